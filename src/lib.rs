@@ -1,0 +1,16 @@
+//! Stable Diffusion on WebGPU: text encoder, UNet and image decoder as WGSL compute shaders, the
+//! samplers, and the streaming of weights. Lower modules know nothing of higher ones; see README.md.
+
+pub mod checkpoint;
+pub mod error;
+pub mod gpu;
+pub mod models;
+pub mod ops;
+pub mod pipeline;
+pub mod prompt;
+pub mod samplers;
+pub mod store;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+
+pub use error::{Code, Error, Result};
