@@ -116,16 +116,17 @@ impl SchedulerConfig {
         }
     }
 
-    /// A string, or `None` where the key is missing or null.
-    pub(super) fn optional_str(&self, key: &str) -> Result<Option<&str>> {
+    /// A string, `None` where the key is null, `default` where it is missing.
+    pub(super) fn optional_str<'a>(&'a self, key: &str, default: Option<&'a str>) -> Result<Option<&'a str>> {
         match self.fields.get(key) {
-            None | Some(Value::Null) => Ok(None),
+            None => Ok(default),
+            Some(Value::Null) => Ok(None),
             Some(v) => v.as_str().map(Some).ok_or_else(|| self.wrong(key, v, "a string")),
         }
     }
 
     pub(super) fn str<'a>(&'a self, key: &str, default: &'a str) -> Result<&'a str> {
-        Ok(self.optional_str(key)?.unwrap_or(default))
+        Ok(self.optional_str(key, Some(default))?.unwrap_or(default))
     }
 
     /// A list of numbers, or `None` where the key is missing or null.
