@@ -94,7 +94,6 @@ impl Tokenizer {
         let vocab =
             vocab.ok_or_else(|| broken("the tokenizer's vocabulary", "an id is not a whole number"))?;
 
-        // Special tokens in transformers' order; of equal ones the first counts.
         let default = |key: &str| if key == "bos_token" { "<|startoftext|>" } else { "<|endoftext|>" };
         let named = ["bos_token", "eos_token", "unk_token", "pad_token"].map(|key| {
             let value = map.get(key).or(config.get(key)).filter(|v| !v.is_null());
@@ -124,10 +123,19 @@ impl Tokenizer {
         let mut added: Vec<AddedToken> = listed.into_iter().filter_map(added_token).collect();
         // A token outside the vocabulary would get an id that the text encoder has no row for.
         added.retain(|token| vocab.contains_key(&token.content));
+        // As transformers: a listed token keeps its flags; of named ones with equal text the last counts.
+        let listed = added.len();
+        for token in [&bos, &eos, &unk, &pad] {
+            match added.iter().position(|t| t.content == token.content) {
+                Some(i) if i < listed => {}
+                Some(i) => added[i] = token.clone(),
+                None => added.push(token.clone()),
+            }
+        }
 
         let bpe = BPE::builder()
             .vocab_and_merges(vocab, merges)
-            .unk_token(unk.content.clone())
+            .unk_token(unk.content)
             .continuing_subword_prefix(String::new())
             .end_of_word_suffix("</w>".into())
             .build()
@@ -135,7 +143,6 @@ impl Tokenizer {
         let mut bpe = TokenizerImpl::new(bpe);
         bpe.with_normalizer(Some(Clean::new()?));
         bpe.with_pre_tokenizer(Some(Words::new()?));
-        added.extend([bos, eos, unk, pad]);
         bpe.add_tokens(&added);
 
         let length = config.get("model_max_length").and_then(Value::as_f64).filter(|&n| n < 1e6);
