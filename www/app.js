@@ -91,6 +91,9 @@ function duration(ms) {
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
 }
 
+/** @param {number} ms */
+const left = (ms) => `${ms < 60_000 ? `${Math.ceil(ms / 1000)} s` : duration(ms)} left`;
+
 /** @param {string} message */
 function say(message) {
   ui.status.textContent = message;
@@ -159,7 +162,7 @@ class Download {
     if (fromCache) text += ', kept from before';
     else if (seconds > 1 && this.#fetched > 0 && all > done) {
       const rate = this.#fetched / seconds;
-      text += ` · ${size(rate)}/s · ${duration(((all - done) / rate) * 1000)} left`;
+      text += ` · ${size(rate)}/s · ${left(((all - done) / rate) * 1000)}`;
     }
     this.#show(text, done / Math.max(all, 1));
   }
@@ -281,7 +284,7 @@ async function draw() {
         const spent = performance.now() - started;
         ui.progress.value = step.step / step.total;
         ui.progressText.textContent = `step ${step.step} of ${step.total}` +
-          (step.step < step.total ? ` · ${duration((spent / step.step) * (step.total - step.step))} left` : '');
+          (step.step < step.total ? ` · ${left((spent / step.step) * (step.total - step.step))}` : '');
         if (step.step === step.total) {
           stage('stage-vae');
           ui.progressText.textContent = 'painting the picture out';
@@ -343,7 +346,6 @@ function finish(result, prompt, latents) {
   ui.canvas.setAttribute('aria-label', `Picture: ${prompt}`);
   ui.usedSeed.textContent = String(result.seed);
   ui.keepSeed.hidden = ui.seed.value === String(result.seed);
-  ui.seed.placeholder = `random (last: ${result.seed})`;
   const mean = steps.reduce((sum, ms) => sum + ms, 0) / Math.max(steps.length, 1);
   any('live-text').textContent = `took ${duration(textEncoder)}`;
   any('live-noise').textContent = `seed ${result.seed}` + (latents ? `: ${latents.length.toLocaleString('en')} numbers` : '');
@@ -410,7 +412,8 @@ function addFrame(frame, width, height, expected) {
     ui.canvas.style.setProperty('--aspect', String(width / height));
   }
   ui.stepsView.hidden = false;
-  ui.scrub.max = String(Math.max(expected, frames.length));
+  ui.scrub.max = String(expected);
+  ui.strip.style.setProperty('--count', String(expected));
   ui.scrub.disabled = Boolean(drawing) && !frame.image;
   addThumbnail(frame, frames.length, width / height);
   show(frames.length);
@@ -496,6 +499,19 @@ function drawLatents({ latents }) {
   ui.latentsText.textContent = `The latents, as the UNet sees them: ${channels} channels of ${width} × ${height} numbers.`;
 }
 
+/** Something for the eye before the first picture: soft noise, as every picture begins. */
+function drawEmpty() {
+  const points = 16;
+  const noise = new ImageData(points, points);
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+  for (let i = 0; i < noise.data.length; i++) {
+    noise.data[i] = i % 4 === 3 ? 255 : (dark ? 20 : 215) + Math.random() * 40;
+  }
+  const small = new OffscreenCanvas(points, points);
+  small.getContext('2d')?.putImageData(noise, 0, 0);
+  context2d(ui.canvas).drawImage(small, 0, 0, ui.canvas.width, ui.canvas.height);
+}
+
 async function save() {
   const image = last?.lastResult.images[0];
   if (!last || !image) return;
@@ -543,7 +559,7 @@ async function suggest() {
     return made;
   };
   const shuffled = () => [...new Set(Array.from({ length: 6 }, (_, i) => kinds[i % kinds.length]()))].map(chip);
-  const shuffle = chip('others');
+  const shuffle = chip('other ideas');
   shuffle.className = 'shuffle';
   const all = document.createElement('details');
   const summary = document.createElement('summary');
@@ -665,7 +681,7 @@ function wire() {
     if (event.key === 'Escape') stop();
     // In the text box Enter draws and Shift+Enter is a new line; Ctrl+Enter draws from anywhere.
     const enter = event.key === 'Enter' && (event.ctrlKey || event.metaKey || (event.target === ui.prompt && !event.shiftKey));
-    if (enter && !ui.form.hidden) {
+    if (enter && any('no-webgpu').hidden) {
       event.preventDefault();
       draw();
     }
@@ -681,9 +697,11 @@ async function start() {
   if (!webgpu) {
     any('no-webgpu-reason').textContent = reason ?? '';
     any('no-webgpu').hidden = false;
-    ui.form.hidden = true;
+    for (const card of ui.form.querySelectorAll('.card')) card.toggleAttribute('hidden', true);
+    ui.form.classList.add('bare');
     return;
   }
+  drawEmpty();
   suggest();
   if (drawing) return;
   // The small model comes by itself, so that the first picture does not have to wait for it.

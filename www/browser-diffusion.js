@@ -30,8 +30,8 @@ const SCHEDULERS = Object.freeze([
 ]);
 
 const BROWSERS_WITH_WEBGPU =
-  'Chrome, Edge and other Chromium browsers have it (113 or newer on Windows, macOS and ChromeOS, 121 on Android, ' +
-  '144 on Linux), and so do Safari 26 on Mac, iPhone and iPad, and Firefox (141 on Windows, 145 on Macs with Apple silicon).';
+  'Chrome, Edge and other Chromium browsers have it from version 113 on Windows and macOS, 121 on Android and 144 on ' +
+  'Linux; Safari from version 26 on Mac, iPhone and iPad; Firefox from 141 on Windows and 145 on Macs with Apple silicon.';
 
 /** Every rejection of this module is one of these. */
 export class DiffusionError extends Error {
@@ -61,7 +61,7 @@ export async function detect() {
     if (!gpu) {
       const reason = globalThis.isSecureContext === false
         ? 'Browsers give WebGPU only to pages that come over https:// (or from localhost). Open this page by its https:// address.'
-        : `This browser has no WebGPU, through which a page uses the graphics card. ${BROWSERS_WITH_WEBGPU}`;
+        : `This browser has no WebGPU, or has it switched off, and so cannot lend the graphics card to a page. Update it, or open this page in another. ${BROWSERS_WITH_WEBGPU}`;
       return { webgpu: false, reason };
     }
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
@@ -253,7 +253,7 @@ class Engine {
     this.#worker.onerror = (event) => {
       event.preventDefault?.();
       this.end(listening
-        ? new DiffusionError('device-lost', `The engine stopped unexpectedly (${event.message || 'no reason given'}). Load the model again with fromPretrained.`)
+        ? new DiffusionError('device-lost', `The engine stopped unexpectedly (${event.message || 'no reason given'}). Load the model again.`)
         : new DiffusionError('network', `The engine could not be started from ${WORKER_URL}${event.message ? ` (${event.message})` : ''}. ` +
           'Check the connection, and that the server allows other origins (CORS) and this page\'s Content-Security-Policy allows blob: workers; then try again.'));
     };
