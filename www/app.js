@@ -241,12 +241,18 @@ function readForm() {
   };
 }
 
-/** @param {boolean} yes */
+/**
+ * Lets Generate and Stop be pressed when they make sense. A button that no longer can be must not take the
+ * keyboard's focus with it.
+ * @param {boolean} yes
+ */
 function busy(yes) {
+  const focused = document.activeElement;
   ui.generate.disabled = yes && Boolean(drawing);
   ui.stop.disabled = !yes;
+  if (focused === ui.generate && ui.generate.disabled) ui.stop.focus();
+  if (focused === ui.stop && ui.stop.disabled) ui.generate.focus();
   ui.form.classList.toggle('idle', !yes);
-  ui.canvas.setAttribute('aria-busy', String(Boolean(drawing)));
 }
 
 async function draw() {
@@ -476,7 +482,8 @@ function show(number) {
 }
 
 /**
- * The four channels that the UNet sees, in grey: mean in the middle, three units to either side.
+ * The four channels that the UNet sees, in grey: nothing in the middle, three times the usual to either side
+ * (samplers differ in how they scale noisy latents).
  * @param {Frame} frame
  */
 function drawLatents({ latents }) {
@@ -486,12 +493,13 @@ function drawLatents({ latents }) {
   const scale = Math.sqrt((ui.canvas.width * ui.canvas.height * channels) / latents.length);
   const width = Math.round(ui.canvas.width / scale), height = Math.round(ui.canvas.height / scale);
   if (width * height * channels !== latents.length) return;
+  const usual = Math.sqrt(latents.reduce((sum, value) => sum + value * value, 0) / latents.length) || 1;
   for (let channel = 0; channel < channels; channel++) {
     const canvas = /** @type {HTMLCanvasElement} */ (ui.channels.children[channel] ?? ui.channels.appendChild(document.createElement('canvas')));
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     const image = new ImageData(width, height);
     for (let i = 0; i < width * height; i++) {
-      const grey = 128 + (latents[channel * width * height + i] / 3) * 127;
+      const grey = 128 + (latents[channel * width * height + i] / (3 * usual)) * 127;
       image.data.set([grey, grey, grey, 255], i * 4);
     }
     context2d(canvas).putImageData(image, 0, 0);

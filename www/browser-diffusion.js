@@ -291,6 +291,7 @@ class Engine {
     // A signal cannot be posted. The caller is answered at once; the worker stops before its next step.
     const stop = () => {
       this.#calls.get(id)?.reject(aborted());
+      this.#calls.delete(id); // now, so that a call that was not posted yet never is
       this.#worker.postMessage({ type: 'abort', id });
     };
     signal?.addEventListener('abort', stop, { once: true });
