@@ -38,10 +38,13 @@ need_rust() {
 }
 
 need_node() {
-  has node || apt_install nodejs
   has npm || apt_install npm
   local major; major=$(node -p 'process.versions.node.split(".")[0]')
-  [ "$major" -ge 18 ] || die "Node $major is too old for the tests: install Node 18 or newer"
+  [ "$major" -ge 20 ] && return
+  local package; package=node-linux-$(node -p 'process.arch')
+  say "Node $major is too old; taking Node 22 from npm"
+  npm install --prefix .tools/node --no-save --no-audit --no-fund --silent "$package@22"
+  mkdir -p .tools/bin; ln -sf "$PWD/.tools/node/node_modules/$package/bin/node" .tools/bin/node
 }
 
 need_chromium() {
@@ -76,8 +79,8 @@ need_lavapipe() {
 # ---- wasm ----
 
 # The standard library for wasm32: the installed one, rustup's, or (where rustup has no network) built once from
-# Debian's rust-src of this compiler's version. Prints the cargo arguments that go with it.
-wasm_std_flags=()
+# Debian's rust-src of this compiler's version.
+wasm_std_env=() wasm_std_flags=()
 need_wasm_std() {
   local lib; lib=$(rustc --print target-libdir --target wasm32-unknown-unknown)
   compgen -G "$lib/libstd-*.rlib" >/dev/null && return
@@ -87,8 +90,13 @@ need_wasm_std() {
     say "rustup could not; taking the library's source from Debian"
   fi
   need_rust_src
-  export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$rust_src
+  wasm_std_env=(RUSTC_BOOTSTRAP=1 "__CARGO_TESTS_ONLY_SRC_ROOT=$rust_src")
   wasm_std_flags=(-Zbuild-std=std,panic_abort)
+}
+
+# wasm_cargo COMMAND ARGS...: cargo for the wasm library
+wasm_cargo() {
+  env "${wasm_std_env[@]}" cargo "$1" --lib --target wasm32-unknown-unknown "${wasm_std_flags[@]}" "${@:2}"
 }
 
 # Sets rust_src to the library folder of Debian's rust-src in exactly this rustc's version.
@@ -145,7 +153,7 @@ build_wasm() {
   fresh $out && return
   need_rust; need_wasm_std; need_wasm_bindgen; need_wasm_opt
   say "building the wasm module"
-  cargo build --release --lib --target wasm32-unknown-unknown "${wasm_std_flags[@]}"
+  wasm_cargo build --release
   local tmp=.tools/pkg; rm -rf $tmp
   wasm-bindgen --target web --out-dir $tmp "$wasm"
   say "optimising it (wasm-opt)"
@@ -164,10 +172,11 @@ serve() {
 }
 
 run_tests() {
-  need_rust; need_vulkan_driver; build_wasm; need_node_modules; need_chromium; need_lavapipe
+  need_rust; need_wasm_std; need_vulkan_driver; build_wasm; need_node_modules; need_chromium; need_lavapipe
   say "cargo fmt, clippy"
   cargo fmt --check
   cargo clippy --all-targets --quiet -- -D warnings
+  wasm_cargo clippy --quiet -- -D warnings
   say "native tests"
   cargo test
   say "types of the JavaScript"

@@ -61,12 +61,15 @@ async function answer(folder, request, response) {
 /**
  * @param {string} folder
  * @param {number} [port] 0: any that is free
+ * @param {Record<string, string>} [instead] text to answer with at these paths, whatever the folder has there
  * @returns {Promise<{ url: string, close(): void }>} url ends in a slash
  */
-export function serve(folder, port = 0) {
+export function serve(folder, port = 0, instead = {}) {
   const base = resolve(folder);
   const server = createServer((request, response) => {
-    answer(base, request, response).catch(error => { response.destroy(); console.error(error); });
+    const text = instead[request.url ?? ''];
+    if (text !== undefined) response.writeHead(200, { 'content-type': types[extname(request.url ?? '')] }).end(text);
+    else answer(base, request, response).catch(error => { response.destroy(); console.error(error); });
   });
   return new Promise((done, fail) => {
     server.once('error', fail);
