@@ -109,10 +109,10 @@ need_rust_src() {
     die "no Debian mirror in apt's sources: run 'rustup target add wasm32-unknown-unknown'"
   local dir=$PWD/.tools/rust-src suite deb
   mkdir -p "$dir"
-  for suite in "$(. /etc/os-release; echo "${VERSION_CODENAME:-stable}")" trixie trixie-backports testing sid; do
+  for suite in trixie-backports "$(. /etc/os-release; echo "${VERSION_CODENAME:-stable}")" trixie testing sid; do
     say "looking for rust-src $version in Debian $suite"
     deb=$(rust_src_from "$mirror" "$suite" "$version" "$dir") || continue
-    dpkg -x "$deb" "$dir" && rm -f "$deb"
+    dpkg -x "$deb" "$dir" && rm -rf "$dir"/apt-*
     [ -d "$rust_src" ] && return
   done
   die "Debian has no rust-src $version: run 'rustup target add wasm32-unknown-unknown'"
