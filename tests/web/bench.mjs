@@ -59,7 +59,8 @@ function probe() {
 }
 
 /**
- * V8's own count for the page and for each worker: JS heap and array buffers (wasm's memory is one of those).
+ * V8's own count for the page and for each worker: JS heap and array buffers, with what waits to be collected; wasm's
+ * memory is not in it.
  * @param {import('playwright-core').BrowserContext} context
  * @param {import('playwright-core').Page} page
  */
@@ -138,7 +139,7 @@ try {
       const drawn = await tab.evaluate(draw, { source: model.url, size: Number(options.size), steps: Number(options.steps) });
       const [worker] = tab.workers();
       const seen = await worker.evaluate(() => /** @type {any} */ (self).probe());
-      return { ...drawn, ...seen, heapGrowth: heapPeak - before - seen.wasm, resident: await residentPeaks(context) };
+      return { ...drawn, ...seen, heapGrowth: heapPeak - before, resident: await residentPeaks(context) };
     } finally {
       clearInterval(sampling);
     }
@@ -149,7 +150,7 @@ try {
     .reduce((sum, file) => sum + statSync(join(root, `.tools/sd15/${file}.safetensors`)).size, 0);
   console.log(`Stable Diffusion 1.5's shapes (${mib(disk)} of f16 weights), ${options.steps} step(s) at ${options.size}x${options.size}, ${options.adapter}
   wasm memory         ${mib(report.wasm)}
-  JS heap growth      ${mib(report.heapGrowth)} (sampled peak, array buffers included, wasm memory apart)
+  JS heap growth      ${mib(report.heapGrowth)} (sampled peak, array buffers and garbage included, wasm memory not)
   largest binding     ${mib(report.binding)}
   largest GPU buffer  ${mib(report.buffer)}
   GPU buffers, peak   ${mib(report.gpuPeak)}

@@ -31,7 +31,7 @@ export async function generate(page, values, onStatus = () => {}) {
       const shown = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
       const text = (/** @type {string} */ id) => shown(id)?.hidden ? '' : shown(id)?.innerText.trim() ?? '';
       const result = /** @type {any} */ (window).browserDiffusion?.lastResult;
-      return { status: `${text('status')} ${text('progress-text')}`.trim(), done: Boolean(result) && result !== previous, failure: text('error') || text('no-webgpu') };
+      return { status: [text('status'), text('progress-text')].filter(Boolean).join(' | '), done: Boolean(result) && result !== previous, failure: text('error') || text('no-webgpu') };
     }, before);
     if (status !== last) onStatus(last = status);
     if (failure) throw new Error(failure);
