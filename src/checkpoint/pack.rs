@@ -1,0 +1,272 @@
+//! One tensor's bytes, as they arrive, into the f16 layout that the kernels read.
+
+use super::header::{Dtype, TensorInfo};
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+
+/// Bytes that are gathered before they go out, so that small rows make few writes.
+const PIECE: usize = 1 << 20;
+
+/// How a tensor lies on the GPU. All sizes are counts of elements; elements are f16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// From `[rows][inner][taps]` (a linear layer or an embedding table with `taps` 1, a convolution's
+    /// OIHW with `taps` = height x width) to `[rows][taps][inner4]`, where `inner4` is `inner` rounded up
+    /// to a multiple of 4 and filled with zeros.
+    Matrix { rows: usize, inner: usize, taps: usize },
+    /// `len` elements, filled with zeros up to a multiple of 4.
+    Vector { len: usize },
+}
+
+impl Layout {
+    fn dims(self) -> (u64, u64, u64) {
+        match self {
+            Layout::Matrix { rows, inner, taps } => (rows as u64, inner as u64, taps as u64),
+            Layout::Vector { len } => (1, len as u64, 1),
+        }
+    }
+
+    /// Elements in the file; `None` if that overflows.
+    pub fn elements(self) -> Option<u64> {
+        let (rows, inner, taps) = self.dims();
+        rows.checked_mul(inner)?.checked_mul(taps)
+    }
+
+    /// Bytes on the GPU: a multiple of 8; `None` if that overflows.
+    pub fn packed_bytes(self) -> Option<u64> {
+        let (rows, inner, taps) = self.dims();
+        inner.checked_next_multiple_of(4)?.checked_mul(taps)?.checked_mul(rows)?.checked_mul(2)
+    }
+}
+
+/// Converts one tensor. Feed it the tensor's bytes in order, cut anywhere; it holds one row and at most
+/// about 1 MiB of output.
+pub struct Packer {
+    name: String,
+    dtype: Dtype,
+    inner: usize,
+    inner4: usize,
+    taps: usize,
+    /// Bytes of an element that has not arrived whole.
+    partial: Vec<u8>,
+    /// The row so far, in the file's order; only where `taps` > 1, else elements go straight to `out`.
+    row: Vec<u16>,
+    /// Elements of the row so far.
+    in_row: usize,
+    /// Elements so far, for messages and for `finish`.
+    seen: u64,
+    elements: u64,
+    out: Vec<u16>,
+    /// Where `out` goes in the destination, in bytes.
+    offset: u64,
+}
+
+impl Packer {
+    /// A packer for `tensor`. `BadCheckpoint` if its shape does not hold what `layout` wants, or its
+    /// element type is not a floating-point type that we read (F16, BF16, F32, F64).
+    pub fn new(tensor: &TensorInfo, layout: Layout) -> Result<Packer> {
+        let TensorInfo { name, dtype, shape, .. } = tensor;
+        if !matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+            return Err(Error::bad_checkpoint(format!(
+                "tensor {name:?} is {dtype:?}; weights are read from F16, BF16, F32 and F64. Choose a \
+                 checkpoint that is not quantised"
+            )));
+        }
+        let rows_fit = match layout {
+            Layout::Matrix { rows, .. } => shape.first() == Some(&(rows as u64)),
+            Layout::Vector { .. } => true,
+        };
+        let (Some(elements), Some(_), true) = (layout.elements(), layout.packed_bytes(), rows_fit) else {
+            return Err(mismatch(tensor, layout));
+        };
+        if elements != tensor.elements() {
+            return Err(mismatch(tensor, layout));
+        }
+        let (inner, taps) = match layout {
+            Layout::Matrix { inner, taps, .. } => (inner, taps),
+            Layout::Vector { len } => (len, 1),
+        };
+        // A row is held in memory, so it must be one that `usize` can count.
+        let fits = inner.checked_next_multiple_of(4).and_then(|n| n.checked_mul(taps)?.checked_mul(2));
+        if fits.is_none() {
+            return Err(mismatch(tensor, layout));
+        }
+        Ok(Packer {
+            name: name.clone(),
+            dtype: *dtype,
+            inner,
+            inner4: inner.next_multiple_of(4),
+            taps,
+            partial: Vec::new(),
+            row: Vec::new(),
+            in_row: 0,
+            seen: 0,
+            elements,
+            out: Vec::new(),
+            offset: 0,
+        })
+    }
+
+    /// Takes the next bytes of the tensor. `write(offset, bytes)` gets packed bytes in order, without
+    /// gaps; both are multiples of 4.
+    ///
+    /// `BadCheckpoint` for a value that is not finite, here or once it is f16, and for more bytes than the
+    /// tensor has.
+    pub fn push(&mut self, mut bytes: &[u8], write: &mut impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        let size = self.dtype.bits() as usize / 8;
+        if !self.partial.is_empty() {
+            let (head, rest) = bytes.split_at(bytes.len().min(size - self.partial.len()));
+            self.partial.extend_from_slice(head);
+            bytes = rest;
+            if self.partial.len() < size {
+                return Ok(());
+            }
+            let whole = std::mem::take(&mut self.partial);
+            self.push_elements(&whole, write)?;
+        }
+        let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % size);
+        self.push_elements(whole, write)?;
+        self.partial.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Writes what is left. `BadCheckpoint` if the tensor's bytes have not all come.
+    pub fn finish(mut self, write: &mut impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        if self.seen != self.elements || !self.partial.is_empty() {
+            return Err(Error::bad_checkpoint(format!(
+                "tensor {:?} ends after {} of its {} values. Download the file again",
+                self.name, self.seen, self.elements
+            )));
+        }
+        self.flush(write)
+    }
+
+    /// Takes whole elements.
+    fn push_elements(
+        &mut self,
+        mut bytes: &[u8],
+        write: &mut impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let size = self.dtype.bits() as usize / 8;
+        let per_row = self.inner * self.taps;
+        if (bytes.len() / size) as u64 > self.elements - self.seen {
+            return Err(Error::bad_checkpoint(format!(
+                "tensor {:?} has more bytes than its shape",
+                self.name
+            )));
+        }
+        while !bytes.is_empty() {
+            let straight = self.taps == 1;
+            // Where no row has padding, rows need not be told apart: the fast way of most weights.
+            let room = if straight && self.inner == self.inner4 { PIECE / 2 } else { per_row - self.in_row };
+            let n = room.min(bytes.len() / size).min(PIECE / 2);
+            let (now, rest) = bytes.split_at(n * size);
+            bytes = rest;
+            let to = if straight { &mut self.out } else { &mut self.row };
+            let from = to.len();
+            convert(self.dtype, now, to);
+            if let Some(i) = first_non_finite(&to[from..]) {
+                return Err(self.non_finite(self.seen + i as u64, &now[i * size..(i + 1) * size]));
+            }
+            self.seen += n as u64;
+            self.in_row += n;
+            if self.in_row >= per_row {
+                self.in_row %= per_row;
+                if !straight {
+                    self.transpose_row();
+                } else if self.in_row == 0 {
+                    self.out.resize(self.out.len() + self.inner4 - self.inner, 0);
+                }
+            }
+            if self.out.len() * 2 >= PIECE {
+                self.flush(write)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `[inner][taps]` in `row` to `[taps][inner4]` at the end of `out`.
+    fn transpose_row(&mut self) {
+        let start = self.out.len();
+        self.out.resize(start + self.taps * self.inner4, 0);
+        let to = &mut self.out[start..];
+        for (i, taps) in self.row.chunks_exact(self.taps).enumerate() {
+            for (t, &v) in taps.iter().enumerate() {
+                to[t * self.inner4 + i] = v;
+            }
+        }
+        self.row.clear();
+    }
+
+    /// Writes `out`, but for a last odd element, whose other half is still to come.
+    fn flush(&mut self, write: &mut impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        let even = self.out.len() & !1;
+        if even > 0 {
+            let bytes: &[u8] = bytemuck::cast_slice(&self.out[..even]);
+            write(self.offset, bytes)?;
+            self.offset += bytes.len() as u64;
+            self.out.drain(..even);
+        }
+        Ok(())
+    }
+
+    fn non_finite(&self, at: u64, bytes: &[u8]) -> Error {
+        let value = match *bytes {
+            [a, b] if self.dtype == Dtype::F16 => f16::from_le_bytes([a, b]).to_f64(),
+            [a, b] => bf16::from_le_bytes([a, b]).to_f64(),
+            [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).into(),
+            [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => f64::NAN,
+        };
+        let name = &self.name;
+        Error::bad_checkpoint(if value.is_finite() {
+            format!(
+                "tensor {name:?} holds {value:e} (value {at}), more than f16 can. Choose a variant of this \
+                 checkpoint that is made for f16 (\"fp16\", or a VAE marked \"fp16-fix\")"
+            )
+        } else {
+            format!(
+                "tensor {name:?} holds {value} (value {at}), so no picture can come of it. The file is \
+                 damaged, or was saved from a broken training: download it again, or choose another"
+            )
+        })
+    }
+}
+
+fn mismatch(tensor: &TensorInfo, layout: Layout) -> Error {
+    Error::bad_checkpoint(format!(
+        "tensor {:?} has shape {:?}, but the model's configuration asks for {layout:?}. The weights and \
+         config.json are not of the same model",
+        tensor.name, tensor.shape
+    ))
+}
+
+/// Appends whole little-endian elements as f16 bits, rounded to nearest even.
+fn convert(dtype: Dtype, bytes: &[u8], out: &mut Vec<u16>) {
+    match dtype {
+        Dtype::F16 => {
+            let from = out.len();
+            out.resize(from + bytes.len() / 2, 0);
+            // Every target that we build for is little-endian, as the file is.
+            bytemuck::cast_slice_mut::<u16, u8>(&mut out[from..]).copy_from_slice(bytes);
+        }
+        Dtype::BF16 => out.extend(bytes.as_chunks().0.iter().map(|&b| {
+            let wide = bf16::from_le_bytes(b).to_f32();
+            f16::from_f32(wide).to_bits()
+        })),
+        Dtype::F32 => {
+            out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b)).to_bits()))
+        }
+        _ => out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_f64(f64::from_le_bytes(b)).to_bits())),
+    }
+}
+
+/// The first f16 whose exponent is all ones (infinity, NaN).
+fn first_non_finite(halfs: &[u16]) -> Option<usize> {
+    const EXPONENT: u16 = 0x7c00;
+    // Without an early exit inside a block, so that the compiler makes SIMD of it.
+    let bad = |block: &[u16]| block.iter().fold(false, |bad, h| bad | (h & EXPONENT == EXPONENT));
+    let block = halfs.chunks(4096).position(bad)?;
+    let start = block * 4096;
+    Some(start + halfs[start..].iter().position(|h| h & EXPONENT == EXPONENT)?)
+}

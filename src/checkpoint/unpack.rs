@@ -1,0 +1,141 @@
+//! A whole safetensors file, byte by byte as it arrives, routed tensor by tensor.
+
+use super::header::{Header, TensorInfo};
+use super::pack::{Layout, Packer};
+use crate::error::{Error, Result};
+use std::collections::VecDeque;
+
+/// Where the tensors of a file go.
+pub trait Target {
+    /// Names a place for one tensor: a buffer, an index into a table.
+    type Dest;
+
+    /// Asked once for every tensor of a file, in the file's order, as soon as the header is read and
+    /// before any data. `None` ignores the tensor; an error refuses the file.
+    fn want(&mut self, tensor: &TensorInfo) -> Result<Option<(Layout, Self::Dest)>>;
+
+    /// Packed bytes of one tensor, in order and without gaps from 0 to [`Layout::packed_bytes`]; `offset`
+    /// and the length are multiples of 4.
+    fn write(&mut self, dest: &Self::Dest, offset: u64, bytes: &[u8]) -> Result<()>;
+}
+
+/// Takes a file's bytes in order, cut anywhere, and writes the tensors that are wanted to a [`Target`].
+/// Holds the header, one row and about 1 MiB, whatever the file's size.
+///
+/// ```ignore
+/// let mut unpacker = FileUnpacker::new("unet/diffusion_pytorch_model.safetensors");
+/// files.read(&path, async |bytes| unpacker.push(bytes, &mut target)).await?;
+/// unpacker.finish()?;
+/// ```
+pub struct FileUnpacker<T: Target> {
+    file: String,
+    state: State<T::Dest>,
+}
+
+enum State<D> {
+    /// Length and JSON so far.
+    Header(Vec<u8>),
+    Data {
+        tensors: VecDeque<Tensor<D>>,
+        /** File offset of the next byte. */
+        at: u64,
+        end: u64,
+    },
+}
+
+/// A tensor that is not complete: its bytes that are still to come, and what becomes of them.
+struct Tensor<D> {
+    left: u64,
+    wanted: Option<(Packer, D)>,
+}
+
+impl<T: Target> FileUnpacker<T> {
+    /// `file`: its name, for error messages.
+    pub fn new(file: impl Into<String>) -> Self {
+        FileUnpacker { file: file.into(), state: State::Header(Vec::new()) }
+    }
+
+    /// Takes the file's next bytes. `BadCheckpoint` if the file breaks its format, a value is not finite
+    /// in f16, or more bytes come than the header says; and whatever the target refuses with.
+    pub fn push(&mut self, bytes: &[u8], target: &mut T) -> Result<()> {
+        self.push_inner(bytes, target).map_err(|e| in_file(&self.file, e))
+    }
+
+    /// To be called after the last byte. `BadCheckpoint` if the file is truncated.
+    pub fn finish(self) -> Result<()> {
+        let (have, due) = match &self.state {
+            State::Header(_) => (None, 0),
+            State::Data { at, end, .. } if at < end => (Some(*at), *end),
+            State::Data { .. } => return Ok(()),
+        };
+        let found = match have {
+            None => "it ends within its header".to_string(),
+            Some(at) => format!("{at} of {due} bytes are there"),
+        };
+        Err(in_file(
+            &self.file,
+            Error::bad_checkpoint(format!("truncated: {found}. Download the file again")),
+        ))
+    }
+
+    fn push_inner(&mut self, mut bytes: &[u8], target: &mut T) -> Result<()> {
+        if let State::Header(head) = &mut self.state {
+            // The length first, so that no more is held than the header.
+            for part in 0..2 {
+                let due = match head.first_chunk::<8>() {
+                    Some(&first) => 8 + Header::json_len(first)?,
+                    None => 8,
+                };
+                let (now, rest) = bytes.split_at(bytes.len().min(due - head.len()));
+                head.extend_from_slice(now);
+                bytes = rest;
+                if head.len() < due {
+                    return Ok(());
+                }
+                if part == 1 {
+                    break;
+                }
+            }
+            let header = Header::parse(head.get(8..).unwrap_or_default())?;
+            let mut tensors = VecDeque::with_capacity(header.tensors.len());
+            for info in &header.tensors {
+                let wanted = match target.want(info)? {
+                    Some((layout, dest)) => Some((Packer::new(info, layout)?, dest)),
+                    None => None,
+                };
+                tensors.push_back(Tensor { left: info.end - info.begin, wanted });
+            }
+            let end = header.data_start + header.data_len;
+            self.state = State::Data { tensors, at: header.data_start, end };
+        }
+        let State::Data { tensors, at, end } = &mut self.state else { return Ok(()) };
+        while let Some(tensor) = tensors.front_mut() {
+            let n = tensor.left.min(bytes.len() as u64) as usize;
+            let (now, rest) = bytes.split_at(n);
+            bytes = rest;
+            tensor.left -= n as u64;
+            *at += n as u64;
+            if let Some((packer, dest)) = &mut tensor.wanted {
+                packer.push(now, &mut |offset, bytes| target.write(dest, offset, bytes))?;
+            }
+            if tensor.left > 0 {
+                return Ok(());
+            }
+            if let Some(Tensor { wanted: Some((packer, dest)), .. }) = tensors.pop_front() {
+                packer.finish(&mut |offset, bytes| target.write(&dest, offset, bytes))?;
+            }
+        }
+        if !bytes.is_empty() {
+            return Err(Error::bad_checkpoint(format!(
+                "{} bytes or more follow the {end} that the header speaks of. Download the file again",
+                bytes.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Names the file in a message.
+fn in_file(file: &str, e: Error) -> Error {
+    Error::new(e.code, format!("{file}: {}", e.message))
+}
