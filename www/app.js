@@ -316,11 +316,12 @@ async function draw() {
     say(`Done in ${duration(lastResult.timings.total)}. Seed ${lastResult.seed}.`);
     for (const frame of kept) frame.preview?.close();
   } catch (error) {
-    // Nothing is lost: what was finished before comes back.
-    if (frames === made && kept.length > 0) restore(kept);
+    // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.
+    const finished = kept.at(-1)?.image !== undefined;
+    if (made.length > 0) restore(finished ? kept : made);
     if (isAbort(error)) {
       const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
-      say(kept.length > 0 && made.length > 0 ? `${where} This is your picture from before.` : where);
+      say(finished && made.length > 0 ? `${where} This is your picture from before.` : where);
     } else {
       say('No new picture this time.');
       showError(error);
