@@ -20,7 +20,7 @@ mkdirSync(join(site, 'pkg'));
 cpSync(join(root, 'tests/web/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
 writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
 mkdirSync(join(site, 'embedded'));
-writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify({ nouns: ['apple', 'fire', 'light bulb'], colours: ['red'], scenes: ['at night'], noArticle: ['fire'] }));
+writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
 /**
  * A page of one origin that has imported the module from another, as window.module; window.caught(f) gives what f
