@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")"
 if [ -z "${PYTHON:-}" ]; then
     PYTHON=$(cd ../.. && pwd)/.tools/reference/bin/python
-    if ! "$PYTHON" -c 'import diffusers, transformers, open_clip' 2>/dev/null; then
+    if ! "$PYTHON" -c 'import diffusers, transformers' 2>/dev/null; then
         echo "making a Python environment in .tools/reference"
         python3 -m venv ../../.tools/reference
         "$PYTHON" -m pip install --quiet -r requirements.txt
