@@ -4,7 +4,7 @@ Every case runs a scheduler over a picture of 16 values with a made-up network a
 simple formulas that the test computes too. Written:
   data/samplers.json  configs (as text), and cases [config, name or null, steps, number of timesteps]
   data/samplers.f32   per case: timesteps, init_noise_sigma, final sample, x0 of the middle and last step
-  data/functions.json embeddings, guidance and thresholds at full length
+  data/functions.json embeddings and guidance
 """
 
 import importlib
