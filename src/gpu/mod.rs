@@ -1,1 +1,20 @@
-//! gpu
+//! The GPU: device and limits, kernels and their cache, recorded plans of dispatches, weights.
+//!
+//! A model records dispatches over virtual [`Tensor`]s with a [`Recorder`]; [`Recorder::finish`] packs them
+//! by liveness into a few buffers, so the peak is known before anything is allocated; an [`Executable`] is
+//! that [`Plan`] with its buffers and bind groups, replayed every step.
+//!
+//! Tensors are NHWC with the channels padded to a multiple of four by zeros, so that every kernel reads and
+//! writes whole vectors of four. They lie as f16 (or f32 where a module asks for it); see `shaders/prelude.wgsl`.
+
+mod context;
+mod executable;
+mod kernel;
+mod plan;
+mod weights;
+
+pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
+pub use executable::{Executable, Timing};
+pub use kernel::{Kernel, preprocess};
+pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
+pub use weights::Weights;

@@ -1,1 +1,80 @@
-//! ops
+//! Operations: each checks its shapes, chooses a kernel and records a dispatch. One file a family.
+//!
+//! `prefix` names weights as the checkpoint does: `{prefix}.weight`, `{prefix}.bias`.
+
+mod attention;
+mod gather;
+mod matmul;
+mod norm;
+mod pointwise;
+mod selftest;
+
+pub use attention::attention;
+pub use gather::{embed, gather};
+pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, conv2d, linear};
+pub use norm::{group_norm, layer_norm};
+pub use pointwise::{Activation, activate, add, affine, geglu};
+pub use selftest::{Precision, open};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Dtype, Recorder, Tensor};
+
+/// One tensor, or two that are read as one along the channels (skip connections), without a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Input {
+    pub first: Tensor,
+    pub second: Option<Tensor>,
+}
+
+impl From<Tensor> for Input {
+    fn from(first: Tensor) -> Self {
+        Self { first, second: None }
+    }
+}
+
+impl From<(Tensor, Tensor)> for Input {
+    fn from((first, second): (Tensor, Tensor)) -> Self {
+        Self { first, second: Some(second) }
+    }
+}
+
+impl Input {
+    /// Channels of both.
+    pub fn channels(&self) -> u32 {
+        self.first.c + self.second.map_or(0, |t| t.c)
+    }
+
+    fn c4(&self) -> u32 {
+        self.channels().div_ceil(4)
+    }
+
+    /// # Errors
+    /// `unsupported-model` where the two do not fit together.
+    fn check(&self) -> Result<()> {
+        let Some(second) = self.second else { return Ok(()) };
+        let Tensor { n, h, w, c, .. } = self.first;
+        if (n, h, w) != (second.n, second.h, second.w) {
+            return Err(Error::unsupported(format!(
+                "tensors of {h}x{w} and {}x{} cannot be joined along the channels",
+                second.h, second.w
+            )));
+        }
+        if c % 4 != 0 {
+            return Err(Error::unsupported(format!(
+                "a skip connection of {c} channels: only multiples of 4 are supported"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// 1 where activations lie as f32.
+fn wide(r: &Recorder) -> u32 {
+    (r.options().activations == Dtype::F32) as u32
+}
+
+/// Workgroups of `size` items in two dimensions, neither past WebGPU's limit.
+fn spread(groups: u32) -> [u32; 3] {
+    const MAX: u32 = 65535;
+    if groups <= MAX { [groups.max(1), 1, 1] } else { [MAX, groups.div_ceil(MAX), 1] }
+}

@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# Builds, serves, tests and drives browser-diffusion. On a fresh Debian-like machine each command first
+# installs what it lacks, into .tools/ where possible (git-ignored), and says so.
+#   ./build.sh                          the wasm package, into www/pkg/
+#   ./build.sh serve [PORT]             the page on http://127.0.0.1:PORT/
+#   ./build.sh test                     every check and test
+#   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
+#   ./build.sh bench [--json FILE]      Stable Diffusion 1.5's shapes, streamed into headless Chromium
+set -euo pipefail
+cd "$(dirname "$0")"
+export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+wasm=target/wasm32-unknown-unknown/release/browser_diffusion.wasm
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# ---- what a fresh machine lacks ----
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else return 1; fi
+}
+
+# apt_install PACKAGE...
+apt_install() {
+  has apt-get || die "install $* with this system's package manager, then run this again"
+  say "installing $* (apt)"
+  as_root apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+    die "could not install $*; as root: apt-get install $*"
+}
+
+need_c_compiler() { has cc || apt_install gcc libc6-dev; }
+
+need_rust() {
+  has cargo || die "Rust is missing: install it with rustup (https://rustup.rs), then run this again"
+  need_c_compiler
+}
+
+need_node() {
+  has npm || apt_install npm
+  local major; major=$(node -p 'process.versions.node.split(".")[0]')
+  [ "$major" -ge 20 ] && return
+  local package; package=node-linux-$(node -p 'process.arch')
+  say "Node $major is too old; taking Node 22 from npm"
+  npm install --prefix .tools/node --no-save --no-audit --no-fund --silent "$package@22"
+  mkdir -p .tools/bin; ln -sf "$PWD/.tools/node/node_modules/$package/bin/node" .tools/bin/node
+}
+
+need_chromium() {
+  has chromium || has google-chrome || apt_install chromium
+}
+
+need_vulkan_driver() {
+  ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || apt_install mesa-vulkan-drivers
+  ldconfig -p | grep -q libvulkan.so.1 || apt_install libvulkan1
+}
+
+# npm packages of the tests: playwright-core, typescript, type definitions
+need_node_modules() {
+  need_node
+  local stamp=tests/web/node_modules/.package-lock.json
+  [ "$stamp" -nt tests/web/package-lock.json ] && return
+  say "installing the tests' npm packages"
+  (cd tests/web && npm ci --no-audit --no-fund --silent)
+  touch "$stamp"
+}
+
+# The lavapipe layer gives headless Chromium a software GPU with shader-f16. Without it tests use SwiftShader.
+need_lavapipe() {
+  need_vulkan_driver
+  [ -f .tools/lavapipe/ready ] && return
+  say "building the lavapipe layer"
+  has cc && [ -f /usr/include/vulkan/vk_layer.h ] || apt_install gcc libc6-dev libvulkan-dev
+  if tests/web/lavapipe/build.sh .tools/lavapipe; then touch .tools/lavapipe/ready
+  else say "no lavapipe layer: browser tests run on SwiftShader alone"; fi
+}
+
+# ---- wasm ----
+
+# The standard library for wasm32: the installed one, rustup's, or (where rustup has no network) built once from
+# Debian's rust-src of this compiler's version.
+wasm_std_env=() wasm_std_flags=()
+need_wasm_std() {
+  local lib; lib=$(rustc --print target-libdir --target wasm32-unknown-unknown)
+  compgen -G "$lib/libstd-*.rlib" >/dev/null && return
+  if has rustup; then
+    say "adding the wasm32 standard library (rustup)"
+    timeout 180 rustup target add wasm32-unknown-unknown >&2 && return
+    say "rustup could not; taking the library's source from Debian"
+  fi
+  need_rust_src
+  wasm_std_env=(RUSTC_BOOTSTRAP=1 "__CARGO_TESTS_ONLY_SRC_ROOT=$rust_src")
+  wasm_std_flags=(-Zbuild-std=std,panic_abort)
+}
+
+# wasm_cargo COMMAND ARGS...: cargo for the wasm library
+wasm_cargo() {
+  env "${wasm_std_env[@]}" cargo "$1" --lib --target wasm32-unknown-unknown "${wasm_std_flags[@]}" "${@:2}"
+}
+
+# Sets rust_src to the library folder of Debian's rust-src in exactly this rustc's version.
+need_rust_src() {
+  local version; version=$(rustc --version | cut -d' ' -f2)
+  rust_src=$PWD/.tools/rust-src/usr/src/rustc-$version/library
+  [ -d "$rust_src" ] && return
+  has apt-get && has dpkg || die "no wasm32 standard library: run 'rustup target add wasm32-unknown-unknown'"
+  local mirror; mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/*$') ||
+    die "no Debian mirror in apt's sources: run 'rustup target add wasm32-unknown-unknown'"
+  local dir=$PWD/.tools/rust-src suite deb
+  mkdir -p "$dir"
+  for suite in trixie-backports "$(. /etc/os-release; echo "${VERSION_CODENAME:-stable}")" trixie testing sid; do
+    say "looking for rust-src $version in Debian $suite"
+    deb=$(rust_src_from "$mirror" "$suite" "$version" "$dir") || continue
+    dpkg -x "$deb" "$dir" && rm -rf "$dir"/apt-*
+    [ -d "$rust_src" ] && return
+  done
+  die "Debian has no rust-src $version: run 'rustup target add wasm32-unknown-unknown'"
+}
+
+# rust_src_from MIRROR SUITE VERSION DIR: downloads the package, prints its path
+rust_src_from() {
+  local apt=$4/apt-$2; mkdir -p "$apt/lists/partial"
+  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "${1%/}" "$2" >"$apt/sources.list"
+  local o=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::Lists=$apt/lists"
+    -o "Dir::Cache=$apt" -o Debug::NoLocking=1 -o APT::Sandbox::User=root)
+  apt-get "${o[@]}" update -qq >&2 || return 1
+  local full; full=$(apt-cache "${o[@]}" madison rust-src | awk -v v="$3" '$3 == v || index($3, v "+") == 1 { print $3; exit }')
+  [ -n "$full" ] || return 1
+  (cd "$apt" && apt-get "${o[@]}" download -qq "rust-src=$full" >&2) || return 1
+  ls "$apt"/rust-src_*.deb
+}
+
+need_wasm_bindgen() {
+  local version; version=$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/"/, "", $3); print $3 }' Cargo.lock)
+  [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ] && return
+  say "building wasm-bindgen $version (once)"
+  # Not --locked: the tool's own lock file may name crate versions that a mirror does not have yet.
+  cargo install wasm-bindgen-cli --version "=$version" --bin wasm-bindgen --debug --root .tools \
+    --target-dir .tools/wasm-bindgen-target --quiet
+  rm -rf .tools/wasm-bindgen-target
+}
+
+need_wasm_opt() { has wasm-opt || apt_install binaryen; }
+
+# fresh TARGET: true where no source is newer than TARGET
+fresh() {
+  [ -f "$1" ] && [ -z "$(find Cargo.toml Cargo.lock build.sh src shaders -newer "$1" 2>/dev/null | head -1)" ]
+}
+
+build_wasm() {
+  local out=www/pkg/browser_diffusion_bg.wasm
+  fresh $out && return
+  need_rust; need_wasm_std; need_wasm_bindgen; need_wasm_opt
+  say "building the wasm module"
+  wasm_cargo build --release
+  local tmp=.tools/pkg; rm -rf $tmp
+  wasm-bindgen --target web --out-dir $tmp "$wasm"
+  say "optimising it (wasm-opt)"
+  wasm-opt -O3 --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
+    --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
+  mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
+  mkdir -p www/pkg; cp $tmp/* www/pkg/; touch $out
+  say "www/pkg is ready: $(gzip -9c $out | wc -c) bytes of wasm when gzipped"
+}
+
+# ---- commands ----
+
+serve() {
+  build_wasm; need_node
+  exec node tests/web/serve.mjs www "${1:-8080}"
+}
+
+run_tests() {
+  need_rust; need_wasm_std; need_vulkan_driver; build_wasm; need_node_modules; need_chromium; need_lavapipe
+  say "cargo fmt, clippy"
+  cargo fmt --check
+  cargo clippy --all-targets --quiet -- -D warnings
+  wasm_cargo clippy --quiet -- -D warnings
+  say "native tests"
+  cargo test
+  say "types of the JavaScript"
+  tests/web/node_modules/.bin/tsc -p tests/web/tsconfig.json
+  say "browser tests"
+  node --test --test-concurrency=1 --test-reporter=spec tests/web/*.test.mjs
+}
+
+# drive SCRIPT ARGS...: a script of tests/web with everything that a browser needs
+drive() {
+  build_wasm; need_node_modules; need_chromium; need_lavapipe
+  exec node "tests/web/$1" "${@:2}"
+}
+
+case "${1:-}" in
+  "") build_wasm ;;
+  serve) serve "${2:-}" ;;
+  test) run_tests ;;
+  generate) drive generate.mjs "${@:2}" ;;
+  bench) drive bench.mjs "${@:2}" ;;
+  *) sed -n '2,8s/^# \{0,3\}//p' "$0"; exit 2 ;;
+esac

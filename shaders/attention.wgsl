@@ -1,0 +1,87 @@
+// Attention without the score matrix (Dao et al. 2022): out = softmax(q k^T * scale) v, for each head.
+//
+// q [n, length_q, heads * D4], k and v [n, length_k, heads * D4], out as q; vectors of four channels.
+// Bindings: q, k, v, output.
+// Tiling: one query row a thread, its q and its output in registers; KEYS keys and values at a time in
+// workgroup memory, read by all threads alike. The running maximum is renewed every four keys. With CAUSAL,
+// keys after the query are left out (CLIP).
+struct Params {
+  length_q: u32,
+  length_k: u32,
+  heads: u32,
+  scale: f32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding($binding) var<storage, read> q: array<act4>;
+@group(0) @binding($binding) var<storage, read> k: array<act4>;
+@group(0) @binding($binding) var<storage, read> v: array<act4>;
+@group(0) @binding($binding) var<storage, read_write> out: array<act4>;
+
+const NEGATIVE = -3.0e38;
+
+var<workgroup> tile_k: array<vec4f, KEYS * D4>;
+var<workgroup> tile_v: array<vec4f, KEYS * D4>;
+
+@compute @workgroup_size(ROWS)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let row = group.x * ROWS + thread;
+  let head = group.y;
+  let picture = group.z;
+  let width = p.heads * D4;
+  let active_row = row < p.length_q;
+  let q_at = (picture * p.length_q + min(row, p.length_q - 1u)) * width + head * D4;
+  let k_at = picture * p.length_k * width + head * D4;
+#for d D4
+  let q_$d = from_act(q[q_at + $du]) * p.scale;
+  var o_$d = vec4f(0.0);
+#endfor
+  var top = NEGATIVE;
+  var total = 0.0;
+#if CAUSAL
+  let last = min(p.length_k, row + 1u);
+#else
+  let last = p.length_k;
+#endif
+  for (var k0 = 0u; k0 < p.length_k; k0 += KEYS) {
+    for (var i = thread; i < KEYS * D4; i += ROWS) {
+      let key = k0 + i / D4;
+      var key4 = vec4f(0.0);
+      var value4 = vec4f(0.0);
+      if key < p.length_k {
+        key4 = from_act(k[k_at + key * width + i % D4]);
+        value4 = from_act(v[k_at + key * width + i % D4]);
+      }
+      tile_k[i] = key4;
+      tile_v[i] = value4;
+    }
+    workgroupBarrier();
+    if k0 < last {
+      for (var j = 0u; j < KEYS; j += 4u) {
+        var s = vec4f(0.0);
+#for d D4
+        s += vec4f(
+          dot(q_$d, tile_k[j * D4 + $du]), dot(q_$d, tile_k[(j + 1u) * D4 + $du]),
+          dot(q_$d, tile_k[(j + 2u) * D4 + $du]), dot(q_$d, tile_k[(j + 3u) * D4 + $du]));
+#endfor
+        let key = vec4u(k0 + j) + vec4u(0u, 1u, 2u, 3u);
+        let seen = key < vec4u(last);
+        s = select(vec4f(NEGATIVE), s, seen);
+        let new_top = max(top, max(max(s.x, s.y), max(s.z, s.w)));
+        let keep = exp(top - new_top);
+        let w = select(vec4f(0.0), exp(s - new_top), seen);
+        total = total * keep + w.x + w.y + w.z + w.w;
+        top = new_top;
+#for d D4
+        o_$d = o_$d * keep + w.x * tile_v[j * D4 + $du] + w.y * tile_v[(j + 1u) * D4 + $du]
+             + w.z * tile_v[(j + 2u) * D4 + $du] + w.w * tile_v[(j + 3u) * D4 + $du];
+#endfor
+      }
+    }
+    workgroupBarrier();
+  }
+  if active_row {
+#for d D4
+    out[q_at + $du] = to_act(o_$d / total);
+#endfor
+  }
+}

@@ -1,0 +1,36 @@
+// Rows by index.
+//
+//   EMBED: out[n, t, :] = table[ids[n, t], :] + positions[t, :]      bindings: ids, table, positions, output
+//   else:  out[n, :] = rows[n, index[n], :]                          bindings: index, rows, output
+// Tiling: one vector a thread, 64 threads a workgroup.
+struct Params {
+  size: u32,     // vectors written
+  c4: u32,
+  length: u32,   // rows a picture
+  rows: u32,     // rows of the table: an index past it reads the last
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding($binding) var<storage, read> ids: array<u32>;
+#if EMBED
+@group(0) @binding($binding) var<storage, read> table: array<half4>;
+@group(0) @binding($binding) var<storage, read> positions: array<half4>;
+#else
+@group(0) @binding($binding) var<storage, read> table: array<act4>;
+#endif
+@group(0) @binding($binding) var<storage, read_write> out: array<act4>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let i = id.x;
+  if i >= p.size {
+    return;
+  }
+  let row = i / p.c4;
+  let c = i % p.c4;
+  let index = min(ids[row], p.rows - 1u);
+#if EMBED
+  out[i] = to_act(from_half(table[index * p.c4 + c]) + from_half(positions[row % p.length * p.c4 + c]));
+#else
+  out[i] = table[(row * p.rows + index) * p.c4 + c];
+#endif
+}

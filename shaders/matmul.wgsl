@@ -1,0 +1,175 @@
+// Matrix multiply and convolution as implicit matrix multiply:
+//
+//   out[m, n] = post(activation(sum_k A[m, k] * W[n, k] + bias[n] + channel_add[picture(m), n]) + residual[m, n])
+//
+// m runs over positions (picture, y, x) of the output, n over its channels, k over (tap, input channel), four
+// at a time. A is gathered: for a convolution A[m, (tap, c)] is the input at the tap's place, zero outside;
+// with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
+// follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four.
+//
+// Bindings: input, [second input,] weights, [bias,] [channel_add,] [residual,] output.
+// Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 channels, over
+// slices of BK4 vectors of k that lie in workgroup memory; a thread holds TM x 4 sums in registers and does
+// TM * 4 four-wide dot products for TM + 4 vectors read. Thread (x, y) owns rows y, y + WY, ... so that one
+// read serves a whole row of threads, and channels 4x .. 4x+3, so that it stores whole vectors.
+struct Params {
+  m: u32,            // output positions, all pictures
+  m_base: u32,       // first position of this dispatch
+  n: u32,            // output channels
+  k4: u32,           // taps * c4
+  c4: u32,           // vectors of input channels, both inputs
+  c4_first: u32,     // of the first input
+  in_h: u32,         // as stored
+  in_w: u32,
+  out_w: u32,
+  out_positions: u32,  // out_h * out_w
+  stride: u32,
+  pad_top: u32,
+  pad_left: u32,
+  bound_h: u32,      // input size as the taps see it: in_h, or the upsampled height
+  bound_w: u32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding($binding) var<storage, read> first: array<act4>;
+#if DUAL
+@group(0) @binding($binding) var<storage, read> second: array<act4>;
+#endif
+@group(0) @binding($binding) var<storage, read> weights: array<half4>;
+#if BIAS
+@group(0) @binding($binding) var<storage, read> bias: array<half4>;
+#endif
+#if CHANNEL_ADD
+@group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
+#endif
+#if RESIDUAL
+@group(0) @binding($binding) var<storage, read> residual: array<act4>;
+#endif
+@group(0) @binding($binding) var<storage, read_write> out: array<act4>;
+
+#if F16_ARITHMETIC
+alias tile4 = vec4<f16>;
+fn to_tile_a(v: act4) -> tile4 { return tile4(v); }
+fn to_tile_w(v: half4) -> tile4 { return v; }
+#else
+alias tile4 = vec4f;
+fn to_tile_a(v: act4) -> tile4 { return from_act(v); }
+fn to_tile_w(v: half4) -> tile4 { return from_half(v); }
+#endif
+
+const BM = WY * TM;
+const BN = WX * 4u;
+const THREADS = WX * WY;
+
+var<workgroup> tile_a: array<tile4, BK4 * BM>;
+var<workgroup> tile_w: array<tile4, BK4 * BN>;
+
+fn load_a(at: u32, c: u32) -> tile4 {
+#if DUAL
+  if c >= p.c4_first {
+    return to_tile_a(second[at * (p.c4 - p.c4_first) + c - p.c4_first]);
+  }
+#endif
+  return to_tile_a(first[at * p.c4_first + c]);
+}
+
+@compute @workgroup_size(WX, WY)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let x = thread % WX;
+  let y = thread / WX;
+  let m0 = p.m_base + group.y * BM;
+  let n0 = group.x * BN;
+
+  // Each thread fills the same column of k in tile A for every slice: rows load_m, load_m + LOAD_STEP, ...
+  let load_k = thread % BK4;
+  let load_m = thread / BK4;
+#for i A_LOADS
+  let m_$i = m0 + load_m + $iu * (THREADS / BK4);
+  let in_range_$i = m_$i < p.m;
+#if CONV
+  let picture_$i = m_$i / p.out_positions;
+  let position_$i = m_$i % p.out_positions;
+  let base_y_$i = i32(position_$i / p.out_w * p.stride) - i32(p.pad_top);
+  let base_x_$i = i32(position_$i % p.out_w * p.stride) - i32(p.pad_left);
+#endif
+#endfor
+
+#for i TM
+  var sum_$i = vec4f(0.0);
+#endfor
+
+  for (var k0 = 0u; k0 < p.k4; k0 += BK4) {
+    let k = k0 + load_k;
+    let k_in_range = k < p.k4;
+#if CONV
+    let tap = k / p.c4;
+    let c = k % p.c4;
+    let tap_y = i32(tap / KERNEL);
+    let tap_x = i32(tap % KERNEL);
+#endif
+#for i A_LOADS
+    var a_$i = tile4();
+#if CONV
+    let y_$i = base_y_$i + tap_y;
+    let x_$i = base_x_$i + tap_x;
+    if k_in_range && in_range_$i && y_$i >= 0 && x_$i >= 0 && y_$i < i32(p.bound_h) && x_$i < i32(p.bound_w) {
+#if UPSAMPLE
+      a_$i = load_a((picture_$i * p.in_h + u32(y_$i) / 2u) * p.in_w + u32(x_$i) / 2u, c);
+#else
+      a_$i = load_a((picture_$i * p.in_h + u32(y_$i)) * p.in_w + u32(x_$i), c);
+#endif
+    }
+#else
+    if k_in_range && in_range_$i {
+      a_$i = load_a(m_$i, k);
+    }
+#endif
+    tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
+#endfor
+#for i W_LOADS
+    // Channel n lies at (n % 4) * WX + n / 4, so that neighbouring threads read neighbouring vectors.
+    let row_$i = load_m + $iu * (THREADS / BK4);
+    var w_$i = tile4();
+    if k_in_range && n0 + row_$i < p.n {
+      w_$i = to_tile_w(weights[(n0 + row_$i) * p.k4 + k]);
+    }
+    tile_w[load_k * BN + row_$i % 4u * WX + row_$i / 4u] = w_$i;
+#endfor
+    workgroupBarrier();
+    for (var kk = 0u; kk < BK4; kk++) {
+      let w0 = tile_w[kk * BN + x];
+      let w1 = tile_w[kk * BN + WX + x];
+      let w2 = tile_w[kk * BN + 2u * WX + x];
+      let w3 = tile_w[kk * BN + 3u * WX + x];
+#for i TM
+      let b_$i = tile_a[kk * BM + $iu * WY + y];
+      sum_$i += vec4f(f32(dot(b_$i, w0)), f32(dot(b_$i, w1)), f32(dot(b_$i, w2)), f32(dot(b_$i, w3)));
+#endfor
+    }
+    workgroupBarrier();
+  }
+
+  let n4 = (p.n + 3u) / 4u;
+  let column = group.x * WX + x;
+  if column < n4 {
+#if BIAS
+    let b = from_half(bias[column]);
+#else
+    let b = vec4f(0.0);
+#endif
+#for i TM
+    let row_out_$i = m0 + $iu * WY + y;
+    if row_out_$i < p.m {
+      var v = sum_$i + b;
+#if CHANNEL_ADD
+      v += from_act(channel_add[row_out_$i / p.out_positions * n4 + column]);
+#endif
+      v = activate(v, ACTIVATION);
+#if RESIDUAL
+      v += from_act(residual[row_out_$i * n4 + column]);
+#endif
+      v = activate(v, POST);
+      out[row_out_$i * n4 + column] = to_act(v);
+    }
+#endfor
+  }
+}

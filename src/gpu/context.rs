@@ -1,0 +1,331 @@
+//! The device: what the adapter offers, what we ask of it, and how many bytes we hold on it.
+
+use super::kernel::{Kernel, preprocess};
+use super::plan::Binding;
+use crate::error::{Code, Error, Result};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// How to open the device.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Do not use shader-f16 even where the adapter has it: f16 values are unpacked from words, as on
+    /// adapters without the feature.
+    pub without_shader_f16: bool,
+}
+
+/// The limits that the plans are checked against, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub max_buffer_size: u64,
+    pub max_storage_buffer_binding_size: u64,
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryKind {
+    Weights,
+    Activations,
+    Staging,
+}
+
+/// Bytes held on the GPU, by [`MemoryKind`]: now and at the peak.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    now: [AtomicU64; 3],
+    peak_total: AtomicU64,
+    largest_binding: AtomicU64,
+}
+
+/// One reading of the allocator's books, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    pub weights: u64,
+    pub activations: u64,
+    pub staging: u64,
+    /// The most held at once, all kinds together.
+    pub peak: u64,
+    /// The largest storage-buffer binding made so far.
+    pub largest_binding: u64,
+}
+
+/// A GPU buffer that is counted while it lives.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pub raw: wgpu::Buffer,
+    kind: MemoryKind,
+    ledger: Arc<Ledger>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.ledger.now[self.kind as usize].fetch_sub(self.raw.size(), Ordering::Relaxed);
+        self.raw.destroy();
+    }
+}
+
+type Layouts = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
+
+/// A pipeline and the layout of its bind group.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// The device, its queue and the compiled kernels.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    /// Adapter's name as the driver gives it (empty in most browsers).
+    pub name: String,
+    pub limits: Limits,
+    /// The adapter has shader-f16 and our kernels use it.
+    pub shader_f16: bool,
+    /// Timestamp queries work here.
+    pub timestamps: bool,
+    ledger: Arc<Ledger>,
+    lost: Arc<Mutex<Option<String>>>,
+    failed: Arc<Mutex<Option<String>>>,
+    pipelines: RefCell<HashMap<Kernel, Pipeline>>,
+    layouts: RefCell<HashMap<Vec<bool>, Rc<Layouts>>>,
+}
+
+const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
+
+impl Gpu {
+    /// Opens the adapter that the platform prefers and asks for the limits it has. Whether it computes rightly
+    /// is another question: see `crate::ops::open`.
+    ///
+    /// # Errors
+    /// `webgpu-unavailable` where there is no adapter or no device.
+    pub async fn new(options: &GpuOptions) -> Result<Self> {
+        let unavailable = |what: String| {
+            Error::new(
+                Code::WebGpuUnavailable,
+                format!(
+                    "{what} Update the browser and the graphics driver, or try Chrome, Edge, Safari 26 or Firefox 141 and later."
+                ),
+            )
+        };
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| unavailable(format!("No WebGPU adapter was found ({e}).")))?;
+        let have = adapter.limits();
+        let features = adapter.features();
+        let mut wanted = features & wgpu::Features::TIMESTAMP_QUERY;
+        if !options.without_shader_f16 {
+            wanted |= features & wgpu::Features::SHADER_F16;
+        }
+        // The defaults of WebGPU, but buffers as large as the adapter gives: plans fit the defaults where they can.
+        let limits = wgpu::Limits {
+            max_buffer_size: have.max_buffer_size,
+            max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("browser-diffusion"),
+                required_features: wanted,
+                required_limits: limits.clone(),
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
+        let lost = Arc::new(Mutex::new(None));
+        let failed = Arc::new(Mutex::new(None));
+        {
+            let lost = lost.clone();
+            device.set_device_lost_callback(move |reason, message| {
+                if reason != wgpu::DeviceLostReason::Destroyed {
+                    *lock(&lost) = Some(message);
+                }
+            });
+            let failed = failed.clone();
+            device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+                lock(&failed).get_or_insert(error.to_string());
+            }));
+        }
+        Ok(Self {
+            device,
+            queue,
+            name: adapter.get_info().name,
+            limits: Limits {
+                max_buffer_size: limits.max_buffer_size,
+                max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size as u64,
+            },
+            shader_f16: wanted.contains(wgpu::Features::SHADER_F16),
+            timestamps: wanted.contains(wgpu::Features::TIMESTAMP_QUERY),
+            ledger: Arc::default(),
+            lost,
+            failed,
+            pipelines: RefCell::default(),
+            layouts: RefCell::default(),
+        })
+    }
+
+    /// What went wrong on the device since the last call, if anything: a lost device, or an allocation or
+    /// validation error that WebGPU reported on the side.
+    ///
+    /// # Errors
+    /// `device-lost` or `out-of-memory`.
+    pub fn check(&self) -> Result<()> {
+        if let Some(message) = lock(&self.lost).as_ref() {
+            return Err(Error::new(
+                Code::DeviceLost,
+                format!(
+                    "The GPU was taken away ({message}). Reload the model; nothing that was cached is lost."
+                ),
+            ));
+        }
+        if let Some(message) = lock(&self.failed).take() {
+            return Err(Error::new(
+                Code::OutOfMemory,
+                format!(
+                    "The GPU refused the work ({message}). Close other tabs that use it, or choose a smaller size."
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Bytes held now and at the peak.
+    pub fn bytes(&self) -> Bytes {
+        let now = |k: MemoryKind| self.ledger.now[k as usize].load(Ordering::Relaxed);
+        Bytes {
+            weights: now(MemoryKind::Weights),
+            activations: now(MemoryKind::Activations),
+            staging: now(MemoryKind::Staging),
+            peak: self.ledger.peak_total.load(Ordering::Relaxed),
+            largest_binding: self.ledger.largest_binding.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A buffer of `size` bytes (rounded up to 16), counted under `kind`.
+    pub(super) fn buffer(&self, kind: MemoryKind, size: u64, usage: wgpu::BufferUsages) -> Buffer {
+        let size = size.next_multiple_of(16).max(16);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
+        self.ledger.now[kind as usize].fetch_add(size, Ordering::Relaxed);
+        let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
+        self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
+        Buffer { raw, kind, ledger: self.ledger.clone() }
+    }
+
+    pub(super) fn note_binding(&self, size: u64) {
+        self.ledger.largest_binding.fetch_max(size, Ordering::Relaxed);
+    }
+
+    /// The compiled pipeline of `kernel`; compiled at the first call.
+    pub(super) fn pipeline(&self, kernel: &Kernel, bindings: &[Binding]) -> Result<Pipeline> {
+        if let Some(p) = self.pipelines.borrow().get(kernel) {
+            return Ok(p.clone());
+        }
+        let mut complete = kernel.clone();
+        complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
+        let text = preprocess(&complete, PRELUDE)?;
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        });
+        let writable: Vec<bool> = bindings.iter().map(|b| matches!(b, Binding::Write(_))).collect();
+        let layouts = self.layout(&writable);
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&layouts.1),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes what it reads from workgroup memory.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        let entry = Pipeline { pipeline, layout: layouts.0.clone() };
+        self.pipelines.borrow_mut().insert(kernel.clone(), entry.clone());
+        Ok(entry)
+    }
+
+    /// The bind group layout with a uniform block at 0 and a storage buffer for each of `writable` from 1 on.
+    fn layout(&self, writable: &[bool]) -> Rc<Layouts> {
+        self.layouts
+            .borrow_mut()
+            .entry(writable.to_vec())
+            .or_insert_with(|| {
+                let entry = |binding: usize, ty| wgpu::BindGroupLayoutEntry {
+                    binding: binding as u32,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                    count: None,
+                };
+                let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+                entries.extend(
+                    writable
+                        .iter()
+                        .enumerate()
+                        .map(|(i, w)| entry(i + 1, wgpu::BufferBindingType::Storage { read_only: !w })),
+                );
+                let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: None,
+                    entries: &entries,
+                });
+                let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: None,
+                    bind_group_layouts: &[Some(&group)],
+                    immediate_size: 0,
+                });
+                Rc::new((group, pipeline))
+            })
+            .clone()
+    }
+
+    /// Maps `buffer` and returns its first `size` bytes; it is unmapped again.
+    pub(super) async fn map(&self, buffer: &Buffer, size: u64) -> Result<Vec<u8>> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        buffer.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+            // The receiver is gone only where the caller gave up waiting.
+            let _ = sender.send(result);
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| self.lost_error(&e.to_string()))?;
+        receiver
+            .await
+            .map_err(|e| self.lost_error(&e.to_string()))?
+            .map_err(|e| self.lost_error(&e.to_string()))?;
+        let view = buffer.raw.get_mapped_range(0..size).map_err(|e| self.lost_error(&e.to_string()))?;
+        let bytes = view.to_vec();
+        drop(view);
+        buffer.raw.unmap();
+        self.check()?;
+        Ok(bytes)
+    }
+
+    fn lost_error(&self, why: &str) -> Error {
+        match self.check() {
+            Err(e) => e,
+            Ok(()) => Error::new(
+                Code::DeviceLost,
+                format!("The GPU did not answer ({why}). Reload the model; nothing that was cached is lost."),
+            ),
+        }
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while holding one of these locks leaves a plain Option behind: its content is still good.
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,76 @@
+//! Rows by index: embeddings and pooled positions.
+
+use super::{spread, wide};
+use crate::checkpoint::pack::Layout;
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
+
+fn kernel(r: &Recorder, embed: bool) -> Kernel {
+    Kernel::new(
+        if embed { "embed" } else { "gather" },
+        include_str!("../../shaders/gather.wgsl"),
+        &[("WIDE", wide(r)), ("EMBED", embed as u32)],
+    )
+}
+
+/// Token plus position embedding: ids [n, length] -> [n, 1, length, width].
+///
+/// # Errors
+/// `unsupported-model` if there are fewer positions than ids.
+pub fn embed(
+    r: &mut Recorder,
+    ids: Tensor,
+    token_prefix: &str,
+    vocabulary: u32,
+    position_prefix: &str,
+    positions: u32,
+    width: u32,
+) -> Result<Tensor> {
+    if ids.w > positions {
+        return Err(Error::unsupported(format!(
+            "{} tokens, where the text encoder has {positions} positions",
+            ids.w
+        )));
+    }
+    let table = |r: &mut Recorder, prefix: &str, rows: u32| {
+        let layout = Layout::Matrix { rows: rows as usize, inner: width as usize, taps: 1 };
+        r.weight(format!("{prefix}.weight"), layout)
+    };
+    let tokens = table(r, token_prefix, vocabulary)?;
+    let places = table(r, position_prefix, positions)?;
+    let y = r.tensor(ids.n, 1, ids.w, width);
+    let size = y.rows() * y.c4();
+    r.dispatch(Dispatch {
+        kernel: kernel(r, true),
+        bindings: vec![
+            Binding::Read(ids),
+            Binding::Weight(tokens),
+            Binding::Weight(places),
+            Binding::Write(y),
+        ],
+        params: vec![size, y.c4(), ids.w, vocabulary],
+        workgroups: spread(size.div_ceil(64)),
+        flops: size as u64 * 4,
+    });
+    Ok(y)
+}
+
+/// One row of each picture: x [n, 1, length, c], index [n] -> [n, 1, 1, c].
+///
+/// # Errors
+/// `unsupported-model` if there is not one index a picture.
+pub fn gather(r: &mut Recorder, x: Tensor, index: Tensor) -> Result<Tensor> {
+    if index.rows() != x.n {
+        return Err(Error::unsupported(format!("{} indices for {} pictures", index.rows(), x.n)));
+    }
+    let y = r.tensor(x.n, 1, 1, x.c);
+    let size = y.n * y.c4();
+    r.dispatch(Dispatch {
+        kernel: kernel(r, false),
+        bindings: vec![Binding::Read(index), Binding::Read(x), Binding::Write(y)],
+        params: vec![size, x.c4(), 1, x.h * x.w],
+        workgroups: spread(size.div_ceil(64)),
+        flops: size as u64 * 4,
+    });
+    Ok(y)
+}

@@ -1,0 +1,223 @@
+//! Matrix multiply, and convolution as implicit matrix multiply.
+
+use super::{Activation, Input, wide};
+use crate::checkpoint::pack::Layout;
+use crate::error::{Error, Result};
+use crate::gpu::{Arithmetic, Binding, Dispatch, Kernel, Recorder, Tensor};
+
+/// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
+/// far below the two seconds after which Windows resets a GPU.
+pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
+
+/// What happens to a sum before it is stored: `post(activation(sum + bias + channel_add) + residual)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue {
+    pub activation: Activation,
+    /// [n, 1, 1, out], added at every position (the time embedding).
+    pub channel_add: Option<Tensor>,
+    /// Same shape as the output.
+    pub residual: Option<Tensor>,
+    pub post: Activation,
+}
+
+/// Shape of a convolution; weights are OIHW in the checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    /// 1 or 3.
+    pub kernel: u32,
+    pub stride: u32,
+    /// Rows or columns of zeros: top, left, bottom, right.
+    pub pad: [u32; 4],
+    /// Nearest-neighbour upsampling of the input to this height and width first; twice the input's, or one less.
+    pub upsample: Option<[u32; 2]>,
+}
+
+impl Conv {
+    /// 1x1.
+    pub fn k1() -> Self {
+        Self { kernel: 1, stride: 1, pad: [0; 4], upsample: None }
+    }
+    /// 3x3, same size.
+    pub fn k3() -> Self {
+        Self { kernel: 3, stride: 1, pad: [1; 4], upsample: None }
+    }
+    /// 3x3, stride 2, one row of zeros all around (the UNet).
+    pub fn down() -> Self {
+        Self { stride: 2, ..Self::k3() }
+    }
+    /// 3x3, stride 2, zeros at the bottom and right only (the VAE).
+    pub fn down_asymmetric() -> Self {
+        Self { stride: 2, pad: [0, 0, 1, 1], ..Self::k3() }
+    }
+    /// 3x3 over the input upsampled to `h` x `w`.
+    pub fn up_to(h: u32, w: u32) -> Self {
+        Self { upsample: Some([h, w]), ..Self::k3() }
+    }
+}
+
+/// y = x W^T + b over the channels; `{prefix}.weight` is [out, in] (or a 1x1 convolution's [out, in, 1, 1]).
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit.
+pub fn linear(
+    r: &mut Recorder,
+    x: impl Into<Input>,
+    prefix: &str,
+    out: u32,
+    bias: bool,
+    e: Epilogue,
+) -> Result<Tensor> {
+    conv2d(r, x, prefix, out, bias, Conv::k1(), e)
+}
+
+/// A convolution over [n, h, w, c], 1x1 or 3x3.
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit.
+pub fn conv2d(
+    r: &mut Recorder,
+    x: impl Into<Input>,
+    prefix: &str,
+    out: u32,
+    bias: bool,
+    conv: Conv,
+    e: Epilogue,
+) -> Result<Tensor> {
+    let x = x.into();
+    x.check()?;
+    let input = x.first;
+    let [h, w] = conv.upsample.unwrap_or([input.h, input.w]);
+    if conv.upsample.is_some() && (h.div_ceil(2) != input.h || w.div_ceil(2) != input.w) {
+        return Err(Error::unsupported(format!("{prefix}: upsampling {}x{} to {h}x{w}", input.h, input.w)));
+    }
+    let [top, left, bottom, right] = conv.pad;
+    let size = |len: u32, before: u32, after: u32| {
+        (len + before + after).checked_sub(conv.kernel).map(|span| span / conv.stride + 1).ok_or_else(|| {
+            Error::unsupported(format!("{prefix}: a picture of {h}x{w} is too small for this model"))
+        })
+    };
+    let (out_h, out_w) = (size(h, top, bottom)?, size(w, left, right)?);
+    let taps = conv.kernel * conv.kernel;
+    let c = x.channels();
+    let layout = Layout::Matrix { rows: out as usize, inner: c as usize, taps: taps as usize };
+    let weight = r.weight(format!("{prefix}.weight"), layout)?;
+    let y = r.tensor(input.n, out_h, out_w, out);
+
+    let mut bindings = vec![Binding::Read(input)];
+    bindings.extend(x.second.map(Binding::Read));
+    bindings.push(Binding::Weight(weight));
+    if bias {
+        let layout = Layout::Vector { len: out as usize };
+        bindings.push(Binding::Weight(r.weight(format!("{prefix}.bias"), layout)?));
+    }
+    if let Some(t) = e.channel_add {
+        if (t.n, t.rows(), t.c) != (y.n, y.n, out) {
+            return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
+        }
+        bindings.push(Binding::Read(t));
+    }
+    if let Some(t) = e.residual {
+        if (t.rows(), t.c) != (y.rows(), out) {
+            return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
+        }
+        bindings.push(Binding::Read(t));
+    }
+    bindings.push(Binding::Write(y));
+
+    let m = y.rows();
+    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
+    let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
+    let tile = Tile::choose(m, out);
+    let kernel = Kernel::new(
+        if is_conv { "conv" } else { "matmul" },
+        include_str!("../../shaders/matmul.wgsl"),
+        &[
+            ("WIDE", wide(r)),
+            ("F16_ARITHMETIC", f16 as u32),
+            ("CONV", is_conv as u32),
+            ("KERNEL", conv.kernel),
+            ("UPSAMPLE", conv.upsample.is_some() as u32),
+            ("DUAL", x.second.is_some() as u32),
+            ("BIAS", bias as u32),
+            ("CHANNEL_ADD", e.channel_add.is_some() as u32),
+            ("RESIDUAL", e.residual.is_some() as u32),
+            ("ACTIVATION", e.activation as u32),
+            ("POST", e.post as u32),
+            ("WX", Tile::WX),
+            ("WY", Tile::WY),
+            ("TM", tile.tm),
+            ("BK4", tile.bk4),
+            ("A_LOADS", tile.bk4 * tile.bm() / (Tile::WX * Tile::WY)),
+            ("W_LOADS", tile.bk4 * Tile::BN / (Tile::WX * Tile::WY)),
+        ],
+    );
+    let c4 = x.c4();
+    let flops_a_row = 2 * out as u64 * c as u64 * taps as u64;
+    let columns = out.div_ceil(Tile::BN);
+    let rows_at_once = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row)
+        .unwrap_or(u32::MAX)
+        .min(65535 * tile.bm())
+        .max(tile.bm())
+        / tile.bm()
+        * tile.bm();
+    let mut m_base = 0;
+    while m_base < m {
+        let rows = rows_at_once.min(m - m_base);
+        r.dispatch(Dispatch {
+            kernel: kernel.clone(),
+            bindings: bindings.clone(),
+            params: vec![
+                m_base + rows,
+                m_base,
+                out,
+                taps * c4,
+                c4,
+                input.c4(),
+                input.h,
+                input.w,
+                out_w,
+                out_h * out_w,
+                conv.stride,
+                top,
+                left,
+                h,
+                w,
+            ],
+            workgroups: [columns, rows.div_ceil(tile.bm()), 1],
+            flops: flops_a_row * rows as u64,
+        });
+        m_base += rows;
+    }
+    Ok(y)
+}
+
+/// How a workgroup divides the output (see `shaders/matmul.wgsl`).
+struct Tile {
+    /// Rows a thread.
+    tm: u32,
+    /// Vectors of k a slice.
+    bk4: u32,
+}
+
+impl Tile {
+    const WX: u32 = 8;
+    const WY: u32 = 8;
+    const BN: u32 = Self::WX * 4;
+
+    fn bm(&self) -> u32 {
+        self.tm * Self::WY
+    }
+
+    /// The largest tile that still leaves workgroups enough to fill a GPU.
+    fn choose(m: u32, n: u32) -> Self {
+        const ENOUGH: u32 = 128;
+        let groups = |bm: u32| m.div_ceil(bm) * n.div_ceil(Self::BN);
+        if m <= Self::WY {
+            Self { tm: 1, bk4: 8 }
+        } else if groups(64) >= ENOUGH {
+            Self { tm: 8, bk4: 4 }
+        } else {
+            Self { tm: 4, bk4: 4 }
+        }
+    }
+}

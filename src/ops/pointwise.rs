@@ -1,0 +1,105 @@
+//! Operations on one element at a time.
+
+use super::{spread, wide};
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
+
+/// Activation functions, by their number in `shaders/prelude.wgsl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    #[default]
+    None = 0,
+    /// x * sigmoid(x).
+    Silu = 1,
+    /// x * Phi(x), by erf.
+    Gelu = 2,
+    /// x * sigmoid(1.702 x), as OpenAI's CLIP has it.
+    QuickGelu = 3,
+    Relu = 4,
+    /// 3 tanh(x / 3): AutoencoderTiny's input clamp.
+    TanhClamp = 5,
+}
+
+/// What one launch of `shaders/pointwise.wgsl` does.
+enum Kind {
+    Activate(Activation),
+    Add,
+    Geglu,
+    Affine(f32, f32),
+}
+
+fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
+    let size = out.rows() * out.c4();
+    let activation = if let Kind::Activate(a) = kind { a } else { Activation::None };
+    let (scale, shift) = if let Kind::Affine(scale, shift) = kind { (scale, shift) } else { (1.0, 0.0) };
+    let kernel = Kernel::new(
+        "pointwise",
+        include_str!("../../shaders/pointwise.wgsl"),
+        &[
+            ("WIDE", wide(r)),
+            ("ADD", matches!(kind, Kind::Add) as u32),
+            ("GEGLU", matches!(kind, Kind::Geglu) as u32),
+            ("AFFINE", matches!(kind, Kind::Affine(..)) as u32),
+            ("ACTIVATION", activation as u32),
+        ],
+    );
+    r.dispatch(Dispatch {
+        kernel,
+        bindings: inputs.iter().map(|&t| Binding::Read(t)).chain([Binding::Write(out)]).collect(),
+        params: vec![size, out.c, out.c4(), scale.to_bits(), shift.to_bits()],
+        workgroups: spread(size.div_ceil(256)),
+        flops: size as u64 * 4,
+    });
+}
+
+/// An activation on its own. `None` returns `x`.
+///
+/// # Errors
+/// None today.
+pub fn activate(r: &mut Recorder, x: Tensor, activation: Activation) -> Result<Tensor> {
+    if activation == Activation::None {
+        return Ok(x);
+    }
+    let y = r.tensor(x.n, x.h, x.w, x.c);
+    record(r, &[x], y, Kind::Activate(activation));
+    Ok(y)
+}
+
+/// a + b.
+///
+/// # Errors
+/// `unsupported-model` if the shapes differ.
+pub fn add(r: &mut Recorder, a: Tensor, b: Tensor) -> Result<Tensor> {
+    if (a.n, a.h, a.w, a.c) != (b.n, b.h, b.w, b.c) {
+        return Err(Error::unsupported("two tensors of different shapes cannot be added"));
+    }
+    let y = r.tensor(a.n, a.h, a.w, a.c);
+    record(r, &[a, b], y, Kind::Add);
+    Ok(y)
+}
+
+/// GEGLU (Shazeer 2020): [.., 2c] -> [.., c], the first half times gelu of the second.
+///
+/// # Errors
+/// `unsupported-model` if half the channels are not a multiple of 4.
+pub fn geglu(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
+    if x.c % 8 != 0 {
+        return Err(Error::unsupported(format!(
+            "GEGLU over {} channels: only multiples of 8 are supported",
+            x.c
+        )));
+    }
+    let y = r.tensor(x.n, x.h, x.w, x.c / 2);
+    record(r, &[x], y, Kind::Geglu);
+    Ok(y)
+}
+
+/// x * scale + shift.
+///
+/// # Errors
+/// None today.
+pub fn affine(r: &mut Recorder, x: Tensor, scale: f32, shift: f32) -> Result<Tensor> {
+    let y = r.tensor(x.n, x.h, x.w, x.c);
+    record(r, &[x], y, Kind::Affine(scale, shift));
+    Ok(y)
+}

@@ -1,0 +1,563 @@
+//! Every op against a plain f64 reference over random shapes: odd sizes, 1, and what the tiles do not divide.
+//!
+//! Shared by the native test (`tests/ops.rs`) and the browser test (`tests/web/ops_check.rs`).
+//!
+//! Tolerances are relative L2 errors, derived from the arithmetic. u = 2^-11 is the worst rounding to f16.
+//! - Storing the output rounds it once: u.
+//! - Sums in f32 of K products add at most about K 2^-24 when signs are random.
+//! - With f16 products, each product and each of the three sums of a four-wide dot rounds: at most 4 u of the
+//!   terms, and independent errors add up as the terms themselves do, so 4 u of the result.
+//! - With f32 storage only the f32 sums remain: K 2^-24, and 2^-22 for the functions.
+
+use browser_diffusion::checkpoint::Layout;
+use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
+use browser_diffusion::ops::{self, Activation, Conv, Epilogue, Input};
+use half::f16;
+
+const U: f64 = 1.0 / 2048.0;
+
+/// One comparison.
+pub struct Outcome {
+    pub name: String,
+    pub error: f64,
+    pub tolerance: f64,
+}
+
+impl Outcome {
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        // splitmix64 (Steele et al. 2014)
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    fn range(&mut self, low: u32, high: u32) -> u32 {
+        low + (self.next() % (high - low + 1) as u64) as u32
+    }
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.next() as usize % of.len()]
+    }
+    /// Values in -scale .. scale that f16 holds exactly.
+    fn values(&mut self, len: usize, scale: f32) -> Vec<f32> {
+        (0..len)
+            .map(|_| f16::from_f32(((self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale).to_f32())
+            .collect()
+    }
+}
+
+/// A recording under test: its inputs, weights and what must come out.
+struct Case {
+    r: Recorder,
+    random: Random,
+    inputs: Vec<(Tensor, Vec<f32>)>,
+    ids: Vec<(Tensor, Vec<u32>)>,
+    f16: bool,
+    wide: bool,
+}
+
+impl Case {
+    fn new(options: &Options, seed: u64) -> Self {
+        Self {
+            r: Recorder::new(options),
+            random: Random(seed),
+            inputs: Vec::new(),
+            ids: Vec::new(),
+            f16: options.arithmetic == Arithmetic::F16,
+            wide: options.activations == Dtype::F32,
+        }
+    }
+    fn input(&mut self, n: u32, h: u32, w: u32, c: u32) -> (Tensor, Vec<f32>) {
+        let t = self.r.input(n, h, w, c);
+        let values = self.random.values((n * h * w * c) as usize, 1.0);
+        self.inputs.push((t, values.clone()));
+        (t, values)
+    }
+    fn storage(&self) -> f64 {
+        if self.wide { 1.0 / (1u64 << 22) as f64 } else { U }
+    }
+    fn product_tolerance(&self, k: usize) -> f64 {
+        let sums = k as f64 / (1u64 << 24) as f64;
+        self.storage() + sums + if self.f16 && !self.wide { 4.0 * U } else { 0.0 }
+    }
+    /// Runs; `wanted(weights)` computes the reference from the weights as the checkpoint has them.
+    async fn finish(
+        mut self,
+        gpu: &Gpu,
+        name: String,
+        y: Tensor,
+        tolerance: f64,
+        wanted: impl FnOnce(&dyn Fn(&str) -> Vec<f64>) -> Vec<f64>,
+    ) -> Outcome {
+        self.r.output(y);
+        let plan: Plan = self.r.finish();
+        let weights = Weights::allocate(gpu, plan.weights());
+        let mut values = Vec::new();
+        for spec in plan.weights() {
+            let (len, scale) = match spec.layout {
+                Layout::Matrix { rows, inner, taps } => {
+                    (rows * inner * taps, 1.7 / ((inner * taps) as f32).sqrt())
+                }
+                Layout::Vector { len } => (len, 1.0),
+            };
+            let v = self.random.values(len, scale);
+            weights.upload(gpu, &spec.name, &v).unwrap();
+            values.push((spec.name.clone(), v.iter().map(|&x| x as f64).collect::<Vec<f64>>()));
+        }
+        let executable = plan.instantiate(gpu, &weights).unwrap();
+        for (t, v) in &self.inputs {
+            executable.write(gpu, *t, v).unwrap();
+        }
+        for (t, v) in &self.ids {
+            executable.write_u32(gpu, *t, v).unwrap();
+        }
+        executable.run(gpu);
+        let got = executable.read(gpu, y).await.unwrap();
+        let weight = |name: &str| values.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap();
+        let wanted = wanted(&weight);
+        assert_eq!(got.len(), wanted.len(), "{name}");
+        let (mut off, mut size) = (0.0, 0.0);
+        for (g, w) in got.iter().zip(&wanted) {
+            off += (*g as f64 - w).powi(2);
+            size += w * w;
+        }
+        let error = (off / size.max(1e-30)).sqrt();
+        Outcome { name, error: if error.is_nan() { f64::INFINITY } else { error }, tolerance }
+    }
+}
+
+fn wide(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|&x| x as f64).collect()
+}
+
+/// erf by its Taylor series (|x| < 3) and complementary continued fraction: f64 accuracy, nothing shared with
+/// the shader's approximation.
+fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    let value = if a < 3.0 {
+        let (mut term, mut sum, mut n) = (a, a, 0.0);
+        while term.abs() > 1e-17 * sum.abs() {
+            n += 1.0;
+            term *= -a * a / n;
+            sum += term / (2.0 * n + 1.0);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    } else {
+        let tail = (1..=60).rev().fold(a, |t, k| a + k as f64 / 2.0 / t);
+        1.0 - (-a * a).exp() / (tail * std::f64::consts::PI.sqrt())
+    };
+    value * x.signum()
+}
+
+fn activation(x: f64, a: Activation) -> f64 {
+    match a {
+        Activation::None => x,
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
+        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Relu => x.max(0.0),
+        Activation::TanhClamp => 3.0 * (x / 3.0).tanh(),
+    }
+}
+
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::None,
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::QuickGelu,
+    Activation::Relu,
+    Activation::TanhClamp,
+];
+
+/// Two tensors [rows, a] and [rows, b] joined to [rows, a + b].
+fn join(first: &[f64], a: usize, second: &[f64], b: usize) -> Vec<f64> {
+    if b == 0 {
+        return first.to_vec();
+    }
+    first
+        .chunks(a)
+        .zip(second.chunks(b))
+        .flat_map(|(x, y)| x.iter().chain(y).copied().collect::<Vec<_>>())
+        .collect()
+}
+
+async fn convolution(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
+    let mut case = Case::new(options, seed);
+    let random = &mut case.random;
+    let n = random.range(1, 2);
+    let (h, w) = (random.range(1, 13), random.range(1, 19));
+    let linear = random.range(0, 2) == 0;
+    let second = random.range(0, 2) == 0;
+    let c = if second { random.range(1, 9) * 4 } else { random.range(1, 45) };
+    let c2 = if second { random.range(1, 30) } else { 0 };
+    let out = random.range(1, 75);
+    let conv = if linear {
+        Conv::k1()
+    } else {
+        match random.range(0, 3) {
+            0 => Conv::k3(),
+            1 => Conv::down(),
+            2 if h > 1 && w > 1 => Conv::down_asymmetric(),
+            _ => Conv::up_to(2 * h - random.range(0, 1), 2 * w - random.range(0, 1)),
+        }
+    };
+    let bias = random.range(0, 1) == 1;
+    let (act, post) = (random.pick(&ACTIVATIONS), random.pick(&[Activation::None, Activation::Relu]));
+    let (with_add, with_residual) = (random.range(0, 1) == 1, random.range(0, 1) == 1);
+    let (x, xs) = case.input(n, h, w, c);
+    let mut input = Input::from(x);
+    let mut joined = wide(&xs);
+    if second {
+        let (x2, xs2) = case.input(n, h, w, c2);
+        input = Input::from((x, x2));
+        joined = join(&joined, c as usize, &wide(&xs2), c2 as usize);
+    }
+    let c_all = (c + c2) as usize;
+    let [bound_h, bound_w] = conv.upsample.unwrap_or([h, w]);
+    let [top, left, bottom, right] = conv.pad;
+    let out_h = (bound_h + top + bottom - conv.kernel) / conv.stride + 1;
+    let out_w = (bound_w + left + right - conv.kernel) / conv.stride + 1;
+    let mut e = Epilogue { activation: act, post, ..Default::default() };
+    let (mut added, mut residual) = (Vec::new(), Vec::new());
+    if with_add {
+        let (t, v) = case.input(n, 1, 1, out);
+        e.channel_add = Some(t);
+        added = v;
+    }
+    if with_residual {
+        let (t, v) = case.input(n, out_h, out_w, out);
+        e.residual = Some(t);
+        residual = v;
+    }
+    let y = ops::conv2d(&mut case.r, input, "w", out, bias, conv, e).unwrap();
+    let k = (conv.kernel * conv.kernel) as usize;
+    let name = format!(
+        "conv {n}x{h}x{w}x{c}+{c2} -> {out}, kernel {} stride {} pad {:?} up {:?}, {act:?} {post:?}",
+        conv.kernel, conv.stride, conv.pad, conv.upsample
+    );
+    let tolerance = case.product_tolerance(c_all * k);
+    case.finish(gpu, name, y, tolerance, |weight| {
+        let matrix = weight("w.weight");
+        let b = if bias { weight("w.bias") } else { vec![0.0; out as usize] };
+        let mut ys = Vec::new();
+        for i in 0..n {
+            for oy in 0..out_h {
+                for ox in 0..out_w {
+                    for o in 0..out as usize {
+                        let mut sum = b[o];
+                        for tap in 0..k {
+                            let iy = (oy * conv.stride + tap as u32 / conv.kernel) as i64 - top as i64;
+                            let ix = (ox * conv.stride + tap as u32 % conv.kernel) as i64 - left as i64;
+                            if iy < 0 || ix < 0 || iy >= bound_h as i64 || ix >= bound_w as i64 {
+                                continue;
+                            }
+                            // torch's nearest: floor(dst * in / out)
+                            let sy = iy as u32 * h / bound_h;
+                            let sx = ix as u32 * w / bound_w;
+                            let at = ((i * h + sy) * w + sx) as usize * c_all;
+                            for ch in 0..c_all {
+                                sum += joined[at + ch] * matrix[(o * c_all + ch) * k + tap];
+                            }
+                        }
+                        if with_add {
+                            sum += added[i as usize * out as usize + o] as f64;
+                        }
+                        let mut v = activation(sum, act);
+                        if with_residual {
+                            v += residual[ys.len()] as f64;
+                        }
+                        ys.push(activation(v, post));
+                    }
+                }
+            }
+        }
+        ys
+    })
+    .await
+}
+
+/// A matrix multiply of more rows, columns and depth than the random ones, so that every tile is used.
+async fn matmul(gpu: &Gpu, options: &Options, m: u32, k: u32, n: u32) -> Outcome {
+    let mut case = Case::new(options, (m * 31 + k * 7 + n) as u64);
+    let (x, xs) = case.input(1, 1, m, k);
+    let y = ops::linear(&mut case.r, x, "w", n, true, Epilogue::default()).unwrap();
+    let tolerance = case.product_tolerance(k as usize);
+    let xs = wide(&xs);
+    case.finish(gpu, format!("linear {m}x{k}x{n}"), y, tolerance, |weight| {
+        let (matrix, b) = (weight("w.weight"), weight("w.bias"));
+        xs.chunks(k as usize)
+            .flat_map(|row| {
+                matrix
+                    .chunks(k as usize)
+                    .zip(&b)
+                    .map(|(w, b)| row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>() + b)
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    })
+    .await
+}
+
+async fn attention(gpu: &Gpu, options: &Options, seed: u64, d: u32) -> Outcome {
+    let mut case = Case::new(options, seed);
+    let n = case.random.range(1, 2);
+    let heads = case.random.range(1, 3);
+    let causal = case.random.range(0, 2) == 0;
+    let lq = case.random.range(1, 90);
+    let lk = if causal { lq } else { case.random.range(1, 90) };
+    let c = heads * d;
+    let (q, qs) = case.input(n, 1, lq, c);
+    let (k, ks) = case.input(n, 1, lk, c);
+    let (v, vs) = case.input(n, 1, lk, c);
+    let y = ops::attention(&mut case.r, q, k, v, heads, causal).unwrap();
+    let tolerance = case.storage() + (lk + d) as f64 / (1u64 << 24) as f64;
+    let (qs, ks, vs) = (wide(&qs), wide(&ks), wide(&vs));
+    case.finish(gpu, format!("attention {n}x{heads}x{lq}x{lk}x{d} causal {causal}"), y, tolerance, |_| {
+        let (c, d) = (c as usize, d as usize);
+        let mut out = vec![0.0; (n * lq) as usize * c];
+        for i in 0..n as usize {
+            for head in 0..heads as usize {
+                for row in 0..lq as usize {
+                    let at = (i * lq as usize + row) * c + head * d;
+                    let last = if causal { row + 1 } else { lk as usize };
+                    let key = |j: usize| (i * lk as usize + j) * c + head * d;
+                    let scores: Vec<f64> = (0..last)
+                        .map(|j| {
+                            let dot: f64 = (0..d).map(|e| qs[at + e] * ks[key(j) + e]).sum();
+                            (dot / (d as f64).sqrt()).exp()
+                        })
+                        .collect();
+                    let total: f64 = scores.iter().sum();
+                    for (j, s) in scores.iter().enumerate() {
+                        for e in 0..d {
+                            out[at + e] += s / total * vs[key(j) + e];
+                        }
+                    }
+                }
+            }
+        }
+        out
+    })
+    .await
+}
+
+async fn group_norm(gpu: &Gpu, options: &Options, seed: u64, large: bool) -> Outcome {
+    let mut case = Case::new(options, seed);
+    let random = &mut case.random;
+    let n = random.range(1, 2);
+    let (h, w) = if large { (53, 67) } else { (random.range(1, 12), random.range(2, 12)) };
+    let second = random.range(0, 1) == 1;
+    let groups = random.pick(&[1, 2, 4, 8, 32]);
+    let per = random.range(1, if large { 40 } else { 9 });
+    let c = groups * per;
+    let c2 = if second && c > 4 { c - c / 8 * 4 } else { 0 };
+    let act = random.pick(&[Activation::None, Activation::Silu]);
+    let (x, mut xs) = case.input(n, h, w, c - c2);
+    // A mean far from zero: sums of squares must not cancel.
+    let shift = if large { 8.0 } else { 0.0 };
+    xs.iter_mut().for_each(|v| *v = f16::from_f32(*v + shift).to_f32());
+    case.inputs[0].1 = xs.clone();
+    let mut input = Input::from(x);
+    let mut joined = wide(&xs);
+    if c2 > 0 {
+        let (x2, xs2) = case.input(n, h, w, c2);
+        input = Input::from((x, x2));
+        joined = join(&joined, (c - c2) as usize, &wide(&xs2), c2 as usize);
+    }
+    let epsilon = 1e-5;
+    let y = ops::group_norm(&mut case.r, input, "norm", groups, epsilon, act).unwrap();
+    // One rounding of the output; f32 statistics of values up to 9 with unit spread: 81 * 2^-22 of the variance.
+    let tolerance = case.storage() + 81.0 / (1u64 << 22) as f64;
+    case.finish(
+        gpu,
+        format!("group_norm {n}x{h}x{w}x({}+{c2}) by {groups} {act:?}", c - c2),
+        y,
+        tolerance,
+        |weight| {
+            let (gamma, beta) = (weight("norm.weight"), weight("norm.bias"));
+            let (c, per, positions) = (c as usize, per as usize, (h * w) as usize);
+            let mut out = vec![0.0; joined.len()];
+            for i in 0..n as usize {
+                for g in 0..groups as usize {
+                    let at: Vec<usize> = (0..positions)
+                        .flat_map(|p| (0..per).map(move |ch| (i * positions + p) * c + g * per + ch))
+                        .collect();
+                    let mean = at.iter().map(|&j| joined[j]).sum::<f64>() / at.len() as f64;
+                    let var = at.iter().map(|&j| (joined[j] - mean).powi(2)).sum::<f64>() / at.len() as f64;
+                    for j in at {
+                        let v = (joined[j] - mean) / (var + epsilon as f64).sqrt();
+                        out[j] = activation(v * gamma[j % c] + beta[j % c], act);
+                    }
+                }
+            }
+            out
+        },
+    )
+    .await
+}
+
+async fn layer_norm(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
+    let mut case = Case::new(options, seed);
+    let (rows, c) = (case.random.range(1, 200), case.random.range(2, 700));
+    let (x, xs) = case.input(1, 1, rows, c);
+    let y = ops::layer_norm(&mut case.r, x, "norm", 1e-5).unwrap();
+    let tolerance = case.storage() + c as f64 / (1u64 << 24) as f64;
+    let xs = wide(&xs);
+    case.finish(gpu, format!("layer_norm {rows}x{c}"), y, tolerance, |weight| {
+        let (gamma, beta) = (weight("norm.weight"), weight("norm.bias"));
+        xs.chunks(c as usize)
+            .flat_map(|row| {
+                let mean = row.iter().sum::<f64>() / c as f64;
+                let var = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / c as f64;
+                row.iter()
+                    .enumerate()
+                    .map(|(i, v)| (v - mean) / (var + 1e-5).sqrt() * gamma[i] + beta[i])
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    })
+    .await
+}
+
+async fn pointwise(gpu: &Gpu, options: &Options, seed: u64) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for act in ACTIVATIONS {
+        let mut case = Case::new(options, seed + act as u64);
+        let (h, c) = (case.random.range(1, 40), case.random.range(1, 30));
+        let x = case.r.input(2, h, 3, c);
+        // As far as activations reach, both tails.
+        let xs = case.random.values((2 * h * 3 * c) as usize, 20.0);
+        case.inputs.push((x, xs.clone()));
+        // A recorded no-op has no output of its own: add x to what comes out.
+        let activated = ops::activate(&mut case.r, x, act).unwrap();
+        let y = ops::add(&mut case.r, activated, x).unwrap();
+        let tolerance = 2.0 * case.storage();
+        let name = format!("activate and add {act:?} 2x{h}x3x{c}");
+        outcomes.push(
+            case.finish(gpu, name, y, tolerance, |_| {
+                xs.iter().map(|&v| activation(v as f64, act) + v as f64).collect()
+            })
+            .await,
+        );
+    }
+    let mut case = Case::new(options, seed);
+    let (x, xs) = case.input(1, 3, 5, 3);
+    let y = ops::affine(&mut case.r, x, 2.0, -1.0).unwrap();
+    let tolerance = case.storage();
+    outcomes.push(
+        case.finish(gpu, "affine".into(), y, tolerance, |_| {
+            xs.iter().map(|&v| 2.0 * v as f64 - 1.0).collect()
+        })
+        .await,
+    );
+    let mut case = Case::new(options, seed);
+    let (rows, half) = (case.random.range(1, 100), case.random.range(1, 20) * 4);
+    let (x, xs) = case.input(1, 1, rows, 2 * half);
+    let y = ops::geglu(&mut case.r, x).unwrap();
+    let tolerance = case.storage() * 1.01;
+    outcomes.push(
+        case.finish(gpu, format!("geglu {rows}x{half}"), y, tolerance, |_| {
+            let half = half as usize;
+            wide(&xs)
+                .chunks(2 * half)
+                .flat_map(|row| {
+                    (0..half)
+                        .map(|i| row[i] * activation(row[half + i], Activation::Gelu))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
+        })
+        .await,
+    );
+    outcomes
+}
+
+async fn rows(gpu: &Gpu, options: &Options, seed: u64) -> Vec<Outcome> {
+    let mut case = Case::new(options, seed);
+    let (n, length, width, vocabulary) =
+        (case.random.range(1, 3), case.random.range(1, 77), case.random.range(1, 50), 100);
+    let ids = case.r.input_u32(n, length);
+    let values: Vec<u32> = (0..n * length).map(|_| case.random.range(0, vocabulary - 1)).collect();
+    case.ids.push((ids, values.clone()));
+    let y = ops::embed(&mut case.r, ids, "t", vocabulary, "p", 77, width).unwrap();
+    let tolerance = case.storage();
+    let embed = case
+        .finish(gpu, format!("embed {n}x{length}x{width}"), y, tolerance, |weight| {
+            let (table, places) = (weight("t.weight"), weight("p.weight"));
+            let width = width as usize;
+            let mut out = Vec::new();
+            for (i, id) in values.iter().enumerate() {
+                let at = i % length as usize * width;
+                out.extend((0..width).map(|c| table[*id as usize * width + c] + places[at + c]));
+            }
+            out
+        })
+        .await;
+
+    let mut case = Case::new(options, seed + 1);
+    let index = case.r.input_u32(n, 1);
+    let places: Vec<u32> = (0..n).map(|_| case.random.range(0, length - 1)).collect();
+    case.ids.push((index, places.clone()));
+    let (x, xs) = case.input(n, 1, length, width);
+    let y = ops::gather(&mut case.r, x, index).unwrap();
+    let gather = case
+        .finish(gpu, format!("gather {n}x{length}x{width}"), y, 0.0, |_| {
+            let width = width as usize;
+            let row = |i: usize| &xs[(i * length as usize + places[i] as usize) * width..][..width];
+            (0..n as usize).flat_map(|i| wide(row(i))).collect()
+        })
+        .await;
+    vec![embed, gather]
+}
+
+/// Every op, under every way of recording that this adapter can run.
+pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
+    let mut ways = vec![
+        ("f32", Options::default()),
+        ("f32 stored wide", Options { activations: Dtype::F32, ..Options::default() }),
+    ];
+    if gpu.shader_f16 {
+        ways.push(("f16", Options { arithmetic: Arithmetic::F16, ..Options::default() }));
+    }
+    let mut outcomes = Vec::new();
+    for (way, options) in ways {
+        let from = outcomes.len();
+        for seed in 0..rounds * 6 {
+            outcomes.push(convolution(gpu, &options, seed).await);
+        }
+        for (m, k, n) in [
+            (1, 1, 1),
+            (3, 37, 5),
+            (8, 320, 64),
+            (130, 75, 33),
+            (64, 512, 128),
+            (700, 40, 321),
+            (1024, 64, 512),
+        ] {
+            outcomes.push(matmul(gpu, &options, m, k, n).await);
+        }
+        for seed in 0..rounds {
+            for d in [4, 8, 12, 40, 64, 80, 96, 128, 160, 260, 512] {
+                outcomes.push(attention(gpu, &options, seed * 100 + d as u64, d).await);
+            }
+            outcomes.push(group_norm(gpu, &options, seed, false).await);
+            outcomes.push(group_norm(gpu, &options, seed + 50, false).await);
+            outcomes.push(layer_norm(gpu, &options, seed).await);
+            outcomes.extend(pointwise(gpu, &options, seed * 10).await);
+            outcomes.extend(rows(gpu, &options, seed).await);
+        }
+        outcomes.push(group_norm(gpu, &options, 1000, true).await);
+        for outcome in &mut outcomes[from..] {
+            outcome.name = format!("{way}: {}", outcome.name);
+        }
+    }
+    outcomes
+}

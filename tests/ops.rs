@@ -1,0 +1,38 @@
+//! Every op against an f64 reference, on the machine's Vulkan driver: with shader-f16, and as on adapters
+//! without it.
+
+mod cases;
+
+use browser_diffusion::gpu::{Gpu, GpuOptions};
+use browser_diffusion::ops;
+use pollster::block_on;
+
+fn check(options: &GpuOptions) {
+    let gpu = block_on(Gpu::new(options)).unwrap();
+    let outcomes = block_on(cases::all(&gpu, 1));
+    let failed: Vec<String> = outcomes
+        .iter()
+        .filter(|o| !o.passed())
+        .map(|o| format!("{}: {:.2e} > {:.2e}", o.name, o.error, o.tolerance))
+        .collect();
+    let worst =
+        outcomes.iter().filter(|o| o.tolerance > 0.0).map(|o| o.error / o.tolerance).fold(0.0, f64::max);
+    println!("{} comparisons on {}, worst at {worst:.2} of its tolerance", outcomes.len(), gpu.name);
+    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), outcomes.len(), failed.join("\n"));
+}
+
+#[test]
+fn ops_with_shader_f16() {
+    check(&GpuOptions::default());
+}
+
+#[test]
+fn ops_without_shader_f16() {
+    check(&GpuOptions { without_shader_f16: true });
+}
+
+#[test]
+fn self_test_accepts_this_adapter() {
+    let (gpu, arithmetic) = block_on(ops::open(ops::Precision::Auto)).unwrap();
+    println!("{}: shader-f16 {}, {arithmetic:?}", gpu.name, gpu.shader_f16);
+}

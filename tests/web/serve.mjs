@@ -1,0 +1,86 @@
+// Serves a folder on 127.0.0.1 with Range requests: `node serve.mjs FOLDER [PORT]`, or from tests.
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { extname, join, normalize, resolve } from 'node:path';
+import { pipeline } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+
+/** @type {Record<string, string>} */
+const types = {
+  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css',
+  '.json': 'application/json', '.webmanifest': 'application/manifest+json', '.wasm': 'application/wasm',
+  '.png': 'image/png', '.svg': 'image/svg+xml', '.txt': 'text/plain; charset=utf-8', '.ts': 'text/plain; charset=utf-8',
+};
+
+/**
+ * One byte range of a `Range` header. Several ranges, or none that can be read: the whole file, as RFC 9110 allows.
+ * @param {string | undefined} header @param {number} size
+ * @returns {{ start: number, end: number } | 'whole' | 'unsatisfiable'} end is inclusive
+ */
+function range(header, size) {
+  const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? '');
+  if (!match || (match[1] === '' && match[2] === '')) return 'whole';
+  const start = match[1] === '' ? Math.max(0, size - Number(match[2])) : Number(match[1]);
+  const end = match[1] === '' || match[2] === '' ? size - 1 : Math.min(size - 1, Number(match[2]));
+  return start > end ? 'unsatisfiable' : { start, end };
+}
+
+/**
+ * @param {string} folder
+ * @param {import('node:http').IncomingMessage} request
+ * @param {import('node:http').ServerResponse} response
+ */
+async function answer(folder, request, response) {
+  const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
+  let file = join(folder, normalize(path));
+  if (!file.startsWith(folder)) return void response.writeHead(403).end();
+  let info = await stat(file).catch(() => null);
+  if (info?.isDirectory()) info = await stat(file = join(file, 'index.html')).catch(() => null);
+  if (!info?.isFile()) return void response.writeHead(404).end(`no ${path}\n`);
+  // Weak validators would forbid If-Range; size and time in milliseconds name a file's version well enough here.
+  const etag = `"${info.size.toString(16)}-${Math.round(info.mtimeMs).toString(16)}"`;
+  /** @type {Record<string, string | number>} */
+  const headers = {
+    'content-type': types[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes', etag,
+    'cache-control': 'no-cache', 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin',
+    'access-control-expose-headers': 'accept-ranges, content-length, content-range, etag',
+  };
+  if (request.headers['if-none-match'] === etag) return void response.writeHead(304, headers).end();
+  const conditional = request.headers['if-range'];
+  const part = conditional && conditional !== etag ? 'whole' : range(request.headers.range, info.size);
+  if (part === 'unsatisfiable') return void response.writeHead(416, { ...headers, 'content-range': `bytes */${info.size}` }).end();
+  const { start, end } = part === 'whole' ? { start: 0, end: info.size - 1 } : part;
+  if (part !== 'whole') headers['content-range'] = `bytes ${start}-${end}/${info.size}`;
+  headers['content-length'] = end - start + 1;
+  response.writeHead(part === 'whole' ? 200 : 206, headers);
+  if (request.method === 'HEAD' || end < start) return void response.end();
+  pipeline(createReadStream(file, { start, end }), response, () => {}); // a visitor who leaves is no error
+}
+
+/**
+ * @param {string} folder
+ * @param {number} [port] 0: any that is free
+ * @param {Record<string, string>} [instead] text to answer with at these paths, whatever the folder has there
+ * @returns {Promise<{ url: string, close(): void }>} url ends in a slash
+ */
+export function serve(folder, port = 0, instead = {}) {
+  const base = resolve(folder);
+  const server = createServer((request, response) => {
+    const text = instead[request.url ?? ''];
+    if (text !== undefined) response.writeHead(200, { 'content-type': types[extname(request.url ?? '')] }).end(text);
+    else answer(base, request, response).catch(error => { response.destroy(); console.error(error); });
+  });
+  return new Promise((done, fail) => {
+    server.once('error', fail);
+    server.listen(port, '127.0.0.1', () => {
+      const address = /** @type {import('node:net').AddressInfo} */ (server.address());
+      done({ url: `http://127.0.0.1:${address.port}/`, close: () => { server.close(); server.closeAllConnections(); } });
+    });
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { url } = await serve(process.argv[2] ?? 'www', Number(process.argv[3] ?? 8080));
+  console.log(url);
+}
