@@ -1,1 +1,186 @@
-//! pipeline
+//! From a prompt to a picture: loading a model in diffusers' folder layout, and the loop.
+//!
+//! - [`load`](DiffusionPipeline::load): configurations first, so that a model which cannot work is refused
+//!   before its weights are fetched; then the weights, streamed to the GPU.
+//! - `text`: prompts to conditioning.
+//! - `text_to_image`: the loop itself.
+//! - `decode`: latents to pixels.
+//! - `parameters`: what is written into the PNG.
+
+mod decode;
+mod load;
+mod parameters;
+mod text;
+mod text_to_image;
+
+pub use decode::Picture;
+pub use load::LoadOptions;
+pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
+
+use crate::error::{Code, Error, Result};
+use crate::gpu::{Arithmetic, Executable, Gpu, Options, Tensor, Weights};
+use crate::models::{clip, taesd, unet, vae};
+use crate::prompt::Tokenizer;
+use crate::samplers::SchedulerConfig;
+use std::cell::RefCell;
+
+/// The families that differ in how they are conditioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Stable Diffusion 1.x and its kin: CLIP ViT-L, 768 wide.
+    Sd1,
+    /// Stable Diffusion 2.x: OpenCLIP ViT-H, 1024 wide.
+    Sd2,
+    /// SDXL: two text encoders, a pooled embedding and sizes.
+    Sdxl,
+}
+
+impl Kind {
+    /// As `api.md` names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Sd1 => "sd1",
+            Kind::Sd2 => "sd2",
+            Kind::Sdxl => "sdxl",
+        }
+    }
+}
+
+/// What a loaded model is.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub name: String,
+    pub kind: Kind,
+    /// The UNet takes mask and masked picture as well (9 channels).
+    pub inpainting: bool,
+    /// Pixels of a side that it was trained on.
+    pub default_size: u32,
+    /// Of all modules together.
+    pub parameters: u64,
+}
+
+/// A module's configuration, its weights on the GPU and how its plans are recorded.
+struct Module<C> {
+    config: C,
+    weights: Weights,
+    options: Options,
+}
+
+struct TextEncoder {
+    tokenizer: Tokenizer,
+    module: Module<clip::Config>,
+}
+
+/// Either decoder; pixels a latent, each way, is `scale`.
+enum Vae {
+    Kl(Module<vae::Config>),
+    Tiny(Module<taesd::Config>),
+}
+
+impl Vae {
+    fn scale(&self) -> u32 {
+        match self {
+            Vae::Kl(m) => m.config.scale(),
+            Vae::Tiny(m) => 1 << m.config.num_decoder_blocks.len().saturating_sub(1),
+        }
+    }
+    fn latent_channels(&self) -> u32 {
+        match self {
+            Vae::Kl(m) => m.config.latent_channels,
+            Vae::Tiny(m) => m.config.latent_channels,
+        }
+    }
+}
+
+/// Linear map from latents to colours in -1..1, for previews.
+struct LatentRgb {
+    factors: Vec<[f32; 3]>,
+    bias: [f32; 3],
+}
+
+/// A plan of the UNet for one batch and size, kept from picture to picture.
+struct UnetPlan {
+    batch: u32,
+    height: u32,
+    width: u32,
+    tokens: u32,
+    executable: Executable,
+    sample: Tensor,
+    t_emb: Tensor,
+    text: Tensor,
+    added: Option<unet::AddedCond>,
+    timestep_cond: Option<Tensor>,
+    out: Tensor,
+}
+
+/// A plan of the image decoder for one size.
+struct DecodePlan {
+    height: u32,
+    width: u32,
+    executable: Executable,
+    latents: Tensor,
+    out: Tensor,
+}
+
+/// A model on the GPU, ready to draw.
+pub struct DiffusionPipeline {
+    gpu: Gpu,
+    arithmetic: Arithmetic,
+    model: Model,
+    text_encoders: Vec<TextEncoder>,
+    unet: Module<unet::Config>,
+    vae: Vae,
+    scheduler: SchedulerConfig,
+    latent_rgb: LatentRgb,
+    /// SDXL: a negative prompt left out is all zeros.
+    force_zeros_for_empty_prompt: bool,
+    unet_plan: RefCell<Option<UnetPlan>>,
+    decode_plan: RefCell<Option<DecodePlan>>,
+}
+
+impl DiffusionPipeline {
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device, for its books (`Gpu::bytes`) and its name.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// What products are computed in here.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+}
+
+/// How work is given up early: `signal` says whether it should be.
+///
+/// # Errors
+/// `aborted`.
+fn check_aborted(aborted: &dyn Fn() -> bool) -> Result<()> {
+    if aborted() {
+        return Err(Error::new(Code::Aborted, "Stopped. What was loaded or drawn before stays as it is."));
+    }
+    Ok(())
+}
+
+/// Milliseconds since some fixed moment.
+fn now() -> f64 {
+    #[cfg(target_arch = "wasm32")]
+    {
+        // The worker's clock; Date where there is no `performance`.
+        use wasm_bindgen::JsCast;
+        js_sys::Reflect::get(&js_sys::global(), &"performance".into())
+            .ok()
+            .and_then(|p| p.dyn_into::<web_sys::Performance>().ok())
+            .map_or_else(js_sys::Date::now, |p| p.now())
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        use std::sync::LazyLock;
+        use std::time::Instant;
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed().as_secs_f64() * 1000.0
+    }
+}

@@ -45,7 +45,7 @@ pub use source::{Source, SourceOptions};
 pub use web::{CachedModel, ModelStore, ReadOptions, WebFiles};
 
 use crate::checkpoint::shards;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The files of one model in diffusers' folder layout. Paths are relative, with `/`.
 #[allow(async_fn_in_trait)] // One thread: nobody needs the futures to be `Send`.
@@ -63,18 +63,19 @@ pub trait ModelFiles {
     /// it gets more. An error of the sink ends the read and is returned.
     async fn read(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()>;
 
-    /// A small file that must be there. `BadCheckpoint` if it is not.
+    /// A small file that must be there. `Network` if it is not.
     async fn required(&self, path: &str) -> Result<Vec<u8>> {
         self.bytes(path).await?.ok_or_else(|| {
-            Error::bad_checkpoint(format!(
+            let message = format!(
                 "{} has no file {path}. It must be a model in diffusers' folder layout; check the name, the \
                  revision and the address",
                 self.name()
-            ))
+            );
+            Error::new(Code::Network, message)
         })
     }
 
-    /// A JSON file that must be there. `BadCheckpoint` if it is not, or does not parse as `T`.
+    /// A JSON file that must be there. `Network` if it is not, `BadCheckpoint` if it does not parse as `T`.
     async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
         let bytes = self.required(path).await?;
         serde_json::from_slice(&bytes).map_err(|e| {
@@ -85,7 +86,7 @@ pub trait ModelFiles {
     /// The files that hold the weights of `component` (`unet`, `vae`, `text_encoder`, ...): one, or the
     /// shards of one. `variant` is diffusers' (`"fp16"`); as there, a component without that variant is
     /// read from its plain files. Without a variant the plain files are taken, else the fp16 ones.
-    /// `BadCheckpoint` if there are none.
+    /// `Network` if there are none.
     async fn weights(&self, component: &str, variant: Option<&str>) -> Result<Vec<String>> {
         let stem = if component.starts_with("text_encoder") { "model" } else { "diffusion_pytorch_model" };
         let plain = [format!("{stem}.safetensors"), format!("{stem}.safetensors.index.json")];
@@ -105,12 +106,13 @@ pub trait ModelFiles {
                 return Ok(vec![path]);
             }
         }
-        Err(Error::bad_checkpoint(format!(
+        let message = format!(
             "{} has no safetensors weights in {component}/ (looked for {}). Choose a revision or a copy of the \
              model that has them",
             self.name(),
             names.as_flattened().join(", ")
-        )))
+        );
+        Err(Error::new(Code::Network, message))
     }
 }
 

@@ -1,1 +1,296 @@
-//! web
+//! What `www/worker.js` calls. Everything of `api.md` that needs the engine crosses here, as plain JavaScript
+//! values; failures are `{ code, message }`.
+
+use crate::error::{Code, Error, Result};
+use crate::ops::Precision;
+use crate::pipeline::{DiffusionPipeline, Generated, GenerateOptions, LoadOptions, Picture, Preview, Step};
+use crate::samplers;
+use crate::store::{ModelStore, Progress, ReadOptions, Source, SourceOptions};
+use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
+use std::cell::RefCell;
+use std::rc::Rc;
+use wasm_bindgen::prelude::*;
+use web_sys::AbortSignal;
+
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+impl From<Error> for JsValue {
+    fn from(e: Error) -> Self {
+        let error = js_sys::Error::new(&e.message);
+        set(&error, "code", e.code.as_str());
+        error.into()
+    }
+}
+
+fn set(target: &Object, key: &str, value: impl Into<JsValue>) {
+    // Fails for frozen objects and proxies only; these are our own.
+    let _ = Reflect::set(target, &key.into(), &value.into());
+}
+
+/// An option that is there: neither undefined nor null.
+fn get(options: &JsValue, key: &str) -> Option<JsValue> {
+    Reflect::get(options, &key.into()).ok().filter(|v| !v.is_undefined() && !v.is_null())
+}
+
+fn text(options: &JsValue, key: &str) -> Result<Option<String>> {
+    get(options, key).map(|v| v.as_string().ok_or_else(|| Error::invalid(format!("{key} must be text.")))).transpose()
+}
+
+fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
+    get(options, key).map(|v| v.as_f64().ok_or_else(|| Error::invalid(format!("{key} must be a number.")))).transpose()
+}
+
+/// A whole number from 0 to `max`.
+fn count(options: &JsValue, key: &str, max: f64) -> Result<Option<f64>> {
+    match number(options, key)? {
+        Some(n) if n.fract() != 0.0 || !(0.0..=max).contains(&n) => {
+            Err(Error::invalid(format!("{key} = {n}: it must be a whole number from 0 to {max}.")))
+        }
+        n => Ok(n),
+    }
+}
+
+fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
+    let wrong = || Error::invalid(format!("{key} must be a Float32Array."));
+    get(options, key).map(|v| v.dyn_into::<Float32Array>().map(|a| a.to_vec()).map_err(|_| wrong())).transpose()
+}
+
+/// A model on the GPU.
+#[wasm_bindgen]
+pub struct Pipeline {
+    inner: DiffusionPipeline,
+}
+
+#[wasm_bindgen]
+impl Pipeline {
+    /// Loads a model. `spec`: `{ source, embedded, revision, variant, hub, cache, precision }`; `on_progress`
+    /// gets transformers.js's progress payload.
+    pub async fn load(spec: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Pipeline, JsValue> {
+        let source = text(&spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
+        let source = Source::resolve(
+            &source,
+            &SourceOptions {
+                revision: text(&spec, "revision")?,
+                hub: text(&spec, "hub")?,
+                embedded: text(&spec, "embedded")?,
+            },
+        )?;
+        let precision = match text(&spec, "precision")?.as_deref() {
+            None | Some("auto") => Precision::Auto,
+            Some("f16") => Precision::F16,
+            Some("f32") => Precision::F32,
+            Some(other) => {
+                let message = format!("precision = {other:?}: choose \"auto\", \"f16\" or \"f32\".");
+                return Err(Error::invalid(message).into());
+            }
+        };
+        let report: Rc<dyn Fn(Progress)> = Rc::new(move |p: Progress| {
+            let event = Object::new();
+            set(&event, "status", p.status);
+            set(&event, "name", p.name);
+            set(&event, "file", p.file);
+            set(&event, "loaded", p.loaded as f64);
+            set(&event, "total", p.total as f64);
+            set(&event, "progress", p.progress);
+            set(&event, "fromCache", p.from_cache);
+            // A listener that throws does not stop the download.
+            let _ = on_progress.call1(&JsValue::NULL, &event);
+        });
+        let name = source.name().to_owned();
+        let aborted = signal.clone();
+        let files = store().await.model(
+            source,
+            ReadOptions {
+                no_cache: get(&spec, "cache").is_some_and(|v| v.is_falsy()),
+                signal: Some(signal),
+                on_progress: Some(report.clone()),
+            },
+        );
+        let options = LoadOptions { variant: text(&spec, "variant")?, precision };
+        let inner = DiffusionPipeline::load(&files, &options, &|| aborted.aborted()).await?;
+        files.finish().await?;
+        report(Progress {
+            status: "ready",
+            name,
+            file: String::new(),
+            loaded: 0,
+            total: 0,
+            progress: 100.0,
+            from_cache: false,
+        });
+        Ok(Pipeline { inner })
+    }
+
+    /// `model` of `api.md`.
+    pub fn model(&self) -> Object {
+        let model = self.inner.model();
+        let out = Object::new();
+        set(&out, "name", model.name.as_str());
+        set(&out, "kind", model.kind.as_str());
+        set(&out, "inpainting", model.inpainting);
+        set(&out, "defaultSize", model.default_size);
+        set(&out, "parameters", model.parameters as f64);
+        out
+    }
+
+    /// Draws; `on_step` gets each step as an object.
+    pub async fn generate(&self, options: JsValue, on_step: Function, signal: AbortSignal) -> Result<Object, JsValue> {
+        let options = self.options(&options)?;
+        let mut step = |s: Step| {
+            on_step.call1(&JsValue::NULL, &step_object(s)).map(|_| ()).map_err(|e| {
+                Error::new(Code::Aborted, format!("onStep failed: {:?}", e))
+            })
+        };
+        let generated = self.inner.generate(&options, &mut step, &|| signal.aborted()).await?;
+        Ok(result_object(generated))
+    }
+
+    /// `MemoryReport`: GPU bytes by kind, now and at the peak, and bytes of the wasm heap.
+    pub fn memory(&self) -> Object {
+        let bytes = self.inner.gpu().bytes();
+        let out = Object::new();
+        set(&out, "weights", bytes.weights as f64);
+        set(&out, "activations", bytes.activations as f64);
+        set(&out, "staging", bytes.staging as f64);
+        set(&out, "peak", bytes.peak as f64);
+        set(&out, "largestBinding", bytes.largest_binding as f64);
+        let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
+        let buffer: js_sys::ArrayBuffer = memory.buffer().unchecked_into();
+        set(&out, "wasm", buffer.byte_length());
+        out
+    }
+}
+
+impl Pipeline {
+    fn options(&self, o: &JsValue) -> Result<GenerateOptions> {
+        // Integers up to here are exact in a JavaScript number.
+        const EXACT: f64 = 9_007_199_254_740_991.0;
+        let size = self.inner.model().default_size as f64;
+        let seed = match count(o, "seed", EXACT)? {
+            Some(seed) => seed,
+            None => (js_sys::Math::random() * 4_294_967_296.0).floor(),
+        };
+        let steps = get(o, "onStepWanted").is_none_or(|v| v.is_truthy());
+        let preview = match text(o, "preview")?.as_deref() {
+            None if !steps => Preview::None,
+            None | Some("fast") => Preview::Fast,
+            Some("none") => Preview::None,
+            Some("full") => Preview::Full,
+            Some(other) => {
+                return Err(Error::invalid(format!(
+                    "preview = {other:?}: choose \"none\", \"fast\" or \"full\"; the tiny decoder comes later."
+                )));
+            }
+        };
+        let decode = match text(o, "output")?.as_deref() {
+            None | Some("image") => true,
+            Some("latent") => false,
+            Some(other) => {
+                return Err(Error::invalid(format!("output = {other:?}: choose \"image\" or \"latent\".")));
+            }
+        };
+        Ok(GenerateOptions {
+            prompt: text(o, "prompt")?.unwrap_or_default(),
+            negative_prompt: text(o, "negativePrompt")?,
+            width: count(o, "width", 16384.0)?.unwrap_or(size) as u32,
+            height: count(o, "height", 16384.0)?.unwrap_or(size) as u32,
+            num_inference_steps: count(o, "numInferenceSteps", 10000.0)?.unwrap_or(DEFAULT_STEPS) as usize,
+            guidance_scale: number(o, "guidanceScale")?.unwrap_or(DEFAULT_GUIDANCE) as f32,
+            guidance_rescale: number(o, "guidanceRescale")?.unwrap_or(0.0) as f32,
+            scheduler: text(o, "scheduler")?,
+            seed: seed as u64,
+            num_images: count(o, "numImages", 64.0)?.unwrap_or(1.0) as usize,
+            latents: floats(o, "latents")?,
+            prompt_embeds: floats(o, "promptEmbeds")?,
+            negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
+            preview,
+            decode,
+        })
+    }
+}
+
+/// diffusers' defaults.
+const DEFAULT_STEPS: f64 = 50.0;
+const DEFAULT_GUIDANCE: f64 = 7.5;
+
+fn picture_object(p: &Picture) -> Object {
+    let out = Object::new();
+    set(&out, "width", p.width);
+    set(&out, "height", p.height);
+    set(&out, "data", Uint8ClampedArray::from(p.data.as_slice()));
+    out
+}
+
+fn step_object(s: Step) -> Object {
+    let out = Object::new();
+    set(&out, "step", s.step as f64);
+    set(&out, "total", s.total as f64);
+    set(&out, "timestep", s.timestep);
+    set(&out, "sigma", s.sigma);
+    set(&out, "latents", Float32Array::from(s.latents.as_slice()));
+    set(&out, "x0", Float32Array::from(s.x0.as_slice()));
+    if let Some(p) = &s.preview {
+        set(&out, "preview", picture_object(p));
+    }
+    out
+}
+
+fn result_object(g: Generated) -> Object {
+    let out = Object::new();
+    set(&out, "images", g.pictures.iter().map(picture_object).collect::<Array>());
+    set(&out, "latents", g.latents.iter().map(|l| Float32Array::from(l.as_slice())).collect::<Array>());
+    set(&out, "seed", g.seed as f64);
+    set(&out, "parameters", g.parameters);
+    set(&out, "truncated", g.truncated.iter().map(|t| JsValue::from(t.as_str())).collect::<Array>());
+    let timings = Object::new();
+    set(&timings, "textEncoder", g.timings.text_encoder);
+    set(&timings, "steps", g.timings.steps.iter().map(|t| JsValue::from(*t)).collect::<Array>());
+    set(&timings, "vae", g.timings.vae);
+    set(&timings, "total", g.timings.total);
+    set(&out, "timings", timings);
+    out
+}
+
+thread_local! {
+    static STORE: RefCell<Option<Rc<ModelStore>>> = const { RefCell::new(None) };
+}
+
+/// The worker's one store: it counts requests in flight over all loads.
+async fn store() -> Rc<ModelStore> {
+    if let Some(store) = STORE.with_borrow(Clone::clone) {
+        return store;
+    }
+    let opened = Rc::new(ModelStore::open().await);
+    STORE.with_borrow_mut(|s| s.get_or_insert(opened).clone())
+}
+
+/// `cache.list()`.
+#[wasm_bindgen(js_name = cacheList)]
+pub async fn cache_list() -> Result<Array, JsValue> {
+    let models = store().await.list().await?;
+    Ok(models
+        .iter()
+        .map(|m| {
+            let out = Object::new();
+            set(&out, "name", m.name.as_str());
+            set(&out, "bytes", m.bytes as f64);
+            set(&out, "complete", m.complete);
+            out
+        })
+        .collect())
+}
+
+/// `cache.delete(name)`.
+#[wasm_bindgen(js_name = cacheDelete)]
+pub async fn cache_delete(name: String) -> Result<(), JsValue> {
+    Ok(store().await.delete(&name).await?)
+}
+
+/// Names that `scheduler` takes.
+#[wasm_bindgen]
+pub fn schedulers() -> Vec<String> {
+    samplers::names().iter().map(|s| (*s).to_owned()).collect()
+}

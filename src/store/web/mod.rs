@@ -1,11 +1,54 @@
 //! A model's files in the browser: HTTP with Range requests, resumed and verified through IndexedDB.
+//!
+//! A file is cut into chunks. Each is either read from the cache and checked against its SHA-256, or asked
+//! for by Range, stored as it comes, and handed on; a few requests run ahead of the consumer, and memory
+//! holds no more than they bring.
+
+mod http;
+mod idb;
 
 use super::{ModelFiles, Progress, Source};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
+use futures_util::stream::{self, StreamExt};
+use http::{Answer, Failure, Gate, Tries, check};
+use idb::{Database, FileRecord};
+use js_sys::{Date, Promise, Reflect, Uint8Array};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::rc::Rc;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::AbortSignal;
+
+/// Requests in flight, over all files of all models.
+const REQUESTS: usize = 4;
+/// Most bytes asked for by one request, and the size of the first one, which learns the file's length.
+const REQUEST_BYTES: u64 = 4 << 20;
+/// Longest file that [`ModelFiles::bytes`] takes into memory.
+const SMALL_FILE: u64 = 64 << 20;
+/// Least time between two progress events of a file.
+const PROGRESS_MS: f64 = 100.0;
+
+/// Bytes of a chunk of a file of `total` bytes: small ones lose little when a download of a small file
+/// breaks, large ones keep the number of records of a large file down. Divides [`REQUEST_BYTES`].
+fn chunk_bytes(total: u64) -> u64 {
+    if total > 64 << 20 { REQUEST_BYTES } else { 512 << 10 }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = digest)]
+    fn js_digest(algorithm: &str, data: &Uint8Array) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(catch, js_namespace = ["navigator", "storage"], js_name = estimate)]
+    fn js_estimate() -> Result<Promise, JsValue>;
+}
 
 /// The cache of all models, and the one place that counts requests in flight. One per worker.
-pub struct ModelStore {}
+pub struct ModelStore {
+    cache: Result<Database>,
+    gate: Rc<Gate>,
+}
 
 /// One model in the cache.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -24,55 +67,668 @@ pub struct ReadOptions {
     /// Leave the cache alone: neither read nor write it.
     pub no_cache: bool,
     /// Ends every read promptly with `Aborted`; the cache stays good to go on from.
-    pub signal: Option<web_sys::AbortSignal>,
+    pub signal: Option<AbortSignal>,
     /// Told about every file, about ten times a second at most.
     pub on_progress: Option<Rc<dyn Fn(Progress)>>,
 }
 
 impl ModelStore {
-    /// Opens the cache. Never fails: where the browser has no IndexedDB to give, models are read without.
+    /// Opens the cache. Never fails: where the browser gives the page no storage (some private windows),
+    /// models are read without, and [`list`](Self::list) says why.
     pub async fn open() -> ModelStore {
-        todo!()
+        ModelStore { cache: Database::open().await, gate: Rc::new(Gate::new(REQUESTS)) }
     }
 
     /// The files of one model.
-    pub fn model(&self, _source: Source, _options: ReadOptions) -> WebFiles {
-        todo!()
+    pub fn model(&self, source: Source, options: ReadOptions) -> WebFiles {
+        let ReadOptions { no_cache, signal, on_progress } = options;
+        let cache = self.cache.as_ref().ok().filter(|_| !no_cache).cloned();
+        WebFiles { cache, gate: self.gate.clone(), source, signal, on_progress, open: RefCell::default() }
     }
 
-    /// Every model of which something is stored.
+    /// Every model of which something is stored. `Quota` if there is no storage.
     pub async fn list(&self) -> Result<Vec<CachedModel>> {
-        todo!()
+        self.cache.as_ref().map_err(Clone::clone)?.list().await
     }
 
     /// Frees all that is stored of a model. Nothing happens if there is none of that name.
-    pub async fn delete(&self, _name: &str) -> Result<()> {
-        todo!()
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.cache.as_ref().map_err(Clone::clone)?.delete(name).await
     }
 }
 
 /// The files of one model on the network and in the cache.
-pub struct WebFiles {}
+///
+/// Errors of all its reads: `Network` (after four tries, but at once for what trying cannot mend),
+/// `Integrity` (wrong bytes, or a file that changed on the server while it was read), `Quota`, `Aborted`.
+/// After any of them, what has been stored stays, and the next read goes on from there.
+pub struct WebFiles {
+    cache: Option<Database>,
+    gate: Rc<Gate>,
+    source: Source,
+    signal: Option<AbortSignal>,
+    on_progress: Option<Rc<dyn Fn(Progress)>>,
+    /// Files that have been found to exist, and not been read yet.
+    open: RefCell<HashMap<String, OpenFile>>,
+}
+
+/// A file whose length and version are known.
+struct OpenFile {
+    url: String,
+    record: FileRecord,
+    /// Whether the server answers Range requests.
+    ranges: bool,
+    /// Chunks in the cache.
+    stored: HashSet<u64>,
+    /// Chunks that came with the first request.
+    ready: HashMap<u64, Uint8Array>,
+    meter: Meter,
+}
+
+impl OpenFile {
+    fn chunks(&self) -> u64 {
+        self.record.total.div_ceil(self.record.chunk)
+    }
+
+    /// First byte of a chunk and one past its last.
+    fn span(&self, chunk: u64) -> (u64, u64) {
+        let begin = chunk * self.record.chunk;
+        (begin, (begin + self.record.chunk).min(self.record.total))
+    }
+
+    /// The chunks from `first` on that one request brings: those missing that follow each other.
+    fn missing_run(&self, first: u64) -> u64 {
+        let most = (first + REQUEST_BYTES / self.record.chunk).min(self.chunks());
+        let have = |i: &u64| self.stored.contains(i) || self.ready.contains_key(i);
+        (first..most).find(have).unwrap_or(most)
+    }
+}
+
+/// Where the next chunks come from.
+enum Job {
+    Ready(Uint8Array),
+    Stored(u64),
+    /// First and one past the last.
+    Fetch(u64, u64),
+}
 
 impl WebFiles {
     /// To be called when all files that the model needs have been read: from then on it loads without any
     /// request, and `list` says that it is complete.
     pub async fn finish(&self) -> Result<()> {
-        todo!()
+        match &self.cache {
+            Some(cache) => cache.complete_model(self.source.base(), self.source.name()).await,
+            None => Ok(()),
+        }
+    }
+
+    fn signal(&self) -> Option<&AbortSignal> {
+        self.signal.as_ref()
+    }
+
+    /// Finds out about a file: from the cache, or with a request for its first missing bytes.
+    async fn open(&self, path: &str) -> Result<Option<OpenFile>> {
+        check(self.signal())?;
+        let url = self.source.url(path);
+        if let Some(cache) = &self.cache
+            && let Some(record) = cache.file(&url).await?
+        {
+            // A complete model is not asked about again, and so needs no network. An incomplete one may
+            // have been repaired since.
+            if record.absent && cache.model_complete(self.source.base()).await? {
+                return Ok(None);
+            }
+            if !record.absent && record.chunk > 0 && (record.complete || record.total > 0) {
+                let mut file = self.open_file(path, url.clone(), record);
+                file.stored = cache.chunk_indices(&url).await?.into_iter().collect();
+                if file.record.complete {
+                    file.meter.emit("initiate");
+                    return Ok(Some(file));
+                }
+                match self.resume(&mut file).await {
+                    Ok(()) => return Ok(Some(file)),
+                    // Not the file that was begun, or a server that cannot go on with it: from the start.
+                    Err(Failure::Changed | Failure::NoRanges | Failure::Absent) => {}
+                    Err(failure) => return Err(error(failure, &url)),
+                }
+            }
+        }
+        self.open_fresh(path, url).await
+    }
+
+    fn open_file(&self, path: &str, url: String, record: FileRecord) -> OpenFile {
+        let meter = Meter {
+            callback: self.on_progress.clone(),
+            name: self.source.name().to_string(),
+            file: path.to_string(),
+            from_cache: record.complete,
+            total: Cell::new(record.total),
+            loaded: Cell::new(0),
+            last: Cell::new(0.0),
+        };
+        OpenFile { url, record, ranges: true, stored: HashSet::new(), ready: HashMap::new(), meter }
+    }
+
+    /// Asks for the first chunks that are missing, before any stored one is handed on: only the answer
+    /// tells whether the file is still the one that was begun.
+    async fn resume(&self, file: &mut OpenFile) -> Result<(), Failure> {
+        file.meter.emit("initiate");
+        let chunks = file.chunks();
+        let first = match (0..chunks).find(|i| !file.stored.contains(i)) {
+            Some(first) => first,
+            // All are there, but it was never read to its end (or its reader refused it): ask for one again.
+            None => chunks - 1,
+        };
+        file.stored.remove(&first);
+        let run = file.missing_run(first);
+        let fetched = self.fetch(file, first, run).await?;
+        file.ready.extend((first..).zip(fetched));
+        Ok(())
+    }
+
+    /// Learns a file's length with a first request, and begins its record in the cache.
+    async fn open_fresh(&self, path: &str, url: String) -> Result<Option<OpenFile>> {
+        let mut tries = Tries::new(&url, self.signal());
+        let base = FileRecord {
+            base: self.source.base().to_string(),
+            name: self.source.name().to_string(),
+            chunk: REQUEST_BYTES,
+            ..FileRecord::default()
+        };
+        let (record, ranges, start) = loop {
+            match self.first_request(&url, &base).await {
+                Ok(found) => break found,
+                Err(Failure::Absent) => {
+                    if let Some(cache) = &self.cache {
+                        cache.reset_file(&url, &FileRecord { absent: true, ..base }).await?;
+                    }
+                    return Ok(None);
+                }
+                // "Range not satisfiable" (an empty file), or a range whose place is hidden: take it whole.
+                Err(Failure::Changed | Failure::NoRanges) => break (base, false, None),
+                Err(failure) => tries.again(failure).await.map_err(|f| error(f, &url))?,
+            }
+        };
+        if let Some(cache) = &self.cache {
+            cache.reset_file(&url, &record).await?;
+        }
+        let mut file = self.open_file(path, url, record);
+        file.ranges = ranges;
+        file.meter.emit("initiate");
+        if let Some(start) = start {
+            file.meter.add(start.length().into());
+            let mut index = 0;
+            while index < file.chunks() && file.span(index).0 < u64::from(start.length()) {
+                let (begin, end) = file.span(index);
+                let chunk = start.slice(begin as u32, end as u32);
+                self.store(&file, index, &chunk).await?;
+                file.ready.insert(index, chunk);
+                index += 1;
+            }
+        }
+        Ok(Some(file))
+    }
+
+    /// The file's record, whether the server answers Range requests, and the file's first bytes if they
+    /// came.
+    async fn first_request(
+        &self,
+        url: &str,
+        base: &FileRecord,
+    ) -> Result<(FileRecord, bool, Option<Uint8Array>), Failure> {
+        let _pass = self.gate.enter().await;
+        let mut answer = http::get(url, Some((0, REQUEST_BYTES)), self.signal()).await?;
+        let record = |total| FileRecord {
+            total,
+            chunk: chunk_bytes(total),
+            tag: answer.tag(),
+            sha256: answer.sha256(),
+            ..base.clone()
+        };
+        if answer.partial() {
+            let (begin, end, total) = answer.content_range().ok_or(Failure::NoRanges)?;
+            if (begin, end) != (0, total.min(REQUEST_BYTES)) {
+                return Err(Failure::integrity("the server sent another range than was asked for"));
+            }
+            let record = record(total);
+            let start = self.body(&mut answer, Some(end)).await?;
+            return Ok((record, true, start));
+        }
+        match answer.content_length() {
+            Some(total) if total > REQUEST_BYTES => Ok((record(total), false, None)),
+            length => {
+                // Compressed on the way, a body may be longer than its Content-Length.
+                let record_of = record(0);
+                match self.body(&mut answer, None).await? {
+                    Some(start) if length.is_some_and(|due| u64::from(start.length()) < due) => {
+                        Err(Failure::network("the connection ended early"))
+                    }
+                    Some(start) => {
+                        let total = start.length().into();
+                        Ok((FileRecord { total, chunk: chunk_bytes(total), ..record_of }, true, Some(start)))
+                    }
+                    None => Ok((FileRecord { chunk: REQUEST_BYTES, ..record_of }, false, None)),
+                }
+            }
+        }
+    }
+
+    /// A body of `length` bytes, or of any length up to [`REQUEST_BYTES`] (`None` if it is longer).
+    async fn body(&self, answer: &mut Answer, length: Option<u64>) -> Result<Option<Uint8Array>, Failure> {
+        let body = Uint8Array::new_with_length(length.unwrap_or(REQUEST_BYTES) as u32);
+        let mut filled = 0;
+        while let Some(part) = answer.next(self.signal()).await? {
+            if part.length() > body.length() - filled {
+                return match length {
+                    Some(_) => Err(Failure::integrity("the server sent more than was asked for")),
+                    None => Ok(None),
+                };
+            }
+            body.set(&part, filled);
+            filled += part.length();
+        }
+        match length {
+            Some(_) if filled < body.length() => Err(Failure::network("the connection ended early")),
+            Some(_) => Ok(Some(body)),
+            None => Ok(Some(body.slice(0, filled))),
+        }
+    }
+
+    /// Fetches the chunks `first..end` and stores each as it is complete.
+    async fn fetch(&self, file: &OpenFile, first: u64, end: u64) -> Result<Vec<Uint8Array>, Failure> {
+        let mut chunks = Vec::new();
+        let mut tries = Tries::new(&file.url, self.signal());
+        loop {
+            let before = chunks.len();
+            match self.try_fetch(file, first, end, &mut chunks).await {
+                Ok(()) => return Ok(chunks),
+                Err(failure) => {
+                    if chunks.len() > before {
+                        tries.reset();
+                    }
+                    tries.again(failure).await?;
+                }
+            }
+        }
+    }
+
+    /// One request for those of the chunks `first..end` that are not in `chunks`.
+    async fn try_fetch(
+        &self,
+        file: &OpenFile,
+        first: u64,
+        end: u64,
+        chunks: &mut Vec<Uint8Array>,
+    ) -> Result<(), Failure> {
+        let _pass = self.gate.enter().await;
+        let mut index = first + chunks.len() as u64;
+        let asked = (file.span(index).0, file.span(end - 1).1);
+        let mut answer = http::get(&file.url, Some(asked), self.signal()).await?;
+        let Some((from, to, total)) = answer.content_range().filter(|_| answer.partial()) else {
+            return Err(Failure::NoRanges);
+        };
+        let now = FileRecord { total, tag: answer.tag(), ..file.record.clone() };
+        if !now.same_version(&file.record) {
+            return Err(Failure::Changed);
+        }
+        if (from, to) != asked {
+            return Err(Failure::integrity("the server sent another range than was asked for"));
+        }
+        let length = |index| file.span(index).1 - file.span(index).0;
+        let mut chunk = Uint8Array::new_with_length(length(index) as u32);
+        let mut filled = Unfinished { meter: &file.meter, bytes: 0 };
+        while let Some(mut part) = answer.next(self.signal()).await? {
+            while part.length() > 0 {
+                if index == end {
+                    return Err(Failure::integrity("the server sent more than was asked for"));
+                }
+                let n = part.length().min(chunk.length() - filled.bytes);
+                chunk.set(&part.subarray(0, n), filled.bytes);
+                part = part.subarray(n, part.length());
+                filled.bytes += n;
+                file.meter.add(n.into());
+                if filled.bytes == chunk.length() {
+                    self.store(file, index, &chunk).await?;
+                    filled.bytes = 0;
+                    index += 1;
+                    let next = if index < end { length(index) } else { 0 };
+                    chunks.push(std::mem::replace(&mut chunk, Uint8Array::new_with_length(next as u32)));
+                }
+            }
+        }
+        if index < end {
+            return Err(Failure::network("the connection ended early"));
+        }
+        Ok(())
+    }
+
+    /// Stores a chunk with its hash.
+    async fn store(&self, file: &OpenFile, index: u64, chunk: &Uint8Array) -> Result<()> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        let hash = sha256(chunk).await?;
+        match cache.put_chunk(&file.url, &file.record, index, chunk, &hash).await {
+            Err(e) if e.code == Code::Quota => Err(with_sizes(e, &file.meter.file, file.record.total).await),
+            done => done,
+        }
+    }
+
+    /// A chunk from the cache, if it is there and whole; a damaged one is deleted.
+    async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Uint8Array>> {
+        let Some(cache) = &self.cache else { return Ok(None) };
+        let Some((chunk, hash)) = cache.chunk(&file.url, index).await? else { return Ok(None) };
+        let (begin, end) = file.span(index);
+        if u64::from(chunk.length()) == end - begin && sha256(&chunk).await? == hash {
+            file.meter.add(chunk.length().into());
+            return Ok(Some(chunk));
+        }
+        cache.delete_chunk(&file.url, index).await?;
+        Ok(None)
+    }
+
+    async fn chunks(&self, file: &OpenFile, job: Job) -> Result<Vec<Uint8Array>, Failure> {
+        match job {
+            Job::Ready(chunk) => Ok(vec![chunk]),
+            Job::Stored(index) => match self.stored(file, index).await? {
+                Some(chunk) => Ok(vec![chunk]),
+                None => self.fetch(file, index, index + 1).await,
+            },
+            Job::Fetch(first, end) => self.fetch(file, first, end).await,
+        }
+    }
+
+    /// Hands on the file from byte `done` on, chunk by chunk from wherever each is.
+    async fn read_chunks(
+        &self,
+        file: &mut OpenFile,
+        done: &mut u64,
+        sink: &mut impl AsyncFnMut(&[u8]) -> Result<()>,
+    ) -> Result<(), Failure> {
+        let mut jobs = Vec::new();
+        let mut index = *done / file.record.chunk;
+        while index < file.chunks() {
+            let (job, next) = match file.ready.get(&index) {
+                Some(chunk) => (Job::Ready(chunk.clone()), index + 1),
+                None if file.stored.contains(&index) => (Job::Stored(index), index + 1),
+                None => {
+                    let end = file.missing_run(index);
+                    (Job::Fetch(index, end), end)
+                }
+            };
+            jobs.push(job);
+            index = next;
+        }
+        // Only the jobs hold the bytes from here on, and let go of them one by one.
+        file.ready.clear();
+        let file = &*file;
+        let mut chunks = pin!(stream::iter(jobs).map(|job| self.chunks(file, job)).buffered(REQUESTS));
+        let mut buffer = Vec::new();
+        while let Some(run) = chunks.next().await {
+            for chunk in run? {
+                hand_on(&chunk, &mut buffer, sink).await?;
+                *done += u64::from(chunk.length());
+                check(self.signal())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on the file from byte `done` on, from a server that sends whole files only.
+    async fn read_whole(
+        &self,
+        file: &mut OpenFile,
+        done: &mut u64,
+        sink: &mut impl AsyncFnMut(&[u8]) -> Result<()>,
+    ) -> Result<(), Failure> {
+        let url = file.url.clone();
+        let mut tries = Tries::new(&url, self.signal());
+        loop {
+            let before = *done;
+            match self.try_read_whole(file, done, sink).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => {
+                    if *done > before {
+                        tries.reset();
+                    }
+                    tries.again(failure).await?;
+                }
+            }
+        }
+    }
+
+    async fn try_read_whole(
+        &self,
+        file: &mut OpenFile,
+        done: &mut u64,
+        sink: &mut impl AsyncFnMut(&[u8]) -> Result<()>,
+    ) -> Result<(), Failure> {
+        let _pass = self.gate.enter().await;
+        let mut answer = http::get(&file.url, None, self.signal()).await?;
+        let total = answer.content_length();
+        let known = file.record.total;
+        let now = FileRecord {
+            total: total.filter(|_| known > 0).unwrap_or(known),
+            tag: answer.tag(),
+            ..file.record.clone()
+        };
+        if !now.same_version(&file.record) {
+            return Err(Failure::Changed);
+        }
+        let mut buffer = Vec::new();
+        let chunk = Uint8Array::new_with_length(file.record.chunk as u32);
+        let (mut index, mut filled, mut got) = (0, 0, 0);
+        loop {
+            let part = answer.next(self.signal()).await?;
+            let ended = part.is_none();
+            let mut part = part.unwrap_or_default();
+            got += u64::from(part.length());
+            file.meter.set(got.max(*done), total);
+            if ended && total.is_some_and(|due| got < due) {
+                return Err(Failure::network("the connection ended early"));
+            }
+            loop {
+                let n = part.length().min(chunk.length() - filled);
+                chunk.set(&part.subarray(0, n), filled);
+                part = part.subarray(n, part.length());
+                filled += n;
+                if filled < chunk.length() && !(ended && filled > 0) {
+                    break;
+                }
+                // Of a second try, only what the sink has not seen.
+                if index * file.record.chunk >= *done {
+                    let whole = chunk.slice(0, filled);
+                    if !file.stored.contains(&index) {
+                        self.store(file, index, &whole).await?;
+                        file.stored.insert(index);
+                    }
+                    hand_on(&whole, &mut buffer, sink).await?;
+                    *done += u64::from(filled);
+                }
+                index += 1;
+                filled = 0;
+            }
+            if ended {
+                if got < *done {
+                    return Err(Failure::Changed);
+                }
+                return Ok(());
+            }
+        }
     }
 }
 
 impl ModelFiles for WebFiles {
     fn name(&self) -> &str {
-        todo!()
+        self.source.name()
     }
-    async fn bytes(&self, _path: &str) -> Result<Option<Vec<u8>>> {
-        todo!()
+
+    async fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        if !self.exists(path).await? {
+            return Ok(None);
+        }
+        let mut whole = Vec::new();
+        self.read(path, async |bytes: &[u8]| {
+            if (whole.len() + bytes.len()) as u64 > SMALL_FILE {
+                return Err(Error::bad_checkpoint(format!(
+                    "{path} is longer than {} MiB, so it is not what its name says",
+                    SMALL_FILE >> 20
+                )));
+            }
+            whole.extend_from_slice(bytes);
+            Ok(())
+        })
+        .await?;
+        Ok(Some(whole))
     }
-    async fn exists(&self, _path: &str) -> Result<bool> {
-        todo!()
+
+    async fn exists(&self, path: &str) -> Result<bool> {
+        if self.open.borrow().contains_key(path) {
+            return Ok(true);
+        }
+        let Some(file) = self.open(path).await? else { return Ok(false) };
+        self.open.borrow_mut().insert(path.to_string(), file);
+        Ok(true)
     }
-    async fn read(&self, _path: &str, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
-        todo!()
+
+    async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let opened = self.open.borrow_mut().remove(path);
+        let url = self.source.url(path);
+        let mut file = match opened {
+            Some(file) => file,
+            None => self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))?,
+        };
+        file.meter.emit("download");
+        let mut done = 0;
+        let mut reopened = false;
+        loop {
+            let read = match file.ranges {
+                true => self.read_chunks(&mut file, &mut done, &mut sink).await,
+                false => self.read_whole(&mut file, &mut done, &mut sink).await,
+            };
+            match read {
+                Ok(()) => break,
+                Err(Failure::NoRanges) if file.ranges => file.ranges = false,
+                Err(Failure::Changed | Failure::NoRanges) => {
+                    // The stored chunks are of a file that is no more.
+                    if let Some(cache) = &self.cache {
+                        let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
+                        cache.reset_file(&url, &gone).await?;
+                    }
+                    if done > 0 || reopened {
+                        return Err(error(Failure::Changed, &url));
+                    }
+                    reopened = true;
+                    file = self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))?;
+                }
+                Err(failure) => return Err(error(failure, &url)),
+            }
+        }
+        if let Some(cache) = self.cache.as_ref().filter(|_| !file.record.complete) {
+            cache.complete_file(&url, &file.record, done).await?;
+        }
+        file.meter.set(done, Some(done));
+        file.meter.emit("done");
+        Ok(())
+    }
+}
+
+/// Copies a chunk into wasm memory, where one buffer serves all of a file, and waits for the consumer.
+async fn hand_on(
+    chunk: &Uint8Array,
+    buffer: &mut Vec<u8>,
+    sink: &mut impl AsyncFnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    buffer.resize(chunk.length() as usize, 0);
+    chunk.copy_to(buffer);
+    sink(buffer).await
+}
+
+/// SHA-256 as hex.
+async fn sha256(bytes: &Uint8Array) -> Result<String> {
+    let digest = async || JsFuture::from(js_digest("SHA-256", bytes)?).await;
+    let hash = digest().await.map_err(|_| {
+        let message = "this page cannot compute SHA-256: serve it over https, or from localhost";
+        Error::new(Code::Integrity, message)
+    })?;
+    Ok(Uint8Array::new(&hash).to_vec().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Adds to a refusal to store how much there is and how much there may be.
+async fn with_sizes(e: Error, file: &str, total: u64) -> Error {
+    let estimate = async || JsFuture::from(js_estimate()?).await;
+    let estimate = estimate().await.unwrap_or_default();
+    let mib = |key: &str| Reflect::get(&estimate, &key.into()).ok()?.as_f64().map(|n| n / 1048576.0);
+    let sizes = match (mib("usage"), mib("quota")) {
+        (Some(usage), Some(quota)) => format!("{usage:.1} MiB of {quota:.1} MiB are used"),
+        _ => "how much is used is not known".to_string(),
+    };
+    let total = total as f64 / 1048576.0;
+    Error::new(e.code, format!("{} ({file} has {total:.1} MiB; {sizes})", e.message))
+}
+
+/// What a failure that nothing has mended means to the caller.
+fn error(failure: Failure, url: &str) -> Error {
+    match failure {
+        Failure::Stop(e) => e,
+        Failure::Again { code, why, .. } => Error::new(code, format!("{url}: {why}. Load again")),
+        Failure::Absent => Error::new(
+            Code::Network,
+            format!("there is no file {url}. Check the model's name, the revision and the address"),
+        ),
+        Failure::Changed | Failure::NoRanges => Error::new(
+            Code::Integrity,
+            format!("{url} has changed on the server since its download began. Load again"),
+        ),
+    }
+}
+
+/// Counts a file's bytes and tells the caller.
+struct Meter {
+    callback: Option<Rc<dyn Fn(Progress)>>,
+    name: String,
+    file: String,
+    from_cache: bool,
+    loaded: Cell<u64>,
+    total: Cell<u64>,
+    /// When the last event was, in ms.
+    last: Cell<f64>,
+}
+
+impl Meter {
+    fn add(&self, bytes: u64) {
+        self.set(self.loaded.get() + bytes, None);
+    }
+
+    fn set(&self, loaded: u64, total: Option<u64>) {
+        self.loaded.set(loaded);
+        self.total.set(total.unwrap_or(self.total.get()));
+        let now = Date::now();
+        if now - self.last.get() >= PROGRESS_MS {
+            self.last.set(now);
+            self.emit("progress");
+        }
+    }
+
+    fn emit(&self, status: &'static str) {
+        let Some(callback) = &self.callback else { return };
+        let (loaded, total) = (self.loaded.get(), self.total.get());
+        let progress = match total {
+            _ if status == "done" => 100.0,
+            0 => 0.0,
+            total => (loaded as f64 / total as f64 * 100.0).min(100.0),
+        };
+        let (name, file, from_cache) = (self.name.clone(), self.file.clone(), self.from_cache);
+        callback(Progress { status, name, file, loaded, total, progress, from_cache });
+    }
+}
+
+/// Bytes of a chunk that is not complete: they count for nothing if it never is.
+struct Unfinished<'a> {
+    meter: &'a Meter,
+    bytes: u32,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.meter.loaded.set(self.meter.loaded.get().saturating_sub(self.bytes.into()));
     }
 }

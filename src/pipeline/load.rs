@@ -1,0 +1,331 @@
+//! A model's folder to modules on the GPU.
+
+use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
+use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, names};
+use crate::error::{Error, Result};
+use crate::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, WeightSpec, Weights};
+use crate::models::{clip, taesd, unet, vae};
+use crate::ops::{self, Precision};
+use crate::prompt::{Tokenizer, TokenizerFiles};
+use crate::samplers::{SD1_FACTORS, SchedulerConfig, scheduler};
+use crate::store::ModelFiles;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// diffusers' weight variant, such as "fp16".
+    pub variant: Option<String>,
+    pub precision: Precision,
+}
+
+/// Pipeline classes whose parts and way of sampling are those of text-to-image.
+const CLASSES: &[(&str, bool)] = &[
+    ("StableDiffusionPipeline", false),
+    ("StableDiffusionImg2ImgPipeline", false),
+    ("StableDiffusionInpaintPipeline", false),
+    ("LatentConsistencyModelPipeline", false),
+    ("StableDiffusionXLPipeline", true),
+    ("StableDiffusionXLImg2ImgPipeline", true),
+    ("StableDiffusionXLInpaintPipeline", true),
+];
+
+type Rename = fn(&str) -> Option<Cow<'_, str>>;
+
+impl DiffusionPipeline {
+    /// Reads every configuration, refuses what cannot work, then streams the weights.
+    ///
+    /// # Errors
+    /// `webgpu-unavailable`; `unsupported-model` naming class or field; `bad-checkpoint` for files that break
+    /// their format or lack tensors; `out-of-memory` where the adapter is too small; `aborted`; and whatever
+    /// `files` fails with.
+    pub async fn load<F: ModelFiles>(files: &F, options: &LoadOptions, aborted: &dyn Fn() -> bool) -> Result<Self> {
+        let index: Value = files.json("model_index.json").await?;
+        let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
+        let Some((_, sdxl)) = CLASSES.iter().find(|(name, _)| *name == class) else {
+            return Err(Error::unsupported(format!(
+                "{} is a {class:?}. This engine runs the Stable Diffusion 1.x, 2.x and SDXL pipelines.",
+                files.name()
+            )));
+        };
+        let sdxl = *sdxl;
+        // Configurations: everything that can be refused is refused here.
+        component(&index, "unet", &["UNet2DConditionModel"])?;
+        let vae_class = component(&index, "vae", &["AutoencoderKL", "AutoencoderTiny"])?;
+        component(&index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
+        let unet_config = unet::Config::from_config(&files.json("unet/config.json").await?)?;
+        let vae_json: Value = files.json("vae/config.json").await?;
+        let mut encoder_names = vec!["text_encoder"];
+        if sdxl {
+            component(&index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
+            encoder_names.push("text_encoder_2");
+        }
+        let mut encoders = Vec::new();
+        for name in encoder_names {
+            let config = clip::Config::from_config(&files.json(&format!("{name}/config.json")).await?)?;
+            let tokenizer = tokenizer(files, &name.replace("text_encoder", "tokenizer")).await?;
+            encoders.push((name, config, tokenizer));
+        }
+        let scheduler_text = files.required("scheduler/scheduler_config.json").await?;
+        let scheduler_config = SchedulerConfig::from_json(&String::from_utf8_lossy(&scheduler_text))?;
+        check_scheduler(&scheduler_config)?;
+        check_widths(&unet_config, &encoders, sdxl)?;
+        check_aborted(aborted)?;
+
+        let (gpu, arithmetic) = ops::open(options.precision).await?;
+        let f16 = Options { activations: Dtype::F16, arithmetic };
+        // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
+        let wide = Options { activations: Dtype::F32, arithmetic: Arithmetic::F32 };
+        let loader = Loader { files, gpu: &gpu, variant: options.variant.as_deref(), aborted };
+
+        // Plans at a small size, for the weights that they name; all checked before the first byte.
+        let unet_plan = record_unet(&unet_config, &f16)?;
+        let (vae_plan, vae_options) = if vae_class == "AutoencoderTiny" {
+            (record(&f16, |r| taesd_weights(&taesd::Config::from_config(&vae_json)?, r))?, f16)
+        } else {
+            let config = vae::Config::from_config(&vae_json)?;
+            let options = if sdxl && config.force_upcast { wide } else { f16 };
+            (record(&options, |r| vae_weights(&config, r))?, options)
+        };
+        let mut encoder_plans = Vec::new();
+        for (i, (_, config, _)) in encoders.iter().enumerate() {
+            encoder_plans.push(record(&f16, |r| encoder_weights(config, sdxl && i == 1, sdxl, r))?);
+        }
+        for plan in encoder_plans.iter().chain([&unet_plan, &vae_plan]) {
+            plan.check(&gpu.limits)?;
+        }
+
+        let all_specs = encoder_plans.iter().chain([&unet_plan, &vae_plan]);
+        let parameters = all_specs.flat_map(|p| p.weights()).filter_map(|w| w.layout.elements()).sum();
+        let mut text_encoders = Vec::new();
+        for ((name, config, tokenizer), plan) in encoders.into_iter().zip(&encoder_plans) {
+            let weights = loader.weights(name, names::clip, plan.weights()).await?;
+            text_encoders.push(TextEncoder { tokenizer, module: Module { config, weights, options: f16 } });
+        }
+        let unet_weights = loader.weights("unet", names::unet, unet_plan.weights()).await?;
+        let unet = Module { config: unet_config, weights: unet_weights, options: f16 };
+        let vae_weights = loader.weights("vae", names::vae, vae_plan.weights()).await?;
+        let latent_rgb = latent_rgb(&vae_json);
+        let vae = if vae_class == "AutoencoderTiny" {
+            let config = taesd::Config::from_config(&vae_json)?;
+            Vae::Tiny(Module { config, weights: vae_weights, options: vae_options })
+        } else {
+            let config = vae::Config::from_config(&vae_json)?;
+            Vae::Kl(Module { config, weights: vae_weights, options: vae_options })
+        };
+        gpu.check()?;
+
+        let kind = match (sdxl, unet.config.cross_attention_dim) {
+            (true, _) => Kind::Sdxl,
+            (false, 1024) => Kind::Sd2,
+            (false, _) => Kind::Sd1,
+        };
+        let default_size = unet.config.sample_size.map_or(64, |[h, _]| h) * vae.scale();
+        let inpainting = unet.config.in_channels == 2 * vae.latent_channels() + 1;
+        if !inpainting && unet.config.in_channels != vae.latent_channels() {
+            return Err(Error::unsupported(format!(
+                "in_channels = {} of the UNet, where the VAE has {} latent channels",
+                unet.config.in_channels,
+                vae.latent_channels()
+            )));
+        }
+        Ok(Self {
+            model: Model { name: files.name().to_owned(), kind, inpainting, default_size, parameters },
+            gpu,
+            arithmetic,
+            text_encoders,
+            unet,
+            vae,
+            scheduler: scheduler_config,
+            latent_rgb,
+            force_zeros_for_empty_prompt: index
+                .get("force_zeros_for_empty_prompt")
+                .and_then(Value::as_bool)
+                .unwrap_or(true),
+            unet_plan: RefCell::default(),
+            decode_plan: RefCell::default(),
+        })
+    }
+}
+
+/// The class of a part in `model_index.json`, which must be one of `classes`.
+fn component<'a>(index: &'a Value, name: &str, classes: &[&str]) -> Result<&'a str> {
+    let class = index.get(name).and_then(|c| c.get(1)).and_then(Value::as_str);
+    match class {
+        Some(class) if classes.contains(&class) => Ok(class),
+        Some(class) => Err(Error::unsupported(format!("{name} is a {class}; supported: {}", classes.join(", ")))),
+        None => Err(Error::bad_checkpoint(format!("model_index.json names no {name}: the model is not complete"))),
+    }
+}
+
+/// The checkpoint's own sampler must work, or be one that a named sampler can stand in for.
+fn check_scheduler(config: &SchedulerConfig) -> Result<()> {
+    // One step is the least that every configuration allows.
+    match scheduler(None, config, 1) {
+        Ok(_) => Ok(()),
+        Err(own) => scheduler(Some("ddim"), config, 1).map(|_| ()).map_err(|_| own),
+    }
+}
+
+/// # Errors
+/// `unsupported-model` where text encoders and UNet are not of one model.
+fn check_widths(unet: &unet::Config, encoders: &[(&str, clip::Config, Tokenizer)], sdxl: bool) -> Result<()> {
+    let width: u32 = encoders.iter().map(|(_, c, _)| c.hidden_size).sum();
+    if width != unet.cross_attention_dim {
+        return Err(Error::unsupported(format!(
+            "cross_attention_dim = {} of the UNet, where the text encoders give {width}",
+            unet.cross_attention_dim
+        )));
+    }
+    if unet.text_time.is_some() != sdxl {
+        return Err(Error::unsupported("addition_embed_type of the UNet does not fit this pipeline class"));
+    }
+    for (name, config, tokenizer) in encoders {
+        if tokenizer.model_max_length() > config.max_position_embeddings as usize {
+            return Err(Error::unsupported(format!(
+                "max_position_embeddings = {} of {name}, where its tokenizer makes {} tokens",
+                config.max_position_embeddings,
+                tokenizer.model_max_length()
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn tokenizer<F: ModelFiles>(files: &F, folder: &str) -> Result<Tokenizer> {
+    let file = async |name: &str| files.bytes(&format!("{folder}/{name}")).await;
+    let vocab = file("vocab.json").await?;
+    let merges = file("merges.txt").await?;
+    // Larger than both, and wanted only where one of them is missing.
+    let tokenizer_json =
+        if vocab.is_some() && merges.is_some() { None } else { file("tokenizer.json").await? };
+    let tokenizer_config = file("tokenizer_config.json").await?;
+    let special_tokens_map = file("special_tokens_map.json").await?;
+    Tokenizer::from_files(TokenizerFiles {
+        vocab: vocab.as_deref(),
+        merges: merges.as_deref(),
+        tokenizer_json: tokenizer_json.as_deref(),
+        tokenizer_config: tokenizer_config.as_deref(),
+        special_tokens_map: special_tokens_map.as_deref(),
+    })
+}
+
+/// `latent_rgb_factors` ([4][3]) and `latent_rgb_bias` ([3]), in 0..1, of the VAE's configuration; Stable
+/// Diffusion 1's otherwise.
+fn latent_rgb(config: &Value) -> LatentRgb {
+    let row = |v: &Value| -> Option<[f32; 3]> {
+        let row: Vec<f32> = v.as_array()?.iter().filter_map(|x| x.as_f64().map(|x| x as f32)).collect();
+        row.try_into().ok()
+    };
+    let own = || {
+        let factors: Vec<[f32; 3]> =
+            config.get("latent_rgb_factors")?.as_array()?.iter().map(row).collect::<Option<_>>()?;
+        let bias = row(config.get("latent_rgb_bias")?)?;
+        Some(LatentRgb {
+            factors: factors.iter().map(|f| f.map(|v| 2.0 * v)).collect(),
+            bias: bias.map(|v| 2.0 * v - 1.0),
+        })
+    };
+    own().unwrap_or_else(|| LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] })
+}
+
+fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Result<()>) -> Result<Plan> {
+    let mut r = Recorder::new(options);
+    build(&mut r)?;
+    Ok(r.finish())
+}
+
+/// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
+const SMALL: u32 = 16;
+
+fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
+    record(options, |r| {
+        let inputs = super::text_to_image::unet_inputs(config, r, 1, SMALL, SMALL, 1);
+        super::text_to_image::record_unet(config, r, &inputs).map(|_| ())
+    })
+}
+
+fn vae_weights(config: &vae::Config, r: &mut Recorder) -> Result<()> {
+    let latents = r.input(1, SMALL, SMALL, config.latent_channels);
+    vae::decode(config, r, latents).map(|_| ())
+}
+
+fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {
+    let latents = r.input(1, SMALL, SMALL, config.latent_channels);
+    taesd::decode(config, r, latents).map(|_| ())
+}
+
+fn encoder_weights(config: &clip::Config, pooled: bool, sdxl: bool, r: &mut Recorder) -> Result<()> {
+    super::text::record(config, pooled, sdxl, r, 1, 1).map(|_| ())
+}
+
+/// Streams the weights of one component.
+struct Loader<'a, F> {
+    files: &'a F,
+    gpu: &'a Gpu,
+    variant: Option<&'a str>,
+    aborted: &'a dyn Fn() -> bool,
+}
+
+impl<F: ModelFiles> Loader<'_, F> {
+    async fn weights(&self, component: &str, rename: Rename, specs: &[WeightSpec]) -> Result<Weights> {
+        let files = self.files.weights(component, self.variant).await?;
+        let mut sink = Sink {
+            gpu: self.gpu,
+            weights: Weights::allocate(self.gpu, specs),
+            rename,
+            seen: HashSet::new(),
+        };
+        for file in &files {
+            let mut unpacker = FileUnpacker::new(file.as_str());
+            self.files
+                .read(file, async |bytes| {
+                    check_aborted(self.aborted)?;
+                    self.gpu.check()?;
+                    unpacker.push(bytes, &mut sink)
+                })
+                .await?;
+            unpacker.finish()?;
+        }
+        let missing: Vec<&str> =
+            specs.iter().map(|s| s.name.as_str()).filter(|name| !sink.seen.contains(*name)).collect();
+        if let [first, ..] = missing.as_slice() {
+            return Err(Error::bad_checkpoint(format!(
+                "{component} of {} lacks {} of {} tensors, such as {first}. Its configuration and its weights are \
+                 not of one model; choose another copy",
+                self.files.name(),
+                missing.len(),
+                specs.len()
+            )));
+        }
+        Ok(sink.weights)
+    }
+}
+
+/// Where a component's tensors go.
+struct Sink<'a> {
+    gpu: &'a Gpu,
+    weights: Weights,
+    rename: Rename,
+    seen: HashSet<String>,
+}
+
+impl Target for Sink<'_> {
+    type Dest = String;
+
+    fn want(&mut self, tensor: &TensorInfo) -> Result<Option<(Layout, String)>> {
+        let Some(name) = (self.rename)(&tensor.name) else { return Ok(None) };
+        Ok(self.weights.layout(&name).map(|layout| {
+            let name = name.into_owned();
+            self.seen.insert(name.clone());
+            (layout, name)
+        }))
+    }
+
+    fn write(&mut self, name: &String, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.weights.write(self.gpu, name, offset, bytes)
+    }
+}

@@ -1,0 +1,56 @@
+//! The `parameters` text that AUTOMATIC1111 writes into its PNGs, so that other tools read ours.
+
+use super::text_to_image::GenerateOptions;
+
+/// A1111's names of sampler and schedule type; a name that it does not have stays as it is.
+const NAMES: &[(&str, &str, &str)] = &[
+    ("ddpm", "DDPM", ""),
+    ("ddim", "DDIM", ""),
+    ("pndm", "PLMS", ""),
+    ("euler", "Euler", ""),
+    ("euler_karras", "Euler", "Karras"),
+    ("euler_a", "Euler a", ""),
+    ("dpmpp_2m", "DPM++ 2M", ""),
+    ("dpmpp_2m_karras", "DPM++ 2M", "Karras"),
+    ("lcm", "LCM", ""),
+    ("DDPMScheduler", "DDPM", ""),
+    ("DDIMScheduler", "DDIM", ""),
+    ("PNDMScheduler", "PLMS", ""),
+    ("EulerDiscreteScheduler", "Euler", ""),
+    ("EulerAncestralDiscreteScheduler", "Euler a", ""),
+    ("DPMSolverMultistepScheduler", "DPM++ 2M", ""),
+    ("LCMScheduler", "LCM", ""),
+];
+
+/// The text for `options`; `own` is the class of the checkpoint's sampler.
+pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String {
+    let name = options.scheduler.as_deref().unwrap_or(own);
+    let (sampler, schedule) =
+        NAMES.iter().find(|(short, _, _)| *short == name).map_or((name, ""), |(_, s, t)| (*s, *t));
+    let mut out = options.prompt.clone();
+    if let Some(negative) = options.negative_prompt.as_deref().filter(|n| !n.is_empty()) {
+        out.push_str("\nNegative prompt: ");
+        out.push_str(negative);
+    }
+    let mut fields = vec![("Steps", options.num_inference_steps.to_string()), ("Sampler", sampler.to_owned())];
+    if !schedule.is_empty() {
+        fields.push(("Schedule type", schedule.to_owned()));
+    }
+    fields.extend([
+        ("CFG scale", options.guidance_scale.to_string()),
+        ("Seed", options.seed.to_string()),
+        ("Size", format!("{}x{}", options.width, options.height)),
+        ("Model", model.to_owned()),
+        ("RNG", "CPU".to_owned()),
+        ("Version", concat!("browser-diffusion ", env!("CARGO_PKG_VERSION")).to_owned()),
+    ]);
+    let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}: {}", quoted(v))).collect();
+    out.push('\n');
+    out.push_str(&fields.join(", "));
+    out
+}
+
+/// A value with a comma, a colon or a line break is written as a JSON string.
+fn quoted(value: &str) -> String {
+    if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value.to_owned() }
+}

@@ -1,0 +1,391 @@
+//! Text to image: the loop.
+
+use super::decode::{to_nchw, to_nhwc};
+use super::text::Conditioning;
+use super::{DiffusionPipeline, Picture, UnetPlan, check_aborted, now, parameters};
+use crate::error::{Error, Result};
+use crate::gpu::{Recorder, Tensor};
+use crate::models::unet::{self, AddedCond};
+use crate::samplers::noise::Generator;
+use crate::samplers::{
+    classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg, scheduler,
+};
+
+/// What each step shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preview {
+    #[default]
+    None,
+    /// A linear map of the latents.
+    Fast,
+    /// The image decoder.
+    Full,
+}
+
+/// One request for pictures; names as in diffusers.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    pub prompt: String,
+    /// `None` differs from "" for SDXL checkpoints with `force_zeros_for_empty_prompt`.
+    pub negative_prompt: Option<String>,
+    /// Pixels, multiples of the decoder's scale (8).
+    pub width: u32,
+    pub height: u32,
+    pub num_inference_steps: usize,
+    pub guidance_scale: f32,
+    pub guidance_rescale: f32,
+    /// A name of `samplers::names()`; `None`: the checkpoint's own.
+    pub scheduler: Option<String>,
+    /// Seed of `torch.Generator("cpu")`; all pictures of a batch draw from the one generator, as in diffusers.
+    pub seed: u64,
+    pub num_images: usize,
+    /// NCHW initial noise, unscaled, instead of the seed's.
+    pub latents: Option<Vec<f32>>,
+    /// [tokens, cross_attention_dim] instead of the encoded prompts.
+    pub prompt_embeds: Option<Vec<f32>>,
+    pub negative_prompt_embeds: Option<Vec<f32>>,
+    pub preview: Preview,
+    /// Decode to pictures, or leave the latents.
+    pub decode: bool,
+}
+
+/// What one step was.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// From 1.
+    pub step: usize,
+    pub total: usize,
+    pub timestep: f32,
+    /// Noise level before the step.
+    pub sigma: f32,
+    /// The latents after the step, as a picture; of the first picture of the batch.
+    pub preview: Option<Picture>,
+    /// NCHW, after the step, all pictures.
+    pub latents: Vec<f32>,
+    /// NCHW, the clean latents that the sampler sees behind the noise.
+    pub x0: Vec<f32>,
+}
+
+/// Milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Timings {
+    pub text_encoder: f64,
+    pub steps: Vec<f64>,
+    pub vae: f64,
+    pub total: f64,
+}
+
+/// The pictures and what made them.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    pub pictures: Vec<Picture>,
+    /// NCHW, one picture each, scaled as the UNet has them (divide by `scaling_factor` for the VAE).
+    pub latents: Vec<Vec<f32>>,
+    pub seed: u64,
+    /// The text that A1111 writes into a PNG.
+    pub parameters: String,
+    /// Ends of prompts that did not fit into the text encoder's window.
+    pub truncated: Vec<String>,
+    pub timings: Timings,
+}
+
+impl DiffusionPipeline {
+    /// Draws. `on_step` sees every step; `aborted` is asked between steps.
+    ///
+    /// # Errors
+    /// `invalid-option` naming the option; `out-of-memory` for sizes that the adapter cannot hold; `aborted`;
+    /// `device-lost`. The pipeline stays usable after all but the last.
+    pub async fn generate(
+        &self,
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(Step) -> Result<()>,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Generated> {
+        let start = now();
+        let mut timings = Timings::default();
+        let (height, width) = self.latent_size(options)?;
+        let mut sampler = scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps)?;
+        check_aborted(aborted)?;
+
+        // A model with a guidance embedding is told the scale instead of running twice.
+        let embedded_guidance = self.unet.config.time_cond_proj_dim;
+        let guided = options.guidance_scale > 1.0 && embedded_guidance.is_none();
+        let (text, negative, truncated) = self.conditioning(options, guided).await?;
+        timings.text_encoder = now() - start;
+
+        let channels = self.vae.latent_channels() as usize;
+        let picture_len = channels * (height * width) as usize;
+        let mut generator = Generator::new(options.seed);
+        let mut latents = vec![0f32; picture_len * options.num_images];
+        match &options.latents {
+            Some(given) if given.len() == latents.len() => latents.copy_from_slice(given),
+            Some(given) => {
+                return Err(Error::invalid(format!(
+                    "latents has {} values; {} pictures of {channels}x{height}x{width} need {}",
+                    given.len(),
+                    options.num_images,
+                    latents.len()
+                )));
+            }
+            None => generator.randn(&mut latents),
+        }
+        latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
+
+        let batch = if guided { 2 } else { 1 };
+        let mut plan = self.take_unet_plan(batch, height, width)?;
+        let result = async {
+            self.write_conditioning(&plan, &text, negative.as_ref(), options)?;
+            let timesteps = sampler.timesteps().to_vec();
+            for (i, &timestep) in timesteps.iter().enumerate() {
+                check_aborted(aborted)?;
+                let step_start = now();
+                let sigma = sampler.sigma(i);
+                let mut input = latents.clone();
+                sampler.scale_model_input(&mut input, i);
+                let mut prediction = Vec::with_capacity(latents.len());
+                for picture in input.chunks_exact(picture_len) {
+                    let noise_pred = self.predict(&mut plan, picture, timestep, guided, options).await?;
+                    if noise_pred.iter().any(|v| !v.is_finite()) {
+                        return Err(Error::unsupported(format!(
+                            "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
+                            i + 1
+                        )));
+                    }
+                    prediction.extend(noise_pred);
+                }
+                let x0 = sampler.step(&prediction, i, &mut latents, &mut |noise| generator.randn(noise))?;
+                timings.steps.push(now() - step_start);
+
+                let preview = match options.preview {
+                    Preview::None => None,
+                    shown => {
+                        // The next step's input has unit spread, whatever the sampler's own scale is.
+                        let mut view = latents[..picture_len].to_vec();
+                        if i + 1 < timesteps.len() {
+                            sampler.scale_model_input(&mut view, i + 1);
+                        }
+                        Some(match shown {
+                            Preview::Full => self.decode(&view, height, width).await?,
+                            _ => self.preview(&view, height, width)?,
+                        })
+                    }
+                };
+                let latents = latents.clone();
+                on_step(Step { step: i + 1, total: timesteps.len(), timestep, sigma, preview, latents, x0 })?;
+            }
+            Ok(())
+        }
+        .await;
+        *self.unet_plan.borrow_mut() = Some(plan);
+        result?;
+
+        let mut pictures = Vec::new();
+        if options.decode {
+            let vae_start = now();
+            for picture in latents.chunks_exact(picture_len) {
+                check_aborted(aborted)?;
+                pictures.push(self.decode(picture, height, width).await?);
+            }
+            timings.vae = now() - vae_start;
+        }
+        timings.total = now() - start;
+        Ok(Generated {
+            pictures,
+            latents: latents.chunks_exact(picture_len).map(<[f32]>::to_vec).collect(),
+            seed: options.seed,
+            parameters: parameters::text(options, &self.model.name, self.scheduler.class_name()),
+            truncated,
+            timings,
+        })
+    }
+
+    /// Height and width of the latents.
+    fn latent_size(&self, options: &GenerateOptions) -> Result<(u32, u32)> {
+        if self.model.inpainting {
+            return Err(Error::invalid(
+                "This is an inpainting model: it needs a picture and a mask, which this version does not take yet.",
+            ));
+        }
+        if options.num_images == 0 {
+            return Err(Error::invalid("numImages must be at least 1."));
+        }
+        if !options.guidance_scale.is_finite() || !options.guidance_rescale.is_finite() {
+            return Err(Error::invalid("guidanceScale and guidanceRescale must be finite numbers."));
+        }
+        // diffusers asks for multiples of 8 whatever the decoder's scale is.
+        let unit = self.vae.scale().max(8);
+        let side = |name: &str, pixels: u32| {
+            if pixels == 0 || !pixels.is_multiple_of(unit) {
+                let near = (pixels / unit * unit).max(unit);
+                return Err(Error::invalid(format!("{name} = {pixels}: choose a multiple of {unit}, such as {near}.")));
+            }
+            Ok(pixels / self.vae.scale())
+        };
+        Ok((side("height", options.height)?, side("width", options.width)?))
+    }
+
+    /// Conditioning of the prompt and, where guidance needs it, of the negative prompt.
+    async fn conditioning(
+        &self,
+        options: &GenerateOptions,
+        guided: bool,
+    ) -> Result<(Conditioning, Option<Conditioning>, Vec<String>)> {
+        let size = self.tokens() * self.unet.config.cross_attention_dim as usize;
+        let given = |name: &str, embeds: &Vec<f32>| {
+            if embeds.len() != size {
+                return Err(Error::invalid(format!("{name} has {} values; this model takes {size}.", embeds.len())));
+            }
+            if self.unet.config.text_time.is_some() {
+                return Err(Error::invalid(format!("{name} alone does not condition an SDXL model.")));
+            }
+            Ok(Conditioning { embeds: embeds.clone(), pooled: Vec::new() })
+        };
+        let own = options.prompt_embeds.as_ref().map(|e| given("promptEmbeds", e)).transpose()?;
+        let own_negative =
+            options.negative_prompt_embeds.as_ref().map(|e| given("negativePromptEmbeds", e)).transpose()?;
+        let zeros = options.negative_prompt.is_none()
+            && self.force_zeros_for_empty_prompt
+            && self.unet.config.text_time.is_some();
+        let encode_negative = guided && own_negative.is_none() && !zeros;
+        let mut prompts = Vec::new();
+        if own.is_none() {
+            prompts.push(options.prompt.as_str());
+        }
+        if encode_negative {
+            prompts.push(options.negative_prompt.as_deref().unwrap_or(""));
+        }
+        let (encoded, truncated) =
+            if prompts.is_empty() { Default::default() } else { self.encode_prompts(&prompts).await? };
+        let mut encoded = encoded.into_iter();
+        let missing = || Error::invalid("there is no prompt");
+        let text = match own {
+            Some(text) => text,
+            None => encoded.next().ok_or_else(missing)?,
+        };
+        let negative = match (guided, own_negative) {
+            (false, _) => None,
+            (true, Some(negative)) => Some(negative),
+            (true, None) if zeros => {
+                Some(Conditioning { embeds: vec![0.0; text.embeds.len()], pooled: vec![0.0; text.pooled.len()] })
+            }
+            (true, None) => Some(encoded.next().ok_or_else(missing)?),
+        };
+        Ok((text, negative, truncated))
+    }
+
+    fn take_unet_plan(&self, batch: u32, height: u32, width: u32) -> Result<UnetPlan> {
+        let tokens = self.tokens() as u32;
+        match self.unet_plan.take() {
+            Some(p) if (p.batch, p.height, p.width, p.tokens) == (batch, height, width, tokens) => return Ok(p),
+            // Free the old plan's memory before the new one's is asked for.
+            other => drop(other),
+        }
+        let config = &self.unet.config;
+        let mut r = Recorder::new(&self.unet.options);
+        let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
+        let out = record_unet(config, &mut r, &inputs)?;
+        let executable = r.finish().instantiate(&self.gpu, &self.unet.weights)?;
+        let UnetInputs { sample, t_emb, text, added, timestep_cond } = inputs;
+        Ok(UnetPlan { batch, height, width, tokens, executable, sample, t_emb, text, added, timestep_cond, out })
+    }
+
+    /// Writes what stays the same from step to step: the negative prompt first, as diffusers orders the batch.
+    fn write_conditioning(
+        &self,
+        plan: &UnetPlan,
+        text: &Conditioning,
+        negative: Option<&Conditioning>,
+        options: &GenerateOptions,
+    ) -> Result<()> {
+        let both = |part: fn(&Conditioning) -> &Vec<f32>| {
+            negative.into_iter().chain([text]).flat_map(part).copied().collect::<Vec<f32>>()
+        };
+        plan.executable.write(&self.gpu, plan.text, &both(|c| &c.embeds))?;
+        if let (Some(added), Some(text_time)) = (plan.added, self.unet.config.text_time) {
+            plan.executable.write(&self.gpu, added.text_embeds, &both(|c| &c.pooled))?;
+            // Original size, top left of the crop, target size: the picture as it is.
+            let (h, w) = (options.height as f32, options.width as f32);
+            let dim = text_time.addition_time_embed_dim as usize;
+            let (flip, shift) = (self.unet.config.flip_sin_to_cos, self.unet.config.freq_shift);
+            let one: Vec<f32> = [h, w, 0.0, 0.0, h, w]
+                .iter()
+                .flat_map(|&v| get_timestep_embedding(v, dim, flip, shift, 1.0, 10000.0))
+                .collect();
+            plan.executable.write(&self.gpu, added.time_ids, &one.repeat(plan.batch as usize))?;
+        }
+        if let (Some(t), Some(dim)) = (plan.timestep_cond, self.unet.config.time_cond_proj_dim) {
+            let cond = get_guidance_scale_embedding(options.guidance_scale - 1.0, dim as usize);
+            plan.executable.write(&self.gpu, t, &cond.repeat(plan.batch as usize))?;
+        }
+        Ok(())
+    }
+
+    /// The UNet's prediction for one picture, NCHW, with guidance.
+    async fn predict(
+        &self,
+        plan: &mut UnetPlan,
+        sample: &[f32],
+        timestep: f32,
+        guided: bool,
+        options: &GenerateOptions,
+    ) -> Result<Vec<f32>> {
+        let config = &self.unet.config;
+        let repeat = plan.batch as usize;
+        let nhwc = to_nhwc(sample, config.in_channels as usize);
+        plan.executable.write(&self.gpu, plan.sample, &nhwc.repeat(repeat))?;
+        let dim = config.time_proj_dim as usize;
+        let t_emb = get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
+        plan.executable.write(&self.gpu, plan.t_emb, &t_emb.repeat(repeat))?;
+        plan.executable.run(&self.gpu);
+        let out = plan.executable.read(&self.gpu, plan.out).await?;
+        let channels = config.out_channels as usize;
+        if !guided {
+            return Ok(to_nchw(&out, channels));
+        }
+        let (uncond, cond) = out.split_at(out.len() / 2);
+        let (uncond, cond) = (to_nchw(uncond, channels), to_nchw(cond, channels));
+        let mut noise_pred = vec![0.0; cond.len()];
+        classifier_free_guidance(&uncond, &cond, options.guidance_scale, &mut noise_pred);
+        if options.guidance_rescale > 0.0 {
+            rescale_noise_cfg(&mut noise_pred, &cond, options.guidance_rescale);
+        }
+        Ok(noise_pred)
+    }
+}
+
+/// What a recorded UNet is given.
+pub(super) struct UnetInputs {
+    sample: Tensor,
+    t_emb: Tensor,
+    text: Tensor,
+    added: Option<AddedCond>,
+    timestep_cond: Option<Tensor>,
+}
+
+pub(super) fn unet_inputs(
+    config: &unet::Config,
+    r: &mut Recorder,
+    batch: u32,
+    height: u32,
+    width: u32,
+    tokens: u32,
+) -> UnetInputs {
+    UnetInputs {
+        sample: r.input(batch, height, width, config.in_channels),
+        t_emb: r.input(batch, 1, 1, config.time_proj_dim),
+        text: r.input(batch, 1, tokens, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time_ids = 6 * t.addition_time_embed_dim;
+            let pooled = t.projection_class_embeddings_input_dim.saturating_sub(time_ids);
+            AddedCond { text_embeds: r.input(batch, 1, 1, pooled), time_ids: r.input(batch, 1, 1, time_ids) }
+        }),
+        timestep_cond: config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c)),
+    }
+}
+
+pub(super) fn record_unet(config: &unet::Config, r: &mut Recorder, inputs: &UnetInputs) -> Result<Tensor> {
+    let UnetInputs { sample, t_emb, text, added, timestep_cond } = *inputs;
+    let out = unet::forward(config, r, sample, t_emb, text, added, timestep_cond)?;
+    r.output(out);
+    Ok(out)
+}

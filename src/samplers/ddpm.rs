@@ -1,0 +1,82 @@
+//! DDPM, ancestral sampling (Ho et al. 2020).
+
+use super::config::Prediction;
+use super::schedule::{Bound, DEFAULTS, Training, check_step, exp, ln, pred_original_sample, sigma};
+use super::{Noise, Scheduler, SchedulerConfig};
+use crate::error::Result;
+
+#[derive(Clone, Copy)]
+enum VarianceType {
+    FixedSmall,
+    FixedSmallLog,
+    FixedLarge,
+}
+
+struct Ddpm {
+    prediction_type: Prediction,
+    bound: Bound,
+    variance_type: VarianceType,
+    timesteps: Vec<f32>,
+    /// `alphas_cumprod` at each timestep, and 1 after the last.
+    alphas: Vec<f32>,
+}
+
+pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Scheduler>> {
+    let training = Training::read(config, n, &DEFAULTS)?;
+    let variance_type = match config.optional_str("variance_type", Some("fixed_small"))? {
+        None | Some("fixed_small") => VarianceType::FixedSmall,
+        Some("fixed_small_log") => VarianceType::FixedSmallLog,
+        Some("fixed_large") => VarianceType::FixedLarge,
+        // "fixed_large_log" too: diffusers takes the root of a logarithm there, which is NaN.
+        Some(other) => return Err(SchedulerConfig::refuse("variance_type", other)),
+    };
+    let timesteps = training.timesteps(n);
+    training.check_range(&timesteps)?;
+    Ok(Box::new(Ddpm {
+        prediction_type: training.prediction_type,
+        bound: Bound::read(config, Some(true))?,
+        variance_type,
+        timesteps: timesteps.iter().map(|&t| t as f32).collect(),
+        alphas: timesteps.iter().chain(&[-1]).map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?,
+    }))
+}
+
+impl Scheduler for Ddpm {
+    fn timesteps(&self) -> &[f32] {
+        &self.timesteps
+    }
+
+    fn sigma(&self, i: usize) -> f32 {
+        self.alphas.get(i).map_or(f32::NAN, |&a| sigma(a))
+    }
+
+    fn step(&mut self, model_output: &[f32], i: usize, sample: &mut [f32], noise: Noise) -> Result<Vec<f32>> {
+        check_step(i, self.timesteps.len(), model_output, sample)?;
+        let (t, alpha, alpha_prev) = (self.timesteps[i], self.alphas[i], self.alphas[i + 1]);
+        let (beta, beta_prev) = (1.0 - alpha, 1.0 - alpha_prev);
+        let current_alpha = alpha / alpha_prev;
+        let current_beta = 1.0 - current_alpha;
+
+        let mut x0 = pred_original_sample(self.prediction_type, alpha, model_output, sample);
+        self.bound.apply(&mut x0);
+        let x0_coeff = alpha_prev.sqrt() * current_beta / beta;
+        let sample_coeff = current_alpha.sqrt() * beta_prev / beta;
+        for (x, x0) in sample.iter_mut().zip(&x0) {
+            *x = x0_coeff * x0 + sample_coeff * *x;
+        }
+        if t > 0.0 {
+            let variance = (beta_prev / beta * current_beta).max(1e-20);
+            let deviation = match self.variance_type {
+                VarianceType::FixedSmall => variance.sqrt(),
+                VarianceType::FixedSmallLog => exp(0.5 * ln(variance)),
+                VarianceType::FixedLarge => current_beta.sqrt(),
+            };
+            let mut z = vec![0.0; sample.len()];
+            noise(&mut z);
+            for (x, z) in sample.iter_mut().zip(&z) {
+                *x += deviation * z;
+            }
+        }
+        Ok(x0)
+    }
+}

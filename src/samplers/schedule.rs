@@ -1,0 +1,364 @@
+//! What the samplers share: the noise schedule of the training, the timesteps of the inference, and the
+//! bounds on a predicted picture. Written after diffusers' schedulers, numpy's and torch's functions.
+
+use super::SchedulerConfig;
+use super::config::{Prediction, Spacing};
+use crate::error::{Error, Result};
+
+/// The defaults in which diffusers' classes differ.
+pub(super) struct Defaults {
+    pub beta_start: f64,
+    pub beta_end: f64,
+    pub beta_schedule: &'static str,
+    pub timestep_spacing: &'static str,
+    /// Whether the class knows `rescale_betas_zero_snr`.
+    pub zero_snr: bool,
+}
+
+/// The defaults of most classes.
+pub(super) const DEFAULTS: Defaults = Defaults {
+    beta_start: 0.0001,
+    beta_end: 0.02,
+    beta_schedule: "linear",
+    timestep_spacing: "leading",
+    zero_snr: true,
+};
+
+/// What every sampler reads from its configuration.
+pub(super) struct Training {
+    pub num_train_timesteps: usize,
+    pub alphas_cumprod: Vec<f32>,
+    pub rescale_betas_zero_snr: bool,
+    pub prediction_type: Prediction,
+    pub timestep_spacing: Spacing,
+    pub steps_offset: usize,
+}
+
+impl Training {
+    /// Reads the configuration and checks the number of steps against it.
+    pub fn read(config: &SchedulerConfig, num_inference_steps: usize, defaults: &Defaults) -> Result<Self> {
+        let num_train_timesteps = config.usize("num_train_timesteps", 1000)?;
+        if num_train_timesteps == 0 {
+            return Err(SchedulerConfig::refuse("num_train_timesteps", 0));
+        }
+        if num_inference_steps == 0 || num_inference_steps > num_train_timesteps {
+            return Err(Error::invalid(format!(
+                "`numInferenceSteps` is {num_inference_steps}; choose 1 to {num_train_timesteps}"
+            )));
+        }
+        let rescale_betas_zero_snr = defaults.zero_snr && config.bool("rescale_betas_zero_snr", false)?;
+        let mut betas = betas(config, num_train_timesteps, defaults)?;
+        if rescale_betas_zero_snr {
+            betas = rescale_zero_terminal_snr(&betas);
+        }
+        Ok(Self {
+            num_train_timesteps,
+            alphas_cumprod: alphas_cumprod(&betas),
+            rescale_betas_zero_snr,
+            prediction_type: config.prediction_type()?,
+            timestep_spacing: config.timestep_spacing(defaults.timestep_spacing)?,
+            steps_offset: config.usize("steps_offset", 0)?,
+        })
+    }
+
+    /// For samplers that divide by `alphas_cumprod`: keeps its last value off zero, at the smallest
+    /// positive f16, as diffusers does.
+    pub fn keep_last_alpha_off_zero(&mut self) {
+        if self.rescale_betas_zero_snr
+            && let Some(last) = self.alphas_cumprod.last_mut()
+        {
+            *last = (2f32).powi(-24);
+        }
+    }
+
+    /// `sqrt((1 - alphas_cumprod) / alphas_cumprod)` of every training timestep.
+    pub fn sigmas(&self) -> Vec<f32> {
+        self.alphas_cumprod.iter().map(|&a| sigma(a)).collect()
+    }
+
+    /// The timesteps, falling, of DDPM, DDIM, PNDM; those of Euler where not `linspace`.
+    pub fn timesteps(&self, n: usize) -> Vec<i64> {
+        let train = self.num_train_timesteps;
+        let mut timesteps: Vec<i64> = match self.timestep_spacing {
+            Spacing::Linspace => {
+                linspace(0.0, (train - 1) as f64, n).iter().map(|t| t.round_ties_even() as i64).collect()
+            }
+            Spacing::Leading => (0..n).map(|i| (i * (train / n) + self.steps_offset) as i64).collect(),
+            Spacing::Trailing => {
+                return arange_down(train, train as f64 / n as f64)
+                    .iter()
+                    .map(|t| t.round_ties_even() as i64 - 1)
+                    .collect();
+            }
+        };
+        timesteps.reverse();
+        timesteps
+    }
+
+    /// The timesteps of Euler and its kin: `linspace` is not rounded.
+    pub fn fractional_timesteps(&self, n: usize) -> Vec<f32> {
+        if self.timestep_spacing == Spacing::Linspace {
+            let all = linspace(0.0, (self.num_train_timesteps - 1) as f64, n);
+            return all.iter().rev().map(|&t| t as f32).collect();
+        }
+        self.timesteps(n).iter().map(|&t| t as f32).collect()
+    }
+
+    /// Refuses timesteps that the network was not trained for; a large `steps_offset` makes such.
+    pub fn check_range(&self, timesteps: &[i64]) -> Result<()> {
+        match timesteps.iter().find(|&&t| t < 0 || t >= self.num_train_timesteps as i64) {
+            None => Ok(()),
+            Some(t) => Err(Error::invalid(format!(
+                "with this number of steps the checkpoint's timestep spacing asks for timestep {t}, and the \
+                 model knows 0 to {}; choose fewer steps",
+                self.num_train_timesteps - 1
+            ))),
+        }
+    }
+
+    /// `alphas_cumprod[t]`, or `before` for the time before the first timestep.
+    pub fn alpha(&self, t: i64, before: f32) -> Result<f32> {
+        if t < 0 {
+            return Ok(before);
+        }
+        self.alphas_cumprod.get(t as usize).copied().ok_or_else(|| {
+            Error::invalid(format!(
+                "the sampler ran past the training's timesteps at {t}; choose fewer steps"
+            ))
+        })
+    }
+
+    /// `final_alpha_cumprod`, what stands for `alphas_cumprod` after the last step.
+    pub fn final_alpha(&self, set_alpha_to_one: bool) -> f32 {
+        if set_alpha_to_one { 1.0 } else { self.alphas_cumprod.first().copied().unwrap_or(1.0) }
+    }
+}
+
+fn betas(config: &SchedulerConfig, n: usize, defaults: &Defaults) -> Result<Vec<f32>> {
+    if let Some(trained) = config.optional_list("trained_betas")? {
+        if trained.len() != n {
+            return Err(Error::bad_checkpoint(format!(
+                "scheduler_config.json has {} `trained_betas` and {n} `num_train_timesteps`; correct it",
+                trained.len()
+            )));
+        }
+        return Ok(trained);
+    }
+    let start = config.f64("beta_start", defaults.beta_start)?;
+    let end = config.f64("beta_end", defaults.beta_end)?;
+    match config.str("beta_schedule", defaults.beta_schedule)? {
+        "linear" => Ok(torch_linspace(start as f32, end as f32, n)),
+        "scaled_linear" => {
+            Ok(torch_linspace(start.sqrt() as f32, end.sqrt() as f32, n).iter().map(|b| b * b).collect())
+        }
+        "squaredcos_cap_v2" => {
+            let alpha_bar =
+                |i: usize| ((i as f64 / n as f64 + 0.008) / 1.008 * std::f64::consts::PI / 2.0).cos().powi(2);
+            Ok((0..n).map(|i| (1.0 - alpha_bar(i + 1) / alpha_bar(i)).min(0.999) as f32).collect())
+        }
+        other => Err(SchedulerConfig::refuse("beta_schedule", other)),
+    }
+}
+
+/// `torch.cumprod(1 - betas)`, which accumulates in f64.
+fn alphas_cumprod(betas: &[f32]) -> Vec<f32> {
+    let mut product = 1f64;
+    betas
+        .iter()
+        .map(|b| {
+            product *= f64::from(1.0 - b);
+            product as f32
+        })
+        .collect()
+}
+
+/// Betas that end in pure noise (Lin et al. 2023, algorithm 1).
+fn rescale_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
+    let mut bar_sqrt: Vec<f32> = alphas_cumprod(betas).iter().map(|a| a.sqrt()).collect();
+    let (Some(&first), Some(&last)) = (bar_sqrt.first(), bar_sqrt.last()) else { return Vec::new() };
+    let factor = first / (first - last);
+    for x in &mut bar_sqrt {
+        *x = (*x - last) * factor;
+    }
+    let mut before = 1.0;
+    bar_sqrt
+        .iter()
+        .map(|x| {
+            let bar = x * x;
+            let alpha = bar / before;
+            before = bar;
+            1.0 - alpha
+        })
+        .collect()
+}
+
+/// `sqrt((1 - alpha) / alpha)`
+pub(super) fn sigma(alpha: f32) -> f32 {
+    ((1.0 - alpha) / alpha).sqrt()
+}
+
+/// `torch.linspace` in f32: counted from the nearer end.
+pub(super) fn torch_linspace(start: f32, end: f32, n: usize) -> Vec<f32> {
+    if n == 1 {
+        return vec![start];
+    }
+    let step = (end - start) / (n - 1) as f32;
+    (0..n)
+        .map(|i| if i < n / 2 { start + step * i as f32 } else { end - step * (n - 1 - i) as f32 })
+        .collect()
+}
+
+/// `numpy.linspace`
+pub(super) fn linspace(start: f64, stop: f64, n: usize) -> Vec<f64> {
+    if n == 1 {
+        return vec![start];
+    }
+    let step = (stop - start) / (n - 1) as f64;
+    (0..n).map(|i| if i + 1 == n { stop } else { i as f64 * step + start }).collect()
+}
+
+/// `numpy.linspace(0, stop, n, endpoint=False)`
+pub(super) fn linspace_open(stop: f64, n: usize) -> impl Iterator<Item = f64> {
+    (0..n).map(move |i| i as f64 * (stop / n as f64))
+}
+
+/// `numpy.arange(start, 0, -step)`
+pub(super) fn arange_down(start: usize, step: f64) -> Vec<f64> {
+    let start = start as f64;
+    let delta = (start - step) - start;
+    let n = (start / step).ceil() as usize;
+    (0..n).map(|i| start + i as f64 * delta).collect()
+}
+
+/// `numpy.interp(x, arange(len(values)), values)`
+pub(super) fn interp(x: f64, values: &[f32]) -> f64 {
+    let at = |i: usize| values.get(i).map_or(f64::NAN, |&v| f64::from(v));
+    let last = values.len().saturating_sub(1);
+    if x >= last as f64 {
+        return at(last);
+    }
+    let low = x.max(0.0).floor() as usize;
+    (at(low + 1) - at(low)) * (x.max(0.0) - low as f64) + at(low)
+}
+
+/// Noise levels after Karras et al. 2022, equation 5 with rho 7, falling.
+pub(super) fn karras_sigmas(sigma_min: f64, sigma_max: f64, n: usize) -> Vec<f64> {
+    const RHO: f64 = 7.0;
+    let (min, max) = (sigma_min.powf(1.0 / RHO), sigma_max.powf(1.0 / RHO));
+    linspace(0.0, 1.0, n).iter().map(|ramp| (max + ramp * (min - max)).powf(RHO)).collect()
+}
+
+/// The fractional training timestep of a noise level, by interpolation between logarithms.
+/// `log_sigmas` rise; their difference is taken in f32, as in diffusers.
+pub(super) fn sigma_to_t(sigma: f64, log_sigmas: &[f32]) -> f64 {
+    let log_sigma = sigma.max(1e-10).ln();
+    let last = log_sigmas.iter().rposition(|&l| log_sigma - f64::from(l) >= 0.0).unwrap_or(0);
+    let low = last.min(log_sigmas.len().saturating_sub(2));
+    let (Some(&l), Some(&h)) = (log_sigmas.get(low), log_sigmas.get(low + 1)) else { return 0.0 };
+    let w = ((f64::from(l) - log_sigma) / f64::from(l - h)).clamp(0.0, 1.0);
+    (1.0 - w) * low as f64 + w * (low + 1) as f64
+}
+
+/// Correctly rounded f32 logarithm, the same on every platform.
+pub(super) fn ln(x: f32) -> f32 {
+    f64::from(x).ln() as f32
+}
+
+/// Correctly rounded f32 exponential.
+pub(super) fn exp(x: f32) -> f32 {
+    f64::from(x).exp() as f32
+}
+
+/// The picture behind the noise, from a model output at `alpha` = `alphas_cumprod[t]`.
+pub(super) fn pred_original_sample(p: Prediction, alpha: f32, output: &[f32], sample: &[f32]) -> Vec<f32> {
+    let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+    match p {
+        Prediction::Epsilon => zip(output, sample, |m, x| (x - b * m) / a),
+        Prediction::Sample => output.to_vec(),
+        Prediction::VPrediction => zip(output, sample, |m, x| a * x - b * m),
+    }
+}
+
+/// `f(a, b)` element by element.
+pub(super) fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
+    a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
+}
+
+/// Refuses a step beyond the end, and slices of different lengths.
+pub(super) fn check_step(i: usize, steps: usize, model_output: &[f32], sample: &[f32]) -> Result<()> {
+    if i >= steps {
+        return Err(Error::invalid(format!("step {i} of a sampler with {steps} steps; make a new sampler")));
+    }
+    if model_output.len() != sample.len() {
+        return Err(Error::invalid(format!(
+            "the model's output has {} values and the sample {}; they must have one shape",
+            model_output.len(),
+            sample.len()
+        )));
+    }
+    Ok(())
+}
+
+/// What happens to a predicted picture that goes beyond the training's range.
+pub(super) enum Bound {
+    Free,
+    /// `clip_sample`
+    Clip(f32),
+    /// `thresholding`, dynamic (Imagen): ratio and largest value
+    Threshold(f32, f32),
+}
+
+impl Bound {
+    /// `clip_default` is the class's default of `clip_sample`; `None` if the class does not know it.
+    pub fn read(config: &SchedulerConfig, clip_default: Option<bool>) -> Result<Self> {
+        if config.bool("thresholding", false)? {
+            let ratio = config.f64("dynamic_thresholding_ratio", 0.995)?;
+            if !(0.0..=1.0).contains(&ratio) {
+                return Err(SchedulerConfig::refuse("dynamic_thresholding_ratio", ratio));
+            }
+            return Ok(Self::Threshold(ratio as f32, config.f64("sample_max_value", 1.0)? as f32));
+        }
+        match clip_default {
+            Some(default) if config.bool("clip_sample", default)? => {
+                Ok(Self::Clip(config.f64("clip_sample_range", 1.0)? as f32))
+            }
+            _ => Ok(Self::Free),
+        }
+    }
+
+    pub fn apply(&self, sample: &mut [f32]) {
+        match *self {
+            Self::Free => {}
+            Self::Clip(range) => clamp(sample, range),
+            Self::Threshold(ratio, max) => {
+                let s = quantile(sample.iter().map(|x| x.abs()).collect(), ratio).max(1.0).min(max);
+                clamp(sample, s);
+                for x in sample {
+                    *x /= s;
+                }
+            }
+        }
+    }
+}
+
+/// Unlike `f32::clamp` this does not panic on a negative range, and lets NaN through.
+fn clamp(sample: &mut [f32], range: f32) {
+    for x in sample {
+        if *x < -range {
+            *x = -range;
+        }
+        if *x > range {
+            *x = range;
+        }
+    }
+}
+
+/// `torch.quantile`, linear.
+fn quantile(mut values: Vec<f32>, q: f32) -> f32 {
+    values.sort_unstable_by(f32::total_cmp);
+    let rank = q * values.len().saturating_sub(1) as f32;
+    let at = |r: f32| values.get(r as usize).copied().unwrap_or(f32::NAN);
+    let (below, above, w) = (at(rank.floor()), at(rank.ceil()), rank.fract());
+    // torch's lerp: from the nearer end.
+    if w < 0.5 { below + w * (above - below) } else { above - (above - below) * (1.0 - w) }
+}

@@ -1,0 +1,662 @@
+//! Checkpoint files: packing against an f64 reference on files that the `safetensors` crate wrote, cut in
+//! every way; and files that lie.
+
+use browser_diffusion::checkpoint::{Dtype, FileUnpacker, Header, Layout, Target, TensorInfo, names, shards};
+use browser_diffusion::{Code, Error, Result};
+use half::{bf16, f16};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use safetensors::tensor::{Dtype as FileDtype, TensorView, serialize};
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Collects what the unpacker writes, and holds it to its promises.
+#[derive(Default)]
+struct Collect {
+    layouts: BTreeMap<String, Layout>,
+    written: BTreeMap<String, Vec<u8>>,
+    longest: usize,
+}
+
+impl Target for Collect {
+    type Dest = String;
+    fn want(&mut self, tensor: &TensorInfo) -> Result<Option<(Layout, String)>> {
+        Ok(self.layouts.get(&tensor.name).map(|&layout| (layout, tensor.name.clone())))
+    }
+    fn write(&mut self, dest: &String, offset: u64, bytes: &[u8]) -> Result<()> {
+        let all = self.written.entry(dest.clone()).or_default();
+        assert_eq!(offset, all.len() as u64, "{dest}: written in order, without gaps");
+        assert!(offset % 4 == 0 && bytes.len() % 4 == 0 && !bytes.is_empty(), "{dest}: multiples of 4");
+        self.longest = self.longest.max(bytes.len());
+        all.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Reads a whole file, given in these parts.
+fn unpack<'a>(
+    parts: impl IntoIterator<Item = &'a [u8]>,
+    layouts: &BTreeMap<String, Layout>,
+) -> Result<Collect> {
+    let mut target = Collect { layouts: layouts.clone(), ..Collect::default() };
+    let mut unpacker = FileUnpacker::new("weights.safetensors");
+    for part in parts {
+        unpacker.push(part, &mut target)?;
+    }
+    unpacker.finish()?;
+    Ok(target)
+}
+
+/// One tensor of a test file: values exact in f64, their bytes in the file, and their layout.
+struct Case {
+    name: String,
+    dtype: FileDtype,
+    shape: Vec<usize>,
+    values: Vec<f64>,
+    bytes: Vec<u8>,
+    layout: Layout,
+}
+
+impl Case {
+    fn random(rng: &mut SmallRng, name: &str, dtype: FileDtype, shape: &[usize], layout: Layout) -> Case {
+        let mut case = Case {
+            name: name.into(),
+            dtype,
+            shape: shape.into(),
+            values: Vec::new(),
+            bytes: Vec::new(),
+            layout,
+        };
+        for _ in 0..shape.iter().product() {
+            // Every magnitude that f16 has, subnormals and zeros too, and ties of its rounding.
+            let sign = if rng.random() { 1.0 } else { -1.0 };
+            let v: f64 = match rng.random_range(0..4) {
+                0 => sign * rng.random::<f64>() * 2f64.powi(rng.random_range(-28..16)),
+                1 => sign * f64::from(rng.random_range(0..4096)) * 2f64.powi(rng.random_range(-26..4)),
+                2 => f16::from_bits(rng.random_range(0..0x7c00)).to_f64(),
+                _ => sign * rng.random::<f64>(),
+            };
+            match dtype {
+                FileDtype::F16 => case.bytes.extend(f16::from_f64(v).to_le_bytes()),
+                FileDtype::BF16 => case.bytes.extend(bf16::from_f64(v).to_le_bytes()),
+                FileDtype::F32 => case.bytes.extend((v as f32).to_le_bytes()),
+                _ => case.bytes.extend(v.to_le_bytes()),
+            }
+            case.values.push(match dtype {
+                FileDtype::F16 => f16::from_f64(v).to_f64(),
+                FileDtype::BF16 => bf16::from_f64(v).to_f64(),
+                FileDtype::F32 => f64::from(v as f32),
+                _ => v,
+            });
+        }
+        case
+    }
+
+    /// What must come out, by definition of the layout and of rounding.
+    fn expected(&self, grid: &Grid) -> Vec<u16> {
+        let (rows, inner, taps) = match self.layout {
+            Layout::Matrix { rows, inner, taps } => (rows, inner, taps),
+            Layout::Vector { len } => (1, len, 1),
+        };
+        let inner4 = inner.div_ceil(4) * 4;
+        let mut out = vec![0; rows * taps * inner4];
+        for o in 0..rows {
+            for i in 0..inner {
+                for t in 0..taps {
+                    out[(o * taps + t) * inner4 + i] = grid.nearest(self.values[(o * inner + i) * taps + t]);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// All finite non-negative f16 values, from the format's definition: rounding without `half`.
+struct Grid(Vec<f64>);
+
+impl Grid {
+    fn new() -> Grid {
+        let value = |bits: u32| match (bits >> 10, bits & 0x3ff) {
+            (0, m) => f64::from(m) * 2f64.powi(-24),
+            (e, m) => (1.0 + f64::from(m) / 1024.0) * 2f64.powi(e as i32 - 15),
+        };
+        Grid((0..0x7c00).map(value).collect())
+    }
+
+    /// Bits of the nearest f16, the even one of two equally near.
+    fn nearest(&self, v: f64) -> u16 {
+        let sign = if v.is_sign_negative() { 0x8000 } else { 0 };
+        let above = self.0.partition_point(|&g| g < v.abs());
+        let bits = match (above.checked_sub(1).map(|i| self.0[i]), self.0.get(above)) {
+            (Some(lo), Some(hi)) => {
+                let (down, up) = (v.abs() - lo, hi - v.abs());
+                if down < up || (down == up && above % 2 == 1) { above - 1 } else { above }
+            }
+            (None, _) => above,
+            (_, None) => above - 1,
+        };
+        sign | bits as u16
+    }
+}
+
+/// A file with these tensors, written by the `safetensors` crate.
+fn file(cases: &[Case]) -> Vec<u8> {
+    let views = cases.iter().map(|c| {
+        (c.name.clone(), TensorView::new(c.dtype, c.shape.clone(), &c.bytes).expect("a well-formed tensor"))
+    });
+    let metadata = Some([("format".to_string(), "pt".to_string())].into());
+    serialize(views, metadata).expect("a well-formed file")
+}
+
+fn layouts(cases: &[Case]) -> BTreeMap<String, Layout> {
+    cases.iter().map(|c| (c.name.clone(), c.layout)).collect()
+}
+
+fn check(got: &Collect, cases: &[Case]) {
+    let grid = Grid::new();
+    for case in cases {
+        let got: Vec<u16> =
+            got.written[&case.name].as_chunks().0.iter().map(|&b| u16::from_le_bytes(b)).collect();
+        let expected = case.expected(&grid);
+        assert_eq!(Some(2 * got.len() as u64), case.layout.packed_bytes(), "{}: length", case.name);
+        let wrong = got.iter().zip(&expected).position(|(g, e)| g != e);
+        assert_eq!(wrong, None, "{} ({:?}, {:?}): first wrong value", case.name, case.dtype, case.layout);
+    }
+}
+
+const FLOATS: [FileDtype; 4] = [FileDtype::F16, FileDtype::BF16, FileDtype::F32, FileDtype::F64];
+
+fn matrix(rows: usize, inner: usize, taps: usize) -> Layout {
+    Layout::Matrix { rows, inner, taps }
+}
+
+#[test]
+fn packs_every_dtype_and_layout() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut cases = Vec::new();
+    for (d, dtype) in FLOATS.into_iter().enumerate() {
+        let mut add = |name: &str, shape: &[usize], layout| {
+            cases.push(Case::random(&mut rng, &format!("{name}{d}"), dtype, shape, layout));
+        };
+        add("conv", &[5, 7, 3, 3], matrix(5, 7, 9));
+        add("conv_aligned", &[3, 8, 3, 3], matrix(3, 8, 9));
+        add("point", &[6, 5, 1, 1], matrix(6, 5, 1));
+        add("linear", &[9, 12], matrix(9, 12, 1));
+        add("linear_odd", &[4, 13], matrix(4, 13, 1));
+        add("table", &[50, 6], matrix(50, 6, 1));
+        add("bias", &[11], Layout::Vector { len: 11 });
+        add("scalar", &[], Layout::Vector { len: 1 });
+        add("empty", &[0], Layout::Vector { len: 0 });
+        // More than one piece of output, of both ways through the packer.
+        add("large", &[700, 1000], matrix(700, 1000, 1));
+        add("large_odd", &[500, 1021], matrix(500, 1021, 1));
+        add("large_conv", &[90, 701, 3, 3], matrix(90, 701, 9));
+    }
+    let bytes = file(&cases);
+    let mut got = unpack([&bytes[..]], &layouts(&cases)).expect("a good file");
+    got.written.extend((0..4).map(|d| (format!("empty{d}"), Vec::new())));
+    check(&got, &cases);
+    assert!(got.longest <= (1 << 20) + 2 * 9 * 704, "a piece has at most 1 MiB and a row: {}", got.longest);
+    // 4 MiB at a time, as the store hands them on.
+    let got = unpack(bytes.chunks(4 << 20), &layouts(&cases)).expect("a good file");
+    check(&got, &cases.into_iter().filter(|c| !c.name.starts_with("empty")).collect::<Vec<_>>());
+}
+
+#[test]
+fn packs_whatever_the_cuts() {
+    let mut rng = SmallRng::seed_from_u64(2);
+    let mut cases = Vec::new();
+    for (d, dtype) in FLOATS.into_iter().enumerate() {
+        cases.push(Case::random(&mut rng, &format!("c{d}"), dtype, &[2, 3, 2, 1], matrix(2, 3, 2)));
+        cases.push(Case::random(&mut rng, &format!("m{d}"), dtype, &[2, 5], matrix(2, 5, 1)));
+        cases.push(Case::random(&mut rng, &format!("v{d}"), dtype, &[4], Layout::Vector { len: 4 }));
+    }
+    // A tensor that nobody wants, between the others.
+    let mut all = layouts(&cases);
+    all.remove("m1");
+    let bytes = file(&cases);
+    cases.retain(|c| c.name != "m1");
+    for cut in 0..=bytes.len() {
+        let (a, b) = bytes.split_at(cut);
+        check(&unpack([a, b], &all).expect("a good file"), &cases);
+    }
+    for size in [1, 2, 3, 5, 7, 11] {
+        check(&unpack(bytes.chunks(size), &all).expect("a good file"), &cases);
+    }
+    for _ in 0..300 {
+        let mut rest = &bytes[..];
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(rng.random_range(0..=rest.len().min(40)));
+            parts.push(part);
+            rest = more;
+        }
+        check(&unpack(parts, &all).expect("a good file"), &cases);
+    }
+    // Every truncation is seen.
+    for len in 0..bytes.len() {
+        let e = unpack([&bytes[..len]], &all).err().unwrap_or_else(|| panic!("cut to {len} bytes"));
+        assert_eq!(e.code, Code::BadCheckpoint, "{e}");
+        assert!(e.message.starts_with("weights.safetensors: truncated"), "{e}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    refused(&longer, "follow");
+}
+
+/// `bytes` is refused as a bad checkpoint, with `says` in the message; quickly, and without much memory.
+fn refused(bytes: &[u8], says: &str) -> Error {
+    let all = BTreeMap::from([("w".to_string(), Layout::Vector { len: 2 })]);
+    let (begun, before) = (Instant::now(), heap());
+    let result = unpack(bytes.chunks(64 << 10), &all);
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
+    let e = result.err().unwrap_or_else(|| panic!("accepted: {head}"));
+    assert_eq!(e.code, Code::BadCheckpoint, "{head}: {e}");
+    assert!(e.message.contains(says), "{head}: expected {says:?} in {e}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{head}: took {:?}", begun.elapsed());
+    let used = heap_peak().saturating_sub(before);
+    // The header itself, twice where its buffer grows, and what is parsed of it.
+    assert!(used < 64 * 1024 + 6 * bytes.len(), "{head}: {used} bytes for {}", bytes.len());
+    e
+}
+
+/// A file of this header and so many bytes of data.
+fn with_header(json: &str, data: usize) -> Vec<u8> {
+    [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &vec![0; data]].concat()
+}
+
+#[test]
+fn refuses_headers_that_lie() {
+    let mut cases = 0;
+    let mut refuse = |json: &str, data: usize, says: &str| {
+        cases += 1;
+        refused(&with_header(json, data), says);
+    };
+    let w = |dtype: &str, shape: &str, offsets: &str| {
+        format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
+    };
+    let two = |a: &str, b: &str| {
+        let t = |o| format!(r#"{{"dtype":"F16","shape":[2],"data_offsets":{o}}}"#);
+        format!(r#"{{"w":{},"v":{}}}"#, t(a), t(b))
+    };
+    // Where the data lies.
+    refuse(&w("F16", "[2]", "[4,8]"), 8, "hole");
+    refuse(&w("F16", "[2]", "[4,0]"), 4, "overlap");
+    refuse(&two("[0,4]", "[0,4]"), 8, "overlap");
+    refuse(&two("[0,4]", "[2,6]"), 6, "overlap");
+    refuse(&two("[0,4]", "[5,9]"), 9, "hole");
+    refuse(&two("[0,4]", "[18446744073709551612,18446744073709551615]"), 8, "hole");
+    for offsets in ["[0,2]", "[0,3]", "[0,5]", "[0,8]", "[0,18446744073709551615]", "[0,9223372036854775808]"]
+    {
+        refuse(&w("F16", "[2]", offsets), 8, "shape");
+    }
+    // Shapes whose size overflows, back to the right one too.
+    let (big, half) = ("18446744073709551615", "9223372036854775808");
+    for shape in [
+        format!("[{big}]"),
+        format!("[{big},{big}]"),
+        format!("[{half},2]"),
+        format!("[{half},2,2]"),
+        "[4294967296,4294967296,2]".into(),
+        "[2,4294967296,4294967296,0]".into(),
+        "[0]".into(),
+        "[1]".into(),
+        "[3]".into(),
+        "[2,2]".into(),
+        "[]".into(),
+    ] {
+        refuse(&w("F16", &shape, "[0,4]"), 4, "shape");
+    }
+    for dtype in ["F32", "F64", "U8", "BOOL", "I64", "C64", "F4", "F6_E2M3", "F8_E4M3"] {
+        refuse(&w(dtype, "[2]", "[0,4]"), 4, "shape");
+    }
+    // Half a byte.
+    refuse(&w("F4", "[1]", "[0,0]"), 0, "shape");
+    refuse(&w("F6_E2M3", "[2]", "[0,1]"), 1, "shape");
+    // JSON that is none, or says something else.
+    let long_shape = format!("[{}1]", "1,".repeat(20_000));
+    let bad_entries = [
+        r#""dtype":"F16","shape":[2]"#,
+        r#""dtype":"F16","data_offsets":[0,4]"#,
+        r#""shape":[2],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","dtype":"F16","shape":[2],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":[0,4],"data_offsets":[0,4]"#,
+        r#""dtype":"F17","shape":[2],"data_offsets":[0,4]"#,
+        r#""dtype":"f16","shape":[2],"data_offsets":[0,4]"#,
+        r#""dtype":16,"shape":[2],"data_offsets":[0,4]"#,
+        r#""dtype":null,"shape":[2],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":[-2],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":[2.0],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":[2e0],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":["2"],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":2,"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":null,"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":[18446744073709551616],"data_offsets":[0,4]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":[0]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":[0,4,4]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":[-4,0]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":[0,4.0]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":[0,1e300]"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":{"0":0}"#,
+        r#""dtype":"F16","shape":[2],"data_offsets":null"#,
+        &format!(r#""dtype":"F16","shape":{long_shape},"data_offsets":[0,2]"#),
+        &format!(r#""dtype":"{}","shape":[2],"data_offsets":[0,4]"#, "F".repeat(100_000)),
+    ];
+    for entry in bad_entries {
+        refuse(&format!(r#"{{"w":{{{entry}}}}}"#), 4, "cannot be read");
+    }
+    let good = w("F16", "[2]", "[0,4]");
+    let inner = &good[1..good.len() - 1];
+    for json in [
+        "{}}".to_string(),
+        "{,}".into(),
+        "{\"w\"}".into(),
+        "{\"w\":}".into(),
+        "{\"w\":1}".into(),
+        "{\"w\":[]}".into(),
+        "{\"w\":null}".into(),
+        "{\"w\":\"F16\"}".into(),
+        "{1:2}".into(),
+        "{{}}".into(),
+        "{\"w\":{}}".into(),
+        "{\u{0}}".into(),
+        format!("{good}x"),
+        format!("{good}{good}"),
+        format!("{good}\0"),
+        format!("{{{inner},}}"),
+        format!("{{{inner},{inner}}}"),
+        format!("{{{inner},\"__metadata__\":{{}},\"__metadata__\":{{}}}}"),
+        good.replace('"', "'"),
+        good.replace(':', ","),
+        good[..good.len() - 1].to_string(),
+        format!("{{\"__metadata__\":{}}}", "[".repeat(400_000)),
+        format!("{{\"__metadata__\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("{{\"w\":{}}}", "{\"a\":".repeat(100_000)),
+        format!("{{\"w\":{{\"x\":{}", "[".repeat(400_000)),
+        format!("{{\"{}", "a".repeat(400_000)),
+        format!("{{\"w\\u12\":{}", &good[6..]),
+        "{\"\\ud800\":1}".into(),
+    ] {
+        refuse(&json, 4, "cannot be read");
+    }
+    for json in [" {}", "[]", "\"\"", "null", "12", "\u{feff}{}", "\0\0"] {
+        refuse(json, 0, "not JSON");
+    }
+    // Lengths that no header has: what they announce is never allocated.
+    for first in [0u64, 1, 100_000_001, 1 << 31, 1 << 32, 1 << 53, 1 << 63, u64::MAX, u64::MAX - 7] {
+        cases += 1;
+        refused(&[&first.to_le_bytes(), good.as_bytes()].concat(), "not a safetensors file");
+    }
+    for first in [3u64, 17, good.len() as u64 - 1] {
+        cases += 1;
+        refused(&[&first.to_le_bytes(), good.as_bytes(), &[0; 4]].concat(), "cannot be read");
+    }
+    for first in [good.len() as u64 + 5, 1 << 16, 100_000_000] {
+        cases += 1;
+        refused(&[&first.to_le_bytes(), good.as_bytes(), &[0; 4]].concat(), "truncated");
+    }
+    for (bytes, says) in [
+        (&b"PK\x03\x04\x14\0\0\0archive/data.pkl"[..], ".ckpt"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"", "truncated"),
+        (b"\x02\0\0", "truncated"),
+    ] {
+        cases += 1;
+        refused(bytes, says);
+    }
+    // As good as it looks, but for one thing.
+    for data in [0, 1, 3] {
+        refuse(&good, data, "truncated");
+    }
+    refuse(&good, 5, "follow");
+    refuse("{}", 1, "follow");
+    let many: String = (0..100_001)
+        .map(|i| format!(r#","t{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#))
+        .collect();
+    refuse(&format!("{{{}}}", &many[1..]), 0, "more than");
+    // One character replaced, at every place of a good header: refused, or still a good one.
+    let mut rng = SmallRng::seed_from_u64(3);
+    let parse = |json: &[u8]| Header::parse(json);
+    assert_eq!(parse(good.as_bytes()).map(|h| h.data_len), Ok(4));
+    for at in 0..good.len() {
+        for _ in 0..20 {
+            let mut json = good.clone().into_bytes();
+            json[at] = rng.random_range(0..=255);
+            match parse(&json) {
+                Err(e) => {
+                    assert_eq!(e.code, Code::BadCheckpoint);
+                    cases += 1;
+                }
+                Ok(h) => assert_eq!(h.tensors.iter().map(|t| t.end - t.begin).sum::<u64>(), h.data_len),
+            }
+        }
+    }
+    assert!(cases > 200, "{cases} cases");
+}
+
+#[test]
+fn reads_files_over_four_gib() {
+    // SDXL's UNet has 5.1 GB: offsets beyond 32 bits, on wasm32 too (where this parse is the same code).
+    let json = r#"{"a":{"dtype":"F16","shape":[3000000000],"data_offsets":[0,6000000000]},
+        "b":{"dtype":"F16","shape":[1],"data_offsets":[6000000000,6000000002]}}  "#;
+    let header = Header::parse(json.as_bytes()).expect("a good header");
+    assert_eq!((header.tensors[1].begin, header.data_len), (6_000_000_000, 6_000_000_002));
+    assert_eq!(header.tensors[0].dtype, Dtype::F16);
+}
+
+#[test]
+fn refuses_values_that_are_not_finite_in_f16() {
+    let one = |dtype, bytes: Vec<u8>, at: usize, layout, says: &str| {
+        let n = bytes.len() / (FileDtype::bitsize(&dtype) / 8);
+        let shape = match layout {
+            Layout::Vector { len } => vec![len],
+            Layout::Matrix { rows, inner, taps } => vec![rows, inner, taps],
+        };
+        assert_eq!(n, shape.iter().product::<usize>());
+        let case = Case { name: "mid.w".into(), dtype, shape, values: Vec::new(), bytes, layout };
+        let bytes = file(std::slice::from_ref(&case));
+        for size in [1, 7, 4096, bytes.len()] {
+            let e = unpack(bytes.chunks(size), &layouts(std::slice::from_ref(&case))).err().expect("refused");
+            assert_eq!(e.code, Code::BadCheckpoint, "{e}");
+            for part in ["weights.safetensors", "\"mid.w\"", &format!("(value {at})"), says] {
+                assert!(e.message.contains(part), "{part:?} in {e}");
+            }
+        }
+    };
+    let layout = matrix(3, 2500, 1);
+    for (bad, says) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+        for at in [0, 1, 4095, 4096, 7499] {
+            let put = |i| if i == at { bad } else { 1.5 };
+            let all = 0..7500;
+            one(
+                FileDtype::F16,
+                all.clone().flat_map(|i| f16::from_f64(put(i)).to_le_bytes()).collect(),
+                at,
+                layout,
+                says,
+            );
+            one(
+                FileDtype::BF16,
+                all.clone().flat_map(|i| bf16::from_f64(put(i)).to_le_bytes()).collect(),
+                at,
+                layout,
+                says,
+            );
+            one(
+                FileDtype::F32,
+                all.clone().flat_map(|i| (put(i) as f32).to_le_bytes()).collect(),
+                at,
+                layout,
+                says,
+            );
+            one(
+                FileDtype::F64,
+                all.clone().flat_map(|i| put(i).to_le_bytes()).collect(),
+                at,
+                matrix(3, 500, 5),
+                says,
+            );
+        }
+    }
+    // 65504 is the largest f16, 65520 the first that rounds to infinity.
+    let vector = Layout::Vector { len: 2 };
+    let f32s = |v: f32| [0f32.to_le_bytes(), v.to_le_bytes()].concat();
+    one(FileDtype::F32, f32s(65520.0), 1, vector, "6.552e4");
+    one(FileDtype::F32, f32s(-1e30), 1, vector, "more than f16 can");
+    one(FileDtype::F64, [0f64.to_le_bytes(), 1e300.to_le_bytes()].concat(), 1, vector, "made for f16");
+    one(
+        FileDtype::BF16,
+        [bf16::ZERO.to_le_bytes(), bf16::MAX.to_le_bytes()].concat(),
+        1,
+        vector,
+        "more than f16",
+    );
+    let case = Case {
+        name: "w".into(),
+        dtype: FileDtype::F32,
+        shape: vec![2],
+        values: vec![0.0, 65519.99609375],
+        bytes: f32s(65519.99609375),
+        layout: vector,
+    };
+    let cases = [case];
+    check(&unpack([&file(&cases)[..]], &layouts(&cases)).expect("the largest that fits"), &cases);
+}
+
+#[test]
+fn refuses_tensors_that_the_model_does_not_have_room_for() {
+    let case = |dtype, shape: &[usize], bytes: usize, layout| {
+        let c = Case {
+            name: "w".into(),
+            dtype,
+            shape: shape.into(),
+            values: vec![],
+            bytes: vec![0; bytes],
+            layout,
+        };
+        unpack([&file(std::slice::from_ref(&c))[..]], &layouts(std::slice::from_ref(&c))).map(|_| ())
+    };
+    let code = |r: Result<()>| r.map_err(|e| e.code);
+    assert_eq!(code(case(FileDtype::F16, &[2, 3], 12, matrix(2, 3, 1))), Ok(()));
+    assert_eq!(code(case(FileDtype::F16, &[2, 3], 12, matrix(3, 2, 1))), Err(Code::BadCheckpoint));
+    assert_eq!(code(case(FileDtype::F16, &[2, 3], 12, matrix(2, 4, 1))), Err(Code::BadCheckpoint));
+    assert_eq!(code(case(FileDtype::F16, &[2, 3], 12, Layout::Vector { len: 5 })), Err(Code::BadCheckpoint));
+    assert_eq!(code(case(FileDtype::I64, &[2], 16, Layout::Vector { len: 2 })), Err(Code::BadCheckpoint));
+    assert_eq!(code(case(FileDtype::U8, &[2], 2, Layout::Vector { len: 2 })), Err(Code::BadCheckpoint));
+    let huge = matrix(usize::MAX, usize::MAX, 9);
+    assert_eq!((huge.elements(), huge.packed_bytes()), (None, None));
+    assert_eq!(code(case(FileDtype::F16, &[2], 4, huge)), Err(Code::BadCheckpoint));
+    // What the target refuses with comes through.
+    struct Refuses;
+    impl Target for Refuses {
+        type Dest = ();
+        fn want(&mut self, _: &TensorInfo) -> Result<Option<(Layout, ())>> {
+            Err(Error::unsupported("not this one"))
+        }
+        fn write(&mut self, (): &(), _: u64, _: &[u8]) -> Result<()> {
+            unreachable!("nothing was wanted")
+        }
+    }
+    let bytes = with_header(r#"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, 4);
+    let e = FileUnpacker::new("f").push(&bytes, &mut Refuses).expect_err("refused");
+    assert_eq!((e.code, &*e.message), (Code::UnsupportedModel, "f: not this one"));
+}
+
+#[test]
+fn names_are_those_of_today() {
+    let clip = |n| names::clip(n).map(|n| n.into_owned());
+    let q = "encoder.layers.0.self_attn.q_proj.weight";
+    assert_eq!(clip(&format!("text_model.{q}")).as_deref(), Some(q));
+    assert_eq!(clip(q).as_deref(), Some(q));
+    assert_eq!(clip("text_projection.weight").as_deref(), Some("text_projection.weight"));
+    for ignored in [
+        "text_model.embeddings.position_ids",
+        "embeddings.position_ids",
+        "position_ids",
+        "logit_scale",
+        "visual_projection.weight",
+        "vision_model.post_layernorm.weight",
+        "model_ema.decay",
+    ] {
+        assert_eq!(clip(ignored), None, "{ignored}");
+    }
+    let vae = |n| names::vae(n).map(|n| n.into_owned());
+    for side in ["encoder", "decoder"] {
+        for kind in ["weight", "bias"] {
+            let at = format!("{side}.mid_block.attentions.0");
+            for (old, new) in [
+                ("query", "to_q"),
+                ("key", "to_k"),
+                ("value", "to_v"),
+                ("proj_attn", "to_out.0"),
+                ("group_norm", "group_norm"),
+            ] {
+                let expected = format!("{at}.{new}.{kind}");
+                assert_eq!(vae(&format!("{at}.{old}.{kind}")).as_ref(), Some(&expected));
+                assert_eq!(vae(&expected).as_ref(), Some(&expected));
+            }
+        }
+    }
+    assert_eq!(vae("quant_conv.weight").as_deref(), Some("quant_conv.weight"));
+    assert_eq!(vae("model_ema.decoder.conv_in.weight"), None);
+    assert_eq!(names::unet("conv_in.weight").as_deref(), Some("conv_in.weight"));
+    assert_eq!(names::unet("model_ema.num_updates"), None);
+}
+
+#[test]
+fn reads_shard_indices() {
+    let index = br#"{"metadata":{"total_size":12},"weight_map":{"b":"m-00002-of-00002.safetensors",
+        "a":"m-00001-of-00002.safetensors","c":"m-00002-of-00002.safetensors"}}"#;
+    let files = shards::files(index).expect("a good index");
+    assert_eq!(files, ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"]);
+    for bad in [
+        r#"{"weight_map":{}}"#,
+        r#"{"weight_map":{"a":"../secret.safetensors"}}"#,
+        r#"{"weight_map":{"a":"http://x/y.safetensors"}}"#,
+        r#"{"weight_map":{"a":"m.bin"}}"#,
+        r#"{"weight_map":{"a":1}}"#,
+        r#"{"weight_map":[]}"#,
+        "{}",
+        "<!DOCTYPE html>",
+        "",
+    ] {
+        assert_eq!(shards::files(bad.as_bytes()).map_err(|e| e.code), Err(Code::BadCheckpoint), "{bad}");
+    }
+}
+
+/// Counts each thread's heap, so that a test sees its own.
+struct Counting;
+
+thread_local! {
+    static NOW: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed to the system's allocator; the counters do not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
+        let now = NOW.get() + memory.size();
+        NOW.set(now);
+        PEAK.set(PEAK.get().max(now));
+        unsafe { System.alloc(memory) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, memory: Memory) {
+        NOW.set(NOW.get().saturating_sub(memory.size()));
+        unsafe { System.dealloc(at, memory) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Bytes that this thread holds; begins a new peak.
+fn heap() -> usize {
+    PEAK.set(NOW.get());
+    NOW.get()
+}
+
+/// Most bytes since [`heap`].
+fn heap_peak() -> usize {
+    PEAK.get()
+}

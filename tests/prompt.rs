@@ -1,0 +1,139 @@
+//! Tokens against transformers: tests/reference/prompt.py writes the expected values.
+
+use browser_diffusion::Code;
+use browser_diffusion::prompt::{Tokenizer, TokenizerFiles};
+use serde_json::Value;
+
+fn file(name: &str) -> Vec<u8> {
+    let path = format!("{}/www/embedded/tokenizer/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn embedded() -> Tokenizer {
+    Tokenizer::from_files(TokenizerFiles {
+        vocab: Some(&file("vocab.json")),
+        merges: Some(&file("merges.txt")),
+        tokenizer_config: Some(&file("tokenizer_config.json")),
+        special_tokens_map: Some(&file("special_tokens_map.json")),
+        ..Default::default()
+    })
+    .unwrap()
+}
+
+fn expected() -> Value {
+    serde_json::from_str(include_str!("reference/data/prompts.json")).unwrap()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    list(value).iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// prompt.py's checksum: 32-bit FNV-1a over the ids.
+fn checksum(ids: &[u32]) -> u32 {
+    ids.iter().fold(0x811c_9dc5, |h: u32, id| (h ^ id).wrapping_mul(0x0100_0193))
+}
+
+#[test]
+fn five_thousand_prompts() {
+    let file = expected();
+    let tokenizer = embedded();
+    let prompts = list(&file["prompts"]);
+    assert_eq!(prompts.len(), 5000);
+    let encode = |prompt: &Value| tokenizer.encode(prompt.as_str().unwrap()).unwrap();
+    for (prompt, want) in prompts.iter().zip(list(&file["first"])) {
+        assert_eq!(encode(prompt).ids, ids(want), "{prompt}");
+    }
+    let wrong: Vec<&Value> = prompts
+        .iter()
+        .zip(list(&file["checksums"]))
+        .filter(|(prompt, want)| u64::from(checksum(&encode(prompt).ids)) != want.as_u64().unwrap())
+        .map(|(prompt, _)| prompt)
+        .collect();
+    assert!(wrong.is_empty(), "{} prompts differ: {:?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+}
+
+/// Special tokens as Stable Diffusion 1.5, 2 and newer checkpoints declare them; in 2 the padding is "!".
+#[test]
+fn folders_of_other_checkpoints() {
+    let (vocab, merges) = (file("vocab.json"), file("merges.txt"));
+    for folder in list(&expected()["folders"]) {
+        let text = |name: &str| folder["files"][name].to_string().into_bytes();
+        let tokenizer = Tokenizer::from_files(TokenizerFiles {
+            vocab: Some(&vocab),
+            merges: Some(&merges),
+            tokenizer_config: Some(&text("tokenizer_config.json")),
+            special_tokens_map: Some(&text("special_tokens_map.json")),
+            ..Default::default()
+        })
+        .unwrap();
+        for (prompt, want) in list(&folder["texts"]).iter().zip(list(&folder["ids"])) {
+            assert_eq!(tokenizer.encode(prompt.as_str().unwrap()).unwrap().ids, ids(want), "{prompt}");
+        }
+    }
+}
+
+/// tokenizer.json holds the same vocabulary and merges, these as words or as pairs.
+#[test]
+fn from_tokenizer_json() {
+    let file_of = |merges: Vec<Value>| {
+        let vocab: Value = serde_json::from_slice(&file("vocab.json")).unwrap();
+        serde_json::json!({"model": {"type": "BPE", "vocab": vocab, "merges": merges}}).to_string()
+    };
+    let merges = String::from_utf8(file("merges.txt")).unwrap();
+    let lines: Vec<&str> = merges.lines().skip(1).collect();
+    let words = lines.iter().map(|&l| l.into()).collect();
+    let pairs = lines.iter().map(|l| l.split(' ').collect::<Vec<_>>().into()).collect();
+    let want = embedded();
+    for json in [file_of(words), file_of(pairs)] {
+        let files = TokenizerFiles { tokenizer_json: Some(json.as_bytes()), ..Default::default() };
+        let tokenizer = Tokenizer::from_files(files).unwrap();
+        assert_eq!(tokenizer.model_max_length(), 77);
+        for prompt in ["", "a red apple", "it's 猫 & <|endoftext|>!"] {
+            assert_eq!(tokenizer.encode(prompt).unwrap(), want.encode(prompt).unwrap());
+        }
+    }
+}
+
+#[test]
+fn counts_and_reports_what_was_cut() {
+    let tokenizer = embedded();
+    let tokens = tokenizer.encode("a red apple").unwrap();
+    assert_eq!((tokens.count, tokens.truncated), (5, None));
+    assert_eq!(tokenizer.encode("").unwrap().count, 2);
+    let fits = tokenizer.encode(&"cat ".repeat(75)).unwrap();
+    assert_eq!((fits.count, fits.truncated), (77, None));
+    let long = tokenizer.encode(&format!("{}Ünder the  Moon ", "cat ".repeat(75))).unwrap();
+    assert_eq!((long.count, long.truncated.as_deref()), (77, Some("Ünder the  Moon")));
+    assert_eq!(long.ids.last(), fits.ids.last());
+}
+
+#[test]
+fn refuses_broken_files() {
+    let (vocab, merges) = (file("vocab.json"), file("merges.txt"));
+    let good = TokenizerFiles { vocab: Some(&vocab), merges: Some(&merges), ..Default::default() };
+    let code = |files| match Tokenizer::from_files(files) {
+        Ok(_) => panic!("took {files:?}"),
+        Err(e) => e.code,
+    };
+    assert_eq!(code(TokenizerFiles::default()), Code::BadCheckpoint);
+    assert_eq!(code(TokenizerFiles { merges: None, ..good }), Code::BadCheckpoint);
+    let half = &vocab[..vocab.len() / 2];
+    for bad in [half, b"[]", b"{}", br#"{"a": -1}"#, br#"{"a": "b"}"#] {
+        assert_eq!(code(TokenizerFiles { vocab: Some(bad), ..good }), Code::BadCheckpoint);
+    }
+    for bad in [&b"a b c"[..], b"a", b"nowhere found", b"\xff"] {
+        assert_eq!(code(TokenizerFiles { merges: Some(bad), ..good }), Code::BadCheckpoint);
+    }
+    for bad in [&b"{}"[..], br#"{"model": 1}"#, br#"{"model": {"vocab": {}, "merges": [1]}}"#] {
+        assert_eq!(code(TokenizerFiles { tokenizer_json: Some(bad), ..good }), Code::BadCheckpoint);
+    }
+    let config = |text: &'static str| TokenizerFiles { tokenizer_config: Some(text.as_bytes()), ..good };
+    assert_eq!(code(config(r#"{"tokenizer_class": "T5Tokenizer"}"#)), Code::UnsupportedModel);
+    assert_eq!(code(config(r#"{"model_max_length": 1}"#)), Code::BadCheckpoint);
+    assert_eq!(code(config(r#"{"pad_token": 3}"#)), Code::BadCheckpoint);
+    assert_eq!(code(config(r#"{"pad_token": "<pad>"}"#)), Code::BadCheckpoint);
+}

@@ -1,0 +1,280 @@
+//! Samplers against diffusers: tests/reference/samplers.py writes the expected values.
+
+use browser_diffusion::Code;
+use browser_diffusion::samplers::{
+    SD1_FACTORS, SchedulerConfig, classifier_free_guidance, get_guidance_scale_embedding,
+    get_timestep_embedding, latents_to_rgba, names, rescale_noise_cfg, scheduler,
+};
+use serde_json::{Value, json};
+
+const VALUES: usize = 16;
+
+/// The made-up values, network and noise of samplers.py.
+fn waves(k: usize, phase: f64) -> Vec<f32> {
+    (0..VALUES)
+        .map(|j| {
+            let j = j as f64;
+            (2f64.sqrt() * (phase + 12.9898 * k as f64 + j * (1.7 + 0.31 * j)).sin()) as f32
+        })
+        .collect()
+}
+
+fn network(x: &[f32], t: f32) -> Vec<f32> {
+    let t = f64::from(t);
+    x.iter()
+        .map(|&x| f64::from(x))
+        .map(|x| (0.5 * x * t / (t + 1.0) + 0.5 * (1.5 * x + 0.01 * t).sin()) as f32)
+        .collect()
+}
+
+fn relative_l2(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
+    let error = square(&mut got.iter().zip(want).map(|(&g, &w)| f64::from(g) - f64::from(w)));
+    let size = square(&mut want.iter().map(|&w| f64::from(w)));
+    (error / size).sqrt()
+}
+
+fn config(text: &str) -> SchedulerConfig {
+    SchedulerConfig::from_json(text).unwrap()
+}
+
+/// Every case of samplers.py: the timesteps, the first deviation, the last sample and two predicted pictures.
+///
+/// The arithmetic is diffusers' in f32, so that what differs are last bits of square roots and other
+/// functions (torch's are not correctly rounded): 1e-5 leaves room for 25 steps to amplify them. Where
+/// the first sample is `init_noise_sigma` times larger than the picture in it (4096 at zero terminal SNR),
+/// one such bit of it, 2^-23, is that many times larger in the picture.
+#[test]
+fn steps_as_diffusers() {
+    let file: Value = serde_json::from_str(include_str!("reference/data/samplers.json")).unwrap();
+    let mut values = include_bytes!("reference/data/samplers.f32")
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    let mut next = |n: usize| values.by_ref().take(n).collect::<Vec<f32>>();
+    let cases = file["cases"].as_array().unwrap();
+    assert!(cases.len() > 500);
+    let mut failures = Vec::new();
+    let mut worst = 0f64;
+    for case in cases {
+        let config_json = file["configs"][case[0].as_u64().unwrap() as usize].as_str().unwrap();
+        let (name, steps) = (case[1].as_str(), case[2].as_u64().unwrap() as usize);
+        let timesteps = next(case[3].as_u64().unwrap() as usize);
+        let (init, last, x0_middle, x0_last) = (next(1), next(VALUES), next(VALUES), next(VALUES));
+
+        let mut sampler = scheduler(name, &config(config_json), steps).unwrap();
+        let mut sample: Vec<f32> = waves(0, 0.3).iter().map(|x| x * sampler.init_noise_sigma()).collect();
+        let mut draws = 0;
+        let mut x0s = Vec::new();
+        for (i, t) in sampler.timesteps().to_vec().into_iter().enumerate() {
+            let mut input = sample.clone();
+            sampler.scale_model_input(&mut input, i);
+            let output = network(&input, t);
+            let mut noise = |z: &mut [f32]| {
+                draws += 1;
+                z.copy_from_slice(&waves(draws, 0.5));
+            };
+            x0s.push(sampler.step(&output, i, &mut sample, &mut noise).unwrap());
+        }
+        let errors = [
+            relative_l2(sampler.timesteps(), &timesteps),
+            relative_l2(&[sampler.init_noise_sigma()], &init),
+            relative_l2(&sample, &last),
+            relative_l2(&x0s[x0s.len() / 2], &x0_middle),
+            relative_l2(x0s.last().unwrap(), &x0_last),
+        ];
+        // The only timestep of a case may be 0.
+        let errors = errors.map(|e| if e.is_nan() && timesteps == [0.0] { 0.0 } else { e });
+        worst = errors.iter().copied().fold(worst, f64::max);
+        let tolerance = 1e-5 + f64::from(init[0]) * 2f64.powi(-23);
+        if errors.iter().any(|&e| e.is_nan() || e > tolerance) {
+            failures.push(format!(
+                "{name:?} {steps} {config_json} {}",
+                errors.map(|e| format!("{e:.1e}")).join(" ")
+            ));
+        }
+    }
+    println!("worst relative error {worst:.1e}");
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert_eq!(values.next(), None);
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+}
+
+fn functions() -> Value {
+    serde_json::from_str(include_str!("reference/data/functions.json")).unwrap()
+}
+
+/// Angles reach 1000, and 7500 for the guidance scale; their f32 frequencies are off by a bit, 2^-24
+/// of the angle.
+#[test]
+fn embeddings_as_diffusers() {
+    let file = functions();
+    for case in file["timestep_embedding"].as_array().unwrap() {
+        let f = |i: usize| case[i].as_f64().unwrap() as f32;
+        let dim = case[1].as_u64().unwrap() as usize;
+        let got = get_timestep_embedding(f(0), dim, case[2].as_bool().unwrap(), f(3), f(4), f(5));
+        for (g, w) in got.iter().zip(numbers(&case[6])) {
+            assert!((g - w).abs() <= 1000.0 * 2f32.powi(-23), "{case}");
+        }
+        assert_eq!(got.len(), dim);
+    }
+    for case in file["guidance_scale_embedding"].as_array().unwrap() {
+        let (w, dim) = (case[0].as_f64().unwrap() as f32, case[1].as_u64().unwrap() as usize);
+        let got = get_guidance_scale_embedding(w, dim);
+        for (g, want) in got.iter().zip(numbers(&case[2])) {
+            assert!((g - want).abs() <= 7500.0 * 2f32.powi(-23), "w {w}: {g} is not {want}");
+        }
+        assert_eq!(got.len(), dim);
+    }
+}
+
+#[test]
+fn guidance_as_diffusers() {
+    let file = functions();
+    let [uncond, cond, cfg, rescaled] =
+        ["uncond", "cond", "cfg", "rescaled"].map(|key| numbers(&file["guidance"][key]));
+    let mut out = vec![0.0; uncond.len()];
+    classifier_free_guidance(&uncond, &cond, 7.5, &mut out);
+    assert!(relative_l2(&out, &cfg) <= 1e-6);
+    rescale_noise_cfg(&mut out, &cond, 0.7);
+    assert!(relative_l2(&out, &rescaled) <= 1e-6);
+    rescale_noise_cfg(&mut out, &cond, 0.0);
+    assert!(relative_l2(&out, &rescaled) <= 1e-6);
+}
+
+/// diffusers' own scheduler tests state these sums: model(x, t) = x * t / (t + 1) on a fixed sample of
+/// 4 x 3 x 8 x 8, ten steps, linear betas.
+#[test]
+fn diffusers_own_sums() {
+    let deter = |i: usize| i as f64 / 768.0;
+    let run = |name: &str, steps: usize, fields: Value| {
+        let mut fields = fields;
+        fields["_class_name"] = json!("DDIMScheduler");
+        let mut sampler = scheduler(Some(name), &config(&fields.to_string()), steps).unwrap();
+        // The sample is arange(768) reshaped to (3, 8, 8, 4), its last axis put first, over 768.
+        let mut sample: Vec<f32> =
+            (0..768).map(|i| (deter(i % 192 * 4 + i / 192) as f32) * sampler.init_noise_sigma()).collect();
+        for (i, t) in sampler.timesteps().to_vec().into_iter().enumerate() {
+            // Those tests go on from the scaled sample.
+            sampler.scale_model_input(&mut sample, i);
+            let output: Vec<f32> = sample.iter().map(|x| x * t / (t + 1.0)).collect();
+            sampler.step(&output, i, &mut sample, &mut |_: &mut [f32]| ()).unwrap();
+        }
+        sample.iter().map(|x| f64::from(x.abs())).sum::<f64>()
+    };
+    let betas = json!({"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"});
+    let with = |key: &str, value: Value| {
+        let mut fields = betas.clone();
+        fields[key] = value;
+        fields
+    };
+    let near = |got: f64, want: f64, digit: f64| assert!((got - want).abs() <= digit, "{got} is not {want}");
+    near(run("ddim", 10, with("clip_sample", json!(true))), 172.0067, 1e-2);
+    near(run("pndm", 10, betas.clone()), 198.1318, 1e-2);
+    near(run("euler", 10, with("num_train_timesteps", json!(1100))), 10.0807, 1e-2);
+    near(run("euler_karras", 10, with("num_train_timesteps", json!(1100))), 124.523, 1e-2);
+    let dpm = |prediction: &str| {
+        let mut fields = with("final_sigmas_type", json!("sigma_min"));
+        fields["lower_order_final"] = json!(false);
+        fields["prediction_type"] = json!(prediction);
+        fields
+    };
+    near(run("dpmpp_2m", 10, dpm("epsilon")) / 768.0, 0.3301, 1e-3);
+    near(run("dpmpp_2m_karras", 10, dpm("v_prediction")) / 768.0, 0.2096, 1e-3);
+}
+
+#[test]
+fn preview_mixes_channels() {
+    // Two pixels: only the first channel, then nothing. (0.3512 + 1) * 127.5 = 172.3.
+    let latents = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    let rgba = latents_to_rgba(&latents, 2, 1, &SD1_FACTORS, [0.0; 3]).unwrap();
+    assert_eq!(rgba, [172, 157, 169, 255, 128, 128, 128, 255]);
+    let bright = latents_to_rgba(&latents, 2, 1, &SD1_FACTORS, [9.0, -9.0, f32::NAN]).unwrap();
+    assert_eq!(bright, [255, 0, 0, 255, 255, 0, 0, 255]);
+    assert_eq!(
+        latents_to_rgba(&latents, 3, 1, &SD1_FACTORS, [0.0; 3]).unwrap_err().code,
+        Code::InvalidOption
+    );
+}
+
+/// Code and message of what must fail.
+fn refusal(name: Option<&str>, fields: Value, steps: usize) -> (Code, String) {
+    match scheduler(name, &config(&fields.to_string()), steps) {
+        Ok(_) => panic!("{name:?} took {fields}"),
+        Err(e) => (e.code, e.message),
+    }
+}
+
+#[test]
+fn refuses_by_name() {
+    let class = |class: &str| json!({ "_class_name": class });
+    for (name, fields, steps, code, says) in [
+        (None, class("HeunDiscreteScheduler"), 5, Code::UnsupportedModel, "HeunDiscreteScheduler"),
+        (Some("ddim"), class("FlowMatchEulerDiscreteScheduler"), 5, Code::UnsupportedModel, "FlowMatchEuler"),
+        (Some("nonsense"), class("DDIMScheduler"), 5, Code::InvalidOption, "dpmpp_2m_karras"),
+        (Some("lcm_karras"), class("DDIMScheduler"), 5, Code::InvalidOption, "lcm_karras"),
+        (None, class("DDIMScheduler"), 0, Code::InvalidOption, "1 to 1000"),
+        (None, class("EulerDiscreteScheduler"), 1001, Code::InvalidOption, "1 to 1000"),
+        (None, class("LCMScheduler"), 51, Code::InvalidOption, "1 to 50"),
+        (None, class("PNDMScheduler"), 3, Code::InvalidOption, "at least 4"),
+    ] {
+        let (got, message) = refusal(name, fields, steps);
+        assert_eq!(got, code, "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+    // The last timestep would be 1000.
+    let offset = json!({"_class_name": "DDIMScheduler", "steps_offset": 1});
+    assert_eq!(refusal(None, offset, 1000).0, Code::InvalidOption);
+}
+
+#[test]
+fn refuses_fields_by_name() {
+    let dpm = "DPMSolverMultistepScheduler";
+    for (class, key, value) in [
+        ("DDPMScheduler", "variance_type", json!("learned_range")),
+        ("DDPMScheduler", "beta_schedule", json!("sigmoid")),
+        ("DDIMScheduler", "prediction_type", json!("flow_prediction")),
+        ("DDIMScheduler", "timestep_spacing", json!("middle")),
+        ("DDIMScheduler", "num_train_timesteps", json!(0)),
+        ("DDIMScheduler", "beta_start", json!("small")),
+        ("DDIMScheduler", "clip_sample", json!("yes")),
+        ("PNDMScheduler", "prediction_type", json!("sample")),
+        ("EulerAncestralDiscreteScheduler", "prediction_type", json!("sample")),
+        ("EulerDiscreteScheduler", "use_exponential_sigmas", json!(true)),
+        ("EulerDiscreteScheduler", "use_beta_sigmas", json!(true)),
+        ("EulerDiscreteScheduler", "interpolation_type", json!("cubic")),
+        ("EulerDiscreteScheduler", "timestep_type", json!("other")),
+        ("EulerDiscreteScheduler", "final_sigmas_type", json!("other")),
+        (dpm, "use_lu_lambdas", json!(true)),
+        (dpm, "use_flow_sigmas", json!(true)),
+        (dpm, "algorithm_type", json!("sde-dpmsolver++")),
+        (dpm, "solver_type", json!("other")),
+        (dpm, "solver_order", json!(4)),
+        (dpm, "variance_type", json!("learned")),
+        ("LCMScheduler", "original_inference_steps", json!(2000)),
+    ] {
+        let (code, message) = refusal(None, json!({"_class_name": class, key: value}), 5);
+        assert_eq!(code, Code::UnsupportedModel, "{message}");
+        assert!(message.contains(key), "{message}");
+    }
+}
+
+#[test]
+fn refuses_broken_json_and_steps() {
+    for text in ["", "[]", "{", "{}", r#"{"_class_name": 3}"#] {
+        assert_eq!(SchedulerConfig::from_json(text).unwrap_err().code, Code::BadCheckpoint, "{text}");
+    }
+    let odd = r#"{"_class_name": "DDIMScheduler", "note": "\"Infinity", "x": NaN, "y": -Infinity}"#;
+    for name in names() {
+        let mut sampler = scheduler(Some(name), &config(odd), 5).unwrap();
+        let mut sample = vec![0.5; 4];
+        let end = sampler.timesteps().len();
+        let mut step = |output: &[f32], i| sampler.step(output, i, &mut sample, &mut |_: &mut [f32]| ());
+        assert_eq!(step(&[0.0; 3], 0).unwrap_err().code, Code::InvalidOption);
+        assert_eq!(step(&[0.0; 4], end).unwrap_err().code, Code::InvalidOption);
+        assert!(sampler.sigma(end + 9).is_nan());
+    }
+}

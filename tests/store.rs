@@ -1,0 +1,127 @@
+//! Where models are found: addresses of sources, and which files of a folder hold the weights.
+
+use browser_diffusion::Code;
+use browser_diffusion::store::{ModelFiles, Source, SourceOptions, disk::Folder};
+use std::fs;
+
+#[test]
+fn resolves_sources() {
+    let resolve = |source: &str, revision: Option<&str>, hub: Option<&str>| {
+        let options = SourceOptions {
+            revision: revision.map(Into::into),
+            hub: hub.map(Into::into),
+            embedded: Some("https://here/embedded/".into()),
+        };
+        Source::resolve(source, &options).map_err(|e| e.code)
+    };
+    let at = |source, revision, hub, name: &str, url: &str| {
+        let source = resolve(source, revision, hub).expect("a good source");
+        assert_eq!((source.name(), &*source.url("unet/config.json")), (name, url));
+    };
+    let hub = "https://huggingface.co";
+    at("a/b-1.5", None, None, "a/b-1.5", &format!("{hub}/a/b-1.5/resolve/main/unet/config.json"));
+    at(" a/b ", Some("fp16"), None, "a/b@fp16", &format!("{hub}/a/b/resolve/fp16/unet/config.json"));
+    at(
+        "a/b",
+        Some("refs/pr/1"),
+        None,
+        "a/b@refs/pr/1",
+        &format!("{hub}/a/b/resolve/refs%2Fpr%2F1/unet/config.json"),
+    );
+    at(
+        "a/b",
+        None,
+        Some("http://localhost:8/"),
+        "a/b",
+        "http://localhost:8/a/b/resolve/main/unet/config.json",
+    );
+    at("https://x.org/m/", None, None, "https://x.org/m", "https://x.org/m/unet/config.json");
+    at("embedded", None, None, "embedded", "https://here/embedded/unet/config.json");
+    for file in ["https://x.org/sd15.safetensors", "http://x.org/sd15.CKPT?download=true", "a/b.safetensors"]
+    {
+        assert_eq!(resolve(file, None, None), Err(Code::UnsupportedModel), "{file}");
+    }
+    for bad in [
+        "",
+        "sd-turbo",
+        "a/b/c",
+        "/b",
+        "a/",
+        "../b",
+        "a/..",
+        "a b/c",
+        "ftp://x/y",
+        "file:///m",
+        "a/b?x",
+        "ü/b",
+    ] {
+        assert_eq!(resolve(bad, None, None), Err(Code::InvalidOption), "{bad}");
+    }
+    assert_eq!(resolve("https://x.org/m?token=1", None, None), Err(Code::InvalidOption));
+    for revision in ["", "../x", "a/../b", "a b", "a?b"] {
+        assert_eq!(resolve("a/b", Some(revision), None), Err(Code::InvalidOption), "{revision}");
+    }
+    assert_eq!(resolve("a/b", None, Some("hub.local")), Err(Code::InvalidOption));
+    let none = SourceOptions::default();
+    assert_eq!(Source::resolve("embedded", &none).map_err(|e| e.code), Err(Code::InvalidOption));
+}
+
+/// The file names are those that `save_pretrained(variant=..., max_shard_size=...)` of diffusers and
+/// transformers write.
+#[test]
+fn finds_weights_in_a_folder() {
+    let root = std::env::temp_dir().join(format!("browser-diffusion-store-{}", std::process::id()));
+    let put = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    };
+    let index = |files: &[&str]| {
+        let map: Vec<_> = files.iter().enumerate().map(|(i, f)| format!(r#""t{i}":"{f}""#)).collect();
+        format!(r#"{{"metadata":{{}},"weight_map":{{{}}}}}"#, map.join(","))
+    };
+    put("unet/diffusion_pytorch_model.safetensors", "plain");
+    put("unet/diffusion_pytorch_model.fp16.safetensors", "half");
+    put("vae/diffusion_pytorch_model.fp16.safetensors", "half");
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    put("text_encoder/model.safetensors.index.json", &index(&shards));
+    let halves = ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"];
+    put("text_encoder_2/model.safetensors.index.json", &index(&shards));
+    put("text_encoder_2/model.safetensors.index.fp16.json", &index(&halves));
+    put("broken/diffusion_pytorch_model.safetensors.index.json", "{}");
+    put("only_bin/diffusion_pytorch_model.bin", "");
+
+    let folder = Folder::new(&root);
+    let weights =
+        |component: &str, variant| pollster::block_on(folder.weights(component, variant)).map_err(|e| e.code);
+    let of = |component: &str, files: &[&str]| {
+        Ok(files.iter().map(|f| format!("{component}/{f}")).collect::<Vec<_>>())
+    };
+    assert_eq!(weights("unet", None), of("unet", &["diffusion_pytorch_model.safetensors"]));
+    assert_eq!(weights("unet", Some("fp16")), of("unet", &["diffusion_pytorch_model.fp16.safetensors"]));
+    // A variant that a component does not have, and the only variant that it has.
+    assert_eq!(weights("unet", Some("bf16")), of("unet", &["diffusion_pytorch_model.safetensors"]));
+    assert_eq!(weights("vae", None), of("vae", &["diffusion_pytorch_model.fp16.safetensors"]));
+    assert_eq!(weights("text_encoder", None), of("text_encoder", &shards));
+    assert_eq!(weights("text_encoder", Some("fp16")), of("text_encoder", &shards));
+    assert_eq!(weights("text_encoder_2", None), of("text_encoder_2", &shards));
+    assert_eq!(weights("text_encoder_2", Some("fp16")), of("text_encoder_2", &halves));
+    assert_eq!(weights("broken", None), Err(Code::BadCheckpoint));
+    assert_eq!(weights("only_bin", None), Err(Code::Network));
+    assert_eq!(weights("absent", None), Err(Code::Network));
+
+    let mut text = Vec::new();
+    let path = "vae/diffusion_pytorch_model.fp16.safetensors";
+    pollster::block_on(folder.read(path, async |bytes: &[u8]| {
+        text.extend_from_slice(bytes);
+        Ok(())
+    }))
+    .expect("a file");
+    assert_eq!(text, b"half");
+    assert_eq!(pollster::block_on(folder.bytes("vae/absent.json")), Ok(None));
+    let json = pollster::block_on(folder.json::<serde_json::Value>("vae/absent.json"));
+    assert_eq!(json.map_err(|e| e.code), Err(Code::Network));
+    let json = pollster::block_on(folder.json::<serde_json::Value>("only_bin/diffusion_pytorch_model.bin"));
+    assert_eq!(json.map_err(|e| e.code), Err(Code::BadCheckpoint));
+    fs::remove_dir_all(&root).expect("the folder goes");
+}

@@ -1,0 +1,75 @@
+// Stands where wasm-bindgen's pkg/browser_diffusion.js stands, for tests of the module, the worker and the page
+// that need no model: what is drawn is known, and prompts and sources call up what seldom happens.
+
+export default async function init() {}
+
+/** What the fake draws: every level of red, green and blue somewhere. @param {number} width @param {number} height */
+function picture(width, height) {
+  const data = new Uint8ClampedArray(width * height * 4);
+  for (let i = 0; i < width * height; i++) data.set([i, i * 7 + 1, i * 11 + 2, 255].map(v => v % 256), i * 4);
+  data.forEach((_, i) => { if (i % 4 === 3) data[i] = 255; });
+  return data;
+}
+
+let made = 0;
+
+const tick = () => new Promise(done => setTimeout(done, 20));
+/** @param {string} code @param {string} message @returns {never} */
+const fail = (code, message) => { throw Object.assign(new Error(message), { code }); };
+
+export class Pipeline {
+  /** @param {any} spec @param {Function} onProgress @param {AbortSignal} signal */
+  static async load(spec, onProgress, signal) {
+    if (spec.source.includes('missing')) fail('network', `404 for ${spec.source}. Check the name.`);
+    const file = 'unet/diffusion_pytorch_model.safetensors';
+    onProgress({ status: 'initiate', name: spec.name, file, total: 4000 });
+    for (let loaded = 1000; loaded <= 4000 || spec.source.includes('endless'); loaded += 1000) {
+      await tick();
+      if (signal.aborted) fail('aborted', 'stopped');
+      onProgress({ status: 'progress', name: spec.name, file, loaded, total: 4000, progress: loaded / 40 });
+    }
+    onProgress({ status: 'ready', name: spec.name });
+    return Object.assign(new Pipeline(), { spec });
+  }
+
+  /** The spec stands in `name`, so that tests see what reached the engine. */
+  model() {
+    return { name: JSON.stringify(/** @type {any} */ (this).spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1 };
+  }
+
+  /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */
+  async generate(options, onStep, signal) {
+    const { prompt, width, height, seed, numInferenceSteps: total = 4 } = options;
+    if (prompt === 'too big') fail('out-of-memory', 'Choose a smaller width and height.');
+    if (prompt === 'crash') {
+      setTimeout(() => { throw new Error('unreachable'); });
+      await new Promise(() => {});
+    }
+    const length = (width / 8) * (height / 8) * 4;
+    for (let step = 1; step <= total; step++) {
+      await tick();
+      if (signal.aborted) fail('aborted', 'stopped');
+      made++;
+      const preview = options.preview === 'none' ? undefined
+        : { width: width / 8, height: height / 8, data: picture(width / 8, height / 8).map((v, i) => (i % 4 === 3 ? 255 : v + step)) };
+      onStep({
+        step, total, timestep: 999 - step, sigma: total - step, preview,
+        latents: new Float32Array(length).fill(step), x0: new Float32Array(length).fill(-step),
+      });
+    }
+    return {
+      latents: [new Float32Array(length).fill(total)],
+      images: options.output === 'latent' ? [] : [{ width, height, data: picture(width, height) }],
+      seed, parameters: `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`,
+      timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total },
+    };
+  }
+
+  /** How many steps were made in all. */
+  memory() { return { steps: made }; }
+  free() {}
+}
+
+export async function cacheList() { return [{ name: 'embedded', bytes: 4000, complete: true }]; }
+/** @param {string} name */
+export async function cacheDelete(name) { if (name !== 'embedded') fail('invalid-option', `${name} is not kept here.`); }

@@ -1,0 +1,735 @@
+/**
+ * The page: a form, a canvas that shows every step, and a strip to look at the steps again.
+ * It knows the engine only through browser-diffusion.js, like any other site.
+ */
+import { DiffusionPipeline, DiffusionError, cache, detect } from './browser-diffusion.js';
+
+/** @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult */
+
+/**
+ * One picture of the strip: a step, or (with `image`) the finished picture.
+ * @typedef {object} Frame
+ * @property {ImageBitmap} [preview]
+ * @property {ImageData} [image]
+ * @property {Float32Array} [latents]
+ * @property {number} [sigma]
+ * @property {string} title
+ * @property {string} detail
+ */
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} type
+ * @returns {T}
+ */
+function element(id, type) {
+  const found = document.getElementById(id);
+  if (!(found instanceof type)) throw new TypeError(`#${id} is missing`);
+  return found;
+}
+/** @param {string} id */ const input = (id) => element(id, HTMLInputElement);
+/** @param {string} id */ const select = (id) => element(id, HTMLSelectElement);
+/** @param {string} id */ const button = (id) => element(id, HTMLButtonElement);
+/** @param {string} id */ const any = (id) => element(id, HTMLElement);
+
+const ui = {
+  form: element('form', HTMLFormElement),
+  prompt: element('prompt', HTMLTextAreaElement),
+  negativePrompt: input('negative-prompt'),
+  steps: input('steps'),
+  guidance: input('guidance'),
+  width: input('width'),
+  height: input('height'),
+  scheduler: select('scheduler'),
+  preview: select('preview'),
+  seed: input('seed'),
+  source: input('source'),
+  generate: button('generate'),
+  stop: button('stop'),
+  save: button('save'),
+  canvas: element('canvas', HTMLCanvasElement),
+  status: any('status'),
+  progress: element('progress', HTMLProgressElement),
+  progressText: any('progress-text'),
+  error: any('error'),
+  caption: any('caption'),
+  stepsView: any('steps-view'),
+  noiseBar: any('noise-bar'),
+  scrub: input('scrub'),
+  strip: any('strip'),
+  latents: any('latents'),
+  channels: any('channels'),
+  latentsText: any('latents-text'),
+  keepSeed: button('keep-seed'),
+  usedSeed: any('used-seed'),
+};
+
+/** @type {{ pipeline: DiffusionPipeline, lastResult: GenerateResult } | undefined} */
+let last;
+/** @type {{ source: string, controller: AbortController, promise: Promise<DiffusionPipeline> } | undefined} */
+let model;
+/** @type {AbortController | undefined} set while a picture is being made */
+let drawing;
+/** @type {Frame[]} what the strip shows */
+let frames = [];
+
+// ---------------------------------------------------------------------------------------------- words
+
+/** @param {number} bytes */
+function size(bytes) {
+  if (bytes < 1e6) return `${Math.round(bytes / 1e3)} kB`;
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+}
+
+/** @param {number} ms */
+function duration(ms) {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  const seconds = ms / 1000;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+}
+
+/** @param {number} ms */
+const left = (ms) => `${ms < 60_000 ? `${Math.ceil(ms / 1000)} s` : duration(ms)} left`;
+
+/** @param {string} message */
+function say(message) {
+  ui.status.textContent = message;
+}
+
+const TITLES = /** @type {Record<string, string>} */ ({
+  'webgpu-unavailable': 'No GPU to draw with',
+  'unsupported-model': 'This model cannot be drawn with yet',
+  'bad-checkpoint': 'The model’s files are damaged or incomplete',
+  network: 'The model could not be fetched',
+  integrity: 'The model arrived damaged',
+  quota: 'No room left to keep the model',
+  'out-of-memory': 'Too big for this GPU',
+  'device-lost': 'The GPU stopped answering',
+  'invalid-option': 'This setting does not work',
+});
+
+/** @param {unknown} error */
+function showError(error) {
+  const title = document.createElement('b');
+  title.textContent = (error instanceof DiffusionError && TITLES[error.code]) || 'Something went wrong';
+  ui.error.replaceChildren(title, error instanceof Error ? error.message : String(error));
+  ui.error.hidden = false;
+}
+
+/** @param {unknown} error */
+const isAbort = (error) => error instanceof DiffusionError && error.code === 'aborted';
+
+/** @param {string | undefined} id the stage that is at work */
+function stage(id) {
+  for (const item of document.querySelectorAll('.how li')) {
+    if (item.id === id) item.setAttribute('aria-current', 'step');
+    else item.removeAttribute('aria-current');
+  }
+}
+
+// ------------------------------------------------------------------------------------- loading a model
+
+/** Bytes, rate and time left over all files of one load. */
+class Download {
+  /** @type {Map<string, { loaded: number, total: number, moving: boolean }>} */
+  #files = new Map();
+  #fetched = 0;
+  #started = 0;
+
+  /** @param {import('./browser-diffusion.js').Progress} progress */
+  update({ status, file, loaded, total, fromCache }) {
+    if (status === 'ready') this.#show('ready', 1);
+    if (file === undefined) return;
+    const before = this.#files.get(file) ?? { loaded: 0, total: 0, moving: false };
+    const now = { loaded: loaded ?? before.loaded, total: total ?? before.total, moving: status === 'progress' };
+    this.#files.set(file, now);
+    if (status !== 'progress') return;
+    if (!fromCache) {
+      this.#started ||= performance.now();
+      // A file's first figure may hold what was there from a broken download: that was not fetched now.
+      if (before.moving) this.#fetched += now.loaded - before.loaded;
+    }
+    let done = 0, all = 0;
+    for (const each of this.#files.values()) {
+      done += each.loaded;
+      all += Math.max(each.total, each.loaded);
+    }
+    const seconds = (performance.now() - this.#started) / 1000;
+    let text = `${size(done)} of ${size(all)}`;
+    if (fromCache) text += ', kept from before';
+    else if (seconds > 1 && this.#fetched > 0 && all > done) {
+      const rate = this.#fetched / seconds;
+      text += ` · ${size(rate)}/s · ${left(((all - done) / rate) * 1000)}`;
+    }
+    this.#show(text, done / Math.max(all, 1));
+  }
+
+  /** @param {string} text @param {number} share */
+  #show(text, share) {
+    ui.progressText.textContent = text;
+    ui.progress.value = share;
+  }
+}
+
+/**
+ * The pipeline of the model that is asked for; the one before is let go.
+ * @param {string} source
+ */
+function pipelineOf(source) {
+  if (model?.source === source) return model.promise;
+  const before = model;
+  const controller = new AbortController();
+  const promise = (async () => {
+    before?.controller.abort();
+    await before?.promise.then((p) => p.dispose(), () => {});
+    say(source === 'embedded' ? 'Loading the small model …' : `Loading ${source} …`);
+    const download = new Download();
+    const loaded = await DiffusionPipeline.fromPretrained(source, {
+      signal: controller.signal,
+      onProgress: (progress) => download.update(progress),
+    });
+    learn(loaded.model.defaultSize);
+    return loaded;
+  })();
+  const mine = { source, controller, promise };
+  model = mine;
+  promise.then(() => listCache(), () => {
+    if (model === mine) model = undefined;
+  });
+  return promise;
+}
+
+let learntSize = 128;
+/**
+ * The size goes along with the model, unless the visitor chose another.
+ * @param {number} defaultSize
+ */
+function learn(defaultSize) {
+  for (const field of [ui.width, ui.height]) {
+    if (Number(field.value) === learntSize) field.value = String(defaultSize);
+  }
+  learntSize = defaultSize;
+  any('size-learnt').textContent = `: this one ${defaultSize} × ${defaultSize}`;
+  remember();
+}
+
+// -------------------------------------------------------------------------------------------- drawing
+
+/** @returns {import('./browser-diffusion.js').GenerateOptions | undefined} nothing, if a field is wrong */
+function readForm() {
+  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed]) {
+    if (field.checkValidity()) continue;
+    field.setAttribute('aria-invalid', 'true');
+    const message = field === ui.seed ? 'a whole number, or nothing for a random one.' : field.validationMessage;
+    showError(new DiffusionError('invalid-option', `${field.labels?.[0]?.textContent}: ${message}`));
+    field.focus();
+    return undefined;
+  }
+  return {
+    prompt: ui.prompt.value,
+    negativePrompt: ui.negativePrompt.value,
+    width: ui.width.valueAsNumber,
+    height: ui.height.valueAsNumber,
+    numInferenceSteps: ui.steps.valueAsNumber,
+    guidanceScale: ui.guidance.valueAsNumber,
+    scheduler: ui.scheduler.value || undefined,
+    seed: ui.seed.value === '' ? undefined : Number(ui.seed.value),
+    preview: ui.preview.value === 'full' ? 'full' : 'fast',
+  };
+}
+
+/**
+ * Lets Generate and Stop be pressed when they make sense. A button that no longer can be must not take the
+ * keyboard's focus with it.
+ * @param {boolean} yes
+ */
+function busy(yes) {
+  const focused = document.activeElement;
+  ui.generate.disabled = yes && Boolean(drawing);
+  ui.stop.disabled = !yes;
+  if (focused === ui.generate && ui.generate.disabled) ui.stop.focus();
+  if (focused === ui.stop && ui.stop.disabled) ui.generate.focus();
+  ui.form.classList.toggle('idle', !yes);
+}
+
+async function draw() {
+  if (drawing) return;
+  ui.error.hidden = true;
+  const options = readForm();
+  if (!options) return;
+  const controller = drawing = new AbortController();
+  const { signal } = controller;
+  const kept = frames;
+  /** @type {Frame[]} */
+  const made = [];
+  const source = ui.source.value.trim() || 'embedded';
+  busy(true);
+  try {
+    const pipeline = await pipelineOf(source);
+    if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
+    options.width = ui.width.valueAsNumber; // the model may have brought its own size
+    options.height = ui.height.valueAsNumber;
+    const { width, height } = options;
+    say('Drawing …');
+    ui.progress.removeAttribute('value');
+    ui.progressText.textContent = 'reading your words';
+    stage('stage-text');
+    const started = performance.now();
+    const lastResult = await pipeline.generate({
+      ...options,
+      signal,
+      onStep(step) {
+        if (made.length === 0) {
+          frames = made;
+          ui.strip.replaceChildren();
+          stage('stage-unet');
+        }
+        const spent = performance.now() - started;
+        ui.progress.value = step.step / step.total;
+        ui.progressText.textContent = `step ${step.step} of ${step.total}` +
+          (step.step < step.total ? ` · ${left((spent / step.step) * (step.total - step.step))}` : '');
+        if (step.step === step.total) {
+          stage('stage-vae');
+          ui.progressText.textContent = 'painting the picture out';
+        }
+        /** @type {Frame} */
+        const frame = {
+          preview: step.preview,
+          sigma: step.sigma,
+          title: `Step ${step.step} of ${step.total}`,
+          detail: `timestep ${Math.round(step.timestep)} · noise level σ ${sigmaText(step.sigma)}`,
+        };
+        addFrame(frame, width ?? learntSize, height ?? learntSize, step.total + 1);
+        step.latents?.().then((latents) => {
+          frame.latents = latents;
+          if (frames[ui.scrub.valueAsNumber - 1] === frame) drawLatents(frame);
+        });
+      },
+    });
+    finish(lastResult, options.prompt, made.at(-1)?.latents);
+    last = { pipeline, lastResult };
+    /** @type {any} */ (window).browserDiffusion = last;
+    ui.save.disabled = false;
+    say(`Done in ${duration(lastResult.timings.total)}. Seed ${lastResult.seed}.`);
+    for (const frame of kept) frame.preview?.close();
+  } catch (error) {
+    // Nothing is lost: what was finished before comes back.
+    if (frames === made && kept.length > 0) restore(kept);
+    if (isAbort(error)) {
+      const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
+      say(kept.length > 0 && made.length > 0 ? `${where} This is your picture from before.` : where);
+    } else {
+      say('No new picture this time.');
+      showError(error);
+      // A worker or a GPU that was lost is not asked again.
+      if (error instanceof DiffusionError && error.code === 'device-lost') model = undefined;
+    }
+  } finally {
+    drawing = undefined;
+    stage(undefined);
+    ui.progress.value = 0;
+    busy(false);
+  }
+}
+
+/**
+ * @param {GenerateResult} result
+ * @param {string} prompt
+ * @param {Float32Array} [latents]
+ */
+function finish(result, prompt, latents) {
+  const [image] = result.images;
+  const { textEncoder, steps, vae } = result.timings;
+  addFrame({
+    image: new ImageData(image.data, image.width, image.height),
+    latents,
+    title: prompt.trim() || 'A picture without words',
+    detail: `painted out by the decoder · seed ${result.seed} · ${image.width} × ${image.height} pixels`,
+  }, image.width, image.height, frames.length + 1);
+  ui.canvas.setAttribute('aria-label', `Picture: ${prompt}`);
+  ui.usedSeed.textContent = String(result.seed);
+  ui.keepSeed.hidden = ui.seed.value === String(result.seed);
+  const mean = steps.reduce((sum, ms) => sum + ms, 0) / Math.max(steps.length, 1);
+  any('live-text').textContent = `took ${duration(textEncoder)}`;
+  any('live-noise').textContent = `seed ${result.seed}` + (latents ? `: ${latents.length.toLocaleString('en')} numbers` : '');
+  any('live-unet').textContent = `${steps.length} × ${duration(mean)}`;
+  any('live-vae').textContent = `${image.width} × ${image.height} pixels in ${duration(vae)}`;
+}
+
+function stop() {
+  // Without a drawing there may still be a model on its way.
+  const loading = model;
+  drawing?.abort();
+  if (!ui.stop.disabled) loading?.controller.abort(); // does nothing to a model that is there
+}
+
+// --------------------------------------------------------------------------------- canvas and strip
+
+/** @param {number} sigma */
+function sigmaText(sigma) {
+  if (!(sigma < 1000)) return '∞ (nothing but noise)';
+  return sigma.toFixed(sigma < 10 ? 2 : 1);
+}
+
+/** @param {HTMLCanvasElement} canvas */
+function context2d(canvas) {
+  const context = canvas.getContext('2d');
+  if (!context) throw new Error('This browser gives no 2D canvas.');
+  return context;
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {Frame} frame
+ */
+function paint(canvas, frame) {
+  const context = context2d(canvas);
+  if (frame.image && canvas.width === frame.image.width && canvas.height === frame.image.height) {
+    context.putImageData(frame.image, 0, 0);
+    return;
+  }
+  let picture = /** @type {CanvasImageSource | undefined} */ (frame.preview);
+  if (frame.image) {
+    const full = document.createElement('canvas');
+    full.width = frame.image.width;
+    full.height = frame.image.height;
+    context2d(full).putImageData(frame.image, 0, 0);
+    picture = full;
+  }
+  if (!picture) return;
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+}
+
+/**
+ * @param {Frame} frame
+ * @param {number} width
+ * @param {number} height
+ * @param {number} expected how many there will be
+ */
+function addFrame(frame, width, height, expected) {
+  frames.push(frame);
+  if (ui.canvas.width !== width || ui.canvas.height !== height) {
+    ui.canvas.width = width;
+    ui.canvas.height = height;
+    ui.canvas.style.setProperty('--aspect', String(width / height));
+  }
+  ui.stepsView.hidden = false;
+  ui.scrub.max = String(expected);
+  ui.strip.style.setProperty('--count', String(expected));
+  ui.scrub.disabled = Boolean(drawing) && !frame.image;
+  addThumbnail(frame, frames.length, width / height);
+  show(frames.length);
+}
+
+/**
+ * @param {Frame} frame
+ * @param {number} number
+ * @param {number} aspect
+ */
+function addThumbnail(frame, number, aspect) {
+  const thumbnail = document.createElement('canvas');
+  thumbnail.width = Math.round(64 * Math.min(1, aspect));
+  thumbnail.height = Math.round(64 / Math.max(1, aspect));
+  paint(thumbnail, frame);
+  const item = document.createElement('li');
+  item.title = frame.title;
+  item.append(thumbnail);
+  item.onclick = () => {
+    if (!ui.scrub.disabled) show(number);
+  };
+  ui.strip.append(item);
+}
+
+/** @param {Frame[]} kept */
+function restore(kept) {
+  const finished = kept.at(-1)?.image;
+  frames = [];
+  ui.strip.replaceChildren();
+  const { width, height } = finished ?? ui.canvas;
+  for (const frame of kept) addFrame(frame, width, height, kept.length);
+  ui.scrub.disabled = false;
+}
+
+/**
+ * Shows one frame of the strip.
+ * @param {number} number from 1
+ */
+function show(number) {
+  const frame = frames[number - 1];
+  if (!frame) return;
+  paint(ui.canvas, frame);
+  ui.scrub.value = String(number);
+  ui.scrub.setAttribute('aria-valuetext', `${frame.title}, ${frame.detail}`);
+  const detail = document.createElement('small');
+  detail.textContent = frame.detail;
+  ui.caption.replaceChildren(frame.title, detail);
+  // The share of the noise where picture and noise each have unit spread: sigma / sqrt(1 + sigma^2).
+  const { sigma = 0 } = frame;
+  ui.noiseBar.style.transform = `scaleX(${sigma < 1e6 ? sigma / Math.hypot(1, sigma) : 1})`;
+  for (const [i, item] of [...ui.strip.children].entries()) {
+    item.toggleAttribute('aria-current', i === number - 1);
+  }
+  const current = /** @type {HTMLElement} */ (ui.strip.children[number - 1]);
+  const left = current.offsetLeft - ui.strip.offsetLeft;
+  if (left < ui.strip.scrollLeft || left + current.offsetWidth > ui.strip.scrollLeft + ui.strip.clientWidth) {
+    ui.strip.scrollLeft = left - ui.strip.clientWidth / 2;
+  }
+  drawLatents(frame);
+}
+
+/**
+ * The four channels that the UNet sees, in grey: nothing in the middle, three times the usual to either side
+ * (samplers differ in how they scale noisy latents).
+ * @param {Frame} frame
+ */
+function drawLatents({ latents }) {
+  ui.latents.hidden = !latents;
+  if (!latents) return;
+  const channels = 4;
+  const scale = Math.sqrt((ui.canvas.width * ui.canvas.height * channels) / latents.length);
+  const width = Math.round(ui.canvas.width / scale), height = Math.round(ui.canvas.height / scale);
+  if (width * height * channels !== latents.length) return;
+  const usual = Math.sqrt(latents.reduce((sum, value) => sum + value * value, 0) / latents.length) || 1;
+  for (let channel = 0; channel < channels; channel++) {
+    const canvas = /** @type {HTMLCanvasElement} */ (ui.channels.children[channel] ?? ui.channels.appendChild(document.createElement('canvas')));
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+    const image = new ImageData(width, height);
+    for (let i = 0; i < width * height; i++) {
+      const grey = 128 + (latents[channel * width * height + i] / (3 * usual)) * 127;
+      image.data.set([grey, grey, grey, 255], i * 4);
+    }
+    context2d(canvas).putImageData(image, 0, 0);
+  }
+  ui.latentsText.textContent = `The latents, as the UNet sees them: ${channels} channels of ${width} × ${height} numbers.`;
+}
+
+/** Something for the eye before the first picture: soft noise, as every picture begins. */
+function drawEmpty() {
+  const points = 16;
+  const noise = new ImageData(points, points);
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+  for (let i = 0; i < noise.data.length; i++) {
+    noise.data[i] = i % 4 === 3 ? 255 : (dark ? 20 : 215) + Math.random() * 40;
+  }
+  const small = new OffscreenCanvas(points, points);
+  small.getContext('2d')?.putImageData(noise, 0, 0);
+  context2d(ui.canvas).drawImage(small, 0, 0, ui.canvas.width, ui.canvas.height);
+}
+
+async function save() {
+  const image = last?.lastResult.images[0];
+  if (!last || !image) return;
+  try {
+    const url = URL.createObjectURL(await image.toBlob('image/png'));
+    const words = last.lastResult.parameters.split('\n')[0].toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '').slice(0, 60);
+    Object.assign(document.createElement('a'), { href: url, download: `${words || 'picture'}-${last.lastResult.seed}.png` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  } catch (error) {
+    showError(error);
+  }
+}
+
+// ------------------------------------------------------------------------- suggestions, cache, settings
+
+/** What embedded/concepts.json says the embedded model can draw. */
+async function suggest() {
+  /** @type {{ nouns: string[], colours?: string[], scenes?: string[], noArticle?: string[] }} */
+  let concepts;
+  try {
+    concepts = await (await fetch(new URL('./embedded/concepts.json', import.meta.url))).json();
+  } catch {
+    return; // suggestions are a help, not a need
+  }
+  const { nouns, colours = [], scenes = [], noArticle = [] } = concepts;
+  if (!(nouns?.length > 0)) return;
+  const panel = any('suggestions');
+  /** @param {string[]} list */ const pick = (list) => list[Math.floor(Math.random() * list.length)];
+  /** @param {string} words */ const article = (words) => (/^[aeio]|^umbrella/.test(words) ? `an ${words}` : `a ${words}`);
+  /** @param {string} noun @param {string} [colour] */
+  const thing = (noun, colour) => {
+    const words = colour ? `${colour} ${noun}` : noun;
+    return noArticle.includes(noun) ? words : article(words);
+  };
+  const kinds = [
+    () => thing(pick(nouns)),
+    ...(colours.length > 0 ? [() => thing(pick(nouns), pick(colours)), () => `${thing(pick(nouns))} on a ${pick(colours)} background`] : []),
+    ...(scenes.length > 0 ? [() => `${thing(pick(nouns))} ${pick(scenes)}`] : []),
+  ];
+  /** @param {string} words */
+  const chip = (words) => {
+    const made = document.createElement('button');
+    made.type = 'button';
+    made.textContent = words;
+    return made;
+  };
+  const shuffled = () => [...new Set(Array.from({ length: 6 }, (_, i) => kinds[i % kinds.length]()))].map(chip);
+  const shuffle = chip('other ideas');
+  shuffle.className = 'shuffle';
+  const all = document.createElement('details');
+  const summary = document.createElement('summary');
+  summary.textContent = `All ${nouns.length} things that the small model has learnt`;
+  const list = document.createElement('div');
+  list.append(...nouns.map((noun) => chip(thing(noun))));
+  all.append(summary, list);
+  panel.replaceChildren(...shuffled(), shuffle, all);
+  panel.addEventListener('click', ({ target }) => {
+    if (target === shuffle) {
+      for (const old of panel.querySelectorAll(':scope > button:not(.shuffle)')) old.remove();
+      panel.prepend(...shuffled());
+    } else if (target instanceof HTMLButtonElement) {
+      ui.prompt.value = target.textContent;
+      remember();
+    }
+  });
+  const toggle = () => {
+    panel.hidden = (ui.source.value.trim() || 'embedded') !== 'embedded';
+  };
+  ui.source.addEventListener('input', toggle);
+  toggle();
+}
+
+async function listCache() {
+  if (!element('cache', HTMLDetailsElement).open) return;
+  const list = any('cache-list');
+  try {
+    const [models, { usage, quota }, persisted] = await Promise.all([
+      cache.list(), cache.estimate(), navigator.storage?.persisted?.() ?? false,
+    ]);
+    list.replaceChildren(...models.map(({ name, bytes, complete }) => {
+      const item = document.createElement('li');
+      const label = document.createElement('span');
+      const note = document.createElement('small');
+      note.textContent = complete ? size(bytes) : `${size(bytes)}, not complete yet; loading it goes on from here`;
+      label.append(name, note);
+      const remove = document.createElement('button');
+      remove.type = 'button';
+      remove.textContent = 'Delete';
+      remove.setAttribute('aria-label', `Delete ${name}`);
+      remove.onclick = async () => {
+        remove.disabled = true;
+        try {
+          await cache.delete(name);
+          say(`${name} is deleted.`);
+        } catch (error) {
+          showError(error);
+        }
+        await listCache();
+      };
+      item.append(label, remove);
+      return item;
+    }));
+    if (models.length === 0) list.replaceChildren('None yet.');
+    any('cache-usage').textContent = quota > 0 ? `${size(usage)} used of ${size(quota)} that the browser allows.` : '';
+    button('persist').hidden = persisted || models.length === 0;
+  } catch (error) {
+    list.replaceChildren(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const SETTINGS = 'browser-diffusion settings';
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source];
+
+function remember() {
+  try {
+    localStorage.setItem(SETTINGS, JSON.stringify(Object.fromEntries(remembered.map((field) => [field.id, field.value]))));
+  } catch {
+    // Storage may be forbidden; then the form starts afresh each time.
+  }
+}
+
+function recall() {
+  try {
+    const values = JSON.parse(localStorage.getItem(SETTINGS) ?? '{}');
+    for (const field of remembered) {
+      if (typeof values[field.id] === 'string') field.value = values[field.id];
+    }
+  } catch {
+    // As above.
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- start
+
+function wire() {
+  const names = /** @type {Record<string, string>} */ ({
+    ddpm: 'DDPM', ddim: 'DDIM', pndm: 'PNDM', euler: 'Euler', euler_karras: 'Euler Karras', euler_a: 'Euler ancestral',
+    dpmpp_2m: 'DPM++ 2M', dpmpp_2m_karras: 'DPM++ 2M Karras', lcm: 'LCM',
+  });
+  for (const name of DiffusionPipeline.schedulers) ui.scheduler.add(new Option(names[name] ?? name, name));
+  recall();
+  ui.form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    draw();
+  });
+  ui.form.addEventListener('input', ({ target }) => {
+    if (target instanceof HTMLElement) target.removeAttribute('aria-invalid');
+    remember();
+  });
+  ui.stop.onclick = stop;
+  ui.save.onclick = save;
+  ui.scrub.addEventListener('input', () => show(ui.scrub.valueAsNumber));
+  ui.keepSeed.onclick = () => {
+    ui.seed.value = ui.usedSeed.textContent ?? '';
+    ui.keepSeed.hidden = true;
+    ui.seed.focus();
+    remember();
+  };
+  element('cache', HTMLDetailsElement).addEventListener('toggle', listCache);
+  button('persist').onclick = async () => {
+    const agreed = await cache.persist();
+    say(agreed ? 'The browser will keep the models.' : 'The browser did not promise to keep them. It may, once you use this page more often.');
+    listCache();
+  };
+  document.addEventListener('keydown', (event) => {
+    if (event.isComposing) return;
+    if (event.key === 'Escape') stop();
+    // In the text box Enter draws and Shift+Enter is a new line; Ctrl+Enter draws from anywhere.
+    const enter = event.key === 'Enter' && (event.ctrlKey || event.metaKey || (event.target === ui.prompt && !event.shiftKey));
+    if (enter && any('no-webgpu').hidden) {
+      event.preventDefault();
+      draw();
+    }
+  });
+}
+
+async function start() {
+  wire();
+  navigator.serviceWorker?.register(new URL('./sw.js', import.meta.url)).catch(() => {
+    // Without it the page works just the same, only not without a network.
+  });
+  const { webgpu, reason, adapter } = await detect();
+  if (!webgpu) {
+    any('no-webgpu-reason').textContent = reason ?? '';
+    any('no-webgpu').hidden = false;
+    for (const card of ui.form.querySelectorAll('.card')) card.toggleAttribute('hidden', true);
+    ui.form.classList.add('bare');
+    return;
+  }
+  drawEmpty();
+  suggest();
+  if (drawing) return;
+  // The small model comes by itself, so that the first picture does not have to wait for it.
+  const saveData = /** @type {any} */ (navigator).connection?.saveData === true;
+  if (ui.source.value.trim() === 'embedded' && !saveData) {
+    busy(true);
+    try {
+      await pipelineOf('embedded');
+      if (!drawing) say(adapter?.fallback ? 'Ready. This browser draws without a graphics card, so it will be slow.' : 'Ready.');
+    } catch (error) {
+      if (!drawing) {
+        say(isAbort(error) ? 'Stopped. Generate loads the model again.' : 'The model is not loaded.');
+        if (!isAbort(error)) showError(error);
+      }
+    } finally {
+      if (!drawing) busy(false);
+    }
+  } else {
+    say('Ready.');
+  }
+}
+
+start();

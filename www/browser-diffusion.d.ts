@@ -1,0 +1,222 @@
+/**
+ * Stable Diffusion in a browser tab, on the visitor's own GPU. Names follow diffusers (in camelCase) and
+ * transformers.js.
+ *
+ * ```js
+ * import { DiffusionPipeline } from 'https://.../browser-diffusion.js';
+ * const pipeline = await DiffusionPipeline.fromPretrained('embedded');
+ * const { images } = await pipeline.generate({ prompt: 'a red apple' });
+ * document.body.append(Object.assign(new Image(), { src: URL.createObjectURL(await images[0].toBlob()) }));
+ * ```
+ *
+ * @module
+ */
+
+/** What {@link detect} found. */
+export interface Detection {
+  /** Whether a GPU can be used. */
+  webgpu: boolean;
+  /** Why not, in words a visitor understands. */
+  reason?: string;
+  /** The GPU; `fallback` means that it is done in software. */
+  adapter?: { vendor: string; architecture: string; description: string; fallback: boolean };
+  /** Arithmetic in f16. Without it the same models run, in f32. */
+  shaderF16?: boolean;
+  subgroups?: boolean;
+  /** Bytes. */
+  maxBufferSize?: number;
+  /** Bytes. */
+  maxStorageBufferBindingSize?: number;
+}
+
+/** What this browser and GPU can do; never throws, downloads nothing. */
+export function detect(): Promise<Detection>;
+
+/**
+ * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt),
+ * File objects or a directory handle from the visitor's disk, or "embedded" (the model that ships with the
+ * page). Files and directory handles reject with "invalid-option": they are not there yet.
+ */
+export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
+
+export interface LoadOptions {
+  /** Hub revision, default "main". */
+  revision?: string;
+  /** "fp16" takes unet/diffusion_pytorch_model.fp16.safetensors and so on. */
+  variant?: string;
+  /** Hub base URL, so that a mirror can stand in. */
+  hub?: string;
+  /** Keep the model in this browser (IndexedDB), default true. */
+  cache?: boolean;
+  /** How weights lie in GPU memory, default "f16"; the others are not there yet. */
+  weights?: 'f16' | 'q8' | 'q4';
+  /** Arithmetic; "auto", the default, is what the self-test of this GPU allows. */
+  precision?: 'auto' | 'f16' | 'f32';
+  /** "low", one of text encoder, UNet and VAE on the GPU at a time, is not there yet. */
+  memory?: 'auto' | 'resident' | 'low';
+  /** Stops loading; what was fetched by then stays in the cache. */
+  signal?: AbortSignal;
+  onProgress?(progress: Progress): void;
+}
+
+/** transformers.js's payload. */
+export interface Progress {
+  status: 'initiate' | 'download' | 'progress' | 'done' | 'ready';
+  /** The model. */
+  name?: string;
+  file?: string;
+  /** Bytes of this file. */
+  loaded?: number;
+  /** Bytes of this file. */
+  total?: number;
+  /** Per cent of this file, 0..100. */
+  progress?: number;
+  fromCache?: boolean;
+}
+
+export interface Model {
+  name: string;
+  kind: 'sd1' | 'sd2' | 'sdxl';
+  inpainting: boolean;
+  /** Width and height in pixels that the model was trained for. */
+  defaultSize: number;
+  /** How many weights it has. */
+  parameters: number;
+  sha256?: string;
+}
+
+/** What the GPU and WebAssembly hold, in bytes. */
+export interface MemoryReport {
+  [kind: string]: any;
+}
+
+/** A model on the GPU, ready to draw. Calls on one pipeline wait for each other. */
+export class DiffusionPipeline {
+  private constructor();
+
+  /** Fetches a model (from the cache, where it is there) and puts it on the GPU. */
+  static fromPretrained(source: ModelSource, options?: LoadOptions): Promise<DiffusionPipeline>;
+
+  /** The names that `scheduler` takes. */
+  static get schedulers(): string[];
+
+  /** What was loaded. */
+  get model(): Readonly<Model>;
+
+  /** Draws. */
+  generate(options: GenerateOptions): Promise<GenerateResult>;
+
+  /** GPU bytes held now and at the peak, by kind (weights, activations, staging), and wasm heap bytes. */
+  memory(): Promise<MemoryReport>;
+
+  /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
+  dispose(): Promise<void>;
+}
+
+export interface GenerateOptions {
+  prompt: string;
+  negativePrompt?: string;
+  /** Pixels, a multiple of 8; default `model.defaultSize`. */
+  width?: number;
+  /** Pixels, a multiple of 8; default `model.defaultSize`. */
+  height?: number;
+  numInferenceSteps?: number;
+  /** As in diffusers: 1 or less is without guidance. */
+  guidanceScale?: number;
+  /** As in diffusers, 0..1. */
+  guidanceRescale?: number;
+  /** One of {@link DiffusionPipeline.schedulers}; default: the checkpoint's own. */
+  scheduler?: string;
+  /** Default: random, and reported. */
+  seed?: number;
+  /** Which torch generator the seed reproduces; "torch-cuda" is not there yet. */
+  rng?: 'torch-cpu' | 'torch-cuda';
+  numImages?: number;
+  /** NCHW initial noise, unscaled, instead of the seed's. */
+  latents?: Float32Array;
+  promptEmbeds?: Float32Array;
+  negativePromptEmbeds?: Float32Array;
+  /** Image to image: not there yet. */
+  image?: ImageSource;
+  /** Image to image: not there yet. */
+  strength?: number;
+  /** Inpainting, white = repaint: not there yet. */
+  maskImage?: ImageSource;
+  /** Not there yet. */
+  controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
+  /** Not there yet. */
+  loras?: { source: ModelSource; scale?: number }[];
+  /** Textual inversion: not there yet. */
+  embeddings?: { token: string; source: ModelSource }[];
+  /** Not there yet. */
+  clipSkip?: number;
+  /**
+   * What `onStep` gets to see: nothing, a linear guess from the latents, or the VAE's picture ("tiny", a small
+   * decoder's, is not there yet). Default "fast" where there is an `onStep`.
+   */
+  preview?: 'none' | 'fast' | 'tiny' | 'full';
+  /** "latent" leaves the VAE out. */
+  output?: 'image' | 'latent';
+  onStep?(step: Step): void;
+  /** Honoured between steps; the pipeline stays usable. */
+  signal?: AbortSignal;
+}
+
+/** A picture as the DOM has it. */
+export type ImageSource = Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas;
+
+/** One step of denoising, done. */
+export interface Step {
+  /** 1-based. */
+  step: number;
+  total: number;
+  /** The model's time, from 999 (all noise) down to 0. */
+  timestep: number;
+  /** How much noise stands against one unit of picture. */
+  sigma: number;
+  preview?: ImageBitmap;
+  /** The latents after this step, NCHW. */
+  latents?(): Promise<Float32Array>;
+  /** What the model takes the finished latents to be, NCHW. */
+  x0?(): Promise<Float32Array>;
+}
+
+export interface GenerateResult {
+  /** One per picture; empty with output "latent". */
+  images: GeneratedImage[];
+  /** One per picture, NCHW, scaled as the VAE expects. */
+  latents: Float32Array[];
+  seed: number;
+  /** The AUTOMATIC1111 "parameters" text. */
+  parameters: string;
+  /** Milliseconds. */
+  timings: { textEncoder: number; steps: number[]; vae: number; total: number };
+}
+
+export interface GeneratedImage {
+  width: number;
+  height: number;
+  /** RGBA, row by row from the top, alpha 255. */
+  data: Uint8ClampedArray<ArrayBuffer>;
+  /** The picture as a file, default PNG; a PNG carries `parameters` in a text chunk of that name. */
+  toBlob(type?: 'image/png' | 'image/jpeg' | 'image/webp'): Promise<Blob>;
+}
+
+/** The models kept in this browser: what is there, how big, and how to be rid of it. */
+export const cache: {
+  list(): Promise<{ name: string; bytes: number; complete: boolean }[]>;
+  delete(name: string): Promise<void>;
+  /** Asks the browser not to clear the cache by itself; true if it agreed. */
+  persist(): Promise<boolean>;
+  /** Bytes. */
+  estimate(): Promise<{ usage: number; quota: number }>;
+};
+
+export type DiffusionErrorCode = 'webgpu-unavailable' | 'unsupported-model' | 'bad-checkpoint' | 'network' | 'integrity'
+  | 'quota' | 'out-of-memory' | 'device-lost' | 'invalid-option' | 'aborted';
+
+/** Every rejection is one of these, with a message that says what to do next. */
+export class DiffusionError extends Error {
+  constructor(code: DiffusionErrorCode, message: string);
+  code: DiffusionErrorCode;
+}

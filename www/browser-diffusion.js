@@ -1,0 +1,556 @@
+/**
+ * browser-diffusion: Stable Diffusion in a browser tab, on the visitor's own GPU.
+ *
+ * The public module. It checks what it is asked, starts the worker that owns the WebAssembly engine and
+ * the GPU device, and speaks with it. Nothing here touches the DOM, and importing it does nothing else,
+ * so that it can be imported from another origin, in a worker, or where there is no WebGPU at all.
+ * The types, with their documentation, are in browser-diffusion.d.ts.
+ *
+ * @module
+ */
+
+/**
+ * @typedef {import('./browser-diffusion.js').DiffusionErrorCode} DiffusionErrorCode
+ * @typedef {import('./browser-diffusion.js').Detection} Detection
+ * @typedef {import('./browser-diffusion.js').LoadOptions} LoadOptions
+ * @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions
+ * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
+ * @typedef {import('./browser-diffusion.js').Model} Model
+ * @typedef {import('./browser-diffusion.js').Progress} Progress
+ * @typedef {import('./browser-diffusion.js').Step} Step
+ */
+
+const WORKER_URL = new URL('./worker.js', import.meta.url).href;
+const EMBEDDED_URL = new URL('./embedded/', import.meta.url).href;
+const HUB = 'https://huggingface.co';
+
+/** Every sampler that `scheduler` names: the engine's own list, which a test compares with this one. */
+const SCHEDULERS = Object.freeze([
+  'ddpm', 'ddim', 'pndm', 'euler', 'euler_karras', 'euler_a', 'dpmpp_2m', 'dpmpp_2m_karras', 'lcm',
+]);
+
+const BROWSERS_WITH_WEBGPU =
+  'Chrome, Edge and other Chromium browsers have it from version 113 on Windows and macOS, 121 on Android and 144 on ' +
+  'Linux; Safari from version 26 on Mac, iPhone and iPad; Firefox from 141 on Windows and 145 on Macs with Apple silicon.';
+
+/** Every rejection of this module is one of these. */
+export class DiffusionError extends Error {
+  /**
+   * @param {DiffusionErrorCode} code
+   * @param {string} message what happened, and what to do next
+   */
+  constructor(code, message) {
+    super(message);
+    this.name = 'DiffusionError';
+    this.code = code;
+  }
+}
+
+/** @param {string} message */
+const invalid = (message) => new DiffusionError('invalid-option', message);
+
+// ---------------------------------------------------------------------------------------------- detect
+
+/**
+ * What this browser and GPU can do; never throws, downloads nothing.
+ * @returns {Promise<Detection>}
+ */
+export async function detect() {
+  try {
+    const gpu = globalThis.navigator?.gpu;
+    if (!gpu) {
+      const reason = globalThis.isSecureContext === false
+        ? 'Browsers give WebGPU only to pages that come over https:// (or from localhost). Open this page by its https:// address.'
+        : `This browser has no WebGPU, or has it switched off, and so cannot lend the graphics card to a page. Update it, or open this page in another. ${BROWSERS_WITH_WEBGPU}`;
+      return { webgpu: false, reason };
+    }
+    const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+    if (!adapter) {
+      return {
+        webgpu: false,
+        reason: 'This browser has WebGPU but found no graphics card that it may use. Switch on hardware acceleration ' +
+          `in its settings, update the graphics driver, or try another browser. ${BROWSERS_WITH_WEBGPU}`,
+      };
+    }
+    const { vendor, architecture, description, isFallbackAdapter } = adapter.info;
+    return {
+      webgpu: true,
+      adapter: { vendor, architecture, description, fallback: Boolean(isFallbackAdapter) },
+      shaderF16: adapter.features.has('shader-f16'),
+      subgroups: adapter.features.has('subgroups'),
+      maxBufferSize: adapter.limits.maxBufferSize,
+      maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+    };
+  } catch (error) {
+    return {
+      webgpu: false,
+      reason: `The graphics card could not be asked (${error instanceof Error ? error.message : error}). ` +
+        'Restart the browser, or update it and the graphics driver.',
+    };
+  }
+}
+
+// ------------------------------------------------------------------------------------ the options' rules
+
+/**
+ * A rule looks at one option's value and returns what is wrong with it, or nothing.
+ * @typedef {(value: any) => string | undefined} Rule
+ */
+
+/** @type {Rule} */ const text = (v) => (typeof v === 'string' ? undefined : 'must be a string');
+/** @type {Rule} */ const callback = (v) => (typeof v === 'function' ? undefined : 'must be a function');
+/** @type {Rule} */ const later = () => 'is not there yet; leave it out';
+/** @type {Rule} */ const abortSignal = (v) =>
+  (typeof v?.aborted === 'boolean' && typeof v.addEventListener === 'function' ? undefined : 'must be an AbortSignal');
+/** @type {Rule} */ const floats = (v) =>
+  (v instanceof Float32Array && v.length > 0 ? undefined : 'must be a Float32Array that is not empty');
+
+/** @param {string[]} names @param {string[]} [notYet] @returns {Rule} */
+const oneOf = (names, notYet = []) => (v) => {
+  if (notYet.includes(v)) return `"${v}" is not there yet; use ${names.map((n) => `"${n}"`).join(' or ')}`;
+  return names.includes(v) ? undefined : `must be one of ${names.join(', ')}, not ${show(v)}`;
+};
+
+/** @param {number} least @param {number} [multiple] @returns {Rule} */
+const integer = (least, multiple = 1) => (v) => {
+  if (Number.isSafeInteger(v) && v >= least && v % multiple === 0) return undefined;
+  return multiple > 1
+    ? `must be a multiple of ${multiple}, at least ${least}, not ${show(v)}`
+    : `must be a whole number from ${least} to 2^53 - 1, not ${show(v)}`;
+};
+
+/** @param {number} least @param {number} most @returns {Rule} */
+const between = (least, most) => (v) => {
+  if (typeof v === 'number' && Number.isFinite(v) && v >= least && v <= most) return undefined;
+  return `must be a number ${most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`}, not ${show(v)}`;
+};
+
+/** @type {Record<string, Rule>} */
+const LOAD_RULES = {
+  revision: text,
+  variant: text,
+  hub: text,
+  cache: (v) => (typeof v === 'boolean' ? undefined : 'must be true or false'),
+  weights: oneOf(['f16'], ['q8', 'q4']),
+  precision: oneOf(['auto', 'f16', 'f32']),
+  memory: oneOf(['auto', 'resident'], ['low']),
+  signal: abortSignal,
+  onProgress: callback,
+};
+
+/** @type {Record<string, Rule>} */
+const GENERATE_RULES = {
+  prompt: text,
+  negativePrompt: text,
+  width: integer(8, 8),
+  height: integer(8, 8),
+  numInferenceSteps: integer(1),
+  guidanceScale: between(0, Infinity),
+  guidanceRescale: between(0, 1),
+  scheduler: oneOf([...SCHEDULERS]),
+  seed: integer(0),
+  rng: oneOf(['torch-cpu'], ['torch-cuda']),
+  numImages: integer(1),
+  latents: floats,
+  promptEmbeds: floats,
+  negativePromptEmbeds: floats,
+  image: later,
+  strength: later,
+  maskImage: later,
+  controlnets: later,
+  loras: later,
+  embeddings: later,
+  clipSkip: later,
+  preview: oneOf(['none', 'fast', 'full'], ['tiny']),
+  output: oneOf(['image', 'latent']),
+  onStep: callback,
+  signal: abortSignal,
+};
+
+/** @param {unknown} value a value as a message shows it */
+function show(value) {
+  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return shown.length > 60 ? `${shown.slice(0, 57)}...` : shown;
+}
+
+/**
+ * The options that are set, each checked by its rule.
+ * @param {Record<string, Rule>} rules
+ * @param {any} options
+ * @param {string} method for messages
+ * @returns {Record<string, any>}
+ */
+function checked(rules, options, method) {
+  if (typeof options !== 'object' || options === null) throw invalid(`${method} takes an object of options, not ${show(options)}.`);
+  const set = Object.entries(options).filter(([, value]) => value !== undefined);
+  for (const [key, value] of set) {
+    if (!Object.hasOwn(rules, key)) {
+      throw invalid(`${method} has no option "${key}". It has: ${Object.keys(rules).filter((k) => rules[k] !== later).join(', ')}.`);
+    }
+    const wrong = rules[key](value);
+    if (wrong) throw invalid(`${key} ${wrong}.`);
+  }
+  return Object.fromEntries(set);
+}
+
+/**
+ * What the engine loads: a Hub id as it stands, anything else as an absolute URL.
+ * @param {unknown} source
+ * @returns {{ source: string, name: string }}
+ */
+function resolveSource(source) {
+  if (typeof source !== 'string') {
+    throw invalid('Models from files on disk are not there yet; give a Hub id ("owner/name"), a URL or "embedded".');
+  }
+  if (source === 'embedded') return { source: EMBEDDED_URL, name: 'embedded' };
+  if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
+    const url = new URL(source, base()).href;
+    return { source: url, name: url };
+  }
+  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, name: source };
+  throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
+}
+
+/** The address that relative URLs start from. */
+const base = () => globalThis.document?.baseURI ?? globalThis.location?.href;
+
+/** @param {AbortSignal | undefined} signal */
+function throwIfAborted(signal) {
+  if (signal?.aborted) throw aborted();
+}
+const aborted = () => new DiffusionError('aborted', 'Stopped, as asked. Start again whenever you like.');
+
+// --------------------------------------------------------------------------------- the worker, from here
+
+/**
+ * One worker and the calls that wait for its answers. The worker takes the calls one after another.
+ */
+class Engine {
+  /** @type {Map<number, { resolve(result: any): void, reject(error: DiffusionError): void, onEvent?: (event: any) => void }>} */
+  #calls = new Map();
+  #nextId = 0;
+  /** @type {Worker} */ #worker;
+  /** @type {Promise<void>} settled when the worker listens */ #ready;
+  /** @type {DiffusionError | undefined} why no call can be made any more */ #ended;
+
+  constructor() {
+    // A worker's own script must be of the page's origin, what it imports need not: so a script of one line
+    // stands between, and the module works from any site.
+    const script = URL.createObjectURL(new Blob([`import ${JSON.stringify(WORKER_URL)};`], { type: 'text/javascript' }));
+    this.#worker = new Worker(script, { type: 'module', name: 'browser-diffusion' });
+    let listening = false;
+    this.#ready = new Promise((resolve) => {
+      this.#worker.onmessage = ({ data }) => {
+        if (data.type === 'listening') {
+          listening = true;
+          URL.revokeObjectURL(script);
+          resolve();
+        } else {
+          this.#receive(data);
+        }
+      };
+    });
+    this.#worker.onerror = (event) => {
+      event.preventDefault?.();
+      this.end(listening
+        ? new DiffusionError('device-lost', `The engine stopped unexpectedly (${event.message || 'no reason given'}). Load the model again.`)
+        : new DiffusionError('network', `The engine could not be started from ${WORKER_URL}${event.message ? ` (${event.message})` : ''}. ` +
+          'Check the connection, and that the server allows other origins (CORS) and this page\'s Content-Security-Policy allows blob: workers; then try again.'));
+    };
+  }
+
+  /**
+   * @param {any} message
+   */
+  #receive({ id, event, result, error }) {
+    const call = this.#calls.get(id);
+    if (error?.code === 'device-lost') {
+      this.end(new DiffusionError(error.code, error.message));
+    } else if (!call) {
+      // Stopped meanwhile: nobody waits for this any more.
+    } else if (event) {
+      call.onEvent?.(event);
+    } else if (error) {
+      call.reject(new DiffusionError(error.code, error.message));
+    } else {
+      call.resolve(result);
+    }
+  }
+
+  /**
+   * Asks the worker for something.
+   * @param {string} type
+   * @param {object} [payload] structured-cloneable
+   * @param {{ signal?: AbortSignal, onEvent?: (event: any) => void }} [more]
+   * @returns {Promise<any>}
+   */
+  call(type, payload, { signal, onEvent } = {}) {
+    if (this.#ended) return Promise.reject(this.#ended);
+    if (signal?.aborted) return Promise.reject(aborted());
+    const id = this.#nextId++;
+    // A signal cannot be posted. The caller is answered at once; the worker stops before its next step.
+    const stop = () => {
+      this.#calls.get(id)?.reject(aborted());
+      this.#calls.delete(id); // now, so that a call that was not posted yet never is
+      this.#worker.postMessage({ type: 'abort', id });
+    };
+    signal?.addEventListener('abort', stop, { once: true });
+    /** @type {Promise<any>} */
+    const answer = new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject, onEvent });
+    });
+    this.#ready.then(() => {
+      if (this.#calls.has(id)) this.#worker.postMessage({ type, id, ...payload });
+    });
+    return answer.finally(() => {
+      this.#calls.delete(id);
+      signal?.removeEventListener('abort', stop);
+    });
+  }
+
+  /**
+   * Rejects what is waiting, leaving the worker as it is.
+   * @param {DiffusionError} error
+   */
+  rejectAll(error) {
+    for (const [id, call] of this.#calls) {
+      call.reject(error);
+      this.#worker.postMessage({ type: 'abort', id });
+    }
+    this.#calls.clear();
+  }
+
+  /**
+   * Ends the worker, and with it everything that it holds on the GPU.
+   * @param {DiffusionError} error what calls waiting and calls to come reject with
+   */
+  end(error) {
+    this.#ended ??= error;
+    this.rejectAll(error);
+    this.#worker.terminate();
+  }
+}
+
+/**
+ * Runs one thing in a worker of its own.
+ * @param {string} type
+ * @param {object} [payload]
+ */
+async function once(type, payload) {
+  const engine = new Engine();
+  try {
+    return await engine.call(type, payload);
+  } finally {
+    engine.end(aborted());
+  }
+}
+
+// ---------------------------------------------------------------------------------------- the pipeline
+
+const FROM_PRETRAINED = Symbol('fromPretrained');
+
+/** A model on the GPU, ready to draw. */
+export class DiffusionPipeline {
+  /** @type {Engine} */ #engine;
+  /** @type {Readonly<Model>} */ #model;
+  /** @type {Promise<void> | undefined} */ #disposed;
+
+  /**
+   * @param {symbol} key
+   * @param {Engine} engine
+   * @param {Model} model
+   */
+  constructor(key, engine, model) {
+    if (key !== FROM_PRETRAINED) throw invalid('Use DiffusionPipeline.fromPretrained(source) instead of new.');
+    this.#engine = engine;
+    this.#model = Object.freeze(model);
+  }
+
+  /** The names that `scheduler` takes. */
+  static get schedulers() {
+    return [...SCHEDULERS];
+  }
+
+  /**
+   * Fetches a model (from the cache, where it is there), and puts it on the GPU.
+   * @param {unknown} source
+   * @param {LoadOptions} [options]
+   */
+  static async fromPretrained(source, options = {}) {
+    const { signal, onProgress, hub, weights, memory, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
+    if (hub !== undefined && !URL.canParse(hub, base())) throw invalid(`hub must be a URL, not ${show(hub)}.`);
+    const spec = {
+      revision: 'main',
+      cache: true,
+      precision: 'auto',
+      hub: hub === undefined ? HUB : new URL(hub, base()).href.replace(/\/$/, ''),
+      ...rest,
+      ...resolveSource(source),
+    };
+    throwIfAborted(signal);
+    const { webgpu, reason } = await detect();
+    if (!webgpu) throw new DiffusionError('webgpu-unavailable', reason ?? 'WebGPU is not available.');
+    const engine = new Engine();
+    try {
+      const model = await engine.call('load', { spec }, { signal, onEvent: onProgress });
+      return new DiffusionPipeline(FROM_PRETRAINED, engine, model);
+    } catch (error) {
+      engine.end(aborted());
+      throw error;
+    }
+  }
+
+  /** What was loaded. */
+  get model() {
+    return this.#model;
+  }
+
+  /**
+   * Draws. Calls wait for each other.
+   * @param {GenerateOptions} options
+   * @returns {Promise<GenerateResult>}
+   */
+  async generate(options) {
+    this.#checkUsable();
+    const { signal, onStep, ...rest } = checked(GENERATE_RULES, options, 'generate');
+    if (rest.prompt === undefined) throw invalid('prompt is missing; give the words to draw, or "" for a picture without.');
+    const images = rest.numImages ?? 1;
+    if (rest.latents && rest.latents.length % images !== 0) {
+      throw invalid(`latents has ${rest.latents.length} numbers, which is not ${images} pictures of the same size; give numImages x channels x height/8 x width/8.`);
+    }
+    const wanted = {
+      width: this.#model.defaultSize,
+      height: this.#model.defaultSize,
+      seed: crypto.getRandomValues(new Uint32Array(1))[0],
+      preview: onStep ? 'fast' : 'none',
+      ...rest,
+    };
+    /** @param {any} event */
+    const onEvent = ({ latents, x0, ...step }) => onStep({ ...step, latents: async () => latents, x0: async () => x0 });
+    const result = await this.#engine.call('generate', { options: wanted, steps: Boolean(onStep) }, { signal, onEvent });
+    return {
+      ...result,
+      images: result.images.map((/** @type {any} */ i) => new GeneratedImage(i.width, i.height, i.data, result.parameters)),
+    };
+  }
+
+  /** Bytes held on the GPU and in WebAssembly. */
+  async memory() {
+    this.#checkUsable();
+    return this.#engine.call('memory');
+  }
+
+  /** Frees every GPU buffer; what still runs rejects with "aborted". */
+  dispose() {
+    this.#disposed ??= (async () => {
+      const gone = new DiffusionError('aborted', 'The pipeline was disposed of.');
+      this.#engine.rejectAll(gone);
+      try {
+        await this.#engine.call('dispose');
+      } catch {
+        // A worker that was lost holds nothing any more.
+      } finally {
+        this.#engine.end(gone);
+      }
+    })();
+    return this.#disposed;
+  }
+
+  #checkUsable() {
+    if (this.#disposed) throw invalid('This pipeline was disposed of; load the model again with fromPretrained.');
+  }
+}
+
+// ------------------------------------------------------------------------------------------ the picture
+
+/** A picture: its pixels, and itself as a file. */
+class GeneratedImage {
+  #parameters;
+
+  /**
+   * @param {number} width
+   * @param {number} height
+   * @param {Uint8ClampedArray<ArrayBuffer>} data RGBA, row by row, alpha 255
+   * @param {string} parameters how it was made, written into the PNG
+   */
+  constructor(width, height, data, parameters) {
+    this.width = width;
+    this.height = height;
+    this.data = data;
+    this.#parameters = parameters;
+  }
+
+  /**
+   * @param {'image/png' | 'image/jpeg' | 'image/webp'} [type]
+   * @returns {Promise<Blob>}
+   */
+  async toBlob(type = 'image/png') {
+    const wrong = oneOf(['image/png', 'image/jpeg', 'image/webp'])(type);
+    if (wrong) throw invalid(`The type ${wrong}.`);
+    const canvas = new OffscreenCanvas(this.width, this.height);
+    const context = canvas.getContext('2d', { colorSpace: 'srgb', willReadFrequently: true });
+    context?.putImageData(new ImageData(this.data, this.width, this.height), 0, 0);
+    const blob = await canvas.convertToBlob({ type, quality: 0.95 });
+    if (blob.type !== type) throw invalid(`This browser cannot write ${type}; use "image/png".`);
+    if (type !== 'image/png') return blob;
+    const png = new Uint8Array(await blob.arrayBuffer());
+    // The header chunk always comes first and ends at byte 33; text may stand anywhere after it.
+    return new Blob([png.subarray(0, 33), textChunk('parameters', this.#parameters), png.subarray(33)], { type });
+  }
+}
+
+/**
+ * A PNG text chunk: tEXt, or iTXt where the text is not Latin-1, as Pillow and so AUTOMATIC1111 do
+ * (PNG specification, 11.3.3).
+ * @param {string} keyword
+ * @param {string} value
+ */
+function textChunk(keyword, value) {
+  const latin1 = /^[\u0001-\u00ff]*$/.test(value);
+  const content = latin1
+    ? Uint8Array.from(`${keyword}\0${value}`, (c) => c.charCodeAt(0))
+    // keyword, NUL, not compressed (two bytes), no language, no translated keyword, text in UTF-8
+    : new TextEncoder().encode(`${keyword}\0\0\0\0\0${value}`);
+  const chunk = new Uint8Array(content.length + 12);
+  const view = new DataView(chunk.buffer);
+  view.setUint32(0, content.length);
+  chunk.set(new TextEncoder().encode(latin1 ? 'tEXt' : 'iTXt'), 4);
+  chunk.set(content, 8);
+  view.setUint32(8 + content.length, crc32(chunk.subarray(4, 8 + content.length)));
+  return chunk;
+}
+
+/**
+ * CRC-32 as PNG wants it (ISO 3309, reflected polynomial 0xEDB88320).
+ * @param {Uint8Array} bytes
+ */
+function crc32(bytes) {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
+
+// -------------------------------------------------------------------------------------------- the cache
+
+/** The models kept in this browser. */
+export const cache = Object.freeze({
+  /** @returns {Promise<{ name: string, bytes: number, complete: boolean }[]>} */
+  list: () => once('cacheList'),
+  /**
+   * @param {string} name as `list` gives it
+   * @returns {Promise<void>}
+   */
+  async delete(name) {
+    if (typeof name !== 'string') throw invalid('name must be a string, one of those that cache.list() gives.');
+    await once('cacheDelete', { name });
+  },
+  /** Asks the browser not to clear the cache by itself. */
+  persist: async () => (await globalThis.navigator?.storage?.persist?.()) ?? false,
+  async estimate() {
+    const { usage = 0, quota = 0 } = (await globalThis.navigator?.storage?.estimate?.()) ?? {};
+    return { usage, quota };
+  },
+});

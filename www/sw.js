@@ -1,0 +1,89 @@
+/**
+ * The service worker: keeps the page itself, so that it opens without a network. (Weights are kept by the
+ * engine, in IndexedDB.)
+ *
+ * The files of the page are one set: a script of today with the WebAssembly of yesterday would break. So
+ * the set is fetched, stored and replaced as a whole, under the hash of its contents. Each opening of the
+ * page asks the server for news first; where no answer comes in time, the set that is there serves.
+ */
+const SHELL = [
+  './', 'style.css', 'app.js', 'browser-diffusion.js', 'worker.js', 'icon.svg', 'manifest.webmanifest',
+  'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
+];
+/** Kept where it is there: a page may go without the embedded model. */
+const OPTIONAL = ['embedded/concepts.json'];
+const PREFIX = 'shell-';
+const PATIENCE_MS = 3000;
+
+// A service worker's own types are another library than the page's, which the rest is checked with.
+const worker = /** @type {any} */ (self);
+/** @param {string} path */
+const address = (path) => new URL(path, worker.registration.scope).href;
+const page = address('./');
+const known = new Set([...SHELL, ...OPTIONAL].map(address));
+
+worker.addEventListener('install', (/** @type {any} */ event) => {
+  event.waitUntil(refresh().then(() => worker.skipWaiting()));
+});
+
+worker.addEventListener('activate', (/** @type {any} */ event) => {
+  event.waitUntil(worker.clients.claim());
+});
+
+worker.addEventListener('fetch', (/** @type {any} */ event) => {
+  /** @type {Request} */
+  const request = event.request;
+  const url = new URL(request.url);
+  url.search = url.hash = '';
+  const href = url.href === address('index.html') ? page : url.href;
+  if (request.method !== 'GET' || !known.has(href)) return;
+  if (request.mode !== 'navigate') {
+    event.respondWith(kept(href).then((file) => file ?? fetch(request)));
+    return;
+  }
+  const news = refresh().catch(() => {}); // no network, or half of a set: the one that is there stays
+  event.waitUntil(news);
+  const patience = new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+  event.respondWith(Promise.race([news, patience]).then(() => kept(href)).then((file) => file ?? fetch(request)));
+});
+
+/**
+ * The newest set that is whole: the page itself is put in last.
+ * @returns {Promise<string | undefined>} the cache's name
+ */
+async function newest() {
+  for (const name of (await caches.keys()).filter((each) => each.startsWith(PREFIX)).sort().reverse()) {
+    if (await caches.match(page, { cacheName: name })) return name;
+  }
+  return undefined;
+}
+
+/** @param {string} href */
+async function kept(href) {
+  const name = await newest();
+  return name && caches.match(href, { cacheName: name });
+}
+
+/** Fetches the set, and puts it in place of the one before if anything in it changed. */
+async function refresh() {
+  const files = await Promise.all([...known].map(async (href) => {
+    const response = await fetch(href, { cache: 'no-cache' });
+    if (response.ok) return [{ href, response, body: await response.clone().arrayBuffer() }];
+    if (OPTIONAL.map(address).includes(href)) return [];
+    throw new Error(`${href}: ${response.status}`);
+  }));
+  const present = files.flat();
+  const hashes = await Promise.all(present.map(({ body }) => crypto.subtle.digest('SHA-256', body)));
+  const whole = await crypto.subtle.digest('SHA-256', await new Blob(hashes).arrayBuffer());
+  const id = [...new Uint8Array(whole, 0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  if ((await newest())?.endsWith(id)) return;
+  // Names sort by time. Two refreshes at once may store the same set twice; the older goes with the next.
+  const name = `${PREFIX}${String(Date.now()).padStart(15, '0')}-${id}`;
+  const set = await caches.open(name);
+  const isPage = (/** @type {{ href: string }} */ file) => file.href === page;
+  await Promise.all(present.filter((file) => !isPage(file)).map(({ href, response }) => set.put(href, response)));
+  for (const { href, response } of present.filter(isPage)) await set.put(href, response);
+  for (const old of await caches.keys()) {
+    if (old.startsWith(PREFIX) && old < name) await caches.delete(old);
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * The worker: owns the WebAssembly engine and, through it, the GPU device. It answers one call after
+ * another; only "abort" is heard at once. Everything that it sends is described by what
+ * browser-diffusion.js does with it.
+ */
+import init, { Pipeline, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
+
+const engine = init();
+engine.catch(() => {}); // told to the first call
+
+/** @type {Pipeline | undefined} */
+let pipeline;
+
+/** @type {Map<number, AbortController>} calls that wait or run */
+const calls = new Map();
+/** @type {Promise<unknown>} the call before */
+let queue = Promise.resolve();
+
+self.onmessage = ({ data }) => {
+  if (data.type === 'abort') {
+    calls.get(data.id)?.abort();
+    return;
+  }
+  const controller = new AbortController();
+  calls.set(data.id, controller);
+  queue = queue.then(() => answer(data, controller.signal)).finally(() => calls.delete(data.id));
+};
+self.postMessage({ type: 'listening' });
+
+/**
+ * @param {any} call
+ * @param {AbortSignal} signal
+ */
+async function answer(call, signal) {
+  try {
+    if (signal.aborted) return; // the caller was told when it asked
+    await started();
+    const { result, transfer } = await perform(call, signal);
+    self.postMessage({ id: call.id, result }, { transfer });
+  } catch (error) {
+    self.postMessage({ id: call.id, error: describe(error) });
+  }
+}
+
+/** The engine has been fetched and compiled. */
+async function started() {
+  try {
+    await engine;
+  } catch (error) {
+    throw { code: 'network', message: `The engine could not be fetched (${/** @type {Error} */ (error)?.message ?? error}). Check the connection, then try again.` };
+  }
+}
+
+/**
+ * @param {any} call
+ * @param {AbortSignal} signal
+ * @returns {Promise<{ result?: any, transfer?: Transferable[] }>}
+ */
+async function perform(call, signal) {
+  /** @param {any} event @param {Transferable[]} [transfer] */
+  const send = (event, transfer = []) => self.postMessage({ id: call.id, event }, { transfer });
+  switch (call.type) {
+    case 'load':
+      pipeline = await Pipeline.load(call.spec, send, signal);
+      return { result: pipeline.model() };
+    case 'generate': {
+      const onStep = call.steps ? (/** @type {any} */ step) => send(...packStep(step)) : () => {};
+      const { latents, images, seed, parameters, timings } = await loaded().generate(call.options, onStep, signal);
+      return {
+        result: { latents, images, seed, parameters, timings },
+        transfer: [...latents, ...images.map((/** @type {ImageData} */ i) => i.data)].map((array) => array.buffer),
+      };
+    }
+    case 'memory':
+      return { result: await loaded().memory() };
+    case 'dispose':
+      pipeline?.free();
+      pipeline = undefined;
+      return {};
+    case 'cacheList':
+      return { result: await cacheList() };
+    case 'cacheDelete':
+      await cacheDelete(call.name);
+      return {};
+    default:
+      throw new TypeError(`no call "${call.type}"`);
+  }
+}
+
+function loaded() {
+  if (!pipeline) throw { code: 'invalid-option', message: 'No model is loaded; load one with fromPretrained.' };
+  return pipeline;
+}
+
+/**
+ * A step with its preview as a bitmap, and what to move instead of copying.
+ * @param {any} step
+ * @returns {[any, Transferable[]]}
+ */
+function packStep({ preview, latents, x0, ...numbers }) {
+  /** @type {Transferable[]} */
+  const transfer = [latents.buffer, x0.buffer];
+  let bitmap;
+  if (preview) {
+    // Unlike createImageBitmap this is done at once, so that steps arrive in order and before the result.
+    const canvas = new OffscreenCanvas(preview.width, preview.height);
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context?.putImageData(new ImageData(preview.data, preview.width, preview.height), 0, 0);
+    bitmap = canvas.transferToImageBitmap();
+    transfer.push(bitmap);
+  }
+  return [{ ...numbers, preview: bitmap, latents, x0 }, transfer];
+}
+
+/**
+ * An error as it travels. The engine's own have a code; anything else means that it broke, and what it
+ * holds cannot be trusted any more.
+ * @param {any} error
+ */
+function describe(error) {
+  if (typeof error?.code === 'string') return { code: error.code, message: error.message };
+  const message = error?.message ?? String(error);
+  if (error?.name === 'AbortError') return { code: 'aborted', message };
+  return { code: 'device-lost', message: `The engine stopped unexpectedly (${message}). Load the model again.` };
+}
