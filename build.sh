@@ -141,7 +141,16 @@ need_wasm_bindgen() {
   rm -rf .tools/wasm-bindgen-target
 }
 
-need_wasm_opt() { has wasm-opt || apt_install binaryen; }
+# Binaryen before 116 is passed over: Debian 12's 108 exports the wrong table for wasm-bindgen's references, and
+# the module it writes throws when it starts.
+need_wasm_opt() {
+  local version; version=$(wasm-opt --version 2>/dev/null | grep -om1 '[0-9]\+' | head -1) || version=0
+  [ "$version" -ge 116 ] && return
+  need_node
+  say "taking wasm-opt from npm"
+  npm install --prefix .tools/binaryen --no-save --no-audit --no-fund --silent binaryen@132.0.0
+  mkdir -p .tools/bin; ln -sf "$PWD/.tools/binaryen/node_modules/binaryen/bin/wasm-opt" .tools/bin/wasm-opt
+}
 
 # fresh TARGET: true where no source is newer than TARGET
 fresh() {

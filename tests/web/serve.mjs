@@ -32,6 +32,9 @@ function range(header, size) {
  * @param {import('node:http').ServerResponse} response
  */
 async function answer(folder, request, response) {
+  if (request.method === 'OPTIONS') { // the preflight of another origin's conditional request
+    return void response.writeHead(204, { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' }).end();
+  }
   const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
   let file = join(folder, normalize(path));
   if (!file.startsWith(folder)) return void response.writeHead(403).end();
@@ -81,6 +84,12 @@ export function serve(folder, port = 0, instead = {}) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { url } = await serve(process.argv[2] ?? 'www', Number(process.argv[3] ?? 8080));
-  console.log(url);
+  const port = Number(process.argv[3] ?? 8080);
+  try {
+    console.log((await serve(process.argv[2] ?? 'www', port)).url);
+  } catch (error) {
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EADDRINUSE') throw error;
+    console.error(`port ${port} is taken; give another: ./build.sh serve ${port + 1}`);
+    process.exitCode = 1;
+  }
 }
