@@ -3,13 +3,14 @@
 // q [n, length_q, heads * D4], k and v [n, length_k, heads * D4], out as q; vectors of four channels.
 // Bindings: q, k, v, output.
 // Tiling: one query row a thread, its q and its output in registers; KEYS keys and values at a time in
-// workgroup memory, read by all threads alike. The running maximum is renewed every four keys. With CAUSAL,
+// workgroup memory, read by all threads alike. The running maximum is renewed every four keys. With `causal`,
 // keys after the query are left out (CLIP).
 struct Params {
   length_q: u32,
   length_k: u32,
   heads: u32,
   scale: f32,
+  causal: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
@@ -28,7 +29,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let head = group.y;
   let picture = group.z;
   let width = p.heads * D4;
-  let active_row = row < p.length_q;
   let q_at = (picture * p.length_q + min(row, p.length_q - 1u)) * width + head * D4;
   let k_at = picture * p.length_k * width + head * D4;
 #for d D4
@@ -37,11 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
   var top = NEGATIVE;
   var total = 0.0;
-#if CAUSAL
-  let last = min(p.length_k, row + 1u);
-#else
-  let last = p.length_k;
-#endif
+  let last = select(p.length_k, min(p.length_k, row + 1u), p.causal != 0u);
   for (var k0 = 0u; k0 < p.length_k; k0 += KEYS) {
     for (var i = thread; i < KEYS * D4; i += ROWS) {
       let key = k0 + i / D4;
@@ -79,7 +75,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
     workgroupBarrier();
   }
-  if active_row {
+  if row < p.length_q {
 #for d D4
     out[q_at + $du] = to_act(o_$d / total);
 #endfor

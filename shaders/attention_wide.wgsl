@@ -9,6 +9,7 @@ struct Params {
   length_k: u32,
   heads: u32,
   scale: f32,
+  causal: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
@@ -63,11 +64,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       workgroupBarrier();
     }
     let key = vec4u(k0 + lane * 4u) + vec4u(0u, 1u, 2u, 3u);
-#if CAUSAL
-    let seen = key < vec4u(min(p.length_k, q0 + r + 1u));
-#else
-    let seen = key < vec4u(p.length_k);
-#endif
+    let seen = key < vec4u(select(p.length_k, min(p.length_k, q0 + r + 1u), p.causal != 0u));
     s = select(vec4f(NEGATIVE), s * p.scale, seen);
     scores[thread] = s;
     workgroupBarrier();

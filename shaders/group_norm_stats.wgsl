@@ -1,7 +1,7 @@
 // Mean and centred sum of squares of every group of channels, over one slice of the positions of one picture.
 //
-// Input [n, positions, C], the channels possibly of two tensors in a row; output f32 [n, slices, GROUPS] of
-// (mean, sum (x - mean)^2). Bindings: input, [second input,] output.
+// Input [n, positions, C], the channels possibly of two tensors in a row; output f32 [n, slices, groups] of
+// (mean, sum (x - mean)^2). Bindings: input, second input (or the first again), output.
 // Tiling: one workgroup of 256 threads a slice. A thread walks down the slice at one vector of channels, and
 // keeps sum and sum of squares (few enough terms for f32); then one thread a group merges the columns by
 // Chan's formula, which does not cancel.
@@ -12,12 +12,11 @@ struct Params {
   c: u32,
   c4: u32,
   c4_first: u32,
+  groups: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
-#if DUAL
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
-#endif
 @group(0) @binding($binding) var<storage, read_write> stats: array<vec2f>;
 
 var<workgroup> sums: array<vec4f, 256>;
@@ -25,11 +24,9 @@ var<workgroup> squares: array<vec4f, 256>;
 var<workgroup> counts: array<f32, 256>;
 
 fn load(at: u32, c: u32) -> vec4f {
-#if DUAL
   if c >= p.c4_first {
     return from_act(second[at * (p.c4 - p.c4_first) + c - p.c4_first]);
   }
-#endif
   return from_act(first[at * p.c4_first + c]);
 }
 
@@ -43,7 +40,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
   let lanes = 256u / columns;
   let column = thread % columns;
   let lane = thread / columns;
-  let channels_a_group = p.c / GROUPS;
+  let channels_a_group = p.c / p.groups;
   var count = 0.0;
   var mean = 0.0;
   var m2 = 0.0;
@@ -63,7 +60,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
     squares[thread] = s2;
     counts[thread] = n;
     workgroupBarrier();
-    if thread < GROUPS {
+    if thread < p.groups {
       // Channels of this thread's group that lie in this block.
       let c_start = max(thread * channels_a_group, block * 4u);
       let c_end = min((thread + 1u) * channels_a_group, min((block + columns) * 4u, p.c));
@@ -86,7 +83,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
     }
     workgroupBarrier();
   }
-  if thread < GROUPS {
-    stats[(id.y * p.slices + id.x) * GROUPS + thread] = vec2f(mean, m2);
+  if thread < p.groups {
+    stats[(id.y * p.slices + id.x) * p.groups + thread] = vec2f(mean, m2);
   }
 }

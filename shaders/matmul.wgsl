@@ -7,7 +7,9 @@
 // with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
 // follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four.
 //
-// Bindings: input, [second input,] weights, [bias,] [channel_add,] [residual,] output.
+// Bindings: input, second input, weights, bias, channel_add, residual, output; what an op lacks is bound to
+// something else and never read, so that one pipeline serves every op of a tile: compiling is what a first
+// visit waits for.
 // Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 channels, over
 // slices of BK4 vectors of k that lie in workgroup memory; a thread holds TM x 4 sums in registers and does
 // TM * 4 four-wide dot products for TM + 4 vectors read. Thread (x, y) owns rows y, y + WY, ... so that one
@@ -28,22 +30,21 @@ struct Params {
   pad_left: u32,
   bound_h: u32,      // input size as the taps see it: in_h, or the upsampled height
   bound_w: u32,
+  kernel: u32,       // taps a side: 1 or 3
+  upsample: u32,     // 1: the taps see every input position twice, each way
+  has_bias: u32,
+  has_channel_add: u32,
+  has_residual: u32,
+  activation: u32,
+  post: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
-#if DUAL
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
-#endif
 @group(0) @binding($binding) var<storage, read> weights: array<half4>;
-#if BIAS
 @group(0) @binding($binding) var<storage, read> bias: array<half4>;
-#endif
-#if CHANNEL_ADD
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
-#endif
-#if RESIDUAL
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
-#endif
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;
 
 #if F16_ARITHMETIC
@@ -64,12 +65,26 @@ var<workgroup> tile_a: array<tile4, BK4 * BM>;
 var<workgroup> tile_w: array<tile4, BK4 * BN>;
 
 fn load_a(at: u32, c: u32) -> tile4 {
-#if DUAL
   if c >= p.c4_first {
     return to_tile_a(second[at * (p.c4 - p.c4_first) + c - p.c4_first]);
   }
-#endif
   return to_tile_a(first[at * p.c4_first + c]);
+}
+
+fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
+  if row >= p.m {
+    return;
+  }
+  var v = sum;
+  if p.has_channel_add != 0u {
+    v += from_act(channel_add[row / p.out_positions * n4 + column]);
+  }
+  v = activate(v, p.activation);
+  if p.has_residual != 0u {
+    v += from_act(residual[row * n4 + column]);
+  }
+  v = activate(v, p.post);
+  out[row * n4 + column] = to_act(v);
 }
 
 @compute @workgroup_size(WX, WY)
@@ -103,8 +118,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #if CONV
     let tap = k / p.c4;
     let c = k % p.c4;
-    let tap_y = i32(tap / KERNEL);
-    let tap_x = i32(tap % KERNEL);
+    let tap_y = i32(tap / p.kernel);
+    let tap_x = i32(tap % p.kernel);
 #endif
 #for i A_LOADS
     var a_$i = tile4();
@@ -112,11 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let y_$i = base_y_$i + tap_y;
     let x_$i = base_x_$i + tap_x;
     if k_in_range && in_range_$i && y_$i >= 0 && x_$i >= 0 && y_$i < i32(p.bound_h) && x_$i < i32(p.bound_w) {
-#if UPSAMPLE
-      a_$i = load_a((picture_$i * p.in_h + u32(y_$i) / 2u) * p.in_w + u32(x_$i) / 2u, c);
-#else
-      a_$i = load_a((picture_$i * p.in_h + u32(y_$i)) * p.in_w + u32(x_$i), c);
-#endif
+      a_$i = load_a((picture_$i * p.in_h + (u32(y_$i) >> p.upsample)) * p.in_w + (u32(x_$i) >> p.upsample), c);
     }
 #else
     if k_in_range && in_range_$i {
@@ -151,25 +162,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let n4 = (p.n + 3u) / 4u;
   let column = group.x * WX + x;
   if column < n4 {
-#if BIAS
-    let b = from_half(bias[column]);
-#else
-    let b = vec4f(0.0);
-#endif
-#for i TM
-    let row_out_$i = m0 + $iu * WY + y;
-    if row_out_$i < p.m {
-      var v = sum_$i + b;
-#if CHANNEL_ADD
-      v += from_act(channel_add[row_out_$i / p.out_positions * n4 + column]);
-#endif
-      v = activate(v, ACTIVATION);
-#if RESIDUAL
-      v += from_act(residual[row_out_$i * n4 + column]);
-#endif
-      v = activate(v, POST);
-      out[row_out_$i * n4 + column] = to_act(v);
+    var b = vec4f(0.0);
+    if p.has_bias != 0u {
+      b = from_half(bias[column]);
     }
+#for i TM
+    store(m0 + $iu * WY + y, column, n4, sum_$i + b);
 #endfor
   }
 }

@@ -4,7 +4,9 @@
 use browser_diffusion::Code;
 use browser_diffusion::checkpoint::header::Header;
 use browser_diffusion::checkpoint::pack::Layout;
-use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights};
+use browser_diffusion::gpu::{
+    Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights,
+};
 use browser_diffusion::models::{clip, taesd, unet, vae};
 use half::f16;
 use pollster::block_on;
@@ -79,7 +81,10 @@ impl Data {
         let start = header.data_start as usize;
         let tensor = |t: &browser_diffusion::checkpoint::TensorInfo| {
             let shape = t.shape.iter().map(|&d| d as u32).collect();
-            (t.name.clone(), (shape, values(t.dtype, &bytes[start + t.begin as usize..start + t.end as usize])))
+            (
+                t.name.clone(),
+                (shape, values(t.dtype, &bytes[start + t.begin as usize..start + t.end as usize])),
+            )
         };
         Data(header.tensors.iter().map(tensor).collect())
     }
@@ -218,7 +223,8 @@ fn check(gpu: &Gpu, options: Options, tolerance: f64) {
     // Seven UNets, four text encoders with three outputs, four autoencoders with three and one with one.
     assert_eq!(worst.len(), 7 + 4 * 3 + 4 * 3 + 1);
     let above = |e: f64| e.is_nan() || e > tolerance;
-    let failed: Vec<_> = worst.iter().filter(|w| above(w.0)).map(|(e, what)| format!("{what} {e:.1e}")).collect();
+    let failed: Vec<_> =
+        worst.iter().filter(|w| above(w.0)).map(|(e, what)| format!("{what} {e:.1e}")).collect();
     assert!(failed.is_empty(), "above {tolerance:.0e}: {failed:#?}");
 }
 
@@ -274,7 +280,8 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
         unet::forward(&config, r, sample, t_emb, text, added, cond).unwrap();
     } else if config["_class_name"] == "AutoencoderKL" {
         let config = vae::Config::from_config(config).unwrap();
-        let (latents, image) = (r.input(1, 8, 8, config.latent_channels), r.input(1, 64, 64, config.in_channels));
+        let (latents, image) =
+            (r.input(1, 8, 8, config.latent_channels), r.input(1, 64, 64, config.in_channels));
         vae::decode(&config, r, latents).unwrap();
         vae::encode(&config, r, image).unwrap();
     } else {
@@ -334,7 +341,11 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
     let table = [
         (unet, "_class_name", json!("UNet3DConditionModel")),
         (unet, "center_input_sample", json!(true)),
-        (unet, "down_block_types", json!(["SimpleCrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"])),
+        (
+            unet,
+            "down_block_types",
+            json!(["SimpleCrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"]),
+        ),
         (unet, "down_block_types", json!(["DownBlock2D"])),
         (unet, "down_block_types", json!("DownBlock2D")),
         (unet, "mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
@@ -408,7 +419,11 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         let named = field == "_class_name" || error.message.contains(field);
         let shown = error.message.contains(&value.to_string());
         // Where two fields disagree the message may name the other one, of the same family.
-        assert!(named || error.message.contains("transformer_layers_per_block"), "{field}: {}", error.message);
+        assert!(
+            named || error.message.contains("transformer_layers_per_block"),
+            "{field}: {}",
+            error.message
+        );
         assert!(shown || error.message.contains("null"), "{field} = {value}: {}", error.message);
     }
     for not_an_object in [json!(null), json!([]), json!("unet")] {
@@ -449,7 +464,8 @@ fn parts_of_different_models_are_refused() {
     let config = unet::Config::from_config(&real["sdxl/unet"]["config"]).unwrap();
     let mut forward = |channels, t, text, added: Option<(u32, u32)>| {
         let r = &mut Recorder::new(&Options::default());
-        let (sample, t_emb, text) = (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));
+        let (sample, t_emb, text) =
+            (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));
         let added = added.map(|(text_embeds, time_ids)| unet::AddedCond {
             text_embeds: r.input(1, 1, 1, text_embeds),
             time_ids: r.input(1, 1, 1, time_ids),

@@ -54,7 +54,10 @@ impl Config {
         }
         let eos_token_id = match f.get("eos_token_id") {
             None => 49407,
-            Some(v) => v.as_u64().and_then(|v| u32::try_from(v).ok()).ok_or_else(|| f.refuse("eos_token_id", "one token id"))?,
+            Some(v) => v
+                .as_u64()
+                .and_then(|v| u32::try_from(v).ok())
+                .ok_or_else(|| f.refuse("eos_token_id", "one token id"))?,
         };
         Ok(Config {
             vocab_size: f.size("vocab_size", 49408)?,
@@ -89,7 +92,12 @@ impl Config {
 /// `hidden_states[-2]`, asks for one layer less than there are unless it needs the pooled embedding as well.
 ///
 /// `InvalidOption` for more layers than there are (a `clip_skip` too large), or too long a sequence.
-pub fn hidden_states(config: &Config, r: &mut Recorder, input_ids: Tensor, layers: u32) -> Result<Vec<Tensor>> {
+pub fn hidden_states(
+    config: &Config,
+    r: &mut Recorder,
+    input_ids: Tensor,
+    layers: u32,
+) -> Result<Vec<Tensor>> {
     if layers > config.num_hidden_layers {
         return Err(Error::invalid(format!(
             "the text encoder has {} layers, {layers} were asked for. Use a smaller clipSkip",
@@ -123,8 +131,9 @@ pub fn hidden_states(config: &Config, r: &mut Recorder, input_ids: Tensor, layer
 fn encoder_layer(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Result<Tensor> {
     let width = config.hidden_size;
     let h = ops::layer_norm(r, x, &format!("{prefix}.layer_norm1"), config.layer_norm_eps)?;
-    let mut project =
-        |name: &str| ops::linear(r, h, &format!("{prefix}.self_attn.{name}"), width, true, Epilogue::default());
+    let mut project = |name: &str| {
+        ops::linear(r, h, &format!("{prefix}.self_attn.{name}"), width, true, Epilogue::default())
+    };
     let (q, k, v) = (project("q_proj")?, project("k_proj")?, project("v_proj")?);
     let h = ops::attention(r, q, k, v, config.num_attention_heads, true)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };

@@ -24,7 +24,9 @@ pub fn resnet(
     let x = x.into();
     let h = ops::group_norm(r, x, &format!("{prefix}.norm1"), norm.groups, norm.eps, Activation::Silu)?;
     let channel_add = match temb {
-        Some(t) => Some(ops::linear(r, t, &format!("{prefix}.time_emb_proj"), out, true, Epilogue::default())?),
+        Some(t) => {
+            Some(ops::linear(r, t, &format!("{prefix}.time_emb_proj"), out, true, Epilogue::default())?)
+        }
         None => None,
     };
     let plus_time = Epilogue { channel_add, ..Default::default() };

@@ -45,7 +45,13 @@ pub fn transformer_2d(
     )?;
     let mut h = ops::linear(r, h, &format!("{prefix}.proj_in"), x.c, true, Epilogue::default())?;
     for i in 0..a.depth.get(layer).copied().unwrap_or(0) {
-        h = basic_transformer_block(a, r, h, encoder_hidden_states, &format!("{prefix}.transformer_blocks.{i}"))?;
+        h = basic_transformer_block(
+            a,
+            r,
+            h,
+            encoder_hidden_states,
+            &format!("{prefix}.transformer_blocks.{i}"),
+        )?;
     }
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
     ops::linear(r, h, &format!("{prefix}.proj_out"), x.c, true, plus_x)

@@ -96,7 +96,9 @@ impl Config {
         let first = block_out_channels[0];
         let groups = f.size("norm_num_groups", 32)?;
         if groups > 256 || block_out_channels.iter().any(|c| !c.is_multiple_of(groups)) {
-            return Err(f.refuse("norm_num_groups", "a divisor of every one of block_out_channels, up to 256"));
+            return Err(
+                f.refuse("norm_num_groups", "a divisor of every one of block_out_channels, up to 256")
+            );
         }
         if block_out_channels.iter().any(|c| !c.is_multiple_of(4)) {
             return Err(f.refuse("block_out_channels", "multiples of 4"));
@@ -154,9 +156,8 @@ impl Config {
         let text_time = match f.get("addition_embed_type").map(|v| v.as_str()) {
             None | Some(None) => None,
             Some(Some("text_time")) => {
-                let size = |field| {
-                    f.optional_size(field)?.ok_or_else(|| f.refuse(field, "a size, with text_time"))
-                };
+                let size =
+                    |field| f.optional_size(field)?.ok_or_else(|| f.refuse(field, "a size, with text_time"));
                 Some(TextTime {
                     addition_time_embed_dim: size("addition_time_embed_dim")?,
                     projection_class_embeddings_input_dim: size("projection_class_embeddings_input_dim")?,
@@ -270,7 +271,8 @@ impl Attentions {
     fn of(&self, f: &Fields, i: usize, channels: u32, depth: Option<Vec<u32>>) -> Result<Attention> {
         let heads = self.heads[i];
         if !channels.is_multiple_of(heads) || !(channels / heads).is_multiple_of(4) {
-            let wanted = format!("counts of heads that cut the block's {channels} channels into multiples of 4");
+            let wanted =
+                format!("counts of heads that cut the block's {channels} channels into multiples of 4");
             return Err(f.refuse("attention_head_dim", &wanted));
         }
         let depth = depth
@@ -319,7 +321,15 @@ pub fn forward(
     let norm = config.norm;
 
     let width = config.time_proj_dim;
-    let mut x = ops::conv2d(r, sample, "conv_in", width, true, same_size(config.conv_in_kernel), Epilogue::default())?;
+    let mut x = ops::conv2d(
+        r,
+        sample,
+        "conv_in",
+        width,
+        true,
+        same_size(config.conv_in_kernel),
+        Epilogue::default(),
+    )?;
     let mut skips = vec![x];
     for (i, block) in config.down.iter().enumerate() {
         let prefix = format!("down_blocks.{i}");

@@ -40,7 +40,9 @@ impl Config {
             f.must_be_number("shift_factor", 0.0)?;
         }
         let block_out_channels = f.sizes("block_out_channels", &[64])?;
-        for (field, only) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
+        for (field, only) in
+            [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")]
+        {
             let types = f.texts(field, &[only])?;
             if types.len() != block_out_channels.len() || types.iter().any(|t| *t != only) {
                 return Err(f.refuse(field, &format!("{only} for each of block_out_channels")));
@@ -48,11 +50,15 @@ impl Config {
         }
         let norm_num_groups = f.size("norm_num_groups", 32)?;
         if norm_num_groups > 256 || block_out_channels.iter().any(|c| !c.is_multiple_of(norm_num_groups)) {
-            return Err(f.refuse("norm_num_groups", "a divisor of every one of block_out_channels, up to 256"));
+            return Err(
+                f.refuse("norm_num_groups", "a divisor of every one of block_out_channels, up to 256")
+            );
         }
         let mid_block_add_attention = f.bool("mid_block_add_attention", true)?;
         // The middle attention has one head, as wide as the last block.
-        if mid_block_add_attention && block_out_channels.last().is_some_and(|c| !c.is_multiple_of(4) || *c > 1024) {
+        if mid_block_add_attention
+            && block_out_channels.last().is_some_and(|c| !c.is_multiple_of(4) || *c > 1024)
+        {
             return Err(f.refuse("block_out_channels", "a last width of at most 1024, a multiple of 4"));
         }
         Ok(Config {
@@ -161,6 +167,13 @@ fn mid_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Resu
 
 /// The end of either half.
 fn norm_and_conv_out(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str, out: u32) -> Result<Tensor> {
-    let x = ops::group_norm(r, x, &format!("{prefix}.conv_norm_out"), config.norm_num_groups, EPS, Activation::Silu)?;
+    let x = ops::group_norm(
+        r,
+        x,
+        &format!("{prefix}.conv_norm_out"),
+        config.norm_num_groups,
+        EPS,
+        Activation::Silu,
+    )?;
     ops::conv2d(r, x, &format!("{prefix}.conv_out"), out, true, Conv::k3(), Epilogue::default())
 }

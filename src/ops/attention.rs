@@ -37,23 +37,16 @@ pub fn attention(
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
         let rows = 64;
-        let defines =
-            [("WIDE", wide(r)), ("CAUSAL", causal as u32), ("D4", d4), ("KEYS", keys), ("ROWS", rows)];
+        let defines = [("WIDE", wide(r)), ("D4", d4), ("KEYS", keys), ("ROWS", rows)];
         (Kernel::new("attention", include_str!("../../shaders/attention.wgsl"), &defines), rows)
     } else {
-        let defines = [
-            ("WIDE", wide(r)),
-            ("CAUSAL", causal as u32),
-            ("D4", d4),
-            ("CHUNKS", d4.div_ceil(16)),
-            ("FOUR", 4),
-        ];
+        let defines = [("WIDE", wide(r)), ("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
         (Kernel::new("attention_wide", include_str!("../../shaders/attention_wide.wgsl"), &defines), 16)
     };
     r.dispatch(Dispatch {
         kernel,
         bindings: vec![Binding::Read(q), Binding::Read(k), Binding::Read(v), Binding::Write(out)],
-        params: vec![length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits()],
+        params: vec![length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32],
         workgroups: [length_q.div_ceil(rows), heads, q.n],
         flops: 4 * q.n as u64 * q.c as u64 * length_q as u64 * length_k as u64,
     });

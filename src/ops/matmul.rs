@@ -103,26 +103,26 @@ pub fn conv2d(
     let weight = r.weight(format!("{prefix}.weight"), layout)?;
     let y = r.tensor(input.n, out_h, out_w, out);
 
-    let mut bindings = vec![Binding::Read(input)];
-    bindings.extend(x.second.map(Binding::Read));
-    bindings.push(Binding::Weight(weight));
+    let mut biases = weight;
     if bias {
-        let layout = Layout::Vector { len: out as usize };
-        bindings.push(Binding::Weight(r.weight(format!("{prefix}.bias"), layout)?));
+        biases = r.weight(format!("{prefix}.bias"), Layout::Vector { len: out as usize })?;
     }
-    if let Some(t) = e.channel_add {
-        if (t.n, t.rows(), t.c) != (y.n, y.n, out) {
-            return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
-        }
-        bindings.push(Binding::Read(t));
+    if e.channel_add.is_some_and(|t| (t.n, t.rows(), t.c) != (y.n, y.n, out)) {
+        return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
     }
-    if let Some(t) = e.residual {
-        if (t.rows(), t.c) != (y.rows(), out) {
-            return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
-        }
-        bindings.push(Binding::Read(t));
+    if e.residual.is_some_and(|t| (t.rows(), t.c) != (y.rows(), out)) {
+        return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
     }
-    bindings.push(Binding::Write(y));
+    // What is not there is bound to something that is.
+    let bindings = vec![
+        Binding::Read(input),
+        Binding::Read(x.second.unwrap_or(input)),
+        Binding::Weight(weight),
+        Binding::Weight(biases),
+        Binding::Read(e.channel_add.unwrap_or(input)),
+        Binding::Read(e.residual.unwrap_or(input)),
+        Binding::Write(y),
+    ];
 
     let m = y.rows();
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
@@ -135,14 +135,6 @@ pub fn conv2d(
             ("WIDE", wide(r)),
             ("F16_ARITHMETIC", f16 as u32),
             ("CONV", is_conv as u32),
-            ("KERNEL", conv.kernel),
-            ("UPSAMPLE", conv.upsample.is_some() as u32),
-            ("DUAL", x.second.is_some() as u32),
-            ("BIAS", bias as u32),
-            ("CHANNEL_ADD", e.channel_add.is_some() as u32),
-            ("RESIDUAL", e.residual.is_some() as u32),
-            ("ACTIVATION", e.activation as u32),
-            ("POST", e.post as u32),
             ("WX", Tile::WX),
             ("WY", Tile::WY),
             ("TM", tile.tm),
@@ -182,6 +174,13 @@ pub fn conv2d(
                 left,
                 h,
                 w,
+                conv.kernel,
+                conv.upsample.is_some() as u32,
+                bias as u32,
+                e.channel_add.is_some() as u32,
+                e.residual.is_some() as u32,
+                e.activation as u32,
+                e.post as u32,
             ],
             workgroups: [columns, rows.div_ceil(tile.bm()), 1],
             flops: flops_a_row * rows as u64,

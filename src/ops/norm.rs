@@ -39,10 +39,10 @@ pub fn group_norm(
     // Pairs (mean, centred squares), counted as vectors of four f32.
     let stats = r.tensor_of(Dtype::F32, n, 1, (slices * groups).div_ceil(2), 4);
     let y = r.tensor(n, h, w, c);
-    let params = vec![positions, per_slice, slices, c, c4, x.first.c4(), epsilon.to_bits()];
-    let mut bindings = vec![Binding::Read(x.first)];
-    bindings.extend(x.second.map(Binding::Read));
-    let defines = [("WIDE", wide(r)), ("DUAL", x.second.is_some() as u32), ("GROUPS", groups)];
+    let params =
+        vec![positions, per_slice, slices, c, c4, x.first.c4(), groups, epsilon.to_bits(), activation as u32];
+    let mut bindings = vec![Binding::Read(x.first), Binding::Read(x.second.unwrap_or(x.first))];
+    let defines = [("WIDE", wide(r))];
     r.dispatch(Dispatch {
         kernel: Kernel::new(
             "group_norm_stats",
@@ -50,7 +50,7 @@ pub fn group_norm(
             &defines,
         ),
         bindings: bindings.iter().copied().chain([Binding::Write(stats)]).collect(),
-        params: params[..6].to_vec(),
+        params: params[..7].to_vec(),
         workgroups: [slices, n, 1],
         flops: 4 * n as u64 * positions as u64 * c as u64,
     });
@@ -60,7 +60,7 @@ pub fn group_norm(
         kernel: Kernel::new(
             "group_norm_apply",
             include_str!("../../shaders/group_norm_apply.wgsl"),
-            &[defines.as_slice(), &[("SPAN", SPAN), ("ACTIVATION", activation as u32)]].concat(),
+            &[defines.as_slice(), &[("SPAN", SPAN)]].concat(),
         ),
         bindings,
         params,

@@ -42,7 +42,11 @@ impl DiffusionPipeline {
     /// `webgpu-unavailable`; `unsupported-model` naming class or field; `bad-checkpoint` for files that break
     /// their format or lack tensors; `out-of-memory` where the adapter is too small; `aborted`; and whatever
     /// `files` fails with.
-    pub async fn load<F: ModelFiles>(files: &F, options: &LoadOptions, aborted: &dyn Fn() -> bool) -> Result<Self> {
+    pub async fn load<F: ModelFiles>(
+        files: &F,
+        options: &LoadOptions,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
         let Some((_, sdxl)) = CLASSES.iter().find(|(name, _)| *name == class) else {
@@ -156,8 +160,12 @@ fn component<'a>(index: &'a Value, name: &str, classes: &[&str]) -> Result<&'a s
     let class = index.get(name).and_then(|c| c.get(1)).and_then(Value::as_str);
     match class {
         Some(class) if classes.contains(&class) => Ok(class),
-        Some(class) => Err(Error::unsupported(format!("{name} is a {class}; supported: {}", classes.join(", ")))),
-        None => Err(Error::bad_checkpoint(format!("model_index.json names no {name}: the model is not complete"))),
+        Some(class) => {
+            Err(Error::unsupported(format!("{name} is a {class}; supported: {}", classes.join(", "))))
+        }
+        None => {
+            Err(Error::bad_checkpoint(format!("model_index.json names no {name}: the model is not complete")))
+        }
     }
 }
 
@@ -273,12 +281,8 @@ struct Loader<'a, F> {
 impl<F: ModelFiles> Loader<'_, F> {
     async fn weights(&self, component: &str, rename: Rename, specs: &[WeightSpec]) -> Result<Weights> {
         let files = self.files.weights(component, self.variant).await?;
-        let mut sink = Sink {
-            gpu: self.gpu,
-            weights: Weights::allocate(self.gpu, specs),
-            rename,
-            seen: HashSet::new(),
-        };
+        let mut sink =
+            Sink { gpu: self.gpu, weights: Weights::allocate(self.gpu, specs), rename, seen: HashSet::new() };
         for file in &files {
             let mut unpacker = FileUnpacker::new(file.as_str());
             self.files

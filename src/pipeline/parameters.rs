@@ -32,7 +32,8 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
         out.push_str("\nNegative prompt: ");
         out.push_str(negative);
     }
-    let mut fields = vec![("Steps", options.num_inference_steps.to_string()), ("Sampler", sampler.to_owned())];
+    let mut fields =
+        vec![("Steps", options.num_inference_steps.to_string()), ("Sampler", sampler.to_owned())];
     if !schedule.is_empty() {
         fields.push(("Schedule type", schedule.to_owned()));
     }
@@ -52,5 +53,9 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
 
 /// A value with a comma, a colon or a line break is written as a JSON string.
 fn quoted(value: &str) -> String {
-    if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value.to_owned() }
+    if value.contains([',', ':', '\n']) {
+        serde_json::Value::from(value).to_string()
+    } else {
+        value.to_owned()
+    }
 }

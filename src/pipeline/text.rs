@@ -34,7 +34,8 @@ pub(super) fn record(
 ) -> Result<Encoder> {
     let ids = r.input_u32(batch, tokens);
     let layers = config.num_hidden_layers;
-    let states = clip::hidden_states(config, r, ids, if penultimate && !pooled { layers - 1 } else { layers })?;
+    let states =
+        clip::hidden_states(config, r, ids, if penultimate && !pooled { layers - 1 } else { layers })?;
     let missing = || Error::unsupported("num_hidden_layers = 0 of the text encoder");
     let mut eos = None;
     let mut pooled_output = None;

@@ -8,7 +8,8 @@ use crate::gpu::{Recorder, Tensor};
 use crate::models::unet::{self, AddedCond};
 use crate::samplers::noise::Generator;
 use crate::samplers::{
-    classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg, scheduler,
+    classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
+    scheduler,
 };
 
 /// What each step shows.
@@ -104,7 +105,8 @@ impl DiffusionPipeline {
         let start = now();
         let mut timings = Timings::default();
         let (height, width) = self.latent_size(options)?;
-        let mut sampler = scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps)?;
+        let mut sampler =
+            scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps)?;
         check_aborted(aborted)?;
 
         // A model with a guidance embedding is told the scale instead of running twice.
@@ -217,7 +219,9 @@ impl DiffusionPipeline {
         let side = |name: &str, pixels: u32| {
             if pixels == 0 || !pixels.is_multiple_of(unit) {
                 let near = (pixels / unit * unit).max(unit);
-                return Err(Error::invalid(format!("{name} = {pixels}: choose a multiple of {unit}, such as {near}.")));
+                return Err(Error::invalid(format!(
+                    "{name} = {pixels}: choose a multiple of {unit}, such as {near}."
+                )));
             }
             Ok(pixels / self.vae.scale())
         };
@@ -233,7 +237,10 @@ impl DiffusionPipeline {
         let size = self.tokens() * self.unet.config.cross_attention_dim as usize;
         let given = |name: &str, embeds: &Vec<f32>| {
             if embeds.len() != size {
-                return Err(Error::invalid(format!("{name} has {} values; this model takes {size}.", embeds.len())));
+                return Err(Error::invalid(format!(
+                    "{name} has {} values; this model takes {size}.",
+                    embeds.len()
+                )));
             }
             if self.unet.config.text_time.is_some() {
                 return Err(Error::invalid(format!("{name} alone does not condition an SDXL model.")));
@@ -265,9 +272,10 @@ impl DiffusionPipeline {
         let negative = match (guided, own_negative) {
             (false, _) => None,
             (true, Some(negative)) => Some(negative),
-            (true, None) if zeros => {
-                Some(Conditioning { embeds: vec![0.0; text.embeds.len()], pooled: vec![0.0; text.pooled.len()] })
-            }
+            (true, None) if zeros => Some(Conditioning {
+                embeds: vec![0.0; text.embeds.len()],
+                pooled: vec![0.0; text.pooled.len()],
+            }),
             (true, None) => Some(encoded.next().ok_or_else(missing)?),
         };
         Ok((text, negative, truncated))
@@ -276,7 +284,9 @@ impl DiffusionPipeline {
     fn take_unet_plan(&self, batch: u32, height: u32, width: u32) -> Result<UnetPlan> {
         let tokens = self.tokens() as u32;
         match self.unet_plan.take() {
-            Some(p) if (p.batch, p.height, p.width, p.tokens) == (batch, height, width, tokens) => return Ok(p),
+            Some(p) if (p.batch, p.height, p.width, p.tokens) == (batch, height, width, tokens) => {
+                return Ok(p);
+            }
             // Free the old plan's memory before the new one's is asked for.
             other => drop(other),
         }
@@ -286,7 +296,19 @@ impl DiffusionPipeline {
         let out = record_unet(config, &mut r, &inputs)?;
         let executable = r.finish().instantiate(&self.gpu, &self.unet.weights)?;
         let UnetInputs { sample, t_emb, text, added, timestep_cond } = inputs;
-        Ok(UnetPlan { batch, height, width, tokens, executable, sample, t_emb, text, added, timestep_cond, out })
+        Ok(UnetPlan {
+            batch,
+            height,
+            width,
+            tokens,
+            executable,
+            sample,
+            t_emb,
+            text,
+            added,
+            timestep_cond,
+            out,
+        })
     }
 
     /// Writes what stays the same from step to step: the negative prompt first, as diffusers orders the batch.
@@ -334,7 +356,8 @@ impl DiffusionPipeline {
         let nhwc = to_nhwc(sample, config.in_channels as usize);
         plan.executable.write(&self.gpu, plan.sample, &nhwc.repeat(repeat))?;
         let dim = config.time_proj_dim as usize;
-        let t_emb = get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
+        let t_emb =
+            get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
         plan.executable.write(&self.gpu, plan.t_emb, &t_emb.repeat(repeat))?;
         plan.executable.run(&self.gpu);
         let out = plan.executable.read(&self.gpu, plan.out).await?;

@@ -3,7 +3,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ops::Precision;
-use crate::pipeline::{DiffusionPipeline, Generated, GenerateOptions, LoadOptions, Picture, Preview, Step};
+use crate::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Picture, Preview, Step};
 use crate::samplers;
 use crate::store::{ModelStore, Progress, ReadOptions, Source, SourceOptions};
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
@@ -36,11 +36,15 @@ fn get(options: &JsValue, key: &str) -> Option<JsValue> {
 }
 
 fn text(options: &JsValue, key: &str) -> Result<Option<String>> {
-    get(options, key).map(|v| v.as_string().ok_or_else(|| Error::invalid(format!("{key} must be text.")))).transpose()
+    get(options, key)
+        .map(|v| v.as_string().ok_or_else(|| Error::invalid(format!("{key} must be text."))))
+        .transpose()
 }
 
 fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
-    get(options, key).map(|v| v.as_f64().ok_or_else(|| Error::invalid(format!("{key} must be a number.")))).transpose()
+    get(options, key)
+        .map(|v| v.as_f64().ok_or_else(|| Error::invalid(format!("{key} must be a number."))))
+        .transpose()
 }
 
 /// A whole number from 0 to `max`.
@@ -55,7 +59,9 @@ fn count(options: &JsValue, key: &str, max: f64) -> Result<Option<f64>> {
 
 fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
     let wrong = || Error::invalid(format!("{key} must be a Float32Array."));
-    get(options, key).map(|v| v.dyn_into::<Float32Array>().map(|a| a.to_vec()).map_err(|_| wrong())).transpose()
+    get(options, key)
+        .map(|v| v.dyn_into::<Float32Array>().map(|a| a.to_vec()).map_err(|_| wrong()))
+        .transpose()
 }
 
 /// A model on the GPU.
@@ -68,7 +74,11 @@ pub struct Pipeline {
 impl Pipeline {
     /// Loads a model. `spec`: `{ source, embedded, revision, variant, hub, cache, precision }`; `on_progress`
     /// gets transformers.js's progress payload.
-    pub async fn load(spec: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Pipeline, JsValue> {
+    pub async fn load(
+        spec: JsValue,
+        on_progress: Function,
+        signal: AbortSignal,
+    ) -> Result<Pipeline, JsValue> {
         let source = text(&spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
         let source = Source::resolve(
             &source,
@@ -137,12 +147,18 @@ impl Pipeline {
     }
 
     /// Draws; `on_step` gets each step as an object.
-    pub async fn generate(&self, options: JsValue, on_step: Function, signal: AbortSignal) -> Result<Object, JsValue> {
+    pub async fn generate(
+        &self,
+        options: JsValue,
+        on_step: Function,
+        signal: AbortSignal,
+    ) -> Result<Object, JsValue> {
         let options = self.options(&options)?;
         let mut step = |s: Step| {
-            on_step.call1(&JsValue::NULL, &step_object(s)).map(|_| ()).map_err(|e| {
-                Error::new(Code::Aborted, format!("onStep failed: {:?}", e))
-            })
+            on_step
+                .call1(&JsValue::NULL, &step_object(s))
+                .map(|_| ())
+                .map_err(|e| Error::new(Code::Aborted, format!("onStep failed: {:?}", e)))
         };
         let generated = self.inner.generate(&options, &mut step, &|| signal.aborted()).await?;
         Ok(result_object(generated))
