@@ -415,7 +415,9 @@ impl WebFiles {
     /// A chunk from the cache, if it is there and whole; a damaged one is deleted.
     async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Uint8Array>> {
         let Some(cache) = &self.cache else { return Ok(None) };
+        check(self.signal())?;
         let Some((chunk, hash)) = cache.chunk(&file.url, index).await? else { return Ok(None) };
+        check(self.signal())?;
         let (begin, end) = file.span(index);
         if u64::from(chunk.length()) == end - begin && sha256(&chunk).await? == hash {
             file.meter.add(chunk.length().into());
