@@ -27,7 +27,10 @@ impl Target for Collect {
     fn write(&mut self, dest: &String, offset: u64, bytes: &[u8]) -> Result<()> {
         let all = self.written.entry(dest.clone()).or_default();
         assert_eq!(offset, all.len() as u64, "{dest}: written in order, without gaps");
-        assert!(offset % 4 == 0 && bytes.len() % 4 == 0 && !bytes.is_empty(), "{dest}: multiples of 4");
+        assert!(
+            offset.is_multiple_of(4) && bytes.len().is_multiple_of(4) && !bytes.is_empty(),
+            "{dest}: multiples of 4"
+        );
         self.longest = self.longest.max(bytes.len());
         all.extend_from_slice(bytes);
         Ok(())
@@ -74,7 +77,7 @@ impl Case {
             let v: f64 = match rng.random_range(0..4) {
                 0 => sign * rng.random::<f64>() * 2f64.powi(rng.random_range(-28..16)),
                 1 => sign * f64::from(rng.random_range(0..4096)) * 2f64.powi(rng.random_range(-26..4)),
-                2 => f16::from_bits(rng.random_range(0..0x7c00)).to_f64(),
+                2 => f16::from_bits(rng.random_range(0..0x7b00)).to_f64(),
                 _ => sign * rng.random::<f64>(),
             };
             match dtype {
@@ -267,9 +270,10 @@ fn with_header(json: &str, data: usize) -> Vec<u8> {
 
 #[test]
 fn refuses_headers_that_lie() {
-    let mut cases = 0;
-    let mut refuse = |json: &str, data: usize, says: &str| {
-        cases += 1;
+    let cases = Cell::new(0);
+    let count = || cases.set(cases.get() + 1);
+    let refuse = |json: &str, data: usize, says: &str| {
+        count();
         refused(&with_header(json, data), says);
     };
     let w = |dtype: &str, shape: &str, offsets: &str| {
@@ -370,7 +374,6 @@ fn refuses_headers_that_lie() {
         good.replace(':', ","),
         good[..good.len() - 1].to_string(),
         format!("{{\"__metadata__\":{}}}", "[".repeat(400_000)),
-        format!("{{\"__metadata__\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000)),
         format!("{{\"w\":{}}}", "{\"a\":".repeat(100_000)),
         format!("{{\"w\":{{\"x\":{}", "[".repeat(400_000)),
         format!("{{\"{}", "a".repeat(400_000)),
@@ -384,15 +387,15 @@ fn refuses_headers_that_lie() {
     }
     // Lengths that no header has: what they announce is never allocated.
     for first in [0u64, 1, 100_000_001, 1 << 31, 1 << 32, 1 << 53, 1 << 63, u64::MAX, u64::MAX - 7] {
-        cases += 1;
+        count();
         refused(&[&first.to_le_bytes(), good.as_bytes()].concat(), "not a safetensors file");
     }
     for first in [3u64, 17, good.len() as u64 - 1] {
-        cases += 1;
+        count();
         refused(&[&first.to_le_bytes(), good.as_bytes(), &[0; 4]].concat(), "cannot be read");
     }
     for first in [good.len() as u64 + 5, 1 << 16, 100_000_000] {
-        cases += 1;
+        count();
         refused(&[&first.to_le_bytes(), good.as_bytes(), &[0; 4]].concat(), "truncated");
     }
     for (bytes, says) in [
@@ -402,7 +405,7 @@ fn refuses_headers_that_lie() {
         (b"", "truncated"),
         (b"\x02\0\0", "truncated"),
     ] {
-        cases += 1;
+        count();
         refused(bytes, says);
     }
     // As good as it looks, but for one thing.
@@ -411,6 +414,9 @@ fn refuses_headers_that_lie() {
     }
     refuse(&good, 5, "follow");
     refuse("{}", 1, "follow");
+    // Metadata is skipped, however deep: this one fails for its data alone.
+    let deep = format!("{{\"__metadata__\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    refuse(&deep, 1, "follow");
     let many: String = (0..100_001)
         .map(|i| format!(r#","t{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#))
         .collect();
@@ -426,13 +432,13 @@ fn refuses_headers_that_lie() {
             match parse(&json) {
                 Err(e) => {
                     assert_eq!(e.code, Code::BadCheckpoint);
-                    cases += 1;
+                    count();
                 }
                 Ok(h) => assert_eq!(h.tensors.iter().map(|t| t.end - t.begin).sum::<u64>(), h.data_len),
             }
         }
     }
-    assert!(cases > 200, "{cases} cases");
+    assert!(cases.get() > 200, "{} cases", cases.get());
 }
 
 #[test]
@@ -504,7 +510,7 @@ fn refuses_values_that_are_not_finite_in_f16() {
     let f32s = |v: f32| [0f32.to_le_bytes(), v.to_le_bytes()].concat();
     one(FileDtype::F32, f32s(65520.0), 1, vector, "6.552e4");
     one(FileDtype::F32, f32s(-1e30), 1, vector, "more than f16 can");
-    one(FileDtype::F64, [0f64.to_le_bytes(), 1e300.to_le_bytes()].concat(), 1, vector, "made for f16");
+    one(FileDtype::F64, [0f64.to_le_bytes(), 1e300f64.to_le_bytes()].concat(), 1, vector, "made for f16");
     one(
         FileDtype::BF16,
         [bf16::ZERO.to_le_bytes(), bf16::MAX.to_le_bytes()].concat(),
@@ -516,8 +522,8 @@ fn refuses_values_that_are_not_finite_in_f16() {
         name: "w".into(),
         dtype: FileDtype::F32,
         shape: vec![2],
-        values: vec![0.0, 65519.99609375],
-        bytes: f32s(65519.99609375),
+        values: vec![0.0, 65519.99],
+        bytes: f32s(65519.99),
         layout: vector,
     };
     let cases = [case];
@@ -565,7 +571,7 @@ fn refuses_tensors_that_the_model_does_not_have_room_for() {
 
 #[test]
 fn names_are_those_of_today() {
-    let clip = |n| names::clip(n).map(|n| n.into_owned());
+    let clip = |n: &str| names::clip(n).map(|n| n.into_owned());
     let q = "encoder.layers.0.self_attn.q_proj.weight";
     assert_eq!(clip(&format!("text_model.{q}")).as_deref(), Some(q));
     assert_eq!(clip(q).as_deref(), Some(q));
@@ -581,7 +587,7 @@ fn names_are_those_of_today() {
     ] {
         assert_eq!(clip(ignored), None, "{ignored}");
     }
-    let vae = |n| names::vae(n).map(|n| n.into_owned());
+    let vae = |n: &str| names::vae(n).map(|n| n.into_owned());
     for side in ["encoder", "decoder"] {
         for kind in ["weight", "bias"] {
             let at = format!("{side}.mid_block.attentions.0");

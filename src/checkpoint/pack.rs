@@ -257,8 +257,17 @@ fn convert(dtype: Dtype, bytes: &[u8], out: &mut Vec<u16>) {
         Dtype::F32 => {
             out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b)).to_bits()))
         }
-        _ => out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_f64(f64::from_le_bytes(b)).to_bits())),
+        _ => out.extend(bytes.as_chunks().0.iter().map(|&b| f64_to_f16(f64::from_le_bytes(b)).to_bits())),
     }
+}
+
+/// Rounds once, to nearest even. (`f16::from_f64` drops the low 32 bits first, and so takes what lies just
+/// above a tie for the tie.) By way of f32 rounded to odd: its last bit says that there was more.
+fn f64_to_f16(v: f64) -> f16 {
+    let near = v as f32;
+    let toward_zero = near.to_bits() - u32::from(f64::from(near).abs() > v.abs());
+    let inexact = f64::from(f32::from_bits(toward_zero)) != v;
+    f16::from_f32(f32::from_bits(toward_zero | u32::from(inexact)))
 }
 
 /// The first f16 whose exponent is all ones (infinity, NaN).

@@ -176,16 +176,19 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
         const cut = fault.cutAfter !== undefined && entry.sent + part.length >= fault.cutAfter;
         if (cut) part = part.subarray(0, fault.cutAfter - entry.sent);
         entry.sent += part.length;
-        // Without listening for 'close', a client that goes away would leave this waiting for ever.
-        const flowing = res.write(part);
+        res.write(part);
         if (cut) {
           // Let the bytes out before the socket goes.
           await new Promise((done) => setTimeout(done, 20));
           return void res.destroy();
         }
         if (fault.rate) await new Promise((done) => setTimeout(done, (part.length / fault.rate) * 1000));
-        if (!flowing && !res.destroyed) {
-          await new Promise((done) => res.once('drain', done).once('close', done));
+        if (res.writableNeedDrain && !res.destroyed) {
+          // A client that goes away never drains.
+          await new Promise((done) => {
+            const go = () => (res.off('drain', go).off('close', go), done(undefined));
+            res.on('drain', go).on('close', go);
+          });
         }
         if (res.destroyed) return;
       }

@@ -182,7 +182,7 @@ impl WebFiles {
                 let mut file = self.open_file(path, url.clone(), record);
                 file.stored = cache.chunk_indices(&url).await?.into_iter().collect();
                 if file.record.complete {
-                    file.meter.emit("initiate");
+                    file.meter.begin();
                     return Ok(Some(file));
                 }
                 match self.resume(&mut file).await {
@@ -212,7 +212,7 @@ impl WebFiles {
     /// Asks for the first chunks that are missing, before any stored one is handed on: only the answer
     /// tells whether the file is still the one that was begun.
     async fn resume(&self, file: &mut OpenFile) -> Result<(), Failure> {
-        file.meter.emit("initiate");
+        file.meter.begin();
         let chunks = file.chunks();
         let first = match (0..chunks).find(|i| !file.stored.contains(i)) {
             Some(first) => first,
@@ -254,7 +254,7 @@ impl WebFiles {
         }
         let mut file = self.open_file(path, url, record);
         file.ranges = ranges;
-        file.meter.emit("initiate");
+        file.meter.begin();
         if let Some(start) = start {
             file.meter.add(start.length().into());
             let mut index = 0;
@@ -415,7 +415,9 @@ impl WebFiles {
     /// A chunk from the cache, if it is there and whole; a damaged one is deleted.
     async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Uint8Array>> {
         let Some(cache) = &self.cache else { return Ok(None) };
+        check(self.signal())?;
         let Some((chunk, hash)) = cache.chunk(&file.url, index).await? else { return Ok(None) };
+        check(self.signal())?;
         let (begin, end) = file.span(index);
         if u64::from(chunk.length()) == end - begin && sha256(&chunk).await? == hash {
             file.meter.add(chunk.length().into());
@@ -596,7 +598,6 @@ impl ModelFiles for WebFiles {
             Some(file) => file,
             None => self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))?,
         };
-        file.meter.emit("download");
         let mut done = 0;
         let mut reopened = false;
         loop {
@@ -694,6 +695,12 @@ struct Meter {
 }
 
 impl Meter {
+    /// The file has been found; bytes may have begun to come.
+    fn begin(&self) {
+        self.emit("initiate");
+        self.emit("download");
+    }
+
     fn add(&self, bytes: u64) {
         self.set(self.loaded.get() + bytes, None);
     }
