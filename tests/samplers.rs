@@ -278,3 +278,21 @@ fn refuses_broken_json_and_steps() {
         assert!(sampler.sigma(end + 9).is_nan());
     }
 }
+
+/// Stable Diffusion 1.x's largest noise level is 14.6146, whatever the sampler; it falls from there.
+#[test]
+fn noise_levels_fall() {
+    let sd = json!({"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "skip_prk_steps": true,
+        "beta_schedule": "scaled_linear", "timestep_spacing": "trailing", "clip_sample": false});
+    for name in names() {
+        let sampler = scheduler(Some(name), &config(&sd.to_string()), 20).unwrap();
+        let sigmas: Vec<f32> = (0..sampler.timesteps().len()).map(|i| sampler.sigma(i)).collect();
+        assert!((sigmas[0] - 14.6146).abs() < 1e-3, "{name}: {}", sigmas[0]);
+        // PNDM evaluates its second timestep twice.
+        assert!(
+            sigmas.windows(2).all(|w| w[1] < w[0] || (*name == "pndm" && w[1] == w[0])),
+            "{name}: {sigmas:?}"
+        );
+        assert_eq!(sampler.timesteps().len(), if *name == "pndm" { 21 } else { 20 });
+    }
+}

@@ -316,11 +316,12 @@ async function draw() {
     say(`Done in ${duration(lastResult.timings.total)}. Seed ${lastResult.seed}.`);
     for (const frame of kept) frame.preview?.close();
   } catch (error) {
-    // Nothing is lost: what was finished before comes back.
-    if (frames === made && kept.length > 0) restore(kept);
+    // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.
+    const finished = kept.at(-1)?.image !== undefined;
+    if (made.length > 0) restore(finished ? kept : made);
     if (isAbort(error)) {
       const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
-      say(kept.length > 0 && made.length > 0 ? `${where} This is your picture from before.` : where);
+      say(finished && made.length > 0 ? `${where} This is your picture from before.` : where);
     } else {
       say('No new picture this time.');
       showError(error);
@@ -535,29 +536,33 @@ async function save() {
 
 // ------------------------------------------------------------------------- suggestions, cache, settings
 
-/** What embedded/concepts.json says the embedded model can draw. */
+// What goes with the nouns, in the words that the embedded model learnt from.
+const COLOURS = ['red', 'orange', 'yellow', 'green', 'blue', 'light blue', 'purple', 'pink', 'black', 'gray', 'brown', 'white'];
+const SCENES = ['on the grass', 'on the beach', 'in the snow', 'in the sea', 'in the sky', 'at sunset', 'at night'];
+const WITHOUT_ARTICLE = ['grapes', 'cherries', 'french fries', 'cheese', 'fire', 'pizza'];
+
+/** Offers what the embedded model can draw: the nouns of embedded/concepts.json. */
 async function suggest() {
-  /** @type {{ nouns: string[], colours?: string[], scenes?: string[], noArticle?: string[] }} */
-  let concepts;
+  /** @type {string[]} */
+  let nouns;
   try {
-    concepts = await (await fetch(new URL('./embedded/concepts.json', import.meta.url))).json();
+    nouns = await (await fetch(new URL('./embedded/concepts.json', import.meta.url))).json();
   } catch {
     return; // suggestions are a help, not a need
   }
-  const { nouns, colours = [], scenes = [], noArticle = [] } = concepts;
-  if (!(nouns?.length > 0)) return;
   const panel = any('suggestions');
   /** @param {string[]} list */ const pick = (list) => list[Math.floor(Math.random() * list.length)];
   /** @param {string} words */ const article = (words) => (/^[aeio]|^umbrella/.test(words) ? `an ${words}` : `a ${words}`);
   /** @param {string} noun @param {string} [colour] */
   const thing = (noun, colour) => {
     const words = colour ? `${colour} ${noun}` : noun;
-    return noArticle.includes(noun) ? words : article(words);
+    return WITHOUT_ARTICLE.includes(noun) ? words : article(words);
   };
   const kinds = [
     () => thing(pick(nouns)),
-    ...(colours.length > 0 ? [() => thing(pick(nouns), pick(colours)), () => `${thing(pick(nouns))} on a ${pick(colours)} background`] : []),
-    ...(scenes.length > 0 ? [() => `${thing(pick(nouns))} ${pick(scenes)}`] : []),
+    () => thing(pick(nouns), pick(COLOURS.slice(0, -1))), // nothing was tinted white
+    () => `${thing(pick(nouns))} on ${article(pick(COLOURS))} background`,
+    () => `${thing(pick(nouns))} ${pick(SCENES)}`,
   ];
   /** @param {string} words */
   const chip = (words) => {

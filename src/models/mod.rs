@@ -1,1 +1,23 @@
-//! models
+//! The networks of Stable Diffusion, as plain functions that record themselves: a `Config` read from
+//! diffusers' `config.json`, and functions of it, a [`Recorder`](crate::gpu::Recorder) and tensors. Names are
+//! those of diffusers and transformers, those of weights included (`down_blocks.0.resnets.0.conv1`, relative
+//! to the component; CLIP's as [`checkpoint::names`](crate::checkpoint::names) has them).
+//!
+//! | file | class |
+//! |---|---|
+//! | [`clip`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
+//! | [`unet`] | `UNet2DConditionModel` |
+//! | [`vae`] | `AutoencoderKL` |
+//! | [`taesd`] | `AutoencoderTiny` (decoder) |
+//! | [`resnet`], [`transformer`] | the blocks that they are made of |
+//! | [`config`] | reading and refusing configuration fields |
+//!
+//! Pictures are NHWC, token sequences `[n, 1, tokens, channels]`, vectors `[n, 1, 1, channels]`.
+
+pub mod clip;
+pub mod config;
+pub mod resnet;
+pub mod taesd;
+pub mod transformer;
+pub mod unet;
+pub mod vae;

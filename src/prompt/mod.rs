@@ -37,7 +37,8 @@ pub struct TokenizerFiles<'a> {
     pub tokenizer_json: Option<&'a [u8]>,
     /// `tokenizer_config.json`: special tokens, `model_max_length`
     pub tokenizer_config: Option<&'a [u8]>,
-    /// `special_tokens_map.json`: special tokens, before those of `tokenizer_config.json`
+    /// `special_tokens_map.json`: special tokens; they count before those of `tokenizer_config.json`, unless
+    /// that has `added_tokens_decoder`
     pub special_tokens_map: Option<&'a [u8]>,
 }
 
@@ -58,7 +59,10 @@ impl Tokenizer {
     pub fn from_files(files: TokenizerFiles) -> Result<Self> {
         let optional = |bytes: Option<&[u8]>, name| bytes.map_or(Ok(Map::new()), |bytes| object(bytes, name));
         let config = optional(files.tokenizer_config, "tokenizer_config.json")?;
-        let map = optional(files.special_tokens_map, "special_tokens_map.json")?;
+        // As transformers: a configuration that lists its tokens makes the map void.
+        let listed = config.get("added_tokens_decoder").and_then(Value::as_object);
+        let map = files.special_tokens_map.filter(|_| listed.is_none());
+        let map = optional(map, "special_tokens_map.json")?;
         let mut whole = optional(files.tokenizer_json, "tokenizer.json")?;
         if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
             && !["CLIPTokenizer", "CLIPTokenizerFast"].contains(&class)
@@ -115,9 +119,8 @@ impl Tokenizer {
         };
         let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
 
-        let listed =
-            config.get("added_tokens_decoder").and_then(Value::as_object).map(|m| m.values().collect());
         let listed: Vec<&Value> = listed
+            .map(|m| m.values().collect())
             .or_else(|| whole.get("added_tokens").and_then(Value::as_array).map(|a| a.iter().collect()))
             .unwrap_or_default();
         let mut added: Vec<AddedToken> = listed.into_iter().filter_map(added_token).collect();

@@ -16,7 +16,7 @@ pub struct SchedulerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prediction {
     Epsilon,
-    VPrediction,
+    Velocity,
     Sample,
 }
 
@@ -144,7 +144,7 @@ impl SchedulerConfig {
     pub(super) fn prediction_type(&self) -> Result<Prediction> {
         match self.str("prediction_type", "epsilon")? {
             "epsilon" => Ok(Prediction::Epsilon),
-            "v_prediction" => Ok(Prediction::VPrediction),
+            "v_prediction" => Ok(Prediction::Velocity),
             "sample" => Ok(Prediction::Sample),
             other => Err(Self::refuse("prediction_type", other)),
         }

@@ -49,7 +49,7 @@ impl Scheduler for Ddim {
         let epsilon = match self.prediction_type {
             Prediction::Epsilon => model_output.to_vec(),
             Prediction::Sample => zip(&x0, sample, |x0, x| (x - a * x0) / b),
-            Prediction::VPrediction => zip(model_output, sample, |m, x| a * m + b * x),
+            Prediction::Velocity => zip(model_output, sample, |m, x| a * m + b * x),
         };
         self.bound.apply(&mut x0);
         let (a_prev, b_prev) = (alpha_prev.sqrt(), (1.0 - alpha_prev).sqrt());

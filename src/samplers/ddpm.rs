@@ -5,11 +5,12 @@ use super::schedule::{Bound, DEFAULTS, Training, check_step, exp, ln, pred_origi
 use super::{Noise, Scheduler, SchedulerConfig};
 use crate::error::Result;
 
+/// `variance_type`, fixed.
 #[derive(Clone, Copy)]
 enum VarianceType {
-    FixedSmall,
-    FixedSmallLog,
-    FixedLarge,
+    Small,
+    SmallLog,
+    Large,
 }
 
 struct Ddpm {
@@ -24,9 +25,9 @@ struct Ddpm {
 pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Scheduler>> {
     let training = Training::read(config, n, &DEFAULTS)?;
     let variance_type = match config.optional_str("variance_type", Some("fixed_small"))? {
-        None | Some("fixed_small") => VarianceType::FixedSmall,
-        Some("fixed_small_log") => VarianceType::FixedSmallLog,
-        Some("fixed_large") => VarianceType::FixedLarge,
+        None | Some("fixed_small") => VarianceType::Small,
+        Some("fixed_small_log") => VarianceType::SmallLog,
+        Some("fixed_large") => VarianceType::Large,
         // "fixed_large_log" too: diffusers takes the root of a logarithm there, which is NaN.
         Some(other) => return Err(SchedulerConfig::refuse("variance_type", other)),
     };
@@ -67,9 +68,9 @@ impl Scheduler for Ddpm {
         if t > 0.0 {
             let variance = (beta_prev / beta * current_beta).max(1e-20);
             let deviation = match self.variance_type {
-                VarianceType::FixedSmall => variance.sqrt(),
-                VarianceType::FixedSmallLog => exp(0.5 * ln(variance)),
-                VarianceType::FixedLarge => current_beta.sqrt(),
+                VarianceType::Small => variance.sqrt(),
+                VarianceType::SmallLog => exp(0.5 * ln(variance)),
+                VarianceType::Large => current_beta.sqrt(),
             };
             let mut z = vec![0.0; sample.len()];
             noise(&mut z);

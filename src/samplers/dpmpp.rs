@@ -138,7 +138,7 @@ impl Scheduler for Dpmpp {
         let mut x0 = match self.prediction_type {
             Prediction::Epsilon => zip(model_output, sample, |m, x| (x - sigma_s * m) / alpha_s),
             Prediction::Sample => model_output.to_vec(),
-            Prediction::VPrediction => zip(model_output, sample, |m, x| alpha_s * x - sigma_s * m),
+            Prediction::Velocity => zip(model_output, sample, |m, x| alpha_s * x - sigma_s * m),
         };
         self.bound.apply(&mut x0);
         if self.x0s.len() == self.solver_order {

@@ -44,7 +44,7 @@ pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Schedul
     let mut sigmas: Vec<f32> = sigmas.iter().map(|&s| s as f32).collect();
     sigmas.push(final_sigma(config, smallest)?);
     match config.str("timestep_type", "discrete")? {
-        "continuous" if training.prediction_type == Prediction::VPrediction => {
+        "continuous" if training.prediction_type == Prediction::Velocity => {
             timesteps = sigmas[..sigmas.len() - 1].iter().map(|&s| 0.25 * ln(s)).collect();
         }
         "discrete" | "continuous" => {}
@@ -87,7 +87,7 @@ pub(super) fn pred_original_sample(p: Prediction, sigma: f32, output: &[f32], sa
     match p {
         Prediction::Epsilon => zip(output, sample, |m, x| x - sigma * m),
         Prediction::Sample => output.to_vec(),
-        Prediction::VPrediction => {
+        Prediction::Velocity => {
             let c = -sigma / square.sqrt();
             zip(output, sample, |m, x| m * c + x / square)
         }

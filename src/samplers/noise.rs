@@ -116,9 +116,10 @@ fn box_muller(block: &mut [f32]) {
 
 /// Natural logarithm of a positive normal f32: Cephes' `logf`, with the multiply-adds that torch's build
 /// fuses.
+#[expect(clippy::excessive_precision, reason = "Cephes' constants as published")]
 fn ln(x: f32) -> f32 {
     const P: [f32; 8] = [
-        -1.151_461e-1,
+        -1.1514610310e-1,
         1.1676998740e-1,
         -1.2420140846e-1,
         1.4249322787e-1,
@@ -143,6 +144,7 @@ fn ln(x: f32) -> f32 {
 }
 
 /// Sine and cosine of a f32 in 0..2 pi: Cephes' `sinf` and `cosf`, likewise.
+#[expect(clippy::excessive_precision, reason = "Cephes' constants as published")]
 fn sin_cos(x: f32) -> (f32, f32) {
     let octant = ((x * (4.0 / std::f32::consts::PI)) as i32 + 1) & !1;
     let y = octant as f32;

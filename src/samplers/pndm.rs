@@ -151,7 +151,7 @@ impl Scheduler for Pndm {
         let denominator = alpha * beta_prev.sqrt() + (alpha * beta * alpha_prev).sqrt();
         for ((x, &start), m) in sample.iter_mut().zip(&self.cur_sample).zip(output) {
             let epsilon = match p {
-                Prediction::VPrediction => alpha.sqrt() * m + beta.sqrt() * start,
+                Prediction::Velocity => alpha.sqrt() * m + beta.sqrt() * start,
                 _ => m,
             };
             *x = sample_coeff * start - (alpha_prev - alpha) * epsilon / denominator;

@@ -275,7 +275,7 @@ pub(super) fn pred_original_sample(p: Prediction, alpha: f32, output: &[f32], sa
     match p {
         Prediction::Epsilon => zip(output, sample, |m, x| (x - b * m) / a),
         Prediction::Sample => output.to_vec(),
-        Prediction::VPrediction => zip(output, sample, |m, x| a * x - b * m),
+        Prediction::Velocity => zip(output, sample, |m, x| a * x - b * m),
     }
 }
 

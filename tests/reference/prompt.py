@@ -1,8 +1,8 @@
 """Expected values for tests/prompt.rs, from transformers' CLIPTokenizer with the tokenizer that ships with
 the page (www/embedded/tokenizer).
 
-data/prompts.json: 5,000 prompts, a checksum of each one's 77 ids, all ids of the first, and for three
-folders as other checkpoints have them: their files, and the ids of some of the prompts.
+data/prompts.json: 5,000 prompts, a checksum of each one's 77 ids, all ids of the first, and for some
+folders as other checkpoints have them: their files, and checksums for some of the prompts.
 """
 
 import json
@@ -80,13 +80,24 @@ def token(content, normalized):
 
 
 def folder(files, vocabulary, texts):
-    """Ids of a tokenizer folder with these files beside the vocabulary ones."""
+    """Checksums of the ids of a tokenizer folder with these files beside the vocabulary ones."""
     with tempfile.TemporaryDirectory() as path:
         for name in vocabulary:
             shutil.copy(TOKENIZER / name, path)
         for name, value in files.items():
             pathlib.Path(path, name).write_text(json.dumps(value))
-        return encode(CLIPTokenizer.from_pretrained(path), texts)
+        return [checksum(i) for i in encode(CLIPTokenizer.from_pretrained(path), texts)]
+
+
+def saved(files):
+    """The folder that transformers itself writes after reading these files: tokenizer.json and its config."""
+    with tempfile.TemporaryDirectory() as path, tempfile.TemporaryDirectory() as out:
+        for name in ["vocab.json", "merges.txt"]:
+            shutil.copy(TOKENIZER / name, path)
+        for name, value in files.items():
+            pathlib.Path(path, name).write_text(json.dumps(value))
+        CLIPTokenizer.from_pretrained(path).save_pretrained(out)
+        return {p.name: json.loads(p.read_text()) for p in sorted(pathlib.Path(out).glob("*.json"))}
 
 
 def main():
@@ -110,8 +121,15 @@ def main():
         "tokenizer_config.json": {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": "!", "bos_token": start, "eos_token": end, "unk_token": end,
                                   "added_tokens_decoder": {"0": {**token("!", False), "special": True}, "49406": {**token(start, True), "special": True}, "49407": {**token(end, False), "special": True}}},
     }
-    folders = [{"files": f, "texts": few, "ids": folder(f, ["vocab.json", "merges.txt"], few)} for f in (sd1, sd2, newer)]
-    data = {"prompts": texts, "checksums": [checksum(i) for i in ids], "first": ids[:10], "folders": folders}
+    # both files, at odds: the listed tokens make transformers pass over the map
+    odd = json.loads(json.dumps(newer))
+    odd["tokenizer_config.json"]["pad_token"] = end
+    folders = [{"files": f, "checksums": folder(f, ["vocab.json", "merges.txt"], few)} for f in (sd1, sd2, newer, odd)]
+    folders += [{"files": f, "checksums": folder(f, [], few)} for f in (saved(sd1), saved(sd2))]
+    for f in folders:  # the test puts the vocabulary back
+        if "tokenizer.json" in f["files"]:
+            f["files"]["tokenizer.json"]["model"] = {}
+    data = {"prompts": texts, "checksums": [checksum(i) for i in ids], "first": ids[:10], "few": few, "folders": folders}
     DATA.mkdir(exist_ok=True)
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n"
     (DATA / "prompts.json").write_text(text, encoding="utf-8")

@@ -4,7 +4,7 @@ Every case runs a scheduler over a picture of 16 values with a made-up network a
 simple formulas that the test computes too. Written:
   data/samplers.json  configs (as text), and cases [config, name or null, steps, number of timesteps]
   data/samplers.f32   per case: timesteps, init_noise_sigma, final sample, x0 of the middle and last step
-  data/functions.json embeddings, guidance and thresholds at full length
+  data/functions.json embeddings and guidance
 """
 
 import importlib
@@ -140,7 +140,7 @@ PLANS = [
     ({"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.8}, ALL, [5, 12]),
     ({"skip_prk_steps": False}, ["pndm"], [4, 5, 12, 25]),
     ({"skip_prk_steps": False, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}, ["pndm"], [4, 12]),
-    ({"final_sigmas_type": "sigma_min"}, ["euler", "euler_karras", "dpmpp_2m", "dpmpp_2m_karras"], [1, 5, 25]),
+    ({"final_sigmas_type": "sigma_min"}, ["euler", "euler_karras", "dpmpp_2m", "dpmpp_2m_karras"], [1, 5, 14, 15, 25]),
     ({"interpolation_type": "log_linear"}, ["euler", "euler_karras"], [1, 5, 25]),
     ({"timestep_type": "continuous", "prediction_type": "v_prediction"}, ["euler", "euler_karras"], [5]),
     ({"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 9.0}, ["euler", "dpmpp_2m", "dpmpp_2m_karras"], [2, 12]),
@@ -149,7 +149,7 @@ PLANS = [
     ({"variance_type": "fixed_large"}, ["ddpm"], [5]),
     ({"variance_type": None}, ["ddpm"], [5]),
     ({"solver_order": 1}, ["dpmpp_2m"], [5]),
-    ({"solver_order": 3}, ["dpmpp_2m"], [1, 2, 5, 12, 25]),
+    ({"solver_order": 3}, ["dpmpp_2m"], [1, 2, 5, 12, 14, 15, 25]),
     ({"solver_type": "heun"}, ["dpmpp_2m"], [5, 25]),
     ({"solver_type": "bh2", "algorithm_type": "deis", "final_sigmas_type": "sigma_min"}, ["dpmpp_2m"], [5]),
     ({"euler_at_final": True, "lower_order_final": False, "final_sigmas_type": "sigma_min"}, ["dpmpp_2m"], [5, 25]),

@@ -20,7 +20,7 @@ mkdirSync(join(site, 'pkg'));
 cpSync(join(root, 'tests/web/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
 writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
 mkdirSync(join(site, 'embedded'));
-writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify({ nouns: ['apple', 'fire', 'light bulb'], colours: ['red'], scenes: ['at night'], noArticle: ['fire'] }));
+writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
 /**
  * A page of one origin that has imported the module from another, as window.module; window.caught(f) gives what f
@@ -372,7 +372,7 @@ test('the cache is listed and cleared without a pipeline', { timeout }, () => wi
 }));
 
 test('the module lists exactly the engine\'s schedulers', { timeout }, async () => {
-  const server = await serve(www, 0, { '/blank.html': '<!doctype html>' });
+  const server = await serve(www, 0, { '/blank.html': '<!doctype html><link rel="icon" href="data:,">' });
   try {
     await withBrowser({}, async context => {
       const page = await context.newPage();
@@ -447,6 +447,22 @@ test('by keyboard alone: Enter draws, arrows look at the steps, Escape stops and
   await status(page, /^Stopped after step/);
   assert.equal(await pixels(), finished);
   assert.equal(await page.locator('#strip li').count(), 21);
+}));
+
+test('stopped before the first picture: the steps that were made can be looked at', { timeout }, () => withPage({}, async page => {
+  await status(page, /^Ready/);
+  await page.fill('#steps', '900');
+  await page.click('#generate');
+  await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 3'));
+  await page.click('#stop');
+  await status(page, /^Stopped after step/);
+  const made = await page.locator('#strip li').count();
+  assert.ok(made >= 3 && made < 900);
+  await page.focus('#scrub');
+  await page.keyboard.press('Home');
+  await page.keyboard.press('ArrowRight');
+  assert.match(await page.innerText('#caption'), /Step 2 of 900/);
+  assert.equal(await page.getAttribute('#scrub', 'max'), String(made));
 }));
 
 test('the canvas holds the picture, Save gives the PNG, the settings are there next time', { timeout }, () => withPage({}, async page => {

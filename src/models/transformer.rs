@@ -1,0 +1,94 @@
+//! `Transformer2DModel` of diffusers, in the one form that Stable Diffusion's UNets use: GroupNorm, projection
+//! in, `BasicTransformerBlock`s, projection out, residual. Pictures stay pictures: a row of a matrix is a pixel
+//! in either shape. So is it all one whether the projections are 1x1 convolutions or linear layers
+//! (`use_linear_projection`): the file holds the same numbers.
+
+use crate::error::Result;
+use crate::gpu::{Recorder, Tensor};
+use crate::ops::{self, Activation, Epilogue};
+
+/// What the transformers of one UNet block have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Heads; each is `channels / heads` wide.
+    pub heads: u32,
+    /// Width of `encoder_hidden_states`.
+    pub cross_attention_dim: u32,
+    /// `BasicTransformerBlock`s of each layer's transformer (`transformer_layers_per_block`).
+    pub depth: Vec<u32>,
+    /// The first attention too looks at the text.
+    pub only_cross_attention: bool,
+    pub norm_num_groups: u32,
+}
+
+/// Epsilons that diffusers does not configure.
+const GROUP_NORM_EPS: f32 = 1e-6;
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// The transformer of a block's `layer`: a picture `[n, h, w, c]` and the text `[n, 1, tokens, width]` to a
+/// picture of the same size.
+pub fn transformer_2d(
+    a: &Attention,
+    r: &mut Recorder,
+    x: Tensor,
+    encoder_hidden_states: Tensor,
+    layer: usize,
+    prefix: &str,
+) -> Result<Tensor> {
+    let h = ops::group_norm(
+        r,
+        x,
+        &format!("{prefix}.norm"),
+        a.norm_num_groups,
+        GROUP_NORM_EPS,
+        Activation::None,
+    )?;
+    let mut h = ops::linear(r, h, &format!("{prefix}.proj_in"), x.c, true, Epilogue::default())?;
+    for i in 0..a.depth.get(layer).copied().unwrap_or(0) {
+        h = basic_transformer_block(a, r, h, encoder_hidden_states, &format!("{prefix}.transformer_blocks.{i}"))?;
+    }
+    let plus_x = Epilogue { residual: Some(x), ..Default::default() };
+    ops::linear(r, h, &format!("{prefix}.proj_out"), x.c, true, plus_x)
+}
+
+/// Self-attention, attention to the text, and a GEGLU perceptron of four times the width; each after a
+/// LayerNorm and added to its input.
+fn basic_transformer_block(
+    a: &Attention,
+    r: &mut Recorder,
+    x: Tensor,
+    encoder_hidden_states: Tensor,
+    prefix: &str,
+) -> Result<Tensor> {
+    let h = ops::layer_norm(r, x, &format!("{prefix}.norm1"), LAYER_NORM_EPS)?;
+    let context = if a.only_cross_attention { encoder_hidden_states } else { h };
+    let x = attention(a.heads, r, h, context, x, &format!("{prefix}.attn1"))?;
+
+    let h = ops::layer_norm(r, x, &format!("{prefix}.norm2"), LAYER_NORM_EPS)?;
+    let x = attention(a.heads, r, h, encoder_hidden_states, x, &format!("{prefix}.attn2"))?;
+
+    let h = ops::layer_norm(r, x, &format!("{prefix}.norm3"), LAYER_NORM_EPS)?;
+    let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, Epilogue::default())?;
+    let h = ops::geglu(r, h)?;
+    let plus_x = Epilogue { residual: Some(x), ..Default::default() };
+    ops::linear(r, h, &format!("{prefix}.ff.net.2"), x.c, true, plus_x)
+}
+
+/// Queries of `h` against keys and values of `context`, added to `residual`. Only the last projection has a
+/// bias.
+fn attention(
+    heads: u32,
+    r: &mut Recorder,
+    h: Tensor,
+    context: Tensor,
+    residual: Tensor,
+    prefix: &str,
+) -> Result<Tensor> {
+    let mut project = |x: Tensor, name: &str| {
+        ops::linear(r, x, &format!("{prefix}.{name}"), h.c, false, Epilogue::default())
+    };
+    let (q, k, v) = (project(h, "to_q")?, project(context, "to_k")?, project(context, "to_v")?);
+    let h = ops::attention(r, q, k, v, heads, false)?;
+    let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
+    ops::linear(r, h, &format!("{prefix}.to_out.0"), residual.c, true, plus_residual)
+}

@@ -1,0 +1,166 @@
+//! `AutoencoderKL` of diffusers: pictures to latents and back.
+
+use super::config::Fields;
+use super::resnet::{Norm, resnet};
+use crate::error::Result;
+use crate::gpu::{Recorder, Tensor};
+use crate::ops::{self, Activation, Conv, Epilogue};
+use serde_json::Value;
+
+/// Epsilon of every norm; diffusers does not configure it here.
+const EPS: f32 = 1e-6;
+
+/// An autoencoder's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub in_channels: u32,
+    pub out_channels: u32,
+    pub latent_channels: u32,
+    pub block_out_channels: Vec<u32>,
+    pub layers_per_block: u32,
+    /// The UNet's latents are the encoder's times this.
+    pub scaling_factor: f32,
+    /// The activations overflow f16 (SDXL's VAE).
+    pub force_upcast: bool,
+    use_quant_conv: bool,
+    use_post_quant_conv: bool,
+    mid_block_add_attention: bool,
+    norm_num_groups: u32,
+}
+
+impl Config {
+    /// Reads `vae/config.json`. Refuses by name every field that changes the computation and that is not
+    /// computed here.
+    pub fn from_config(config: &Value) -> Result<Config> {
+        let f = Fields::diffusers(config, "AutoencoderKL")?;
+        f.act_fn_is_silu()?;
+        f.must_be_null("latents_mean")?;
+        f.must_be_null("latents_std")?;
+        if f.get("shift_factor") != Some(&Value::Null) {
+            f.must_be_number("shift_factor", 0.0)?;
+        }
+        let block_out_channels = f.sizes("block_out_channels", &[64])?;
+        for (field, only) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
+            let types = f.texts(field, &[only])?;
+            if types.len() != block_out_channels.len() || types.iter().any(|t| *t != only) {
+                return Err(f.refuse(field, &format!("{only} for each of block_out_channels")));
+            }
+        }
+        let norm_num_groups = f.size("norm_num_groups", 32)?;
+        if norm_num_groups > 256 || block_out_channels.iter().any(|c| !c.is_multiple_of(norm_num_groups)) {
+            return Err(f.refuse("norm_num_groups", "a divisor of every one of block_out_channels, up to 256"));
+        }
+        let mid_block_add_attention = f.bool("mid_block_add_attention", true)?;
+        // The middle attention has one head, as wide as the last block.
+        if mid_block_add_attention && block_out_channels.last().is_some_and(|c| !c.is_multiple_of(4) || *c > 1024) {
+            return Err(f.refuse("block_out_channels", "a last width of at most 1024, a multiple of 4"));
+        }
+        Ok(Config {
+            in_channels: f.size("in_channels", 3)?,
+            out_channels: f.size("out_channels", 3)?,
+            latent_channels: f.size("latent_channels", 4)?,
+            block_out_channels,
+            layers_per_block: f.size("layers_per_block", 1)?,
+            scaling_factor: f.f32("scaling_factor", 0.18215)?,
+            force_upcast: f.bool("force_upcast", true)?,
+            use_quant_conv: f.bool("use_quant_conv", true)?,
+            use_post_quant_conv: f.bool("use_post_quant_conv", true)?,
+            mid_block_add_attention,
+            norm_num_groups,
+        })
+    }
+
+    /// Pixels to a latent, each way: a level less than there are blocks halves both.
+    pub fn scale(&self) -> u32 {
+        1 << (self.block_out_channels.len() - 1)
+    }
+
+    fn norm(&self) -> Norm {
+        Norm { groups: self.norm_num_groups, eps: EPS }
+    }
+
+    /// Width of the middle.
+    fn widest(&self) -> u32 {
+        self.block_out_channels.last().copied().unwrap_or_default()
+    }
+}
+
+/// Latents `[n, h, w, latent_channels]`, already divided by `scaling_factor`, to pictures
+/// `[n, h * scale, w * scale, out_channels]`, nominally in -1..1.
+pub fn decode(config: &Config, r: &mut Recorder, latents: Tensor) -> Result<Tensor> {
+    let mut x = latents;
+    if config.use_post_quant_conv {
+        x = ops::conv2d(r, x, "post_quant_conv", latents.c, true, Conv::k1(), Epilogue::default())?;
+    }
+    x = ops::conv2d(r, x, "decoder.conv_in", config.widest(), true, Conv::k3(), Epilogue::default())?;
+    x = mid_block(config, r, x, "decoder.mid_block")?;
+    for (i, &channels) in config.block_out_channels.iter().rev().enumerate() {
+        let prefix = format!("decoder.up_blocks.{i}");
+        for j in 0..=config.layers_per_block {
+            x = resnet(r, x, None, &format!("{prefix}.resnets.{j}"), channels, config.norm())?;
+        }
+        if i + 1 < config.block_out_channels.len() {
+            let name = format!("{prefix}.upsamplers.0.conv");
+            let conv = Conv::up_to(2 * x.h, 2 * x.w);
+            x = ops::conv2d(r, x, &name, channels, true, conv, Epilogue::default())?;
+        }
+    }
+    norm_and_conv_out(config, r, x, "decoder", config.out_channels)
+}
+
+/// Pictures `[n, h * scale, w * scale, in_channels]` in -1..1 to the moments of their latents,
+/// `[n, h, w, 2 * latent_channels]`; [`posterior`] reads them.
+pub fn encode(config: &Config, r: &mut Recorder, image: Tensor) -> Result<Tensor> {
+    let first = config.block_out_channels.first().copied().unwrap_or_default();
+    let mut x = ops::conv2d(r, image, "encoder.conv_in", first, true, Conv::k3(), Epilogue::default())?;
+    for (i, &channels) in config.block_out_channels.iter().enumerate() {
+        let prefix = format!("encoder.down_blocks.{i}");
+        for j in 0..config.layers_per_block {
+            x = resnet(r, x, None, &format!("{prefix}.resnets.{j}"), channels, config.norm())?;
+        }
+        if i + 1 < config.block_out_channels.len() {
+            let name = format!("{prefix}.downsamplers.0.conv");
+            x = ops::conv2d(r, x, &name, channels, true, Conv::down_asymmetric(), Epilogue::default())?;
+        }
+    }
+    x = mid_block(config, r, x, "encoder.mid_block")?;
+    let width = 2 * config.latent_channels;
+    x = norm_and_conv_out(config, r, x, "encoder", width)?;
+    if config.use_quant_conv {
+        x = ops::conv2d(r, x, "quant_conv", width, true, Conv::k1(), Epilogue::default())?;
+    }
+    Ok(x)
+}
+
+/// Mean and standard deviation of the latents, each `[n, h, w, latent_channels]`, from the moments that
+/// [`encode`] gives (diffusers' `DiagonalGaussianDistribution`). Not yet times `scaling_factor`.
+pub fn posterior(config: &Config, moments: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let c = config.latent_channels as usize;
+    let pixels = moments.chunks_exact(2 * c);
+    let mean = pixels.clone().flat_map(|p| &p[..c]).copied().collect();
+    let std = pixels.flat_map(|p| &p[c..]).map(|logvar| (0.5 * logvar.clamp(-30.0, 20.0)).exp()).collect();
+    (mean, std)
+}
+
+/// `UNetMidBlock2D`: resnet, attention over all pixels with one head, resnet.
+fn mid_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Result<Tensor> {
+    let mut x = resnet(r, x, None, &format!("{prefix}.resnets.0"), x.c, config.norm())?;
+    if config.mid_block_add_attention {
+        let p = format!("{prefix}.attentions.0");
+        let (name, groups) = (format!("{p}.group_norm"), config.norm_num_groups);
+        let h = ops::group_norm(r, x, &name, groups, EPS, Activation::None)?;
+        let mut project =
+            |name: &str| ops::linear(r, h, &format!("{p}.{name}"), x.c, true, Epilogue::default());
+        let (q, k, v) = (project("to_q")?, project("to_k")?, project("to_v")?);
+        let h = ops::attention(r, q, k, v, 1, false)?;
+        let plus_x = Epilogue { residual: Some(x), ..Default::default() };
+        x = ops::linear(r, h, &format!("{p}.to_out.0"), x.c, true, plus_x)?;
+    }
+    resnet(r, x, None, &format!("{prefix}.resnets.1"), x.c, config.norm())
+}
+
+/// The end of either half.
+fn norm_and_conv_out(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str, out: u32) -> Result<Tensor> {
+    let x = ops::group_norm(r, x, &format!("{prefix}.conv_norm_out"), config.norm_num_groups, EPS, Activation::Silu)?;
+    ops::conv2d(r, x, &format!("{prefix}.conv_out"), out, true, Conv::k3(), Epilogue::default())
+}

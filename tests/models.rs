@@ -1,0 +1,480 @@
+//! CLIP, UNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
+//! `tests/reference/models.py` computed, and the weights that the published checkpoints' configurations ask for.
+
+use browser_diffusion::Code;
+use browser_diffusion::checkpoint::header::Header;
+use browser_diffusion::checkpoint::pack::Layout;
+use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights};
+use browser_diffusion::models::{clip, taesd, unet, vae};
+use half::f16;
+use pollster::block_on;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const CASES: [&str; 8] = ["sd1", "sd2", "sdxl", "lcm", "inpaint", "odd", "distilled", "taesd"];
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data/models").join(name)
+}
+
+fn json_file(name: &str) -> BTreeMap<String, Value> {
+    serde_json::from_slice(&std::fs::read(file(name)).unwrap()).unwrap()
+}
+
+// ---- weights, as models.py draws them ---------------------------------------------------------------------
+
+/// FNV-1a, 64 bits.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3))
+}
+
+/// `weight` of models.py.
+fn weight(spec: &WeightSpec, mut gain: f64) -> Vec<f32> {
+    let name = spec.name.as_str();
+    let (count, fan_in) = match spec.layout {
+        Layout::Matrix { rows, inner, taps } => (rows * inner * taps, inner * taps),
+        Layout::Vector { len } => (len, 1),
+    };
+    let mut state = fnv1a(name.as_bytes());
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f64 / 8_388_608.0 - 1.0
+    };
+    let (scale, shift) = if name.ends_with(".bias") {
+        (0.1, 0.0)
+    } else if name.contains("norm") {
+        (0.1, 1.0)
+    } else if name.contains("token_embedding") || name.contains("position_embedding") {
+        (0.5, 0.0)
+    } else {
+        if [".to_q.", ".to_k.", ".q_proj.", ".k_proj."].iter().any(|p| name.contains(p)) {
+            gain *= 1.4;
+        } else if name == "conv_out.weight" {
+            gain *= 1.8;
+        }
+        (gain * (3.0 / fan_in as f64).sqrt(), 0.0)
+    };
+    (0..count).map(|_| f16::from_f32((uniform() * scale + shift) as f32).to_f32()).collect()
+}
+
+// ---- one component of one case ----------------------------------------------------------------------------
+
+/// The tensors of a case: shape and values (integers as floats, which hold them exactly).
+struct Data(BTreeMap<String, (Vec<u32>, Vec<f32>)>);
+
+impl Data {
+    fn read(case: &str) -> Data {
+        let bytes = std::fs::read(file(&format!("{case}.safetensors"))).unwrap();
+        let len = Header::json_len(bytes[..8].try_into().unwrap()).unwrap();
+        let header = Header::parse(&bytes[8..8 + len]).unwrap();
+        let values = |dtype, bytes: &[u8]| match dtype {
+            browser_diffusion::checkpoint::Dtype::I32 => {
+                bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b) as f32).collect()
+            }
+            _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        };
+        let start = header.data_start as usize;
+        let tensor = |t: &browser_diffusion::checkpoint::TensorInfo| {
+            let shape = t.shape.iter().map(|&d| d as u32).collect();
+            (t.name.clone(), (shape, values(t.dtype, &bytes[start + t.begin as usize..start + t.end as usize])))
+        };
+        Data(header.tensors.iter().map(tensor).collect())
+    }
+}
+
+/// Records one component, its inputs declared and written from the case's data.
+struct Part<'a> {
+    data: &'a Data,
+    name: &'a str,
+    r: Recorder,
+    inputs: Vec<(Tensor, &'a [f32])>,
+    indices: Vec<(Tensor, Vec<u32>)>,
+    outputs: Vec<(&'static str, Tensor)>,
+}
+
+impl<'a> Part<'a> {
+    fn tensor(&self, name: &str) -> Option<&'a (Vec<u32>, Vec<f32>)> {
+        self.data.0.get(&format!("{}.{name}", self.name))
+    }
+
+    /// An input of the plan: NHWC, tokens or vectors, by the rank in the file.
+    fn input(&mut self, name: &str) -> Option<Tensor> {
+        let (shape, values) = self.tensor(name)?;
+        let t = match shape[..] {
+            [n, h, w, c] => self.r.input(n, h, w, c),
+            [n, tokens, c] => self.r.input(n, 1, tokens, c),
+            [n, c] => self.r.input(n, 1, 1, c),
+            _ => panic!("{name} has shape {shape:?}"),
+        };
+        self.inputs.push((t, values));
+        Some(t)
+    }
+
+    fn output(&mut self, name: &'static str, t: Tensor) {
+        self.r.output(t);
+        self.outputs.push((name, t));
+    }
+
+    fn record(&mut self, config: &Value) {
+        if let Some(class) = config.get("architectures") {
+            let with_projection = class[0] == "CLIPTextModelWithProjection";
+            let config = clip::Config::from_config(config).unwrap();
+            let (shape, ids) = self.tensor("input_ids").unwrap();
+            let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+            let input_ids = self.r.input_u32(shape[0], shape[1]);
+            let index = self.r.input_u32(shape[0], 1);
+            let places = ids.chunks(shape[1] as usize).map(|ids| config.eos_index(ids)).collect();
+            self.indices = vec![(input_ids, ids), (index, places)];
+            let r = &mut self.r;
+            let states = clip::hidden_states(&config, r, input_ids, config.num_hidden_layers).unwrap();
+            let last = clip::final_layer_norm(&config, r, *states.last().unwrap()).unwrap();
+            let pooled = clip::pooler_output(r, last, index).unwrap();
+            let pooled = match with_projection {
+                true => ("text_embeds", clip::text_embeds(&config, r, pooled).unwrap()),
+                false => ("pooler_output", pooled),
+            };
+            self.output("last_hidden_state", last);
+            self.output("penultimate", states[states.len() - 2]);
+            self.output(pooled.0, pooled.1);
+        } else if config["_class_name"] == "UNet2DConditionModel" {
+            let config = unet::Config::from_config(config).unwrap();
+            let sample = self.input("sample").unwrap();
+            let t_emb = self.input("t_emb").unwrap();
+            let text = self.input("encoder_hidden_states").unwrap();
+            let timestep_cond = self.input("timestep_cond");
+            let added = self.input("text_embeds").zip(self.input("time_ids"));
+            let added = added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids });
+            let out = unet::forward(&config, &mut self.r, sample, t_emb, text, added, timestep_cond).unwrap();
+            self.output("out_sample", out);
+        } else if config["_class_name"] == "AutoencoderKL" {
+            let config = vae::Config::from_config(config).unwrap();
+            let latents = self.input("latents").unwrap();
+            let image = self.input("image").unwrap();
+            let decoded = vae::decode(&config, &mut self.r, latents).unwrap();
+            let moments = vae::encode(&config, &mut self.r, image).unwrap();
+            self.output("decoded", decoded);
+            self.output("moments", moments);
+        } else {
+            let config = taesd::Config::from_config(config).unwrap();
+            let latents = self.input("latents").unwrap();
+            let decoded = taesd::decode(&config, &mut self.r, latents).unwrap();
+            self.output("decoded", decoded);
+        }
+    }
+}
+
+/// ||a - b|| / ||b||.
+fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f64| x * x;
+    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
+    (difference / b.iter().map(|&b| square(b as f64)).sum::<f64>()).sqrt()
+}
+
+/// Every output of every component of every case, its relative L2 error at most `tolerance`.
+fn check(gpu: &Gpu, options: Options, tolerance: f64) {
+    let mut worst: Vec<(f64, String)> = Vec::new();
+    for case in CASES {
+        let data = Data::read(case);
+        for (name, config) in json_file(&format!("{case}.json")) {
+            let r = Recorder::new(&options);
+            let mut part =
+                Part { data: &data, name: &name, r, inputs: vec![], indices: vec![], outputs: vec![] };
+            part.record(&config);
+            let Part { r, inputs, indices, outputs, .. } = part;
+            let plan = r.finish();
+            let weights = Weights::allocate(gpu, plan.weights());
+            for spec in plan.weights() {
+                weights.upload(gpu, &spec.name, &weight(spec, config["gain"].as_f64().unwrap())).unwrap();
+            }
+            let executable = plan.instantiate(gpu, &weights).unwrap();
+            for (t, values) in inputs {
+                executable.write(gpu, t, values).unwrap();
+            }
+            for (t, values) in indices {
+                executable.write_u32(gpu, t, &values).unwrap();
+            }
+            executable.run(gpu);
+            for (output, t) in outputs {
+                let got = block_on(executable.read(gpu, t)).unwrap();
+                let named = if output == "moments" {
+                    let (mean, std) = vae::posterior(&vae::Config::from_config(&config).unwrap(), &got);
+                    vec![("mean", mean), ("std", std)]
+                } else {
+                    vec![(output, got)]
+                };
+                for (output, got) in named {
+                    let error = relative_error(&got, &data.0[&format!("{name}.{output}")].1);
+                    println!("{case:10} {name:15} {output:18} {error:.1e}");
+                    worst.push((error, format!("{case} {name} {output}")));
+                }
+            }
+        }
+    }
+    worst.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // Seven UNets, four text encoders with three outputs, four autoencoders with three and one with one.
+    assert_eq!(worst.len(), 7 + 4 * 3 + 4 * 3 + 1);
+    let above = |e: f64| e.is_nan() || e > tolerance;
+    let failed: Vec<_> = worst.iter().filter(|w| above(w.0)).map(|(e, what)| format!("{what} {e:.1e}")).collect();
+    assert!(failed.is_empty(), "above {tolerance:.0e}: {failed:#?}");
+}
+
+/// Everything in f32. f16 storage alone moves these outputs by up to 1.4e-3 (models.py prints it); f32's
+/// roundings are 2^-13 of that, 2e-7, and sums of some 600 products, here and in torch, have up to sqrt(600)
+/// of them each: 1e-5.
+#[test]
+fn f32_storage_and_arithmetic() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    check(&gpu, Options { activations: Dtype::F32, arithmetic: Arithmetic::F32 }, 1e-5);
+}
+
+/// Activations lie as f16: the product's default.
+#[test]
+fn f16_storage_f32_arithmetic() {
+    let gpu = block_on(Gpu::new(&GpuOptions { without_shader_f16: true })).unwrap();
+    check(&gpu, Options::default(), 2e-3);
+}
+
+/// Products in f16 as well.
+#[test]
+fn f16_storage_f16_arithmetic() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    assert!(gpu.shader_f16, "this test needs a driver with shader-f16 (lavapipe has it)");
+    check(&gpu, Options { arithmetic: Arithmetic::F16, ..Options::default() }, 2e-2);
+}
+
+// ---- published checkpoints --------------------------------------------------------------------------------
+
+/// All the weights that a configuration's functions ask for.
+fn weights(config: &Value) -> Vec<WeightSpec> {
+    let r = &mut Recorder::new(&Options::default());
+    if config.get("architectures").is_some() {
+        let config = clip::Config::from_config(config).unwrap();
+        let (ids, index) = (r.input_u32(1, 77), r.input_u32(1, 1));
+        let states = clip::hidden_states(&config, r, ids, config.num_hidden_layers).unwrap();
+        let last = clip::final_layer_norm(&config, r, *states.last().unwrap()).unwrap();
+        let pooled = clip::pooler_output(r, last, index).unwrap();
+        if config.projection_dim.is_some() {
+            clip::text_embeds(&config, r, pooled).unwrap();
+        }
+    } else if config["_class_name"] == "UNet2DConditionModel" {
+        let config = unet::Config::from_config(config).unwrap();
+        let sample = r.input(1, 8, 8, config.in_channels);
+        let t_emb = r.input(1, 1, 1, config.time_proj_dim);
+        let text = r.input(1, 1, 77, config.cross_attention_dim);
+        let added = config.text_time.map(|t| {
+            let time = 6 * t.addition_time_embed_dim;
+            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
+            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
+        });
+        let cond = config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim));
+        unet::forward(&config, r, sample, t_emb, text, added, cond).unwrap();
+    } else if config["_class_name"] == "AutoencoderKL" {
+        let config = vae::Config::from_config(config).unwrap();
+        let (latents, image) = (r.input(1, 8, 8, config.latent_channels), r.input(1, 64, 64, config.in_channels));
+        vae::decode(&config, r, latents).unwrap();
+        vae::encode(&config, r, image).unwrap();
+    } else {
+        let config = taesd::Config::from_config(config).unwrap();
+        let latents = r.input(1, 8, 8, config.latent_channels);
+        taesd::decode(&config, r, latents).unwrap();
+    }
+    std::mem::replace(r, Recorder::new(&Options::default())).finish().weights().to_vec()
+}
+
+#[test]
+fn published_configurations_ask_for_exactly_the_weights_of_their_state_dicts() {
+    let real = json_file("real.json");
+    assert_eq!(real.len(), 11);
+    for (name, expected) in real {
+        let weights = weights(&expected["config"]);
+        let mut lines: Vec<String> = weights
+            .iter()
+            .map(|w| match w.layout {
+                Layout::Matrix { rows, inner, taps } => format!("{}:{rows}x{inner}x{taps}\n", w.name),
+                Layout::Vector { len } => format!("{}:{len}\n", w.name),
+            })
+            .collect();
+        lines.sort();
+        let parameters: u64 = weights.iter().map(|w| w.layout.elements().unwrap()).sum();
+        println!("{name}: {} tensors, {parameters} parameters", lines.len());
+        assert_eq!(expected["tensors"], lines.len(), "{name}");
+        assert_eq!(expected["parameters"], parameters, "{name}");
+        assert_eq!(expected["fnv1a"], format!("{:016x}", fnv1a(lines.concat().as_bytes())), "{name}");
+    }
+}
+
+// ---- refusals ---------------------------------------------------------------------------------------------
+
+/// The published SD 1.5 configuration of `component` with one field changed.
+fn changed(component: &str, field: &str, value: &Value) -> Value {
+    let mut config = json_file("real.json")[component]["config"].clone();
+    config[field] = value.clone();
+    config
+}
+
+fn read(component: &str, config: &Value) -> browser_diffusion::Result<()> {
+    match component.split_once('/').unwrap() {
+        (_, "unet") => unet::Config::from_config(config).map(drop),
+        ("taesd", _) => taesd::Config::from_config(config).map(drop),
+        (_, "vae") => vae::Config::from_config(config).map(drop),
+        _ => clip::Config::from_config(config).map(drop),
+    }
+}
+
+#[test]
+fn fields_that_are_not_computed_are_refused_by_name_and_value() {
+    let unet = "sd15/unet";
+    let vae = "sd15/vae";
+    let text = "sd15/text_encoder";
+    let taesd = "taesd/vae";
+    let table = [
+        (unet, "_class_name", json!("UNet3DConditionModel")),
+        (unet, "center_input_sample", json!(true)),
+        (unet, "down_block_types", json!(["SimpleCrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"])),
+        (unet, "down_block_types", json!(["DownBlock2D"])),
+        (unet, "down_block_types", json!("DownBlock2D")),
+        (unet, "mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
+        (unet, "mid_block_type", json!(3)),
+        (unet, "up_block_types", json!(["AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"])),
+        (unet, "only_cross_attention", json!([true])),
+        (unet, "block_out_channels", json!([])),
+        (unet, "block_out_channels", json!([320, -1, 1280, 1280])),
+        (unet, "block_out_channels", json!([320, 640, 1280, 4_000_000_000u64])),
+        (unet, "layers_per_block", json!(0)),
+        (unet, "layers_per_block", json!([2, 2, 2])),
+        (unet, "downsample_padding", json!(0)),
+        (unet, "mid_block_scale_factor", json!(1.414)),
+        (unet, "act_fn", json!("mish")),
+        (unet, "norm_num_groups", Value::Null),
+        (unet, "norm_num_groups", json!(7)),
+        (unet, "norm_eps", json!("small")),
+        (unet, "cross_attention_dim", json!([768, 768, 768, 1024])),
+        (unet, "transformer_layers_per_block", json!([1, 1, 1, [1, 1]])),
+        (unet, "transformer_layers_per_block", json!(-1)),
+        (unet, "reverse_transformer_layers_per_block", json!(2)),
+        (unet, "reverse_transformer_layers_per_block", json!([1, 1])),
+        (unet, "encoder_hid_dim", json!(4096)),
+        (unet, "encoder_hid_dim_type", json!("text_image_proj")),
+        (unet, "attention_head_dim", Value::Null),
+        (unet, "attention_head_dim", json!(7)),
+        (unet, "attention_head_dim", json!(160)),
+        (unet, "num_attention_heads", json!(8)),
+        (unet, "dual_cross_attention", json!(true)),
+        (unet, "class_embed_type", json!("timestep")),
+        (unet, "num_class_embeds", json!(1000)),
+        (unet, "addition_embed_type", json!("text")),
+        (unet, "resnet_time_scale_shift", json!("scale_shift")),
+        (unet, "time_embedding_type", json!("fourier")),
+        (unet, "time_embedding_act_fn", json!("silu")),
+        (unet, "timestep_post_act", json!("silu")),
+        (unet, "conv_in_kernel", json!(5)),
+        (unet, "conv_out_kernel", json!(7)),
+        (unet, "attention_type", json!("gated")),
+        (unet, "class_embeddings_concat", json!(true)),
+        (unet, "sample_size", json!([64])),
+        (vae, "_class_name", json!("AutoencoderKLTemporalDecoder")),
+        (vae, "down_block_types", json!(vec!["AttnDownEncoderBlock2D"; 4])),
+        (vae, "up_block_types", json!(vec!["UpDecoderBlock2D"; 3])),
+        (vae, "act_fn", json!("relu")),
+        (vae, "latents_mean", json!([0.0, 0.0, 0.0, 0.0])),
+        (vae, "latents_std", json!([1.0, 1.0, 1.0, 1.0])),
+        (vae, "shift_factor", json!(0.1159)),
+        (vae, "norm_num_groups", json!(48)),
+        (vae, "block_out_channels", json!([128, 256, 512, 2048])),
+        (vae, "use_quant_conv", json!("yes")),
+        (taesd, "_class_name", json!("AutoencoderDC")),
+        (taesd, "act_fn", json!("gelu")),
+        (taesd, "upsample_fn", json!("bilinear")),
+        (taesd, "upsampling_scaling_factor", json!(4)),
+        (taesd, "shift_factor", json!(0.5)),
+        (taesd, "decoder_block_out_channels", json!([64, 64, 64])),
+        (taesd, "decoder_block_out_channels", json!([64, 64, 64, 32])),
+        (text, "model_type", json!("t5")),
+        (text, "architectures", json!(["RobertaSeriesModelWithTransformation"])),
+        (text, "hidden_act", json!("gelu_new")),
+        (text, "num_attention_heads", json!(7)),
+        (text, "hidden_size", json!(1e9)),
+        (text, "use_attention_mask", json!(true)),
+        (text, "eos_token_id", json!([1, 2])),
+    ];
+    for (component, field, value) in table {
+        let error = read(component, &changed(component, field, &value))
+            .expect_err(&format!("{component}: {field} = {value} was taken"));
+        assert_eq!(error.code, Code::UnsupportedModel, "{field}");
+        let named = field == "_class_name" || error.message.contains(field);
+        let shown = error.message.contains(&value.to_string());
+        // Where two fields disagree the message may name the other one, of the same family.
+        assert!(named || error.message.contains("transformer_layers_per_block"), "{field}: {}", error.message);
+        assert!(shown || error.message.contains("null"), "{field} = {value}: {}", error.message);
+    }
+    for not_an_object in [json!(null), json!([]), json!("unet")] {
+        for component in [unet, vae, text, taesd] {
+            assert_eq!(read(component, &not_an_object).unwrap_err().code, Code::UnsupportedModel);
+        }
+    }
+}
+
+#[test]
+fn fields_that_change_nothing_here_are_taken() {
+    for (component, field, value) in [
+        ("sd15/unet", "upcast_attention", json!(true)),
+        ("sd15/unet", "use_linear_projection", json!(true)),
+        ("sd15/unet", "dropout", json!(0.1)),
+        ("sd15/unet", "resnet_out_scale_factor", json!(2.0)),
+        ("sd15/unet", "cross_attention_norm", json!("layer_norm")),
+        ("sd15/unet", "act_fn", json!("SiLU")),
+        ("sd15/unet", "dual_cross_attention", Value::Null),
+        ("sd15/unet", "mid_block_type", Value::Null),
+        ("sd15/unet", "sample_size", json!([96, 64])),
+        ("sd15/unet", "a_field_from_the_future", json!({"a": 1})),
+        ("sd15/vae", "shift_factor", Value::Null),
+        ("sd15/vae", "shift_factor", json!(0)),
+        ("sd15/vae", "sample_size", json!(1024)),
+        ("taesd/vae", "latent_magnitude", json!(3)),
+        ("sd15/text_encoder", "initializer_factor", json!(1.0)),
+        ("sd15/text_encoder", "architectures", Value::Null),
+    ] {
+        let result = read(component, &changed(component, field, &value));
+        assert!(result.is_ok(), "{component}: {field} = {value}: {result:?}");
+    }
+}
+
+#[test]
+fn parts_of_different_models_are_refused() {
+    let real = json_file("real.json");
+    let config = unet::Config::from_config(&real["sdxl/unet"]["config"]).unwrap();
+    let mut forward = |channels, t, text, added: Option<(u32, u32)>| {
+        let r = &mut Recorder::new(&Options::default());
+        let (sample, t_emb, text) = (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));
+        let added = added.map(|(text_embeds, time_ids)| unet::AddedCond {
+            text_embeds: r.input(1, 1, 1, text_embeds),
+            time_ids: r.input(1, 1, 1, time_ids),
+        });
+        unet::forward(&config, r, sample, t_emb, text, added, None).map(drop)
+    };
+    forward(4, 320, 2048, Some((1280, 1536))).unwrap();
+    for (field, result) in [
+        ("in_channels", forward(9, 320, 2048, Some((1280, 1536)))),
+        ("time_proj_dim", forward(4, 256, 2048, Some((1280, 1536)))),
+        ("cross_attention_dim", forward(4, 320, 768, Some((1280, 1536)))),
+        ("projection_class_embeddings_input_dim", forward(4, 320, 2048, Some((768, 1536)))),
+        ("text_time", forward(4, 320, 2048, None)),
+    ] {
+        let error = result.unwrap_err();
+        assert_eq!(error.code, Code::UnsupportedModel);
+        assert!(error.message.contains(field), "{field}: {}", error.message);
+    }
+
+    let config = clip::Config::from_config(&real["sd15/text_encoder"]["config"]).unwrap();
+    let r = &mut Recorder::new(&Options::default());
+    let (ids, long) = (r.input_u32(1, 77), r.input_u32(1, 78));
+    assert_eq!(clip::hidden_states(&config, r, ids, 13).unwrap_err().code, Code::InvalidOption);
+    assert_eq!(clip::hidden_states(&config, r, long, 12).unwrap_err().code, Code::InvalidOption);
+    let states = clip::hidden_states(&config, r, ids, 11).unwrap();
+    assert_eq!(states.len(), 12);
+    assert_eq!(clip::text_embeds(&config, r, states[0]).unwrap_err().code, Code::UnsupportedModel);
+}
