@@ -56,7 +56,10 @@ export async function withBrowser({ adapter = adapters[0], args = [], profile = 
   const browser = profile ? null : await chromium.launch(launch);
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
   const errors = /** @type {string[]} */ ([]);
-  context.on('console', message => { if (message.type() === 'error') errors.push(message.text()); });
+  context.on('console', message => {
+    // Chromium asks every host for an icon, unbidden.
+    if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) errors.push(message.text());
+  });
   context.on('weberror', error => errors.push(String(error.error())));
   try {
     const result = await work(context, errors);
