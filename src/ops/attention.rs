@@ -26,7 +26,7 @@ pub fn attention(
         )));
     }
     let d = q.c / heads;
-    if d % 4 != 0 || d > 512 {
+    if !d.is_multiple_of(4) || d > 512 {
         return Err(Error::unsupported(format!(
             "attention heads of {d} channels: multiples of 4 up to 512 are supported"
         )));

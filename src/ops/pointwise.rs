@@ -83,7 +83,7 @@ pub fn add(r: &mut Recorder, a: Tensor, b: Tensor) -> Result<Tensor> {
 /// # Errors
 /// `unsupported-model` if half the channels are not a multiple of 4.
 pub fn geglu(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
-    if x.c % 8 != 0 {
+    if !x.c.is_multiple_of(8) {
         return Err(Error::unsupported(format!(
             "GEGLU over {} channels: only multiples of 8 are supported",
             x.c
