@@ -36,8 +36,8 @@ def uniform(name: str, count: int) -> np.ndarray:
     return (z >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1.0
 
 
-def weight(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
-    """A tensor that f16 holds exactly. Matrices keep `gain` of their input's spread, queries and keys `gain` * 1.4, so
+def drawn(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    """A tensor, f32. Matrices keep `gain` of their input's spread, queries and keys `gain` * 1.4, so
     that softmax is not flat (at 2.0 the nets turn chaotic: f16 rounding alone moves their outputs by 1e-2); the
     UNet's last one is larger, for an output near unit spread; biases and norms are large enough to be missed."""
     x = uniform(name, math.prod(shape))
@@ -53,7 +53,12 @@ def weight(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
         elif name == "conv_out.weight":
             gain = gain * 1.8
         x = x * (gain * math.sqrt(3.0 / (math.prod(shape) // shape[0])))
-    return x.astype(np.float32).astype(np.float16).astype(np.float32).reshape(shape)
+    return x.astype(np.float32).reshape(shape)
+
+
+def weight(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    """`drawn`, rounded to what f16 holds exactly."""
+    return drawn(name, shape, gain).astype(np.float16).astype(np.float32)
 
 
 def canonical(name: str) -> str:
@@ -62,8 +67,8 @@ def canonical(name: str) -> str:
     return name.removeprefix("text_model.")
 
 
-def build(config: dict) -> torch.nn.Module:
-    """The class that the configuration names, its parameters drawn by `weight`."""
+def build(config: dict, draw=weight) -> torch.nn.Module:
+    """The class that the configuration names, its parameters from `draw`, or as they come if that is None."""
     config = dict(config)
     gain = config.pop("gain")
     if "architectures" in config:
@@ -73,8 +78,8 @@ def build(config: dict) -> torch.nn.Module:
         cls = config.pop("_class_name")
         model = CLASSES[cls](**config)
     with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(torch.from_numpy(weight(canonical(name), tuple(p.shape), gain)))
+        for name, p in model.named_parameters() if draw else []:
+            p.copy_(torch.from_numpy(draw(canonical(name), tuple(p.shape), gain)))
     return model.eval()
 
 
