@@ -94,6 +94,13 @@ function duration(ms) {
 /** @param {number} ms */
 const left = (ms) => `${ms < 60_000 ? `${Math.ceil(ms / 1000)} s` : duration(ms)} left`;
 
+/** @param {string[]} ends of prompts that were too long */
+function unread(ends) {
+  if (ends.length === 0) return '';
+  const words = ends.map((end) => `“${end.length > 80 ? `${end.slice(0, 79).trim()}…` : end}”`).join(' and ');
+  return ` The model reads about 60 words; what came after was left out: ${words}`;
+}
+
 /** @param {string} message */
 function say(message) {
   ui.status.textContent = message;
@@ -313,7 +320,7 @@ async function draw() {
     last = { pipeline, lastResult };
     /** @type {any} */ (window).browserDiffusion = last;
     ui.save.disabled = false;
-    say(`Done in ${duration(lastResult.timings.total)}. Seed ${lastResult.seed}.`);
+    say(`Done in ${duration(lastResult.timings.total)}. Seed ${lastResult.seed}.${unread(lastResult.truncated)}`);
     for (const frame of kept) frame.preview?.close();
   } catch (error) {
     // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.

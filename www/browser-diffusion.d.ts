@@ -189,6 +189,8 @@ export interface GenerateResult {
   seed: number;
   /** The AUTOMATIC1111 "parameters" text. */
   parameters: string;
+  /** The ends of prompt and negative prompt that the text encoder did not read: more than its 77 tokens. Empty as a rule. */
+  truncated: string[];
   /** Milliseconds. */
   timings: { textEncoder: number; steps: number[]; vae: number; total: number };
 }

@@ -194,20 +194,19 @@ function checked(rules, options, method) {
 }
 
 /**
- * What the engine loads: a Hub id as it stands, anything else as an absolute URL.
+ * What the engine loads: a Hub id and "embedded" as they stand, anything else as an absolute URL.
  * @param {unknown} source
- * @returns {{ source: string, name: string }}
+ * @returns {{ source: string, embedded?: string }} embedded: the address of the embedded model's folder
  */
 function resolveSource(source) {
   if (typeof source !== 'string') {
     throw invalid('Models from files on disk are not there yet; give a Hub id ("owner/name"), a URL or "embedded".');
   }
-  if (source === 'embedded') return { source: EMBEDDED_URL, name: 'embedded' };
+  if (source === 'embedded') return { source, embedded: EMBEDDED_URL };
   if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
-    const url = new URL(source, base()).href;
-    return { source: url, name: url };
+    return { source: new URL(source, base()).href };
   }
-  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, name: source };
+  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
 }
 

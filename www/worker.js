@@ -65,9 +65,11 @@ async function perform(call, signal) {
       return { result: pipeline.model() };
     case 'generate': {
       const onStep = call.steps ? (/** @type {any} */ step) => send(...packStep(step)) : () => {};
-      const { latents, images, seed, parameters, timings } = await loaded().generate(call.options, onStep, signal);
+      // wasm-bindgen's types say "object" and no more.
+      const result = /** @type {any} */ (await loaded().generate(call.options, onStep, signal));
+      const { latents, images } = result;
       return {
-        result: { latents, images, seed, parameters, timings },
+        result,
         transfer: [...latents, ...images.map((/** @type {ImageData} */ i) => i.data)].map((array) => array.buffer),
       };
     }

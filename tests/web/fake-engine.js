@@ -22,13 +22,13 @@ export class Pipeline {
   static async load(spec, onProgress, signal) {
     if (spec.source.includes('missing')) fail('network', `404 for ${spec.source}. Check the name.`);
     const file = 'unet/diffusion_pytorch_model.safetensors';
-    onProgress({ status: 'initiate', name: spec.name, file, total: 4000 });
+    onProgress({ status: 'initiate', name: spec.source, file, total: 4000 });
     for (let loaded = 1000; loaded <= 4000 || spec.source.includes('endless'); loaded += 1000) {
       await tick();
       if (signal.aborted) fail('aborted', 'stopped');
-      onProgress({ status: 'progress', name: spec.name, file, loaded, total: 4000, progress: loaded / 40 });
+      onProgress({ status: 'progress', name: spec.source, file, loaded, total: 4000, progress: loaded / 40 });
     }
-    onProgress({ status: 'ready', name: spec.name });
+    onProgress({ status: 'ready', name: spec.source });
     return Object.assign(new Pipeline(), { spec });
   }
 
@@ -60,6 +60,7 @@ export class Pipeline {
     return {
       latents: [new Float32Array(length).fill(total)],
       images: options.output === 'latent' ? [] : [{ width, height, data: picture(width, height) }],
+      truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
       seed, parameters: `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total },
     };

@@ -141,9 +141,9 @@ test('the embedded sources, Hub ids and URLs reach the engine as what they are',
   });
   const defaults = { revision: 'main', cache: true, precision: 'auto', hub: 'https://huggingface.co' };
   assert.deepEqual(specs, [
-    { ...defaults, source: `${url}embedded/`, name: 'embedded' },
-    { revision: 'main', variant: 'fp16', hub: `${base}/mirror`, cache: false, precision: 'f32', source: 'stabilityai/sd-turbo', name: 'stabilityai/sd-turbo' },
-    { ...defaults, source: `${base}/models/a`, name: `${base}/models/a` },
+    { ...defaults, source: 'embedded', embedded: `${url}embedded/` },
+    { revision: 'main', variant: 'fp16', hub: `${base}/mirror`, cache: false, precision: 'f32', source: 'stabilityai/sd-turbo' },
+    { ...defaults, source: `${base}/models/a` },
   ]);
 }));
 
@@ -511,6 +511,18 @@ test('errors stand beside the form; prompt and picture stay', { timeout }, () =>
   await page.click('#generate');
   await status(page, /^Done/);
   assert.ok(await page.isHidden('#error'));
+}));
+
+test('words that the model cannot read any more are named', { timeout }, () => withPage({}, async page => {
+  await status(page, /^Ready/);
+  await page.fill('#prompt', `${'a'.repeat(77)} and a dog`);
+  await page.click('#generate');
+  await status(page, /^Done/);
+  assert.match(await page.innerText('#status'), /left out: “ ?and a dog”$/);
+  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).browserDiffusion.lastResult.truncated), [' and a dog']);
+  await page.fill('#prompt', 'a dog');
+  await page.click('#generate');
+  await status(page, /^Done.*Seed \d+\.$/);
 }));
 
 test('suggestions fill the prompt', { timeout }, () => withPage({}, async page => {
