@@ -1,0 +1,115 @@
+// Whole pipelines against diffusers: tiny random models with the same weights, prompts and seeds, through the public
+// module in Chromium. Expected latents and pictures were computed by tests/reference/pipelines.py, in f32 on weights
+// rounded to f16. Its own f16 runs of these cases (`--f16`) lie up to 9.7e-3 away in the latents; so may ours.
+import { after, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { adapters, root, withBrowser } from './browser.mjs';
+import { serve } from './hub.mjs';
+import { writeTiny } from './tiny.mjs';
+
+/**
+ * @typedef {object} Case
+ * @property {string} folder
+ * @property {Record<string, any>} options  of `generate`
+ * @property {number[]} latents  shape, NCHW
+ * @property {number[]} pixels   shape, NHWC
+ * @property {number} offset     in cases.bin: latents as f32, then pixels as bytes
+ */
+
+const LATENTS = 1e-2; // relative L2
+const PIXELS = 2.5; // grey levels, mean
+
+const reference = join(root, 'tests/reference/data/pipelines');
+/** @type {{ folders: Record<string, { kind: string, options: any }>, cases: Case[] }} */
+const { folders, cases } = JSON.parse(readFileSync(join(reference, 'cases.json'), 'utf8'));
+const expected = readFileSync(join(reference, 'cases.bin'));
+
+const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-models-'));
+after(() => rmSync(models, { recursive: true }));
+
+/** @param {Case} c */
+const title = ({ folder, options: o }) => `${folder} ${o.scheduler ?? 'own sampler'} ${o.width}x${o.height}, ${o.numInferenceSteps} steps, guidance ${o.guidanceScale}` +
+  `${o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : ''}${o.negativePrompt === undefined ? '' : ', negative prompt'}${o.numImages ? `, ${o.numImages} pictures` : ''}`;
+
+/** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */
+function relative(ours, theirs) {
+  let [difference, size] = [0, 0];
+  for (let i = 0; i < theirs.length; i++) {
+    difference += (ours[i] - theirs[i]) ** 2;
+    size += theirs[i] ** 2;
+  }
+  return Math.sqrt(difference / size);
+}
+
+/**
+ * What a case gave, against what it should.
+ * @param {Case} c
+ * @param {{ latents: number[][], images: { width: number, height: number, data: number[] }[], seed: number }} result
+ */
+function compare(c, { latents, images, seed }) {
+  const count = (/** @type {number[]} */ shape) => shape.reduce((a, b) => a * b, 1);
+  const [batch, height, width] = c.pixels;
+  assert.deepEqual([images.length, latents.length, seed], [batch, batch, c.options.seed]);
+  const theirs = new Float32Array(expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * count(c.latents)));
+  const ours = latents.flat();
+  assert.equal(ours.length, theirs.length);
+  const pixels = expected.subarray(c.offset + 4 * theirs.length, c.offset + 4 * theirs.length + count(c.pixels));
+  let sum = 0;
+  images.forEach((image, n) => {
+    assert.deepEqual([image.width, image.height, image.data.length], [width, height, 4 * width * height]);
+    for (let i = 0; i < width * height; i++) {
+      for (let channel = 0; channel < 3; channel++) sum += Math.abs(image.data[4 * i + channel] - pixels[3 * (n * width * height + i) + channel]);
+      assert.equal(image.data[4 * i + 3], 255);
+    }
+  });
+  return { latents: relative(ours, theirs), pixels: sum / pixels.length };
+}
+
+/**
+ * Runs cases on an adapter, one loading for each folder.
+ * @param {import('node:test').TestContext} t @param {string} adapter @param {Case[]} cases
+ */
+async function run(t, adapter, cases) {
+  const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank': '' } });
+  t.after(server.close);
+  await withBrowser({ adapter }, async context => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/blank`);
+    for (const folder of new Set(cases.map(c => c.folder))) {
+      const { kind, options } = folders[folder];
+      writeTiny(join(models, folder), kind, options);
+      await page.evaluate(async ([folder, variant]) => {
+        const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
+        const before = /** @type {any} */ (window).pipeline;
+        await before?.dispose();
+        Object.assign(window, { pipeline: await DiffusionPipeline.fromPretrained(`${location.origin}/models/${folder}`, { variant, cache: false }) });
+      }, [folder, options.variant]);
+      for (const c of cases.filter(c => c.folder === folder)) {
+        await t.test(title(c), { timeout: 120_000 }, async t => {
+          const result = await page.evaluate(async options => {
+            const { latents, images, seed } = await /** @type {any} */ (window).pipeline.generate(options);
+            return {
+              latents: latents.map((/** @type {Float32Array} */ l) => [...l]), seed,
+              images: images.map((/** @type {any} */ { width, height, data }) => ({ width, height, data: [...data] })),
+            };
+          }, c.options);
+          const error = compare(c, result);
+          t.diagnostic(`latents ${error.latents.toExponential(1)}, picture ${error.pixels.toFixed(2)}`);
+          assert.ok(error.latents <= LATENTS, `latents: ${error.latents}`);
+          assert.ok(error.pixels <= PIXELS, `picture: ${error.pixels}`);
+        });
+      }
+    }
+  });
+}
+
+test(`pipelines against diffusers, on ${adapters[0]}`, { timeout: 600_000 }, t => run(t, adapters[0], cases));
+
+// The last adapter is Chromium's own, without shader-f16, and slow.
+if (adapters.length > 1) {
+  const few = cases.filter(c => c.options.numInferenceSteps <= 3 && c.options.width * c.options.height < 3000);
+  test(`pipelines against diffusers, on ${adapters[1]}`, { timeout: 600_000 }, t => run(t, adapters[1], few));
+}
