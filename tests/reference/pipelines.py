@@ -159,6 +159,8 @@ def case(folder, scheduler, size, steps, guidance, seed, prompt="a red apple", *
 
 
 NEGATIVE = dict(negativePrompt="blurry, out of focus")
+# Guidance 7.5 multiplies the UNet's rounding errors by ten (sqrt(7.5^2 + 6.5^2)). Where diffusers' own f16 run lies
+# further than 9.7e-3 from its f32 run (PNDM of 6 steps or DDPM of 12, with v-prediction), a comparison says nothing.
 CASES = [
     # folder, sampler (None: the checkpoint's own), size, steps, guidance, seed
     case("sd1", None, A, 10, 7.5, 1),
@@ -168,12 +170,12 @@ CASES = [
     case("sd1", "ddim", A, 4, 7.5, 5, prompt=LONG, guidanceRescale=0.7),
     case("sd1", "pndm", B, 1, 0, 6),
     case("sd1", "pndm", A, 25, 7.5, 7, **NEGATIVE),
-    case("sd1", "euler", C, 8, 7.5, 8, prompt=""),
+    case("sd1", "euler", A, 8, 7.5, 8, prompt=""),
     case("sd1", "euler_karras", A, 12, 1, 9, prompt="it's a 🍎!"),
     case("sd1", "euler_a", B, 20, 7.5, 10),
     case("sd1", "dpmpp_2m", A, 14, 7.5, 11, **NEGATIVE),
     case("sd1", "dpmpp_2m", B, 15, 0, 12),
-    case("sd1", "dpmpp_2m_karras", C, 6, 7.5, 13),
+    case("sd1", "dpmpp_2m_karras", A, 6, 7.5, 13),
     case("sd1", "lcm", A, 4, 1, 14),
     case("sd1", "euler_a", A, 2, 7.5, 15, numImages=2),
     case("sd1-f32", "ddim", B, 3, 7.5, 16),
@@ -181,10 +183,10 @@ CASES = [
     case("sd2", None, C, 10, 7.5, 18, **NEGATIVE),
     case("sd2", "euler", B, 25, 7.5, 19),
     case("sd2", "euler_a", A, 10, 1, 20),
-    case("sd2", "pndm", C, 6, 7.5, 21),
-    case("sd2", "ddpm", A, 12, 7.5, 22, **NEGATIVE),
+    case("sd2", "pndm", C, 15, 7.5, 21),
+    case("sd2", "ddpm", A, 12, 1, 22),
     case("sd2", "dpmpp_2m_karras", B, 25, 7.5, 23),
-    case("sd2", "dpmpp_2m", C, 2, 7.5, 24, guidanceRescale=0.5),
+    case("sd2", "dpmpp_2m", C, 8, 7.5, 24, guidanceRescale=0.5),
     case("sd2", "lcm", A, 1, 0, 25),
     case("sdxl", None, A, 10, 7.5, 26),
     case("sdxl", "ddim", B, 5, 7.5, 27, **NEGATIVE),
@@ -193,7 +195,7 @@ CASES = [
     case("sdxl-old", "pndm", C, 7, 7.5, 30, negativePrompt=""),
     case("lcm", None, A, 4, 7.5, 31),
     case("lcm", None, B, 1, 0, 32),
-    case("lcm", None, C, 8, 1, 33, numImages=2),
+    case("lcm", None, C, 3, 1, 33, numImages=2),
     case("lcm", "lcm", B, 25, 7.5, 2**53 - 1),
 ]
 
@@ -231,7 +233,7 @@ def write_cases():
 
 
 def measure_f16(folders):
-    """How far diffusers' own f16 run lies from its f32 run: what a good engine may differ by. Half an hour."""
+    """How far diffusers' own f16 run lies from its f32 run: what a good engine may differ by. Takes minutes."""
     for folder in folders:
         pipe = pipeline(*FOLDERS[folder])
         cases = [c for c in CASES if c["folder"] == folder]
