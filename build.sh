@@ -94,9 +94,9 @@ need_wasm_std() {
   wasm_std_flags=(-Zbuild-std=std,panic_abort)
 }
 
-# wasm_cargo COMMAND ARGS...: cargo for the wasm library
+# wasm_cargo COMMAND ARGS...: cargo for wasm32
 wasm_cargo() {
-  env "${wasm_std_env[@]}" cargo "$1" --lib --target wasm32-unknown-unknown "${wasm_std_flags[@]}" "${@:2}"
+  env "${wasm_std_env[@]}" cargo "$1" --target wasm32-unknown-unknown "${wasm_std_flags[@]}" "${@:2}"
 }
 
 # Sets rust_src to the library folder of Debian's rust-src in exactly this rustc's version.
@@ -162,7 +162,7 @@ build_wasm() {
   fresh $out && return
   need_rust; need_wasm_std; need_wasm_bindgen; need_wasm_opt
   say "building the wasm module"
-  wasm_cargo build --release
+  wasm_cargo build --release --lib
   local tmp=.tools/pkg; rm -rf $tmp
   wasm-bindgen --target web --out-dir $tmp "$wasm"
   say "optimising it (wasm-opt)"
@@ -173,6 +173,16 @@ build_wasm() {
   say "www/pkg is ready: $(gzip -9c $out | wc -c) bytes of wasm when gzipped"
 }
 
+# The comparisons of tests/cases for the browser, into target/ops-check/.
+build_ops_check() {
+  local out=target/ops-check/ops_check_bg.wasm
+  fresh $out && [ -z "$(find tests/cases tests/web/ops_check.rs -newer $out | head -1)" ] && return
+  say "building the browser's op comparisons"
+  wasm_cargo build --release --example ops_check
+  wasm-bindgen --target web --out-dir target/ops-check "${wasm%/*}/examples/ops_check.wasm"
+  touch $out
+}
+
 # ---- commands ----
 
 serve() {
@@ -181,11 +191,12 @@ serve() {
 }
 
 run_tests() {
-  need_rust; need_wasm_std; need_vulkan_driver; build_wasm; need_node_modules; need_chromium; need_lavapipe
+  need_rust; need_wasm_std; need_vulkan_driver; build_wasm; build_ops_check
+  need_node_modules; need_chromium; need_lavapipe
   say "cargo fmt, clippy"
   cargo fmt --check
   cargo clippy --all-targets --quiet -- -D warnings
-  wasm_cargo clippy --quiet -- -D warnings
+  wasm_cargo clippy --lib --quiet -- -D warnings
   say "native tests"
   cargo test
   say "types of the JavaScript"

@@ -462,7 +462,7 @@ fn fields_that_change_nothing_here_are_taken() {
 fn parts_of_different_models_are_refused() {
     let real = json_file("real.json");
     let config = unet::Config::from_config(&real["sdxl/unet"]["config"]).unwrap();
-    let mut forward = |channels, t, text, added: Option<(u32, u32)>| {
+    let forward = |channels, t, text, added: Option<(u32, u32)>| {
         let r = &mut Recorder::new(&Options::default());
         let (sample, t_emb, text) =
             (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));

@@ -1,7 +1,7 @@
 //! The header of a safetensors file: 8 bytes of length, then JSON that says where each tensor lies.
 //!
-//! Parsed here and not with the `safetensors` crate, because that one holds offsets as `usize`, which has
-//! 32 bits on wasm: no file over 4 GiB (SDXL's UNet) could be read.
+//! The map is parsed here and not by the `safetensors` crate (whose element types are used), because that one
+//! holds offsets as `usize`, which has 32 bits on wasm: no file over 4 GiB (SDXL's UNet) could be read.
 //! Format: <https://github.com/huggingface/safetensors#format>.
 
 use crate::error::{Error, Result};
@@ -15,45 +15,8 @@ const MAX_TENSORS: usize = 100_000;
 /// Most dimensions of a tensor (a convolution's weight has 4).
 const MAX_RANK: usize = 16;
 
-/// Element types of the format, under the names that its headers use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
-#[allow(non_camel_case_types, missing_docs)]
-pub enum Dtype {
-    BOOL,
-    F4,
-    F6_E2M3,
-    F6_E3M2,
-    U8,
-    I8,
-    F8_E5M2,
-    F8_E4M3,
-    F8_E8M0,
-    I16,
-    U16,
-    F16,
-    BF16,
-    I32,
-    U32,
-    F32,
-    C64,
-    F64,
-    I64,
-    U64,
-}
-
-impl Dtype {
-    /// Bits of one element.
-    pub fn bits(self) -> u64 {
-        match self {
-            Dtype::F4 => 4,
-            Dtype::F6_E2M3 | Dtype::F6_E3M2 => 6,
-            Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::F8_E5M2 | Dtype::F8_E4M3 | Dtype::F8_E8M0 => 8,
-            Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::BF16 => 16,
-            Dtype::I32 | Dtype::U32 | Dtype::F32 => 32,
-            Dtype::C64 | Dtype::F64 | Dtype::I64 | Dtype::U64 => 64,
-        }
-    }
-}
+/// Element types of the format.
+pub use safetensors::tensor::Dtype;
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +88,7 @@ impl Header {
                      leave a hole. Download the file again"
                 )));
             }
-            let bits = t.shape.iter().try_fold(t.dtype.bits(), |n, &d| n.checked_mul(d));
+            let bits = t.shape.iter().try_fold(t.dtype.bitsize() as u64, |n, &d| n.checked_mul(d));
             if bits.is_none_or(|bits| bits % 8 != 0 || bits / 8 != end - begin) {
                 return Err(bad(format!(
                     "tensor {name:?} has {} bytes, which its shape {:?} of {:?} does not. \

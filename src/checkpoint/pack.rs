@@ -113,7 +113,7 @@ impl Packer {
     /// `BadCheckpoint` for a value that is not finite, here or once it is f16, and for more bytes than the
     /// tensor has.
     pub fn push(&mut self, mut bytes: &[u8], write: &mut impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-        let size = self.dtype.bits() as usize / 8;
+        let size = self.dtype.bitsize() / 8;
         if !self.partial.is_empty() {
             let (head, rest) = bytes.split_at(bytes.len().min(size - self.partial.len()));
             self.partial.extend_from_slice(head);
@@ -147,7 +147,7 @@ impl Packer {
         mut bytes: &[u8],
         write: &mut impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let size = self.dtype.bits() as usize / 8;
+        let size = self.dtype.bitsize() / 8;
         let per_row = self.inner * self.taps;
         if (bytes.len() / size) as u64 > self.elements - self.seen {
             return Err(Error::bad_checkpoint(format!(

@@ -1,8 +1,8 @@
 //! Latents to pixels.
 
-use super::{DecodePlan, DiffusionPipeline, Vae};
+use super::{DecodePlan, DiffusionPipeline, Module, Vae};
 use crate::error::{Error, Result};
-use crate::gpu::Recorder;
+use crate::gpu::{Plan, Recorder, Tensor};
 use crate::models::{taesd, vae};
 use crate::samplers::latents_to_rgba;
 
@@ -36,12 +36,21 @@ impl DiffusionPipeline {
         Ok(Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels)? })
     }
 
-    fn plan_decode(&self, height: u32, width: u32) -> Result<DecodePlan> {
+    /// Whether pictures of this size can be decoded here; asked before the first step, not after the last.
+    ///
+    /// # Errors
+    /// `out-of-memory` with the numbers.
+    pub(super) fn check_decode(&self, height: u32, width: u32) -> Result<()> {
+        if self.decode_plan.borrow().as_ref().is_some_and(|p| (p.height, p.width) == (height, width)) {
+            return Ok(());
+        }
+        self.record_decode(height, width)?.0.check(&self.gpu.limits)
+    }
+
+    /// The decoder's plan, its input and its output.
+    fn record_decode(&self, height: u32, width: u32) -> Result<(Plan, Tensor, Tensor)> {
         let channels = self.vae.latent_channels();
-        let (options, weights) = match &self.vae {
-            Vae::Kl(m) => (&m.options, &m.weights),
-            Vae::Tiny(m) => (&m.options, &m.weights),
-        };
+        let (Vae::Kl(Module { options, .. }) | Vae::Tiny(Module { options, .. })) = &self.vae;
         let mut r = Recorder::new(options);
         let latents = r.input(1, height, width, channels);
         let out = match &self.vae {
@@ -49,7 +58,13 @@ impl DiffusionPipeline {
             Vae::Tiny(m) => taesd::decode(&m.config, &mut r, latents)?,
         };
         r.output(out);
-        let executable = r.finish().instantiate(&self.gpu, weights)?;
+        Ok((r.finish(), latents, out))
+    }
+
+    fn plan_decode(&self, height: u32, width: u32) -> Result<DecodePlan> {
+        let (Vae::Kl(Module { weights, .. }) | Vae::Tiny(Module { weights, .. })) = &self.vae;
+        let (plan, latents, out) = self.record_decode(height, width)?;
+        let executable = plan.instantiate(&self.gpu, weights)?;
         Ok(DecodePlan { height, width, executable, latents, out })
     }
 

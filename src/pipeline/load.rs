@@ -137,7 +137,21 @@ impl DiffusionPipeline {
             )));
         }
         Ok(Self {
-            model: Model { name: files.name().to_owned(), kind, inpainting, default_size, parameters },
+            model: Model {
+                name: files.name().to_owned(),
+                kind,
+                inpainting,
+                default_size,
+                parameters,
+                num_inference_steps: index
+                    .get("default_num_inference_steps")
+                    .and_then(Value::as_u64)
+                    .map_or(50, |n| n as usize),
+                guidance_scale: index
+                    .get("default_guidance_scale")
+                    .and_then(Value::as_f64)
+                    .map_or(if sdxl { 5.0 } else { 7.5 }, |g| g as f32),
+            },
             gpu,
             arithmetic,
             text_encoders,

@@ -57,6 +57,10 @@ pub struct Model {
     pub default_size: u32,
     /// Of all modules together.
     pub parameters: u64,
+    /// Steps and guidance where a request names none: `default_num_inference_steps` and
+    /// `default_guidance_scale` of `model_index.json` (ours; diffusers ignores them), or diffusers' own.
+    pub num_inference_steps: usize,
+    pub guidance_scale: f32,
 }
 
 /// A module's configuration, its weights on the GPU and how its plans are recorded.

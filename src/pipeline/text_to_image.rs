@@ -107,6 +107,9 @@ impl DiffusionPipeline {
         let (height, width) = self.latent_size(options)?;
         let mut sampler =
             scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps)?;
+        if options.decode || options.preview == Preview::Full {
+            self.check_decode(height, width)?;
+        }
         check_aborted(aborted)?;
 
         // A model with a guidance embedding is told the scale instead of running twice.

@@ -120,7 +120,16 @@ impl Pipeline {
             },
         );
         let options = LoadOptions { variant: text(&spec, "variant")?, precision };
-        let inner = DiffusionPipeline::load(&files, &options, &|| aborted.aborted()).await?;
+        let inner = match DiffusionPipeline::load(&files, &options, &|| aborted.aborted()).await {
+            Ok(inner) => inner,
+            Err(e) => {
+                if matches!(e.code, Code::BadCheckpoint | Code::UnsupportedModel) {
+                    // What the cache fails with then matters less than why the model was refused.
+                    let _ = files.doubt().await;
+                }
+                return Err(e.into());
+            }
+        };
         files.finish().await?;
         report(Progress {
             status: "ready",
@@ -143,6 +152,8 @@ impl Pipeline {
         set(&out, "inpainting", model.inpainting);
         set(&out, "defaultSize", model.default_size);
         set(&out, "parameters", model.parameters as f64);
+        set(&out, "numInferenceSteps", model.num_inference_steps as f64);
+        set(&out, "guidanceScale", model.guidance_scale);
         out
     }
 
@@ -184,14 +195,13 @@ impl Pipeline {
     fn options(&self, o: &JsValue) -> Result<GenerateOptions> {
         // Integers up to here are exact in a JavaScript number.
         const EXACT: f64 = 9_007_199_254_740_991.0;
-        let size = self.inner.model().default_size as f64;
+        let model = self.inner.model();
+        let size = model.default_size as f64;
         let seed = match count(o, "seed", EXACT)? {
             Some(seed) => seed,
             None => (js_sys::Math::random() * 4_294_967_296.0).floor(),
         };
-        let steps = get(o, "onStepWanted").is_none_or(|v| v.is_truthy());
         let preview = match text(o, "preview")?.as_deref() {
-            None if !steps => Preview::None,
             None | Some("fast") => Preview::Fast,
             Some("none") => Preview::None,
             Some("full") => Preview::Full,
@@ -213,8 +223,9 @@ impl Pipeline {
             negative_prompt: text(o, "negativePrompt")?,
             width: count(o, "width", 16384.0)?.unwrap_or(size) as u32,
             height: count(o, "height", 16384.0)?.unwrap_or(size) as u32,
-            num_inference_steps: count(o, "numInferenceSteps", 10000.0)?.unwrap_or(DEFAULT_STEPS) as usize,
-            guidance_scale: number(o, "guidanceScale")?.unwrap_or(DEFAULT_GUIDANCE) as f32,
+            num_inference_steps: count(o, "numInferenceSteps", 10000.0)?
+                .map_or(model.num_inference_steps, |n| n as usize),
+            guidance_scale: number(o, "guidanceScale")?.map_or(model.guidance_scale, |g| g as f32),
             guidance_rescale: number(o, "guidanceRescale")?.unwrap_or(0.0) as f32,
             scheduler: text(o, "scheduler")?,
             seed: seed as u64,
@@ -227,10 +238,6 @@ impl Pipeline {
         })
     }
 }
-
-/// diffusers' defaults.
-const DEFAULT_STEPS: f64 = 50.0;
-const DEFAULT_GUIDANCE: f64 = 7.5;
 
 fn picture_object(p: &Picture) -> Object {
     let out = Object::new();

@@ -184,9 +184,9 @@ impl Answer {
         Some(tag.strip_prefix("W/").unwrap_or(&tag).to_string())
     }
 
-    /// SHA-256 of the file, where the server's ETag is one.
+    /// SHA-256 of the file, where the server names it as the Hub does. A plain ETag may be any hash.
     pub fn sha256(&self) -> Option<String> {
-        let tag = self.header("X-Linked-ETag").or_else(|| self.header("ETag"))?;
+        let tag = self.header("X-Linked-ETag")?;
         let hex = tag.trim_start_matches("W/").trim_matches('"');
         (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hex.to_ascii_lowercase())
     }

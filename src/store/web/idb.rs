@@ -134,6 +134,31 @@ impl Database {
         write().await.map_err(failed)
     }
 
+    /// Notes that the model in the folder `base` was refused: each of its files is asked about again before it
+    /// is read the next time. One that has no tag to tell whether it has changed is dropped.
+    pub async fn doubt_model(&self, base: &str) -> Result<()> {
+        let write = async || {
+            let tx = self.write(&[FILES, CHUNKS])?;
+            let (files, chunks) = (tx.store(FILES)?, tx.store(CHUNKS)?);
+            let (urls, records) = (files.get_all_keys()?, files.get_all()?);
+            let records = strings(&done(&records).await?);
+            for (url, record) in strings(&urls.result()?).iter().zip(records) {
+                let record = parse(&record)?;
+                if record.base != base || record.absent {
+                    continue;
+                }
+                if record.tag.is_some() {
+                    put_record(&files, url, &FileRecord { complete: false, ..record })?;
+                } else {
+                    chunks.delete(&chunks_of(url)?)?;
+                    files.delete(&url.into())?;
+                }
+            }
+            tx.done().await
+        };
+        write().await.map_err(failed)
+    }
+
     /// Indices of the chunks that are stored.
     pub async fn chunk_indices(&self, url: &str) -> Result<Vec<u64>> {
         let find = async || {

@@ -13,6 +13,7 @@ use futures_util::stream::{self, StreamExt};
 use http::{Answer, Failure, Gate, Tries, check};
 use idb::{Database, FileRecord};
 use js_sys::{Date, Promise, Reflect, Uint8Array};
+use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -153,6 +154,15 @@ enum Job {
 }
 
 impl WebFiles {
+    /// To be called when what the files say was refused: the next load asks the server whether they have been
+    /// repaired.
+    pub async fn doubt(&self) -> Result<()> {
+        match &self.cache {
+            Some(cache) => cache.doubt_model(self.source.base()).await,
+            None => Ok(()),
+        }
+    }
+
     /// To be called when all files that the model needs have been read: from then on it loads without any
     /// request, and `list` says that it is complete.
     pub async fn finish(&self) -> Result<()> {
@@ -600,6 +610,15 @@ impl ModelFiles for WebFiles {
         };
         let mut done = 0;
         let mut reopened = false;
+        // Bytes come in order and once, so one running hash tells whether the file is the one the server names.
+        let due = file.record.sha256.clone().filter(|_| !file.record.complete);
+        let mut hash = due.as_ref().map(|_| Sha256::new());
+        let mut sink = async |bytes: &[u8]| {
+            if let Some(hash) = &mut hash {
+                hash.update(bytes);
+            }
+            sink(bytes).await
+        };
         loop {
             let read = match file.ranges {
                 true => self.read_chunks(&mut file, &mut done, &mut sink).await,
@@ -621,6 +640,19 @@ impl ModelFiles for WebFiles {
                     file = self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))?;
                 }
                 Err(failure) => return Err(error(failure, &url)),
+            }
+        }
+        if let (Some(hash), Some(due)) = (hash, due) {
+            let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            if found != due {
+                if let Some(cache) = &self.cache {
+                    let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
+                    cache.reset_file(&url, &gone).await?;
+                }
+                let message = format!(
+                    "{url} arrived damaged: its SHA-256 is not the one that the server names. Load again"
+                );
+                return Err(Error::new(Code::Integrity, message));
             }
         }
         if let Some(cache) = self.cache.as_ref().filter(|_| !file.record.complete) {

@@ -38,7 +38,11 @@ def rasterise(state):
 LUMA = np.array([0.3, 0.59, 0.11], np.float32)
 
 
-def tint(sprite, colour):
+# The colour to replace, where the most frequent one is not what one would paint.
+MAIN = {"bus": (255, 176, 46), "cow": (230, 230, 230)}
+
+
+def tint(sprite, colour, base=None):
     """Gives the sprite's main colour (the most frequent that is not near black) another one; the rest stays."""
     a = sprite.astype(np.float32)
     rgb, alpha = a[..., :3], a[..., 3]
@@ -47,7 +51,7 @@ def tint(sprite, colour):
     key = (q[..., 0] * 64 + q[..., 1] * 8 + q[..., 2])
     ok = (alpha > 200) & (lum > 60)
     main = np.bincount(key[ok], minlength=512).argmax()
-    base = np.median(rgb[ok & (key == main)], axis=0)
+    base = np.median(rgb[ok & (key == main)], axis=0) if base is None else np.array(base, np.float32)
 
     def chroma(x):  # two chroma axes and how saturated
         u, v = x[..., 0] - x[..., 1], (x[..., 0] + x[..., 1]) / 2 - x[..., 2]
@@ -82,11 +86,8 @@ class Composer:
         if k not in self.cache:
             a = self.sprites[noun]
             if colour:
-                a = tint(a, COLOURS[colour])
-            # premultiplied: no dark fringe when it is scaled
-            p = a.astype(np.float32)
-            p[..., :3] *= p[..., 3:] / 255
-            self.cache[k] = Image.fromarray(p.round().astype(np.uint8), "RGBA")
+                a = tint(a, COLOURS[colour], MAIN.get(noun))
+            self.cache[k] = Image.fromarray(a, "RGBA")  # Pillow premultiplies by itself when it scales
         return self.cache[k]
 
     def ground(self, kind, rng):
@@ -123,7 +124,8 @@ class Composer:
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + d, SIZE), min(y + d, SIZE)
         s = s[y0 - y:y1 - y, x0 - x:x1 - x]
         part = canvas[y0:y1, x0:x1]
-        part[:] = s[..., :3] + part * (1 - s[..., 3:] / 255)
+        alpha = s[..., 3:] / 255
+        part[:] = s[..., :3] * alpha + part * (1 - alpha)
 
     def picture(self, rng, noun=None, colour=None, ground="white", second=None, jitter=1.0):
         canvas = self.ground(ground, rng).copy()

@@ -1,0 +1,24 @@
+//! The comparisons of `tests/cases` in the browser: built for wasm32 as an example, called by `ops.test.mjs`.
+
+#[cfg(target_arch = "wasm32")]
+#[path = "../cases/mod.rs"]
+mod cases;
+
+#[cfg(target_arch = "wasm32")]
+mod check {
+    use super::cases;
+    use browser_diffusion::gpu::{Gpu, GpuOptions};
+    use wasm_bindgen::prelude::*;
+
+    /// Every op on this browser's adapter, as `[{ name, error, tolerance }]` in JSON.
+    #[wasm_bindgen(js_name = checkOps)]
+    pub async fn check_ops(rounds: u32) -> Result<String, JsValue> {
+        let gpu = Gpu::new(&GpuOptions::default()).await?;
+        let outcomes = cases::all(&gpu, rounds as u64).await;
+        let rows: Vec<_> = outcomes
+            .iter()
+            .map(|o| serde_json::json!({ "name": o.name, "error": o.error, "tolerance": o.tolerance, "passed": o.passed() }))
+            .collect();
+        Ok(serde_json::json!({ "shaderF16": gpu.shader_f16, "rows": rows }).to_string())
+    }
+}

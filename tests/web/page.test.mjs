@@ -1,0 +1,47 @@
+// The page as a visitor meets it: the embedded model draws what it is asked for, every step is shown. The
+// screenshot in README.md is this test's, made again with SCREENSHOT=1.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { adapters, withBrowser, root } from './browser.mjs';
+import { serve } from './hub.mjs';
+
+test('the page draws a red apple', { timeout: 900_000 }, async t => {
+  const server = await serve({ roots: { '/': `${root}/www` } });
+  t.after(() => server.close());
+  await withBrowser({ adapter: adapters[0] }, async context => {
+    const page = await context.newPage();
+    await page.setViewportSize({ width: 1200, height: 900 });
+    await page.goto(`${server.url}/index.html`);
+    await page.fill('#prompt', 'a red apple');
+    await page.fill('#steps', '20');
+    await page.fill('#seed', '1');
+    await page.waitForFunction(() => !(/** @type {HTMLButtonElement} */ (document.querySelector('#generate'))).disabled, null, { timeout: 300_000 });
+    await page.click('#generate');
+    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 600_000 });
+
+    const seen = await page.evaluate(() => {
+      const { images: [image], timings } = /** @type {any} */ (window).browserDiffusion.lastResult;
+      const { width, height, data } = image;
+      /** Mean colour of a square of 16 pixels. @param {number} x0 @param {number} y0 */
+      const mean = (x0, y0) => {
+        const sum = [0, 0, 0];
+        for (let y = y0; y < y0 + 16; y++) for (let x = x0; x < x0 + 16; x++) for (let c = 0; c < 3; c++) sum[c] += data[(y * width + x) * 4 + c];
+        return sum.map(v => v / 256);
+      };
+      const canvas = /** @type {HTMLCanvasElement} */ (document.querySelector('#canvas'));
+      return {
+        width, height, centre: mean(width / 2 - 8, height / 2), corner: mean(2, 2), steps: timings.steps.length,
+        frames: document.querySelectorAll('#strip > *').length, canvas: canvas.width > 0, timings,
+      };
+    });
+    t.diagnostic(`centre ${seen.centre.map(Math.round)}, corner ${seen.corner.map(Math.round)}, ${Math.round(seen.timings.total)} ms`);
+    assert.equal(seen.width, 128);
+    assert.equal(seen.height, 128);
+    assert.equal(seen.steps, 20);
+    assert.ok(seen.frames >= 20, `${seen.frames} frames in the strip`);
+    const [red, green, blue] = seen.centre;
+    assert.ok(red > 120 && red > green + 60 && red > blue + 60, `the middle is red: ${seen.centre}`);
+    assert.ok(Math.min(...seen.corner) > 200, `the ground is white: ${seen.corner}`);
+    await page.screenshot({ path: process.env.SCREENSHOT ? `${root}/tests/web/screenshot.png` : `${root}/.tools/screenshot.png` });
+  });
+});
