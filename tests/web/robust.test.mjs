@@ -38,7 +38,7 @@ function changed(file, change) {
 const bytesOf = folder => readdirSync(folder, { recursive: true, withFileTypes: true })
   .reduce((sum, entry) => sum + (entry.isFile() ? statSync(join(entry.parentPath, entry.name)).size : 0), 0);
 
-test('robustness', { timeout: 600_000 }, async t => {
+test('robustness', { timeout: 1_200_000 }, async t => {
   const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
   // The same weights twice; "large" has so many bytes beside them that nobody asks for that a download can break.
   const [good, large] = [join(temp, 'good'), join(temp, 'large')];
@@ -155,7 +155,6 @@ test('robustness', { timeout: 600_000 }, async t => {
       });
 
       await step('after that only the missing bytes are asked for, and the picture is the same', async () => {
-        hub.fault(null);
         const [before] = await list(page);
         assert.deepEqual([before.name, before.complete], ['test/large', false]);
         // Lost may be: of four requests in flight a chunk each that had not come whole, and one each on its way into
@@ -434,6 +433,7 @@ test('robustness', { timeout: 600_000 }, async t => {
         assert.equal(missing.code, 'network');
         assert.match(missing.message, /nobody\/nothing/);
         assert.equal(asked().log.length, 1);
+        assert.ok(!(await list(page)).some(m => m.name === 'nobody/nothing'), 'a model that is not there is not listed');
         hub.fault(r => (r.path.endsWith('model_index.json') ? { status: 401 } : undefined));
         const closed = await failure(page, 'test/good');
         assert.equal(closed.code, 'network');
@@ -446,7 +446,6 @@ test('robustness', { timeout: 600_000 }, async t => {
         assert.equal(asked().log.filter(r => r.status === 500).length, 4, 'tries');
         hub.fault(null);
         assert.equal(await picture(page, 'test/good'), right);
-        assert.deepEqual((await list(page)).map(m => m.name), ['test/good', 'test/large'], 'a model that is not there is not listed');
         await remove('test/good');
       });
 
@@ -461,7 +460,7 @@ test('robustness', { timeout: 600_000 }, async t => {
         ['is too busy at first', r => (r.count === 1 ? { status: 429, retryAfter: 1 } : undefined)],
       ];
       for (const [what, fault] of servers) {
-        await step(`a server that ${what}: the same picture, and then from the cache`, async () => {
+        await step(`a server that ${what}: the same picture, now and from the cache`, async () => {
           // One model each, for its counts. Its small files come undisturbed, to save the waiting.
           const id = `odd/${what.replaceAll(' ', '-')}`;
           models[id] = good;
@@ -469,7 +468,7 @@ test('robustness', { timeout: 600_000 }, async t => {
           try {
             assert.equal(await picture(page, id), right);
             asked();
-            hub.fault(() => ({ status: 500 }));
+            hub.fault(r => (r.path.includes('/resolve/') ? { status: 500 } : undefined));
             assert.equal(await picture(page, id), right);
             assert.deepEqual(asked().log, []);
             assert.equal((await list(page)).find(m => m.name === id)?.bytes, bytesOf(good));
