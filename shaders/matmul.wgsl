@@ -45,7 +45,14 @@ struct Params {
 @group(0) @binding($binding) var<storage, read> bias: array<half4>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
-@group(0) @binding($binding) var<storage, read_write> out: array<act4>;
+#if F32_OUTPUT
+alias out4 = vec4f;
+fn to_out(v: vec4f) -> out4 { return v; }
+#else
+alias out4 = act4;
+fn to_out(v: vec4f) -> out4 { return to_act(v); }
+#endif
+@group(0) @binding($binding) var<storage, read_write> out: array<out4>;
 
 #if F16_ARITHMETIC
 alias tile4 = vec4<f16>;
@@ -84,7 +91,7 @@ fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
     v += from_act(residual[row * n4 + column]);
   }
   v = activate(v, p.post);
-  out[row * n4 + column] = to_act(v);
+  out[row * n4 + column] = to_out(v);
 }
 
 @compute @workgroup_size(WX, WY)

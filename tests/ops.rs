@@ -3,7 +3,7 @@
 
 mod cases;
 
-use browser_diffusion::gpu::{Gpu, GpuOptions};
+use browser_diffusion::gpu::{Arithmetic, Gpu, GpuOptions};
 use browser_diffusion::ops;
 use pollster::block_on;
 
@@ -33,6 +33,13 @@ fn ops_without_shader_f16() {
 
 #[test]
 fn self_test_accepts_this_adapter() {
-    let (gpu, arithmetic) = block_on(ops::open(ops::Precision::Auto)).unwrap();
-    println!("{}: shader-f16 {}, {arithmetic:?}", gpu.name, gpu.shader_f16);
+    for (precision, expected) in [
+        (ops::Precision::Auto, Arithmetic::F32),
+        (ops::Precision::F32, Arithmetic::F32),
+        (ops::Precision::F16, Arithmetic::F16),
+    ] {
+        let (gpu, arithmetic) = block_on(ops::open(precision)).unwrap();
+        assert!(gpu.shader_f16, "{} has shader-f16, and it is right", gpu.name);
+        assert_eq!(arithmetic, expected);
+    }
 }

@@ -198,7 +198,7 @@ function pipelineOf(source) {
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
-    learn(loaded.model.defaultSize);
+    learn(loaded.model);
     return loaded;
   })();
   const mine = { source, controller, promise };
@@ -209,16 +209,23 @@ function pipelineOf(source) {
   return promise;
 }
 
-let learntSize = 128;
+/** What the form starts with: the embedded model's. */
+let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 4 };
 /**
- * The size goes along with the model, unless the visitor chose another.
- * @param {number} defaultSize
+ * Size, steps and guidance go along with the model, unless the visitor chose others.
+ * @param {import('./browser-diffusion.js').Model} model
  */
-function learn(defaultSize) {
-  for (const field of [ui.width, ui.height]) {
-    if (Number(field.value) === learntSize) field.value = String(defaultSize);
+function learn(model) {
+  const { defaultSize, numInferenceSteps, guidanceScale } = model;
+  /** @type {[HTMLInputElement, number, number][]} */
+  const fields = [
+    [ui.width, learnt.defaultSize, defaultSize], [ui.height, learnt.defaultSize, defaultSize],
+    [ui.steps, learnt.numInferenceSteps, numInferenceSteps], [ui.guidance, learnt.guidanceScale, guidanceScale],
+  ];
+  for (const [field, before, now] of fields) {
+    if (Number(field.value) === before) field.value = String(now);
   }
-  learntSize = defaultSize;
+  learnt = { defaultSize, numInferenceSteps, guidanceScale };
   any('size-learnt').textContent = `: this one ${defaultSize} × ${defaultSize}`;
   remember();
 }
@@ -309,7 +316,7 @@ async function draw() {
           title: `Step ${step.step} of ${step.total}`,
           detail: `timestep ${Math.round(step.timestep)} · noise level σ ${sigmaText(step.sigma)}`,
         };
-        addFrame(frame, width ?? learntSize, height ?? learntSize, step.total + 1);
+        addFrame(frame, width ?? learnt.defaultSize, height ?? learnt.defaultSize, step.total + 1);
         step.latents?.().then((latents) => {
           frame.latents = latents;
           if (frames[ui.scrub.valueAsNumber - 1] === frame) drawLatents(frame);

@@ -82,12 +82,24 @@ export interface Model {
   defaultSize: number;
   /** How many weights it has. */
   parameters: number;
+  /** Steps and guidance where `generate` is given none. */
+  numInferenceSteps: number;
+  guidanceScale: number;
   sha256?: string;
 }
 
 /** What the GPU and WebAssembly hold, in bytes. */
 export interface MemoryReport {
-  [kind: string]: any;
+  /** GPU buffers held now. */
+  weights: number;
+  activations: number;
+  staging: number;
+  /** The most that was held on the GPU at once. */
+  peak: number;
+  /** The largest storage-buffer binding made so far. */
+  largestBinding: number;
+  /** WebAssembly's memory, which never shrinks. */
+  wasm: number;
 }
 
 /** A model on the GPU, ready to draw. Calls on one pipeline wait for each other. */

@@ -374,7 +374,8 @@ pub fn forward(
 
     let x = ops::group_norm(r, x, "conv_norm_out", norm.groups, norm.eps, Activation::Silu)?;
     let conv = same_size(config.conv_out_kernel);
-    ops::conv2d(r, x, "conv_out", config.out_channels, true, conv, Epilogue::default())
+    let e = Epilogue { f32_output: true, ..Default::default() };
+    ops::conv2d(r, x, "conv_out", config.out_channels, true, conv, e)
 }
 
 /// The convolution that keeps height and width.

@@ -3,7 +3,7 @@
 use super::{Activation, Input, wide};
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Binding, Dispatch, Kernel, Recorder, Tensor};
+use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
 /// far below the two seconds after which Windows resets a GPU.
@@ -18,6 +18,8 @@ pub struct Epilogue {
     /// Same shape as the output.
     pub residual: Option<Tensor>,
     pub post: Activation,
+    /// Store f32 whatever the activations are: for a model's last layer, whose rounding guidance would multiply.
+    pub f32_output: bool,
 }
 
 /// Shape of a convolution; weights are OIHW in the checkpoint.
@@ -101,7 +103,8 @@ pub fn conv2d(
     let c = x.channels();
     let layout = Layout::Matrix { rows: out as usize, inner: c as usize, taps: taps as usize };
     let weight = r.weight(format!("{prefix}.weight"), layout)?;
-    let y = r.tensor(input.n, out_h, out_w, out);
+    let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
+    let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
 
     let mut biases = weight;
     if bias {
@@ -133,6 +136,7 @@ pub fn conv2d(
         include_str!("../../shaders/matmul.wgsl"),
         &[
             ("WIDE", wide(r)),
+            ("F32_OUTPUT", e.f32_output as u32),
             ("F16_ARITHMETIC", f16 as u32),
             ("CONV", is_conv as u32),
             ("WX", Tile::WX),

@@ -59,3 +59,42 @@ fn quoted(value: &str) -> String {
         value.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Preview;
+
+    #[test]
+    fn is_written_as_a1111_writes_it() {
+        let options = GenerateOptions {
+            prompt: "a cat, sitting".into(),
+            negative_prompt: Some("blurry".into()),
+            width: 512,
+            height: 768,
+            num_inference_steps: 20,
+            guidance_scale: 7.5,
+            guidance_rescale: 0.0,
+            scheduler: Some("dpmpp_2m_karras".into()),
+            seed: 42,
+            num_images: 1,
+            latents: None,
+            prompt_embeds: None,
+            negative_prompt_embeds: None,
+            preview: Preview::None,
+            decode: true,
+        };
+        // Layout and quoting: `create_infotext` of A1111 1.10.
+        let expected = concat!(
+            "a cat, sitting\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, ",
+            "CFG scale: 7.5, Seed: 42, Size: 512x768, Model: \"http://host/m\", RNG: CPU, ",
+            "Version: browser-diffusion 0.1.0"
+        );
+        assert_eq!(text(&options, "http://host/m", "PNDMScheduler"), expected);
+        let own = GenerateOptions { scheduler: None, negative_prompt: None, ..options };
+        assert!(
+            text(&own, "m", "PNDMScheduler")
+                .starts_with("a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale")
+        );
+    }
+}

@@ -121,25 +121,25 @@ impl DiffusionPipeline {
         let channels = self.vae.latent_channels() as usize;
         let picture_len = channels * (height * width) as usize;
         let mut generator = Generator::new(options.seed);
-        let mut latents = vec![0f32; picture_len * options.num_images];
-        match &options.latents {
-            Some(given) if given.len() == latents.len() => latents.copy_from_slice(given),
-            Some(given) => {
-                return Err(Error::invalid(format!(
-                    "latents has {} values; {} pictures of {channels}x{height}x{width} need {}",
-                    given.len(),
-                    options.num_images,
-                    latents.len()
-                )));
-            }
-            None => generator.randn(&mut latents),
-        }
-        latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
-
         let batch = if guided { 2 } else { 1 };
+        // Before the noise is drawn: a size that cannot be is refused here.
         let mut plan = self.take_unet_plan(batch, height, width)?;
         let result = async {
             self.write_conditioning(&plan, &text, negative.as_ref(), options)?;
+            let mut latents = vec![0f32; picture_len * options.num_images];
+            match &options.latents {
+                Some(given) if given.len() == latents.len() => latents.copy_from_slice(given),
+                Some(given) => {
+                    return Err(Error::invalid(format!(
+                        "latents has {} values; {} pictures of {channels}x{height}x{width} need {}",
+                        given.len(),
+                        options.num_images,
+                        latents.len()
+                    )));
+                }
+                None => generator.randn(&mut latents),
+            }
+            latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
             let timesteps = sampler.timesteps().to_vec();
             for (i, &timestep) in timesteps.iter().enumerate() {
                 check_aborted(aborted)?;
@@ -175,14 +175,14 @@ impl DiffusionPipeline {
                         })
                     }
                 };
-                let latents = latents.clone();
-                on_step(Step { step: i + 1, total: timesteps.len(), timestep, sigma, preview, latents, x0 })?;
+                let total = timesteps.len();
+                on_step(Step { step: i + 1, total, timestep, sigma, preview, latents: latents.clone(), x0 })?;
             }
-            Ok(())
+            Ok(latents)
         }
         .await;
         *self.unet_plan.borrow_mut() = Some(plan);
-        result?;
+        let latents = result?;
 
         let mut pictures = Vec::new();
         if options.decode {

@@ -225,7 +225,8 @@ async fn convolution(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
     let [top, left, bottom, right] = conv.pad;
     let out_h = (bound_h + top + bottom - conv.kernel) / conv.stride + 1;
     let out_w = (bound_w + left + right - conv.kernel) / conv.stride + 1;
-    let mut e = Epilogue { activation: act, post, ..Default::default() };
+    let f32_output = case.random.range(0, 3) == 0;
+    let mut e = Epilogue { activation: act, post, f32_output, ..Default::default() };
     let (mut added, mut residual) = (Vec::new(), Vec::new());
     if with_add {
         let (t, v) = case.input(n, 1, 1, out);

@@ -138,7 +138,7 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
     const etag = fault.etag ?? `"${file.tag}"`;
     /** @type {Record<string, string | number>} */
     const more = {
-      'Content-Type': MIME[/** @type {keyof typeof MIME} */ (extname(path.endsWith('/') ? '.html' : file.path))] ?? 'application/octet-stream',
+      'Content-Type': MIME[/** @type {keyof typeof MIME} */ (extname(path.endsWith('/') ? 'index.html' : file.path))] ?? 'application/octet-stream',
       'Accept-Ranges': 'bytes',
       ...(etag && { ETag: etag }),
     };

@@ -262,7 +262,7 @@ impl Database {
                     model.bytes += if file.total == 0 { file.chunk } else { left.min(file.chunk) };
                 }
             }
-            Ok(list.into_values().collect())
+            Ok(list.into_values().filter(|model| model.bytes > 0).collect())
         };
         find().await.map_err(failed)
     }

@@ -611,10 +611,12 @@ impl ModelFiles for WebFiles {
         let mut done = 0;
         let mut reopened = false;
         // Bytes come in order and once, so one running hash tells whether the file is the one the server names.
-        let due = file.record.sha256.clone().filter(|_| !file.record.complete);
-        let mut hash = due.as_ref().map(|_| Sha256::new());
+        let to_hash = |file: &OpenFile| {
+            file.record.sha256.as_ref().filter(|_| !file.record.complete).map(|_| Sha256::new())
+        };
+        let hash = RefCell::new(to_hash(&file));
         let mut sink = async |bytes: &[u8]| {
-            if let Some(hash) = &mut hash {
+            if let Some(hash) = &mut *hash.borrow_mut() {
                 hash.update(bytes);
             }
             sink(bytes).await
@@ -638,13 +640,14 @@ impl ModelFiles for WebFiles {
                     }
                     reopened = true;
                     file = self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))?;
+                    hash.replace(to_hash(&file));
                 }
                 Err(failure) => return Err(error(failure, &url)),
             }
         }
-        if let (Some(hash), Some(due)) = (hash, due) {
+        if let (Some(hash), Some(due)) = (hash.take(), &file.record.sha256) {
             let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            if found != due {
+            if found != *due {
                 if let Some(cache) = &self.cache {
                     let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
                     cache.reset_file(&url, &gone).await?;

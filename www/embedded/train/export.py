@@ -100,7 +100,9 @@ def main():
                    "image_encoder": [None, None], "requires_safety_checker": False, "safety_checker": [None, None],
                    "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
                    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-                   "vae": ["diffusers", "AutoencoderKL"]}, f, indent=2)
+                   "vae": ["diffusers", "AutoencoderKL"],
+                   # Read by our engine, ignored by diffusers: what a request that names neither gets.
+                   "default_num_inference_steps": 20, "default_guidance_scale": 4.0}, f, indent=2)
         f.write("\n")
     with open(os.path.join(OUT, "concepts.json"), "w") as f:
         json.dump(NOUNS, f)
