@@ -14,7 +14,7 @@ pub enum Precision {
     /// Products in f16, sums in f32: faster on some GPUs, and half as much error again (2.5e-3 where f32 products
     /// leave 1.6e-3, on the worst network of `tests/models.rs`).
     F16,
-    /// Products and sums in f32.
+    /// Products and sums in f32, and activations stored as f32: twice the memory, no overflow.
     F32,
 }
 

@@ -80,23 +80,27 @@ impl DiffusionPipeline {
         check_aborted(aborted)?;
 
         let (gpu, arithmetic) = ops::open(options.precision).await?;
-        let f16 = Options { activations: Dtype::F16, arithmetic };
-        // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
         let wide = Options { activations: Dtype::F32, arithmetic: Arithmetic::F32 };
+        let usual = match options.precision {
+            Precision::F32 => wide,
+            Precision::Auto | Precision::F16 => Options { activations: Dtype::F16, arithmetic },
+        };
         let loader = Loader { files, gpu: &gpu, variant: options.variant.as_deref(), aborted };
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
-        let unet_plan = record_unet(&unet_config, &f16)?;
+        let unet_plan = record_unet(&unet_config, &usual)?;
         let (vae_plan, vae_options) = if vae_class == "AutoencoderTiny" {
-            (record(&f16, |r| taesd_weights(&taesd::Config::from_config(&vae_json)?, r))?, f16)
+            (record(&usual, |r| taesd_weights(&taesd::Config::from_config(&vae_json)?, r))?, usual)
         } else {
             let config = vae::Config::from_config(&vae_json)?;
-            let options = if sdxl && config.force_upcast { wide } else { f16 };
+            // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
+            let options = if sdxl && config.force_upcast { wide } else { usual };
             (record(&options, |r| vae_weights(&config, r))?, options)
         };
         let mut encoder_plans = Vec::new();
         for (i, (_, config, _)) in encoders.iter().enumerate() {
-            encoder_plans.push(record(&f16, |r| encoder_weights(config, sdxl && i == 1, sdxl, r))?);
+            // Few tokens and one run a prompt: f32 costs nothing, and guidance multiplies what is lost here.
+            encoder_plans.push(record(&wide, |r| encoder_weights(config, sdxl && i == 1, sdxl, r))?);
         }
         for plan in encoder_plans.iter().chain([&unet_plan, &vae_plan]) {
             plan.check(&gpu.limits)?;
@@ -107,10 +111,10 @@ impl DiffusionPipeline {
         let mut text_encoders = Vec::new();
         for ((name, config, tokenizer), plan) in encoders.into_iter().zip(&encoder_plans) {
             let weights = loader.weights(name, names::clip, plan.weights()).await?;
-            text_encoders.push(TextEncoder { tokenizer, module: Module { config, weights, options: f16 } });
+            text_encoders.push(TextEncoder { tokenizer, module: Module { config, weights, options: wide } });
         }
         let unet_weights = loader.weights("unet", names::unet, unet_plan.weights()).await?;
-        let unet = Module { config: unet_config, weights: unet_weights, options: f16 };
+        let unet = Module { config: unet_config, weights: unet_weights, options: usual };
         let vae_weights = loader.weights("vae", names::vae, vae_plan.weights()).await?;
         let latent_rgb = latent_rgb(&vae_json);
         let vae = if vae_class == "AutoencoderTiny" {
