@@ -166,10 +166,10 @@ def main():
                   ground_right=round(sum(t[2] for t in tally.values()) / n, 4),
                   tint_right=round(tint_right / max(tints, 1), 4),
                   by_group={k: dict(prompts=t[0], noun=t[1], ground=t[2]) for k, t in tally.items()})
-    print("asked -> seen (nouns)")
+    print("confusions, asked -> seen (nouns)")
     for p, s in wrong:
         print("  %-40s %s" % (p, s))
-    print("asked -> seen (grounds)")
+    print("confusions, asked -> seen (grounds)")
     for p, s in missed:
         print("  %-40s %s" % (p, s))
     print(json.dumps(result, indent=1))
@@ -179,7 +179,7 @@ def main():
     sheet = Image.new("RGB", (8 * 128, -(-len(pick) // 8) * 128), "white")
     for k, i in enumerate(pick):
         sheet.paste(Image.fromarray(pictures[i]), (k % 8 * 128, k // 8 * 128))
-    sheet.save(os.path.join(state, "contact.png"))
+    sheet.save(os.path.join(HERE, "contact-sheet.png"))
     with open(os.path.join(state, "contact.txt"), "w") as f:
         f.write("\n".join(asked[i][0] for i in pick) + "\n")
 
