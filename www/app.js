@@ -210,7 +210,7 @@ function pipelineOf(source) {
 }
 
 /** What the form starts with: the embedded model's. */
-let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 4 };
+let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 3 };
 /**
  * Size, steps and guidance go along with the model, unless the visitor chose others.
  * @param {import('./browser-diffusion.js').Model} model

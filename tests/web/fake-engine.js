@@ -34,7 +34,7 @@ export class Pipeline {
 
   /** The spec stands in `name`, so that tests see what reached the engine. */
   model() {
-    return { name: JSON.stringify(/** @type {any} */ (this).spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, numInferenceSteps: 20, guidanceScale: 4 };
+    return { name: JSON.stringify(/** @type {any} */ (this).spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, numInferenceSteps: 20, guidanceScale: 3 };
   }
 
   /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */

@@ -102,7 +102,7 @@ def main():
                    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
                    "vae": ["diffusers", "AutoencoderKL"],
                    # Read by our engine, ignored by diffusers: what a request that names neither gets.
-                   "default_num_inference_steps": 20, "default_guidance_scale": 4.0}, f, indent=2)
+                   "default_num_inference_steps": 20, "default_guidance_scale": 3.0}, f, indent=2)
         f.write("\n")
     with open(os.path.join(OUT, "concepts.json"), "w") as f:
         json.dump(NOUNS, f)
