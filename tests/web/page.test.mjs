@@ -10,7 +10,7 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
   t.after(() => server.close());
   await withBrowser({ adapter: adapters[0] }, async context => {
     const page = await context.newPage();
-    await page.setViewportSize({ width: 1200, height: 900 });
+    await page.setViewportSize({ width: 1200, height: 1050 });
     await page.goto(`${server.url}/index.html`);
     await page.fill('#prompt', 'a red apple');
     await page.fill('#steps', '20');
@@ -42,6 +42,7 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
     const [red, green, blue] = seen.centre;
     assert.ok(red > 120 && red > green + 60 && red > blue + 60, `the middle is red: ${seen.centre}`);
     assert.ok(Math.min(...seen.corner) > 200, `the ground is white: ${seen.corner}`);
+    await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: process.env.SCREENSHOT ? `${root}/tests/web/screenshot.png` : `${root}/.tools/screenshot.png` });
   });
 });
