@@ -3,8 +3,8 @@
 
 mod cases;
 
-use browser_diffusion::gpu::{Arithmetic, Gpu, GpuOptions};
-use browser_diffusion::ops;
+use browser_diffusion::gpu::{Arithmetic, Gpu, GpuOptions, Options, Recorder, Weights};
+use browser_diffusion::ops::{self, Epilogue};
 use pollster::block_on;
 
 fn check(options: &GpuOptions) {
@@ -42,4 +42,23 @@ fn self_test_accepts_this_adapter() {
         assert!(gpu.shader_f16, "{} has shader-f16, and it is right", gpu.name);
         assert_eq!(arithmetic, expected);
     }
+}
+
+#[test]
+fn every_dispatch_is_timed() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    let mut r = Recorder::new(&Options::default());
+    let x = r.input(1, 1, 256, 256);
+    let h = ops::linear(&mut r, x, "a", 512, false, Epilogue::default()).unwrap();
+    let y = ops::layer_norm(&mut r, h, "b", 1e-5).unwrap();
+    r.output(y);
+    let plan = r.finish();
+    let weights = Weights::allocate(&gpu, plan.weights());
+    let executable = plan.instantiate(&gpu, &weights).unwrap();
+    let timings = block_on(executable.run_timed(&gpu)).unwrap();
+    assert!(gpu.timestamps);
+    assert_eq!(timings.iter().map(|t| t.kernel).collect::<Vec<_>>(), ["matmul", "layer_norm"]);
+    assert_eq!(timings[0].flops, 2 * 256 * 256 * 512);
+    // 67 million operations take longer than a microsecond on anything that runs these tests.
+    assert!(timings[0].nanoseconds > 1000.0 && timings[1].nanoseconds > 0.0, "{timings:?}");
 }
