@@ -89,14 +89,22 @@ impl DiffusionPipeline {
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
         let unet_plan = record_unet(&unet_config, &usual)?;
-        let (vae_plan, vae_options) = if vae_class == "AutoencoderTiny" {
-            (record(&usual, |r| taesd_weights(&taesd::Config::from_config(&vae_json)?, r))?, usual)
+        let (vae_plan, vae_options, latent_channels) = if vae_class == "AutoencoderTiny" {
+            let config = taesd::Config::from_config(&vae_json)?;
+            (record(&usual, |r| taesd_weights(&config, r))?, usual, config.latent_channels)
         } else {
             let config = vae::Config::from_config(&vae_json)?;
             // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
             let options = if sdxl && config.force_upcast { wide } else { usual };
-            (record(&options, |r| vae_weights(&config, r))?, options)
+            (record(&options, |r| vae_weights(&config, r))?, options, config.latent_channels)
         };
+        let inpainting = unet_config.in_channels == 2 * latent_channels + 1;
+        if !inpainting && unet_config.in_channels != latent_channels {
+            return Err(Error::unsupported(format!(
+                "in_channels = {} of the UNet, where the VAE has {latent_channels} latent channels",
+                unet_config.in_channels
+            )));
+        }
         let mut encoder_plans = Vec::new();
         for (i, (_, config, _)) in encoders.iter().enumerate() {
             // Few tokens and one run a prompt: f32 costs nothing, and guidance multiplies what is lost here.
@@ -132,14 +140,6 @@ impl DiffusionPipeline {
             (false, _) => Kind::Sd1,
         };
         let default_size = unet.config.sample_size.map_or(64, |[h, _]| h) * vae.scale();
-        let inpainting = unet.config.in_channels == 2 * vae.latent_channels() + 1;
-        if !inpainting && unet.config.in_channels != vae.latent_channels() {
-            return Err(Error::unsupported(format!(
-                "in_channels = {} of the UNet, where the VAE has {} latent channels",
-                unet.config.in_channels,
-                vae.latent_channels()
-            )));
-        }
         Ok(Self {
             model: Model {
                 name: files.name().to_owned(),
