@@ -5,7 +5,8 @@
 // m runs over positions (picture, y, x) of the output, n over its channels, k over (tap, input channel), four
 // at a time. A is gathered: for a convolution A[m, (tap, c)] is the input at the tap's place, zero outside;
 // with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
-// follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four.
+// follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four; with Q8 or
+// Q4 each row in blocks of 32 weights of 8 or 4 bits (src/checkpoint/quantise.rs), which load_w makes whole again.
 //
 // Bindings: input, second input, weights, bias, channel_add, residual, output; what an op lacks is bound to
 // something else and never read, so that one pipeline serves every op of a tile: compiling is what a first
@@ -38,10 +39,15 @@ struct Params {
   activation: u32,
   post: u32,
 }
+#if QUANTISED
+alias weight = u32;
+#else
+alias weight = half4;
+#endif
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
-@group(0) @binding($binding) var<storage, read> weights: array<half4>;
+@group(0) @binding($binding) var<storage, read> weights: array<weight>;
 @group(0) @binding($binding) var<storage, read> bias: array<half4>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
@@ -62,6 +68,25 @@ fn to_tile_w(v: half4) -> tile4 { return v; }
 alias tile4 = vec4f;
 fn to_tile_a(v: act4) -> tile4 { return from_act(v); }
 fn to_tile_w(v: half4) -> tile4 { return from_half(v); }
+#endif
+
+// Four weights of row n from vector k on.
+#if QUANTISED
+fn load_w(n: u32, k: u32) -> tile4 {
+#if Q4
+  let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 5u;
+  let q = vec4u(weights[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u) & vec4u(15u);
+  let ends = unpack2x16float(weights[block + 4u]);
+  return tile4(ends.y + ends.x / 15.0 * vec4f(q));
+#else
+  let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 9u;
+  let q = vec4u(weights[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u) & vec4u(255u);
+  let ends = unpack2x16float(weights[block + 8u]);
+  return tile4(ends.y + ends.x / 255.0 * vec4f(q));
+#endif
+}
+#else
+fn load_w(n: u32, k: u32) -> tile4 { return to_tile_w(weights[n * p.k4 + k]); }
 #endif
 
 const BM = WY * TM;
@@ -148,7 +173,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let row_$i = load_m + $iu * (THREADS / BK4);
     var w_$i = tile4();
     if k_in_range && n0 + row_$i < p.n {
-      w_$i = to_tile_w(weights[(n0 + row_$i) * p.k4 + k]);
+      w_$i = load_w(n0 + row_$i, k);
     }
     tile_w[load_k * BN + row_$i % 4u * WX + row_$i / 4u] = w_$i;
 #endfor

@@ -101,6 +101,7 @@ impl Case {
         let (rows, inner, taps) = match self.layout {
             Layout::Matrix { rows, inner, taps } => (rows, inner, taps),
             Layout::Vector { len } => (1, len, 1),
+            Layout::Blocks { .. } => unreachable!("quantised blocks have a test of their own"),
         };
         let inner4 = inner.div_ceil(4) * 4;
         let mut out = vec![0; rows * taps * inner4];
@@ -457,7 +458,9 @@ fn refuses_values_that_are_not_finite_in_f16() {
         let n = bytes.len() / (FileDtype::bitsize(&dtype) / 8);
         let shape = match layout {
             Layout::Vector { len } => vec![len],
-            Layout::Matrix { rows, inner, taps } => vec![rows, inner, taps],
+            Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
+                vec![rows, inner, taps]
+            }
         };
         assert_eq!(n, shape.iter().product::<usize>());
         let case = Case { name: "mid.w".into(), dtype, shape, values: Vec::new(), bytes, layout };

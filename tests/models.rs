@@ -35,7 +35,9 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 fn weight(spec: &WeightSpec, mut gain: f64) -> Vec<f32> {
     let name = spec.name.as_str();
     let (count, fan_in) = match spec.layout {
-        Layout::Matrix { rows, inner, taps } => (rows * inner * taps, inner * taps),
+        Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
+            (rows * inner * taps, inner * taps)
+        }
         Layout::Vector { len } => (len, 1),
     };
     let mut state = fnv1a(name.as_bytes());
@@ -234,7 +236,7 @@ fn check(gpu: &Gpu, options: Options, tolerance: f64) {
 #[test]
 fn f32_storage_and_arithmetic() {
     let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
-    check(&gpu, Options { activations: Dtype::F32, arithmetic: Arithmetic::F32 }, 1e-5);
+    check(&gpu, Options { activations: Dtype::F32, ..Options::default() }, 1e-5);
 }
 
 /// Activations lie as f16: the product's default.
@@ -301,7 +303,9 @@ fn published_configurations_ask_for_exactly_the_weights_of_their_state_dicts() {
         let mut lines: Vec<String> = weights
             .iter()
             .map(|w| match w.layout {
-                Layout::Matrix { rows, inner, taps } => format!("{}:{rows}x{inner}x{taps}\n", w.name),
+                Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
+                    format!("{}:{rows}x{inner}x{taps}\n", w.name)
+                }
                 Layout::Vector { len } => format!("{}:{len}\n", w.name),
             })
             .collect();

@@ -1,19 +1,22 @@
-//! One tensor's bytes, as they arrive, into the f16 layout that the kernels read.
+//! One tensor's bytes, as they arrive, into the layout that the kernels read: f16, or blocks of few bits.
 
 use super::header::{Dtype, TensorInfo};
+use super::quantise::{self, Bits};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 
 /// Bytes that are gathered before they go out, so that small rows make few writes.
 const PIECE: usize = 1 << 20;
 
-/// How a tensor lies on the GPU. All sizes are counts of elements; elements are f16.
+/// How a tensor lies on the GPU. All sizes are counts of elements; elements are f16 but in `Blocks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// From `[rows][inner][taps]` (a linear layer or an embedding table with `taps` 1, a convolution's
     /// OIHW with `taps` = height x width) to `[rows][taps][inner4]`, where `inner4` is `inner` rounded up
     /// to a multiple of 4 and filled with zeros.
     Matrix { rows: usize, inner: usize, taps: usize },
+    /// As `Matrix`, each row `[taps][inner4]` cut into quantised blocks (see [`quantise`]).
+    Blocks { rows: usize, inner: usize, taps: usize, bits: Bits },
     /// `len` elements, filled with zeros up to a multiple of 4.
     Vector { len: usize },
 }
@@ -21,7 +24,9 @@ pub enum Layout {
 impl Layout {
     fn dims(self) -> (u64, u64, u64) {
         match self {
-            Layout::Matrix { rows, inner, taps } => (rows as u64, inner as u64, taps as u64),
+            Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
+                (rows as u64, inner as u64, taps as u64)
+            }
             Layout::Vector { len } => (1, len as u64, 1),
         }
     }
@@ -32,10 +37,16 @@ impl Layout {
         rows.checked_mul(inner)?.checked_mul(taps)
     }
 
-    /// Bytes on the GPU: a multiple of 8; `None` if that overflows.
+    /// Bytes on the GPU: a multiple of 4; `None` if that overflows.
     pub fn packed_bytes(self) -> Option<u64> {
         let (rows, inner, taps) = self.dims();
-        inner.checked_next_multiple_of(4)?.checked_mul(taps)?.checked_mul(rows)?.checked_mul(2)
+        let row = inner.checked_next_multiple_of(4)?.checked_mul(taps)?;
+        match self {
+            Layout::Blocks { bits, .. } => {
+                row.div_ceil(quantise::BLOCK as u64).checked_mul(bits.block_bytes() as u64)?.checked_mul(rows)
+            }
+            Layout::Matrix { .. } | Layout::Vector { .. } => row.checked_mul(rows)?.checked_mul(2),
+        }
     }
 }
 
@@ -59,6 +70,8 @@ pub struct Packer {
     out: Vec<u16>,
     /// Where `out` goes in the destination, in bytes.
     offset: u64,
+    /// How `out` is quantised on its way.
+    blocks: Option<quantise::Rows>,
 }
 
 impl Packer {
@@ -73,7 +86,9 @@ impl Packer {
             )));
         }
         let rows_fit = match layout {
-            Layout::Matrix { rows, .. } => shape.first() == Some(&(rows as u64)),
+            Layout::Matrix { rows, .. } | Layout::Blocks { rows, .. } => {
+                shape.first() == Some(&(rows as u64))
+            }
             Layout::Vector { .. } => true,
         };
         let (Some(elements), Some(_), true) = (layout.elements(), layout.packed_bytes(), rows_fit) else {
@@ -83,7 +98,7 @@ impl Packer {
             return Err(mismatch(tensor, layout));
         }
         let (inner, taps) = match layout {
-            Layout::Matrix { inner, taps, .. } => (inner, taps),
+            Layout::Matrix { inner, taps, .. } | Layout::Blocks { inner, taps, .. } => (inner, taps),
             Layout::Vector { len } => (len, 1),
         };
         // A row is held in memory, so it must be one that `usize` can count.
@@ -91,6 +106,12 @@ impl Packer {
         if fits.is_none() {
             return Err(mismatch(tensor, layout));
         }
+        let blocks = match layout {
+            Layout::Blocks { bits, .. } => {
+                Some(quantise::Rows::new(bits, inner.next_multiple_of(4).saturating_mul(taps)))
+            }
+            Layout::Matrix { .. } | Layout::Vector { .. } => None,
+        };
         Ok(Packer {
             name: name.clone(),
             dtype: *dtype,
@@ -104,6 +125,7 @@ impl Packer {
             elements,
             out: Vec::new(),
             offset: 0,
+            blocks,
         })
     }
 
@@ -198,8 +220,18 @@ impl Packer {
         self.row.clear();
     }
 
-    /// Writes `out`, but for a last odd element, whose other half is still to come.
+    /// Writes `out`, but for a last odd element, whose other half is still to come, or the start of a block.
     fn flush(&mut self, write: &mut impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        if let Some(rows) = &mut self.blocks {
+            let mut bytes = Vec::with_capacity(self.out.len());
+            let taken = rows.take(&self.out, &mut bytes);
+            self.out.drain(..taken);
+            if !bytes.is_empty() {
+                write(self.offset, &bytes)?;
+                self.offset += bytes.len() as u64;
+            }
+            return Ok(());
+        }
         let even = self.out.len() & !1;
         if even > 0 {
             let bytes: &[u8] = bytemuck::cast_slice(&self.out[..even]);

@@ -1,7 +1,7 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
 use super::kernel::Kernel;
-use crate::checkpoint::pack::Layout;
+use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 
@@ -38,11 +38,13 @@ pub struct Options {
     /// How activations lie in memory. F32 for modules that overflow f16.
     pub activations: Dtype,
     pub arithmetic: Arithmetic,
+    /// Matrices in quantised blocks; `None`: f16.
+    pub weights: Option<Bits>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32 }
+        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None }
     }
 }
 
@@ -90,7 +92,7 @@ pub struct WeightSpec {
 }
 
 impl WeightSpec {
-    /// Bytes on the GPU: f16, rows padded to a multiple of four elements.
+    /// Bytes on the GPU.
     pub fn bytes(&self) -> u64 {
         self.layout.packed_bytes().unwrap_or(u64::MAX)
     }

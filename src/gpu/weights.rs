@@ -64,7 +64,7 @@ impl Weights {
         self.places.get(name).map(|p| p.layout)
     }
 
-    /// Writes packed f16 bytes of `name` from byte `offset` on; both are multiples of four.
+    /// Writes packed bytes of `name` from byte `offset` on; both are multiples of four.
     ///
     /// # Errors
     /// `bad-checkpoint` for an unknown name or bytes past the end.
@@ -84,7 +84,9 @@ impl Weights {
     pub fn upload(&self, gpu: &Gpu, name: &str, values: &[f32]) -> Result<()> {
         let layout = self.find(name)?.layout;
         let shape = match layout {
-            Layout::Matrix { rows, inner, taps } => vec![rows as u64, inner as u64, taps as u64],
+            Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
+                vec![rows as u64, inner as u64, taps as u64]
+            }
             Layout::Vector { len } => vec![len as u64],
         };
         let bytes: &[u8] = bytemuck::cast_slice(values);

@@ -2,6 +2,7 @@
 
 use super::{Activation, Input, wide};
 use crate::checkpoint::pack::Layout;
+use crate::checkpoint::quantise::{BLOCK, Bits};
 use crate::error::{Error, Result};
 use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
 
@@ -101,7 +102,13 @@ pub fn conv2d(
     let (out_h, out_w) = (size(h, top, bottom)?, size(w, left, right)?);
     let taps = conv.kernel * conv.kernel;
     let c = x.channels();
-    let layout = Layout::Matrix { rows: out as usize, inner: c as usize, taps: taps as usize };
+    let (rows, inner) = (out as usize, c as usize);
+    let layout = match r.options().weights {
+        // A model's first and last convolutions, which are narrower than a block, stay as they are.
+        Some(bits) if rows.min(inner) >= BLOCK => Layout::Blocks { rows, inner, taps: taps as usize, bits },
+        _ => Layout::Matrix { rows, inner, taps: taps as usize },
+    };
+    let quantised = if let Layout::Blocks { bits, .. } = layout { Some(bits) } else { None };
     let weight = r.weight(format!("{prefix}.weight"), layout)?;
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
     let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
@@ -139,6 +146,8 @@ pub fn conv2d(
             ("F32_OUTPUT", e.f32_output as u32),
             ("F16_ARITHMETIC", f16 as u32),
             ("CONV", is_conv as u32),
+            ("QUANTISED", quantised.is_some() as u32),
+            ("Q4", (quantised == Some(Bits::Q4)) as u32),
             ("WX", Tile::WX),
             ("WY", Tile::WY),
             ("TM", tile.tm),

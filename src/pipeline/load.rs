@@ -3,7 +3,7 @@
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, names};
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, WeightSpec, Weights};
+use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec, Weights};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
@@ -80,10 +80,10 @@ impl DiffusionPipeline {
         check_aborted(aborted)?;
 
         let (gpu, arithmetic) = ops::open(options.precision).await?;
-        let wide = Options { activations: Dtype::F32, arithmetic: Arithmetic::F32 };
+        let wide = Options { activations: Dtype::F32, ..Options::default() };
         let usual = match options.precision {
             Precision::F32 => wide,
-            Precision::Auto | Precision::F16 => Options { activations: Dtype::F16, arithmetic },
+            Precision::Auto | Precision::F16 => Options { arithmetic, ..Options::default() },
         };
         let loader = Loader { files, gpu: &gpu, variant: options.variant.as_deref(), aborted };
 

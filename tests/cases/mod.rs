@@ -9,7 +9,8 @@
 //!   terms, and independent errors add up as the terms themselves do, so 4 u of the result.
 //! - With f32 storage only the f32 sums remain: K 2^-24, and 2^-22 for the functions.
 
-use browser_diffusion::checkpoint::Layout;
+use browser_diffusion::checkpoint::pack::Packer;
+use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
 use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
 use browser_diffusion::ops::{self, Activation, Conv, Epilogue, Input};
 use half::f16;
@@ -103,14 +104,20 @@ impl Case {
         let mut values = Vec::new();
         for spec in plan.weights() {
             let (len, scale) = match spec.layout {
-                Layout::Matrix { rows, inner, taps } => {
+                Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
                     (rows * inner * taps, 1.7 / ((inner * taps) as f32).sqrt())
                 }
                 Layout::Vector { len } => (len, 1.0),
             };
             let v = self.random.values(len, scale);
             weights.upload(gpu, &spec.name, &v).unwrap();
-            values.push((spec.name.clone(), v.iter().map(|&x| x as f64).collect::<Vec<f64>>()));
+            let read = match spec.layout {
+                Layout::Blocks { rows, inner, taps, bits } => {
+                    dequantised(spec.layout, [rows, inner, taps], bits, &v)
+                }
+                _ => v.iter().map(|&x| x as f64).collect::<Vec<f64>>(),
+            };
+            values.push((spec.name.clone(), read));
         }
         let executable = plan.instantiate(gpu, &weights).unwrap();
         for (t, v) in &self.inputs {
@@ -132,6 +139,60 @@ impl Case {
         let error = (off / size.max(1e-30)).sqrt();
         Outcome { name, error: if error.is_nan() { f64::INFINITY } else { error }, tolerance }
     }
+}
+
+/// What a quantised matrix's blocks say, in the checkpoint's order ([out, in, taps]): the format of
+/// `checkpoint::quantise`, read bit by bit in f64.
+fn dequantised(layout: Layout, [rows, inner, taps]: [usize; 3], bits: Bits, values: &[f32]) -> Vec<f64> {
+    let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let shape = [rows, inner, taps].map(|n| n as u64).to_vec();
+    let info = TensorInfo {
+        name: "w".into(),
+        dtype: browser_diffusion::checkpoint::Dtype::F32,
+        shape,
+        begin: 0,
+        end: data.len() as u64,
+    };
+    let mut packed = Vec::new();
+    let mut write = |offset: u64, bytes: &[u8]| {
+        assert_eq!(offset, packed.len() as u64);
+        packed.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut packer = Packer::new(&info, layout).unwrap();
+    // Cut where it fits nothing, so that blocks, rows and elements arrive in pieces.
+    for piece in data.chunks(4099) {
+        packer.push(piece, &mut write).unwrap();
+    }
+    packer.finish(&mut write).unwrap();
+    assert_eq!(packed.len() as u64, layout.packed_bytes().unwrap());
+
+    let (width, words) = match bits {
+        Bits::Q8 => (8, 9),
+        Bits::Q4 => (4, 5),
+    };
+    let inner4 = inner.next_multiple_of(4);
+    let blocks_a_row = (inner4 * taps).div_ceil(32);
+    let half = |at: usize| f16::from_le_bytes([packed[at], packed[at + 1]]).to_f64();
+    let mut out = Vec::with_capacity(values.len());
+    for row in 0..rows {
+        for c in 0..inner {
+            for tap in 0..taps {
+                let at = tap * inner4 + c;
+                let block = (row * blocks_a_row + at / 32) * words * 4;
+                let bit = at % 32 * width;
+                let q = packed[block + bit / 8] >> (bit % 8) & ((1u32 << width) - 1) as u8;
+                let (range, least) = (half(block + words * 4 - 4), half(block + words * 4 - 2));
+                let weight = least + range * q as f64 / ((1 << width) - 1) as f64;
+                // Half a step, a rounding of the least value and of the range to f16.
+                let off = (weight - values[out.len()] as f64).abs();
+                let most = range / ((1 << width) - 1) as f64 / 2.0 + least.abs() * U + range * U;
+                assert!(off <= most * 1.001, "{off} > {most}");
+                out.push(weight);
+            }
+        }
+    }
+    out
 }
 
 fn wide(v: &[f32]) -> Vec<f64> {
@@ -190,6 +251,10 @@ fn join(first: &[f64], a: usize, second: &[f64], b: usize) -> Vec<f64> {
 }
 
 async fn convolution(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
+    convolution_of(gpu, options, seed, false).await
+}
+
+async fn convolution_of(gpu: &Gpu, options: &Options, seed: u64, large: bool) -> Outcome {
     let mut case = Case::new(options, seed);
     let random = &mut case.random;
     let n = random.range(1, 2);
@@ -198,7 +263,7 @@ async fn convolution(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
     let second = random.range(0, 2) == 0;
     let c = if second { random.range(1, 9) * 4 } else { random.range(1, 45) };
     let c2 = if second { random.range(1, 30) } else { 0 };
-    let out = random.range(1, 75);
+    let (c, out) = if large { (c + 40 - c % 4, random.range(32, 90)) } else { (c, random.range(1, 75)) };
     let conv = if linear {
         Conv::k1()
     } else {
@@ -524,15 +589,29 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
     let mut ways = vec![
         ("f32", Options::default()),
         ("f32 stored wide", Options { activations: Dtype::F32, ..Options::default() }),
+        ("q8", Options { weights: Some(Bits::Q8), ..Options::default() }),
+        ("q4", Options { weights: Some(Bits::Q4), ..Options::default() }),
+        (
+            "q4 stored wide",
+            Options { activations: Dtype::F32, weights: Some(Bits::Q4), ..Options::default() },
+        ),
     ];
     if gpu.shader_f16 {
-        ways.push(("f16", Options { arithmetic: Arithmetic::F16, ..Options::default() }));
+        let f16 = Options { arithmetic: Arithmetic::F16, ..Options::default() };
+        ways.push(("f16", f16));
+        ways.push(("q8 in f16", Options { weights: Some(Bits::Q8), ..f16 }));
     }
     let mut outcomes = Vec::new();
     for (way, options) in ways {
         let from = outcomes.len();
         for seed in 0..rounds * 6 {
             outcomes.push(convolution(gpu, &options, seed).await);
+        }
+        if options.weights.is_some() {
+            // Of the random shapes few are wide enough to be quantised.
+            for seed in 100..100 + rounds * 6 {
+                outcomes.push(convolution_of(gpu, &options, seed, true).await);
+            }
         }
         for (m, k, n) in [
             (1, 1, 1),
@@ -545,7 +624,8 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
         ] {
             outcomes.push(matmul(gpu, &options, m, k, n).await);
         }
-        for seed in 0..rounds {
+        // The other ops read no matrices.
+        for seed in 0..if options.weights.is_some() { 0 } else { rounds } {
             for d in [4, 8, 12, 40, 64, 80, 96, 128, 160, 260, 512] {
                 outcomes.push(attention(gpu, &options, seed * 100 + d as u64, d).await);
             }
@@ -555,7 +635,9 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
             outcomes.extend(pointwise(gpu, &options, seed * 10).await);
             outcomes.extend(rows(gpu, &options, seed).await);
         }
-        outcomes.push(group_norm(gpu, &options, 1000, true).await);
+        if options.weights.is_none() {
+            outcomes.push(group_norm(gpu, &options, 1000, true).await);
+        }
         for outcome in &mut outcomes[from..] {
             outcome.name = format!("{way}: {}", outcome.name);
         }
