@@ -6,16 +6,24 @@
 //! - [`pack`]: one tensor's bytes into its layout on the GPU, in f16.
 //! - [`unpack`]: a whole file's bytes, routed tensor by tensor.
 //! - [`quantise`]: f16 rows into blocks of 8 or 4 bits a weight.
+//! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access; `pickle` (which executes nothing)
+//!   and `zip` serve it.
+//! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
 //! - [`shards`]: the index of a checkpoint cut into several files.
 
 pub mod header;
+pub mod ldm;
 pub mod names;
 pub mod pack;
+mod pickle;
 pub mod quantise;
 pub mod shards;
+pub mod table;
 pub mod unpack;
+mod zip;
 
 pub use header::{Dtype, Header, TensorInfo};
 pub use pack::Layout;
 pub use quantise::Bits;
+pub use table::{Located, ReadAt, Table};
 pub use unpack::{FileUnpacker, Target};

@@ -1,0 +1,421 @@
+//! Single-file checkpoints: which component of a diffusers folder each tensor belongs to, and what it is called
+//! there. The original files are those of CompVis' and Stability's code ("LDM"), whose text encoders are CLIP's
+//! or OpenCLIP's; ControlNets are those of lllyasviel's code. Everything that is known of those names stands in the
+//! tables here; they agree with diffusers' `loaders/single_file_utils.py`.
+
+use super::header::Dtype;
+use super::names;
+use super::table::{Located, Table};
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, HashSet};
+
+/// A tensor of a component, as (a part of) a tensor of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Index into [`Table::tensors`].
+    pub tensor: usize,
+    /// What diffusers or transformers calls it; a text encoder's without `text_model.`.
+    pub name: String,
+    /// Its shape there, row-major.
+    pub shape: Vec<u64>,
+    /// Its bytes within the tensor of the file.
+    pub begin: u64,
+    pub end: u64,
+    /// The file holds the matrix transposed: `[shape[1], shape[0]]`.
+    pub transposed: bool,
+}
+
+/// A component's tensors, in the order of the file.
+pub type Parts = Vec<Part>;
+
+/// What a single file holds.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// By diffusers' folder names: `unet`, `vae`, `text_encoder`, `text_encoder_2`, `controlnet`.
+    pub components: BTreeMap<&'static str, Parts>,
+    /// Text encoders that have OpenCLIP's names, and with them its activation and padding.
+    pub open_clip: HashSet<&'static str>,
+    /// Index of SD 2's last attention bias, whose spread tells v-prediction, if it is there.
+    pub spread: Option<usize>,
+    /// SDXL checkpoints with v-prediction carry a tensor of this name; and one for zero terminal SNR.
+    pub v_pred: bool,
+    pub ztsnr: bool,
+    /// Tensors of the file that no component has.
+    pub ignored: Vec<String>,
+}
+
+/// How names of a part of a file become diffusers'.
+#[derive(Clone, Copy, PartialEq)]
+enum Naming {
+    Unet,
+    ControlNet,
+    Vae,
+    Clip,
+    OpenClip,
+}
+
+/// Prefixes of whole checkpoints.
+const PREFIXES: &[(&str, &str, Naming)] = &[
+    ("model.diffusion_model.", "unet", Naming::Unet),
+    ("control_model.", "controlnet", Naming::ControlNet),
+    ("first_stage_model.", "vae", Naming::Vae),
+    ("cond_stage_model.transformer.", "text_encoder", Naming::Clip),
+    ("cond_stage_model.model.", "text_encoder", Naming::OpenClip),
+    ("conditioner.embedders.0.transformer.", "text_encoder", Naming::Clip),
+    ("conditioner.embedders.1.model.", "text_encoder_2", Naming::OpenClip),
+];
+
+/// Files of one component without any prefix: a tensor that only it has. The first that is found counts.
+const BARE: &[(&str, &str, Naming)] = &[
+    ("input_hint_block.0.weight", "controlnet", Naming::ControlNet),
+    ("controlnet_cond_embedding.conv_in.weight", "controlnet", Naming::ControlNet),
+    ("decoder.conv_in.weight", "vae", Naming::Vae),
+    ("input_blocks.0.0.weight", "unet", Naming::Unet),
+    ("time_embedding.linear_1.weight", "unet", Naming::Unet),
+];
+
+/// Begins of names that SD files have and no model reads: training's averages, the noise schedule and the loss.
+const IGNORED: &[&str] = &["model_ema.", "loss.", "logvar", "lvlb_weights"];
+
+/// Begin of a name, what it becomes, and how the rest goes on. `#` stands for a number; in what it becomes,
+/// `{n}` is that number, `{m}` the second, and:
+/// - `{b}`, `{l}`: block and layer of input block n, where each block has `layers_per_block` layers and one
+///   downsampler, and input block 0 is `conv_in`;
+/// - `{u}`, `{v}`: block and layer of output block n, where each has `layers_per_block` + 1 layers;
+/// - `{r}`: decoder level n, counted from the other end;
+/// - `{h}`: layer n of a ControlNet's hint: every second is an activation, and the first is `conv_in`.
+type Rule = (&'static str, &'static str, Rest);
+
+/// Renamings of the rest of a name.
+type Rest = &'static [(&'static str, &'static str)];
+
+const AS_IT_IS: Rest = &[];
+
+const UNET: &[Rule] = &[
+    ("time_embed.0.", "time_embedding.linear_1.", AS_IT_IS),
+    ("time_embed.2.", "time_embedding.linear_2.", AS_IT_IS),
+    ("time_embed.cond_proj.", "time_embedding.cond_proj.", AS_IT_IS),
+    ("label_emb.0.0.", "add_embedding.linear_1.", AS_IT_IS),
+    ("label_emb.0.2.", "add_embedding.linear_2.", AS_IT_IS),
+    ("input_blocks.0.0.", "conv_in.", AS_IT_IS),
+    ("input_blocks.#.0.op.", "down_blocks.{b}.downsamplers.0.conv.", AS_IT_IS),
+    ("input_blocks.#.0.", "down_blocks.{b}.resnets.{l}.", RESNET),
+    ("input_blocks.#.1.", "down_blocks.{b}.attentions.{l}.", AS_IT_IS),
+    ("middle_block.0.", "mid_block.resnets.0.", RESNET),
+    ("middle_block.1.", "mid_block.attentions.0.", AS_IT_IS),
+    ("middle_block.2.", "mid_block.resnets.1.", RESNET),
+    ("output_blocks.#.1.conv.", "up_blocks.{u}.upsamplers.0.conv.", AS_IT_IS),
+    ("output_blocks.#.2.conv.", "up_blocks.{u}.upsamplers.0.conv.", AS_IT_IS),
+    ("output_blocks.#.0.", "up_blocks.{u}.resnets.{v}.", RESNET),
+    ("output_blocks.#.1.", "up_blocks.{u}.attentions.{v}.", AS_IT_IS),
+    ("out.0.", "conv_norm_out.", AS_IT_IS),
+    ("out.2.", "conv_out.", AS_IT_IS),
+];
+
+/// Beside those of [`UNET`].
+const CONTROL_NET: &[Rule] = &[
+    ("zero_convs.#.0.", "controlnet_down_blocks.{n}.", AS_IT_IS),
+    ("middle_block_out.0.", "controlnet_mid_block.", AS_IT_IS),
+    ("input_hint_block.0.", "controlnet_cond_embedding.conv_in.", AS_IT_IS),
+    ("input_hint_block.14.", "controlnet_cond_embedding.conv_out.", AS_IT_IS),
+    ("input_hint_block.#.", "controlnet_cond_embedding.blocks.{h}.", AS_IT_IS),
+];
+
+const RESNET: Rest = &[
+    ("in_layers.0.", "norm1."),
+    ("in_layers.2.", "conv1."),
+    ("emb_layers.1.", "time_emb_proj."),
+    ("out_layers.0.", "norm2."),
+    ("out_layers.3.", "conv2."),
+    ("skip_connection.", "conv_shortcut."),
+];
+
+const VAE: &[Rule] = &[
+    ("encoder.down.#.block.#.", "encoder.down_blocks.{n}.resnets.{m}.", VAE_RESNET),
+    ("encoder.down.#.downsample.conv.", "encoder.down_blocks.{n}.downsamplers.0.conv.", AS_IT_IS),
+    ("encoder.mid.block_1.", "encoder.mid_block.resnets.0.", VAE_RESNET),
+    ("encoder.mid.attn_1.", "encoder.mid_block.attentions.0.", VAE_ATTENTION),
+    ("encoder.mid.block_2.", "encoder.mid_block.resnets.1.", VAE_RESNET),
+    ("encoder.norm_out.", "encoder.conv_norm_out.", AS_IT_IS),
+    ("decoder.mid.block_1.", "decoder.mid_block.resnets.0.", VAE_RESNET),
+    ("decoder.mid.attn_1.", "decoder.mid_block.attentions.0.", VAE_ATTENTION),
+    ("decoder.mid.block_2.", "decoder.mid_block.resnets.1.", VAE_RESNET),
+    ("decoder.up.#.block.#.", "decoder.up_blocks.{r}.resnets.{m}.", VAE_RESNET),
+    ("decoder.up.#.upsample.conv.", "decoder.up_blocks.{r}.upsamplers.0.conv.", AS_IT_IS),
+    ("decoder.norm_out.", "decoder.conv_norm_out.", AS_IT_IS),
+];
+
+const VAE_RESNET: Rest = &[("nin_shortcut.", "conv_shortcut.")];
+
+/// LDM's own names, and today's diffusers', which some files mix in.
+const VAE_ATTENTION: Rest = &[
+    ("norm.", "group_norm."),
+    ("q.", "to_q."),
+    ("k.", "to_k."),
+    ("v.", "to_v."),
+    ("proj_out.", "to_out.0."),
+];
+
+const OPEN_CLIP: &[Rule] = &[
+    ("positional_embedding", "embeddings.position_embedding.weight", AS_IT_IS),
+    ("token_embedding.", "embeddings.token_embedding.", AS_IT_IS),
+    ("transformer.resblocks.#.", "encoder.layers.{n}.", OPEN_CLIP_LAYER),
+    ("ln_final.", "final_layer_norm.", AS_IT_IS),
+];
+
+const OPEN_CLIP_LAYER: Rest = &[
+    ("ln_1.", "layer_norm1."),
+    ("ln_2.", "layer_norm2."),
+    ("mlp.c_fc.", "mlp.fc1."),
+    ("mlp.c_proj.", "mlp.fc2."),
+    ("attn.", "self_attn."),
+];
+
+/// OpenCLIP keeps queries, keys and values in one matrix, one below the other.
+const FUSED: (&str, [&str; 3]) =
+    ("self_attn.in_proj_", ["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."]);
+/// OpenCLIP multiplies by this from the right, transformers' linear layer from the left.
+const TRANSPOSED: &str = "text_projection";
+/// SD 2 conditions on the last but one of OpenCLIP's 24 layers; diffusers' text encoder ends there.
+const SD2_LAYERS: u64 = 23;
+
+/// A tensor's index in the table, and its name without the component's prefix.
+type Named<'a> = (usize, &'a str, &'a Located);
+
+/// What the numbers of a component's names depend on.
+struct Numbers {
+    layers_per_block: u64,
+    vae_levels: u64,
+}
+
+/// Sorts a file's tensors into components.
+///
+/// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, SD 3, Flux), `BadCheckpoint`
+/// for one that holds nothing of Stable Diffusion.
+pub fn sort(table: &Table) -> Result<Contents> {
+    // Training's checkpoints keep the weights under this name, beside optimisers and counters.
+    let root = ["state_dict.", "module."].into_iter().find(|root| {
+        table.tensors.iter().any(|t| {
+            t.name.strip_prefix(root).is_some_and(|n| {
+                n.starts_with("model.") || n.starts_with("decoder.") || n.starts_with("control_model.")
+            })
+        })
+    });
+    let root = root.unwrap_or("");
+    let all =
+        || table.tensors.iter().enumerate().filter_map(|(i, t)| Some((i, t.name.strip_prefix(root)?, t)));
+    let has = |name: &str| all().any(|(_, n, _)| n == name);
+    for (name, what) in [
+        ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
+        ("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", "Stable Diffusion 3"),
+        ("double_blocks.0.img_attn.qkv.weight", "Flux"),
+        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
+    ] {
+        if has(name) {
+            return Err(Error::unsupported(format!(
+                "the file is {what}. This engine runs Stable Diffusion 1.x, 2.x and SDXL; choose such a checkpoint"
+            )));
+        }
+    }
+    let bare = match all().any(|(_, n, _)| PREFIXES.iter().any(|(p, ..)| n.starts_with(p))) {
+        true => None,
+        false => BARE.iter().find(|(mark, ..)| has(mark)),
+    };
+
+    let mut contents = Contents { v_pred: has("v_pred"), ztsnr: has("ztsnr"), ..Contents::default() };
+    // Which of the components each tensor is of, and its name without the prefix.
+    let mut sorted: BTreeMap<&'static str, (Naming, Vec<Named>)> = BTreeMap::new();
+    for (i, tensor) in table.tensors.iter().enumerate() {
+        let name = tensor.name.strip_prefix(root);
+        let place = name.and_then(|name| {
+            if IGNORED.iter().any(|p| name.starts_with(p)) {
+                return None;
+            }
+            if let Some(&(_, component, naming)) = bare {
+                return Some((component, naming, name));
+            }
+            PREFIXES
+                .iter()
+                .find_map(|&(p, component, naming)| Some((component, naming, name.strip_prefix(p)?)))
+        });
+        match place {
+            Some((component, naming, name)) => {
+                sorted.entry(component).or_insert((naming, Vec::new())).1.push((i, name, tensor));
+            }
+            None => contents.ignored.push(tensor.name.clone()),
+        }
+    }
+    if sorted.is_empty() {
+        return Err(Error::bad_checkpoint(
+            "the file holds no Stable Diffusion model: none of its tensors has a name of one (such as \
+             model.diffusion_model.input_blocks.0.0.weight). Choose a checkpoint of Stable Diffusion 1.x, 2.x or SDXL",
+        ));
+    }
+    let sdxl = sorted.contains_key("text_encoder_2");
+    for (component, (naming, tensors)) in sorted {
+        let numbers = Numbers::of(&tensors);
+        let mut parts = Parts::new();
+        for &(index, name, tensor) in &tensors {
+            let known = rename(naming, name, &numbers).filter(|name| {
+                // SD 2's encoder ends before the last layer, and has no projection.
+                let shortened = naming == Naming::OpenClip && !sdxl;
+                let layer = name
+                    .strip_prefix("encoder.layers.")
+                    .and_then(|rest| rest.split_once('.')?.0.parse().ok());
+                !(shortened && (layer.is_some_and(|l: u64| l >= SD2_LAYERS) || name.starts_with(TRANSPOSED)))
+            });
+            let Some(name) = known else {
+                contents.ignored.push(tensor.name.clone());
+                continue;
+            };
+            split(index, name, tensor, &mut parts)?;
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = parts.iter().find(|p| !seen.insert(p.name.as_str())) {
+            return Err(Error::bad_checkpoint(format!(
+                "the file holds {:?} of the {component} twice, under different names. Choose another copy",
+                twice.name
+            )));
+        }
+        if naming == Naming::OpenClip {
+            contents.open_clip.insert(component);
+        }
+        if component == "unet" {
+            let number =
+                |name: &str| name.strip_prefix("output_blocks.")?.split_once('.')?.0.parse::<u64>().ok();
+            let biases = tensors.iter().filter(|(_, n, _)| n.ends_with(".1.transformer_blocks.0.norm1.bias"));
+            contents.spread =
+                biases.filter_map(|(i, n, _)| Some((number(n)?, *i))).max().map(|(_, index)| index);
+        }
+        parts.sort_by_key(|p| (table.tensors[p.tensor].order(), p.begin));
+        contents.components.insert(component, parts);
+    }
+    Ok(contents)
+}
+
+impl Numbers {
+    fn of(tensors: &[Named]) -> Numbers {
+        let number = |name: &str, pattern: &str| matching(pattern, name).map(|(n, _)| n[0]);
+        let of = |pattern: &'static str| tensors.iter().filter_map(move |(_, name, _)| number(name, pattern));
+        // The first downsampler follows the layers of the first block; without any there is one block.
+        let layers = of("input_blocks.#.0.op.").min().or_else(|| of("input_blocks.#.").max().map(|n| n + 1));
+        Numbers {
+            layers_per_block: layers.map_or(2, |n| n.saturating_sub(1).max(1)),
+            vae_levels: of("decoder.up.#.").max().map_or(4, |n| n + 1),
+        }
+    }
+}
+
+/// What a tensor is called in diffusers; `None` for one that no model reads. `name` is without its prefix. A name
+/// that no rule knows stays as it is: it is diffusers' own, or the component will not ask for it.
+fn rename(naming: Naming, name: &str, numbers: &Numbers) -> Option<String> {
+    let rules: &[&[Rule]] = match naming {
+        Naming::Unet => &[UNET],
+        Naming::ControlNet => &[CONTROL_NET, UNET],
+        Naming::Vae => &[VAE],
+        Naming::Clip => &[],
+        Naming::OpenClip => &[OPEN_CLIP],
+    };
+    let renamed = rules.iter().copied().flatten().find_map(|(pattern, template, inner)| {
+        let (n, rest) = matching(pattern, name)?;
+        let mut out = (*template).to_owned();
+        let per_block = numbers.layers_per_block + 1;
+        let before = n[0].saturating_sub(1);
+        for (token, value) in [
+            ("{n}", n[0]),
+            ("{m}", n[1]),
+            ("{b}", before / per_block),
+            ("{l}", before % per_block),
+            ("{u}", n[0] / per_block),
+            ("{v}", n[0] % per_block),
+            ("{r}", (numbers.vae_levels - 1).saturating_sub(n[0])),
+            ("{h}", (n[0] / 2).saturating_sub(1)),
+        ] {
+            if out.contains(token) {
+                out = out.replace(token, &value.to_string());
+            }
+        }
+        match inner.iter().find_map(|(from, to)| Some((to, rest.strip_prefix(from)?))) {
+            Some((to, rest)) => out.extend([*to, rest]),
+            None => out.push_str(rest),
+        }
+        Some(out)
+    });
+    let name = renamed.as_deref().unwrap_or(name);
+    let name = match naming {
+        Naming::Clip | Naming::OpenClip => names::clip(name),
+        Naming::Vae => names::vae(name),
+        Naming::Unet | Naming::ControlNet => names::unet(name),
+    };
+    name.filter(|n| *n != "attn_mask").map(|n| n.into_owned())
+}
+
+/// The numbers that stand for `#`, and what follows `pattern` in `name`.
+fn matching<'a>(pattern: &str, name: &'a str) -> Option<([u64; 2], &'a str)> {
+    let mut numbers = [0; 2];
+    let mut rest = name;
+    for (i, literal) in pattern.split('#').enumerate() {
+        if i > 0 {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            // A number longer than this is none of a layer.
+            *numbers.get_mut(i - 1)? = rest.get(..digits)?.parse::<u32>().ok()?.into();
+            rest = rest.get(digits..)?;
+        }
+        rest = rest.strip_prefix(literal)?;
+    }
+    Some((numbers, rest))
+}
+
+/// Appends a tensor, cut where the file fuses three into one.
+fn split(index: usize, name: String, tensor: &Located, parts: &mut Parts) -> Result<()> {
+    let bytes = tensor.bytes();
+    let whole = |name: String, shape: Vec<u64>, transposed: bool| Part {
+        tensor: index,
+        name,
+        shape,
+        begin: 0,
+        end: bytes,
+        transposed,
+    };
+    let wrong = || {
+        Error::bad_checkpoint(format!(
+            "tensor {:?} has shape {:?}, which it cannot have in a Stable Diffusion checkpoint. Download the file again",
+            tensor.name, tensor.shape
+        ))
+    };
+    if let Some((layer, kind)) = name.split_once(FUSED.0) {
+        let [rows, rest @ ..] = tensor.shape.as_slice() else { return Err(wrong()) };
+        if !rows.is_multiple_of(3) || !bytes.is_multiple_of(3) {
+            return Err(wrong());
+        }
+        let shape: Vec<u64> = [rows / 3].iter().chain(rest).copied().collect();
+        for (i, to) in (0u64..).zip(FUSED.1) {
+            let (begin, end) = (i * bytes / 3, (i + 1) * bytes / 3);
+            parts.push(Part {
+                tensor: index,
+                name: format!("{layer}{to}{kind}"),
+                shape: shape.clone(),
+                begin,
+                end,
+                transposed: false,
+            });
+        }
+        return Ok(());
+    }
+    if name == TRANSPOSED {
+        // Held whole to be turned: 1280 x 1280 in SDXL.
+        let [inner, rows] = *tensor.shape.as_slice() else { return Err(wrong()) };
+        if inner > 8192 || rows > 8192 || tensor.dtype == Dtype::F4 {
+            return Err(wrong());
+        }
+        parts.push(whole(format!("{TRANSPOSED}.weight"), vec![rows, inner], true));
+        return Ok(());
+    }
+    // The VAE's attention is convolutions of one pixel in LDM, linear layers in diffusers.
+    let shape = match *tensor.shape.as_slice() {
+        [o, i, 1, 1] if name.contains(".mid_block.attentions.0.to_") => vec![o, i],
+        _ => tensor.shape.clone(),
+    };
+    parts.push(whole(name, shape, false));
+    Ok(())
+}

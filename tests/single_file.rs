@@ -1,0 +1,177 @@
+//! Single-file checkpoints: files of torch.save, the original names against diffusers', and files that lie.
+
+use browser_diffusion::Result;
+use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
+use pollster::block_on;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+fn data(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/reference/data/single_file", name].iter().collect()
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(data(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn open(file: &[u8]) -> Result<Table> {
+    block_on(Table::open(&file))
+}
+
+fn values(table: &Table, file: &[u8], tensor: &Located) -> Result<Vec<f32>> {
+    block_on(table.values(&file, tensor))
+}
+
+/// `values` of tests/reference/single_file.py.
+fn expected(i: usize, n: usize) -> Vec<f32> {
+    (0..n).map(|k| k as f32 * 0.25 - i as f32).collect()
+}
+
+#[test]
+fn torch_files() {
+    for name in ["zip.pt", "legacy.pt", "protocol4.pt"] {
+        let file = read(name);
+        let table = open(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let rows: Vec<f32> = expected(5, 24)[6..18].to_vec();
+        let tied = expected(6, 6);
+        let cases: Vec<(&str, Dtype, &[u64], Vec<f32>)> = vec![
+            ("state_dict.a.weight", Dtype::F32, &[2, 3], expected(0, 6)),
+            ("state_dict.a.bias", Dtype::F16, &[3], expected(1, 3)),
+            ("state_dict.b", Dtype::BF16, &[2, 2], expected(2, 4)),
+            ("state_dict.c", Dtype::F64, &[5], expected(3, 5)),
+            ("state_dict.steps", Dtype::I64, &[], vec![7.0]),
+            ("state_dict.ids", Dtype::I64, &[4], vec![0.0, 1.0, 2.0, 3.0]),
+            ("state_dict.scalar", Dtype::F32, &[], vec![2.5]),
+            ("state_dict.empty", Dtype::F32, &[0, 3], vec![]),
+            ("state_dict.rows", Dtype::F32, &[2, 6], rows),
+            ("state_dict.one", Dtype::F32, &[2, 1, 3], expected(4, 6)),
+            ("state_dict.tied.0", Dtype::F32, &[3, 2], tied.clone()),
+            ("state_dict.tied.1", Dtype::F32, &[3, 2], tied),
+            ("list.0", Dtype::F32, &[2], expected(9, 2)),
+            ("list.1.1", Dtype::F32, &[1], expected(10, 1)),
+            ("string_to_param.*", Dtype::F32, &[2, 4], expected(11, 8)),
+            ("params_ema.weight", Dtype::F32, &[2, 2], expected(7, 4)),
+            ("params_ema.bias", Dtype::F32, &[2], expected(8, 2)),
+            ("5", Dtype::F32, &[1], expected(12, 1)),
+        ];
+        let names: Vec<&str> = table.tensors.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, cases.iter().map(|c| c.0).collect::<Vec<_>>(), "{name}");
+        for (tensor, (path, dtype, shape, wanted)) in table.tensors.iter().zip(&cases) {
+            assert_eq!((tensor.dtype, tensor.shape.as_slice()), (*dtype, *shape), "{name}: {path}");
+            assert_eq!(&values(&table, &file, tensor).unwrap(), wanted, "{name}: {path}");
+        }
+        // Cut anywhere, a file is refused, or its tensors are all there (the comment of a zip is not theirs).
+        for cut in (0..file.len()).step_by(13) {
+            if let Ok(table) = open(&file[..cut]) {
+                let all = table.tensors.iter().try_for_each(|t| values(&table, &file[..cut], t).map(|_| ()));
+                assert!(all.is_err(), "{name} cut at {cut}");
+            }
+        }
+    }
+    // A view that is not contiguous is refused by name, when it is asked for.
+    let file = read("strided.pt");
+    let table = open(&file).unwrap();
+    let refused = values(&table, &file, &table.tensors[0]).unwrap_err();
+    assert!(refused.message.contains("\"t\"") && refused.message.contains("strided"), "{refused:?}");
+}
+
+/// Name and shape.
+type Shapes = BTreeMap<String, Vec<u64>>;
+
+/// `names.txt`: checkpoint, then part, to names and shapes.
+fn real_files() -> BTreeMap<String, BTreeMap<String, Shapes>> {
+    let text = String::from_utf8(read("names.txt")).unwrap();
+    let mut files: BTreeMap<String, BTreeMap<String, Shapes>> = BTreeMap::new();
+    let (mut file, mut part, mut last) = (String::new(), String::new(), String::new());
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix("= ") {
+            let (a, b) = title.split_once(' ').unwrap();
+            (file, part, last) = (a.into(), b.into(), String::new());
+            continue;
+        }
+        let (shared, rest) = line.split_once(' ').unwrap();
+        last = format!("{}{rest}", &last[..shared.parse::<usize>().unwrap()]);
+        let mut words = last.split(' ');
+        let name = words.next().unwrap().to_owned();
+        let shape = words.map(|w| w.parse().unwrap()).collect();
+        files.entry(file.clone()).or_default().entry(part.clone()).or_default().insert(name, shape);
+    }
+    files
+}
+
+/// A .safetensors header of such tensors, without data: the table alone.
+fn table_of(shapes: &Shapes) -> Table {
+    let mut at = 0;
+    let mut header = serde_json::Map::new();
+    for (name, shape) in shapes {
+        let bytes = 2 * shape.iter().product::<u64>();
+        let entry = serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [at, at + bytes]});
+        header.insert(name.clone(), entry);
+        at += bytes;
+    }
+    let json = serde_json::to_vec(&header).unwrap();
+    let mut head = (json.len() as u64).to_le_bytes().to_vec();
+    head.extend(json);
+    /// The header, then zeros.
+    struct Sparse(Vec<u8>, u64);
+    impl browser_diffusion::checkpoint::ReadAt for Sparse {
+        async fn size(&self) -> Result<u64> {
+            Ok(self.1)
+        }
+        async fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+            Ok((offset..).take(len).map(|i| self.0.get(i as usize).copied().unwrap_or(0)).collect())
+        }
+    }
+    let size = head.len() as u64 + at;
+    block_on(Table::open(&Sparse(head, size))).unwrap()
+}
+
+/// Every tensor of the real single files is found by the name and shape that diffusers gives it, and what is left over is what
+/// this list says.
+#[test]
+fn real_names() {
+    for (file, mut parts) in real_files() {
+        let original = parts.remove("original").unwrap();
+        let table = table_of(&original);
+        let contents = ldm::sort(&table).unwrap();
+        let components: Vec<&str> = contents.components.keys().copied().collect();
+        assert_eq!(components, parts.keys().map(String::as_str).collect::<Vec<_>>(), "{file}");
+        for (component, wanted) in &parts {
+            // As diffusers' name of today, and transformers' of before 5, are canonical here.
+            let canonical = |name: &String| match component.as_str() {
+                "vae" => names::vae(name).unwrap().into_owned(),
+                c if c.starts_with("text_encoder") => names::clip(name).unwrap().into_owned(),
+                _ => name.clone(),
+            };
+            let wanted: Shapes = wanted.iter().map(|(n, s)| (canonical(n), s.clone())).collect();
+            let found: Shapes = contents.components[component.as_str()]
+                .iter()
+                .map(|p| (p.name.clone(), p.shape.clone()))
+                .collect();
+            for (name, shape) in &wanted {
+                assert_eq!(found.get(name), Some(shape), "{file}: {component} {name}");
+            }
+            assert_eq!(found.len(), wanted.len(), "{file}: {component}");
+            // Each is as many bytes as its shape says, within its tensor.
+            for p in &contents.components[component.as_str()] {
+                assert_eq!(p.end - p.begin, 2 * p.shape.iter().product::<u64>(), "{file}: {}", p.name);
+                assert!(p.end <= table.tensors[p.tensor].bytes());
+            }
+        }
+        // The noise schedule, positions, averages, and of OpenCLIP what SD 2 does not condition on.
+        let documented = |name: &str| {
+            let last = name.rsplit('.').next().unwrap_or(name);
+            ["betas", "alphas_cumprod", "alphas_cumprod_prev"].contains(&name)
+                || ["sqrt_", "log_one_", "posterior_", "model_ema."].iter().any(|p| name.starts_with(p))
+                || ["position_ids", "logit_scale"].contains(&last)
+                || name == "denoiser.sigmas"
+                || name.starts_with("cond_stage_model.model.transformer.resblocks.23.")
+                || name == "cond_stage_model.model.text_projection"
+        };
+        let left: BTreeSet<&str> = contents.ignored.iter().map(String::as_str).collect();
+        let undocumented: Vec<_> = left.iter().filter(|n| !documented(n)).collect();
+        assert!(undocumented.is_empty(), "{file}: {undocumented:?}");
+        let read: BTreeSet<usize> = contents.components.values().flatten().map(|p| p.tensor).collect();
+        assert_eq!(read.len() + left.len(), original.len(), "{file}: each is read, or left over");
+    }
+}
