@@ -2,6 +2,7 @@
 
 use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
+use browser_diffusion::models::{clip, unet, vae};
 use pollster::block_on;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -174,4 +175,57 @@ fn real_names() {
         let read: BTreeSet<usize> = contents.components.values().flatten().map(|p| p.tensor).collect();
         assert_eq!(read.len() + left.len(), original.len(), "{file}: each is read, or left over");
     }
+}
+
+/// The configurations made from names and shapes are the published ones.
+#[test]
+fn real_configurations() {
+    let text = std::fs::read(data("../models/real.json")).unwrap();
+    let real: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let mut compared = 0;
+    for (file, mut parts) in real_files() {
+        let original = parts.remove("original").unwrap();
+        let contents = ldm::sort(&table_of(&original)).unwrap();
+        let configs = contents.configs(Some(0.11));
+        for component in parts.keys() {
+            let Some(published) = real.get(format!("{file}/{component}")) else { continue };
+            let (ours, theirs) = (&configs[&format!("{component}/config.json")], &published["config"]);
+            match component.as_str() {
+                "unet" => {
+                    let [ours, theirs] = [ours, theirs].map(|c| unet::Config::from_config(c).unwrap());
+                    assert_eq!(ours, theirs, "{file}");
+                }
+                "vae" => {
+                    let [ours, theirs] = [ours, theirs].map(|c| vae::Config::from_config(c).unwrap());
+                    assert_eq!(ours, theirs, "{file}");
+                }
+                _ => {
+                    let [ours, mut theirs] = [ours, theirs].map(|c| clip::Config::from_config(c).unwrap());
+                    // The wrong id of old configurations, which means the same.
+                    theirs.eos_token_id = 49407;
+                    assert_eq!(ours, theirs, "{file} {component}");
+                }
+            }
+            compared += 1;
+        }
+        if !file.starts_with("controlnet") {
+            let scheduler = &configs["scheduler/scheduler_config.json"];
+            let (class, prediction, inpainting) = match file.as_str() {
+                "sd21" => ("DDIMScheduler", "v_prediction", false),
+                "sdxl" => ("EulerDiscreteScheduler", "epsilon", false),
+                name => ("PNDMScheduler", "epsilon", name.ends_with("inpainting")),
+            };
+            assert_eq!(scheduler["_class_name"], class, "{file}");
+            assert_eq!(scheduler["prediction_type"], prediction, "{file}");
+            let pipeline = configs["model_index.json"]["_class_name"].as_str().unwrap();
+            assert_eq!(pipeline.contains("Inpaint"), inpainting, "{file}");
+        }
+        // Where the bias spreads less, SD 2 predicts noise, at 512 pixels.
+        if file == "sd21" {
+            let base = contents.configs(Some(0.05));
+            assert_eq!(base["scheduler/scheduler_config.json"]["prediction_type"], "epsilon");
+            assert_eq!(base["unet/config.json"]["sample_size"], 64);
+        }
+    }
+    assert_eq!(compared, 9);
 }

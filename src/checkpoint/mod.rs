@@ -9,8 +9,10 @@
 //! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access; `pickle` (which executes nothing)
 //!   and `zip` serve it.
 //! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
+//! - [`configs`]: what a single file does not carry, from its names and shapes.
 //! - [`shards`]: the index of a checkpoint cut into several files.
 
+pub mod configs;
 pub mod header;
 pub mod ldm;
 pub mod names;

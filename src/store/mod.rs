@@ -33,6 +33,7 @@
 //! files.finish().await?;
 //! ```
 
+pub mod single_file;
 pub mod source;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -40,6 +41,7 @@ pub mod disk;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
+pub use single_file::SingleFile;
 pub use source::{Source, SourceOptions};
 #[cfg(target_arch = "wasm32")]
 pub use web::{CachedModel, ModelStore, ReadOptions, WebFiles};

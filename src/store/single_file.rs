@@ -1,0 +1,145 @@
+//! One checkpoint file seen as a diffusers folder: what the file does not carry is made from its tensors' names and
+//! shapes, and each component's weights are given as the .safetensors file that the folder would have, with its tensors renamed,
+//! cut and turned on the way. So whatever reads folders reads .ckpt and single .safetensors files too.
+
+use super::ModelFiles;
+use crate::checkpoint::ldm::{self, Contents, Part};
+use crate::checkpoint::table::Reader;
+use crate::checkpoint::{ReadAt, Table};
+use crate::error::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// A checkpoint of one file. Its tensors are read by place, component by component, each byte once.
+pub struct SingleFile<'a, R, T> {
+    name: String,
+    file: R,
+    /// Where CLIP's vocabulary lies, as `tokenizer/vocab.json` and `tokenizer/merges.txt`: no single file has it.
+    vocabulary: &'a T,
+    table: Table,
+    contents: Contents,
+    configs: HashMap<String, Value>,
+}
+
+impl<'a, R: ReadAt, T: ModelFiles> SingleFile<'a, R, T> {
+    /// Reads the file's table of tensors. `name` is what the model is called.
+    ///
+    /// `BadCheckpoint` for a file that breaks its format or holds nothing of Stable Diffusion, `UnsupportedModel` for one of
+    /// another model; what `file` fails with.
+    pub async fn open(name: impl Into<String>, file: R, vocabulary: &'a T) -> Result<Self> {
+        let name = name.into();
+        let in_file = |e: Error| Error::new(e.code, format!("{name}: {}", e.message));
+        let table = Table::open(&file).await.map_err(in_file)?;
+        let contents = ldm::sort(&table).map_err(in_file)?;
+        let spread = match contents.spread.and_then(|i| table.tensors.get(i)) {
+            Some(bias) if bias.bytes() <= 1 << 20 => {
+                Some(deviation(&table.values(&file, bias).await.map_err(in_file)?))
+            }
+            _ => None,
+        };
+        let configs = contents.configs(spread);
+        Ok(SingleFile { name, file, vocabulary, table, contents, configs })
+    }
+
+    /// What the file holds.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The component whose weights lie at `path` in a diffusers folder.
+    fn component(&self, path: &str) -> Option<(&'static str, &[Part])> {
+        self.contents.components.iter().find_map(|(&component, parts)| {
+            let stem =
+                if component.starts_with("text_encoder") { "model" } else { "diffusion_pytorch_model" };
+            let rest = path.strip_suffix(".safetensors")?.strip_suffix(stem)?;
+            let own = rest.strip_suffix('/') == Some(component);
+            (own || rest.is_empty() && self.contents.alone(component))
+                .then_some((component, parts.as_slice()))
+        })
+    }
+
+    /// The file in `vocabulary` that stands for `path`.
+    fn tokens(&self, path: &str) -> Option<String> {
+        let (folder, file) = path.split_once('/')?;
+        let known =
+            ["tokenizer", "tokenizer_2"].contains(&folder) && ["vocab.json", "merges.txt"].contains(&file);
+        let has = self.contents.components.contains_key(folder.replace("tokenizer", "text_encoder").as_str());
+        (known && has).then(|| format!("tokenizer/{file}"))
+    }
+}
+
+impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<'_, R, T> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(config) = self.configs.get(path) {
+            return Ok(Some(config.to_string().into_bytes()));
+        }
+        match self.tokens(path) {
+            Some(path) => self.vocabulary.required(&path).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.configs.contains_key(path) || self.tokens(path).is_some() || self.component(path).is_some())
+    }
+
+    async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let Some((_, parts)) = self.component(path) else {
+            let bytes = self.required(path).await?;
+            return sink(&bytes).await;
+        };
+        let mut header = Map::new();
+        let mut at = 0u64;
+        for part in parts {
+            let end = at + part.end - part.begin;
+            let dtype = self.table.tensors[part.tensor].dtype;
+            let entry = json!({"dtype": dtype, "shape": part.shape, "data_offsets": [at, end]});
+            header.insert(part.name.clone(), entry);
+            at = end;
+        }
+        let header = Value::Object(header).to_string();
+        sink(&(header.len() as u64).to_le_bytes()).await?;
+        sink(header.as_bytes()).await?;
+        let mut reader = Reader::new(&self.file);
+        for part in parts {
+            let tensor = &self.table.tensors[part.tensor];
+            if !part.transposed {
+                reader.read(tensor, part.begin, part.end, &mut sink).await?;
+                continue;
+            }
+            let mut bytes = Vec::new();
+            let gather = async |more: &[u8]| {
+                bytes.extend_from_slice(more);
+                Ok(())
+            };
+            reader.read(tensor, part.begin, part.end, gather).await?;
+            sink(&turned(&bytes, &part.shape, tensor.dtype.bitsize() / 8)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// `[shape[1]][shape[0]]` to `[shape[0]][shape[1]]`, of elements of `size` bytes.
+fn turned(bytes: &[u8], shape: &[u64], size: usize) -> Vec<u8> {
+    let [rows, inner] = [0, 1].map(|i| shape.get(i).copied().unwrap_or(0) as usize);
+    let mut out = Vec::with_capacity(bytes.len());
+    for row in 0..rows {
+        for i in 0..inner {
+            let at = (i * rows + row) * size;
+            out.extend_from_slice(bytes.get(at..at + size).unwrap_or_default());
+        }
+    }
+    out
+}
+
+/// The standard deviation of all values (torch's with `unbiased=False`).
+fn deviation(values: &[f32]) -> f32 {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let square = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    square.sqrt() as f32
+}
