@@ -1,5 +1,7 @@
 //! From a prompt to CLIP's token ids.
 
+pub mod grammar;
+
 use serde_json::{Map, Value};
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
