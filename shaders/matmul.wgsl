@@ -8,8 +8,8 @@
 // follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four; with Q8 or
 // Q4 each row in blocks of 32 weights of 8 or 4 bits (src/checkpoint/quantise.rs), which load_w makes whole again.
 //
-// Bindings: input, second input, weights, bias, channel_add, residual, output; what an op lacks is bound to
-// something else and never read, so that one pipeline serves every op of a tile: compiling is what a first
+// Bindings: input, second input, weights, bias, channel_add, residual, output, and with WATCH (f16 output) a word
+// that is set where a value does not fit; what an op lacks is bound to something else and never read, so that one pipeline serves every op of a tile: compiling is what a first
 // visit waits for.
 // Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 channels, over
 // slices of BK4 vectors of k that lie in workgroup memory; a thread holds TM x 4 sums in registers and does
@@ -59,6 +59,9 @@ alias out4 = act4;
 fn to_out(v: vec4f) -> out4 { return to_act(v); }
 #endif
 @group(0) @binding($binding) var<storage, read_write> out: array<out4>;
+#if WATCH
+@group(0) @binding($binding) var<storage, read_write> overflow: array<atomic<u32>>;
+#endif
 
 #if F16_ARITHMETIC
 alias tile4 = vec4<f16>;
@@ -116,6 +119,12 @@ fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
     v += from_act(residual[row * n4 + column]);
   }
   v = activate(v, p.post);
+#if WATCH
+  // Not ">=", so that NaN is told as well.
+  if !all(abs(v) < vec4f(65504.0)) {
+    atomicStore(&overflow[0], 1u);
+  }
+#endif
   out[row * n4 + column] = to_out(v);
 }
 

@@ -36,6 +36,7 @@ pub struct Executable {
     /// Keeps the uniform blocks alive.
     _params: Buffer,
     launches: Vec<Launch>,
+    overflow: Option<Tensor>,
     staging: RefCell<Option<Buffer>>,
 }
 
@@ -101,6 +102,7 @@ impl Plan {
             slot_of: self.slot_of.clone(),
             _params: params,
             launches,
+            overflow: self.overflow,
             staging: RefCell::new(None),
         })
     }
@@ -118,6 +120,25 @@ fn entry(binding: usize, buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu:
 }
 
 impl Executable {
+    /// Bytes of GPU memory for activations.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().map(|b| b.raw.size()).sum()
+    }
+
+    /// Whether, since the last time this was asked, a matrix multiply or convolution made a value that f16 does
+    /// not hold (or NaN) where it is stored as f16.
+    ///
+    /// # Errors
+    /// As [`Executable::read`].
+    pub async fn overflowed(&self, gpu: &Gpu) -> Result<bool> {
+        let Some(flag) = self.overflow else { return Ok(false) };
+        let set = self.read_bytes(gpu, self.buffer(flag)?, 4).await?.iter().any(|&b| b != 0);
+        if set {
+            self.write_u32(gpu, flag, &[0])?;
+        }
+        Ok(set)
+    }
+
     fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
         self.slot_of
             .get(t.id)
@@ -245,16 +266,7 @@ impl Executable {
     /// # Errors
     /// `device-lost` or `out-of-memory`, whatever the GPU met since the last look.
     pub async fn read(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<f32>> {
-        let size = t.bytes();
-        let staging = match self.staging.borrow_mut().take() {
-            Some(b) if b.raw.size() >= size => b,
-            _ => gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST),
-        };
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(self.buffer(t)?, 0, &staging.raw, 0, size);
-        gpu.queue.submit([encoder.finish()]);
-        let bytes = gpu.map(&staging, size).await?;
-        *self.staging.borrow_mut() = Some(staging);
+        let bytes = self.read_bytes(gpu, self.buffer(t)?, t.bytes()).await?;
         let (c, padded) = (t.c as usize, t.c4() as usize * 4);
         let mut out = Vec::with_capacity(t.rows() as usize * c);
         match t.dtype {
@@ -274,6 +286,19 @@ impl Executable {
             }
         }
         Ok(out)
+    }
+
+    async fn read_bytes(&self, gpu: &Gpu, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>> {
+        let staging = match self.staging.borrow_mut().take() {
+            Some(b) if b.raw.size() >= size => b,
+            _ => gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST),
+        };
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging.raw, 0, size);
+        gpu.queue.submit([encoder.finish()]);
+        let bytes = gpu.map(&staging, size).await?;
+        *self.staging.borrow_mut() = Some(staging);
+        Ok(bytes)
     }
 }
 

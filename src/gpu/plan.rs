@@ -130,6 +130,7 @@ pub struct Recorder {
     weights: Vec<WeightSpec>,
     by_name: BTreeMap<String, usize>,
     dispatches: Vec<Dispatch>,
+    overflow: Option<Tensor>,
 }
 
 /// Size and first and last dispatch that touch a tensor.
@@ -148,6 +149,7 @@ impl Recorder {
             weights: Vec::new(),
             by_name: BTreeMap::new(),
             dispatches: Vec::new(),
+            overflow: None,
         }
     }
 
@@ -181,6 +183,14 @@ impl Recorder {
         self.tensors[t.id].bytes = n as u64 * len as u64 * 4;
         self.keep(t, 0);
         t
+    }
+
+    /// One word that a kernel sets where a value does not fit f16, since the stored value, saturated, does not tell
+    /// (see [`super::Executable::overflowed`]).
+    pub fn overflow(&mut self) -> Tensor {
+        let flag = self.overflow.unwrap_or_else(|| self.input_u32(1, 1));
+        self.overflow = Some(flag);
+        flag
     }
 
     /// Keeps `t` until the end, so that it can be read after a run.
@@ -251,6 +261,7 @@ impl Recorder {
         Plan {
             dispatches: self.dispatches,
             weights: self.weights,
+            overflow: self.overflow,
             slots: slots.into_iter().map(|(bytes, _)| bytes).collect(),
             slot_of,
             sizes: self.tensors.iter().map(|t| t.bytes).collect(),
@@ -263,6 +274,7 @@ impl Recorder {
 pub struct Plan {
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) weights: Vec<WeightSpec>,
+    pub(super) overflow: Option<Tensor>,
     /// Bytes of each buffer.
     pub(super) slots: Vec<u64>,
     /// The buffer of each tensor (`usize::MAX`: never used).

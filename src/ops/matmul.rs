@@ -124,7 +124,7 @@ pub fn conv2d(
         return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
     }
     // What is not there is bound to something that is.
-    let bindings = vec![
+    let mut bindings = vec![
         Binding::Read(input),
         Binding::Read(x.second.unwrap_or(input)),
         Binding::Weight(weight),
@@ -133,6 +133,10 @@ pub fn conv2d(
         Binding::Read(e.residual.unwrap_or(input)),
         Binding::Write(y),
     ];
+    let watch = y.dtype == Dtype::F16;
+    if watch {
+        bindings.push(Binding::Write(r.overflow()));
+    }
 
     let m = y.rows();
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
@@ -144,6 +148,7 @@ pub fn conv2d(
         &[
             ("WIDE", wide(r)),
             ("F32_OUTPUT", e.f32_output as u32),
+            ("WATCH", watch as u32),
             ("F16_ARITHMETIC", f16 as u32),
             ("CONV", is_conv as u32),
             ("QUANTISED", quantised.is_some() as u32),

@@ -1,8 +1,10 @@
 //! Latents to pixels.
 
+use super::residence::Stage;
+use super::tiles::{Field, tiled};
 use super::{DecodePlan, DiffusionPipeline, Module, Vae};
 use crate::error::{Error, Result};
-use crate::gpu::{Plan, Recorder, Tensor};
+use crate::gpu::{Dtype, Options, Plan, Recorder, Tensor};
 use crate::models::{taesd, vae};
 use crate::samplers::latents_to_rgba;
 
@@ -14,26 +16,38 @@ pub struct Picture {
     pub data: Vec<u8>,
 }
 
+/// A decoder's plan larger than this is not kept beside the UNet's: making one again takes milliseconds.
+pub(super) const KEEP_BOTH: u64 = 64 << 20;
+
+/// Sides of tiles, in latents, from the best to the smallest that still sees something.
+const TILES: [u32; 7] = [128, 96, 64, 48, 32, 24, 16];
+
 impl DiffusionPipeline {
-    /// NCHW latents of one picture, as the UNet has them, through the image decoder.
+    /// NCHW latents of one picture, as the UNet has them, through the image decoder: whole, or in tiles where
+    /// that takes more than there is; and once more in f32 activations where f16 overflows.
     ///
     /// # Errors
-    /// `out-of-memory` for sizes whose plan the adapter cannot hold; `device-lost`; `unsupported-model` if the
-    /// decoder overflows.
+    /// `out-of-memory` for sizes that the adapter cannot hold even in tiles; `device-lost`; `unsupported-model` if
+    /// the decoder overflows f32.
     pub(super) async fn decode(&self, latents: &[f32], height: u32, width: u32) -> Result<Picture> {
-        let mut plan = match self.decode_plan.take() {
-            Some(plan) if (plan.height, plan.width) == (height, width) => plan,
-            other => {
-                // Free the old plan's memory before the new one's is asked for.
-                drop(other);
-                self.plan_decode(height, width)?
+        self.bring(Stage::Vae, &|| false).await?;
+        let factor = match &self.vae {
+            Vae::Kl(m) => m.config.scaling_factor,
+            Vae::Tiny(m) => m.config.scaling_factor,
+        };
+        let scaled: Vec<f32> = latents.iter().map(|v| v / factor).collect();
+        let values = to_nhwc(&scaled, self.vae.latent_channels() as usize);
+        let latents = Field { h: height as usize, w: width as usize, values };
+        let pixels = match self.decode_field(&latents).await? {
+            Some(pixels) => pixels,
+            None => {
+                // Of this decoder: the next picture need not overflow first.
+                self.decode_wide.set(true);
+                let overflowed = || Error::unsupported("The image decoder overflowed. Load another VAE.");
+                self.decode_field(&latents).await?.ok_or_else(overflowed)?
             }
         };
-        let pixels = self.run_decode(&mut plan, latents).await;
-        *self.decode_plan.borrow_mut() = Some(plan);
-        let pixels = pixels?;
-        let scale = self.vae.scale();
-        Ok(Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels)? })
+        Ok(Picture { width: pixels.w as u32, height: pixels.h as u32, data: to_rgba(&pixels.values) })
     }
 
     /// Whether pictures of this size can be decoded here; asked before the first step, not after the last.
@@ -41,17 +55,81 @@ impl DiffusionPipeline {
     /// # Errors
     /// `out-of-memory` with the numbers.
     pub(super) fn check_decode(&self, height: u32, width: u32) -> Result<()> {
-        if self.decode_plan.borrow().as_ref().is_some_and(|p| (p.height, p.width) == (height, width)) {
-            return Ok(());
+        self.tile(height, width).map(|_| ())
+    }
+
+    /// Pixels of latents that are divided by the scaling factor, or `None` if one is not finite or an activation
+    /// reached the end of f16.
+    async fn decode_field(&self, latents: &Field) -> Result<Option<Field>> {
+        let mut overflowed = false;
+        let mut run = async |part: &Field| {
+            let pixels = self.decode_part(part).await?;
+            overflowed |= pixels.is_none();
+            let scale = self.vae.scale() as usize;
+            let (h, w) = (part.h * scale, part.w * scale);
+            Ok(Field { h, w, values: pixels.unwrap_or_else(|| vec![0.0; 3 * h * w]) })
+        };
+        let pixels = match self.tile(latents.h as u32, latents.w as u32)? {
+            None => run(latents).await?,
+            Some(tile) => tiled(latents, tile as usize, (tile * self.vae.scale()) as usize, run).await?,
+        };
+        Ok((!overflowed).then_some(pixels))
+    }
+
+    /// One run of the decoder.
+    async fn decode_part(&self, latents: &Field) -> Result<Option<Vec<f32>>> {
+        let (height, width, wide) = (latents.h as u32, latents.w as u32, self.decode_wide.get());
+        let plan = match self.decode_plan.take() {
+            Some(plan) if (plan.height, plan.width, plan.wide) == (height, width, wide) => plan,
+            other => {
+                // Free the old plan's memory before the new one's is asked for.
+                drop(other);
+                self.plan_decode(height, width)?
+            }
+        };
+        let pixels = async {
+            plan.executable.write(&self.gpu, plan.latents, &latents.values)?;
+            plan.executable.run(&self.gpu);
+            let pixels = plan.executable.read(&self.gpu, plan.out).await?;
+            let sound = !plan.executable.overflowed(&self.gpu).await? && pixels.iter().all(|v| v.is_finite());
+            Ok(sound.then_some(pixels))
         }
-        self.record_decode(height, width)?.0.check(&self.gpu.limits)
+        .await;
+        *self.decode_plan.borrow_mut() = Some(plan);
+        pixels
+    }
+
+    /// The side of the tiles, in latents, that a picture is decoded in; `None`: whole.
+    ///
+    /// WebGPU does not say how much memory there is. Where one stage at a time is kept, decoding may take what the
+    /// UNet took; elsewhere, as much as the largest buffer that the adapter gives.
+    fn tile(&self, height: u32, width: u32) -> Result<Option<u32>> {
+        let limits = &self.gpu.limits;
+        let budget = if self.low { self.unet.part.bytes().max(64 << 20) } else { limits.max_buffer_size };
+        let fits = |side: u32| {
+            let plan = self.record_decode(height.min(side), width.min(side))?.0;
+            plan.check(limits)?;
+            Ok(plan.peak_bytes() <= budget)
+        };
+        if fits(u32::MAX).unwrap_or(false) {
+            return Ok(None);
+        }
+        for side in TILES {
+            if side < height.max(width) && fits(side).unwrap_or(false) {
+                return Ok(Some(side));
+            }
+        }
+        // As little as there is: better late than refused, if only its buffers can be bound.
+        let smallest = TILES[TILES.len() - 1];
+        fits(smallest).map(|_| (smallest < height.max(width)).then_some(smallest))
     }
 
     /// The decoder's plan, its input and its output.
     fn record_decode(&self, height: u32, width: u32) -> Result<(Plan, Tensor, Tensor)> {
         let channels = self.vae.latent_channels();
         let (Vae::Kl(Module { options, .. }) | Vae::Tiny(Module { options, .. })) = &self.vae;
-        let mut r = Recorder::new(options);
+        let wide = Options { activations: Dtype::F32, ..*options };
+        let mut r = Recorder::new(if self.decode_wide.get() { &wide } else { options });
         let latents = r.input(1, height, width, channels);
         let out = match &self.vae {
             Vae::Kl(m) => vae::decode(&m.config, &mut r, latents)?,
@@ -62,22 +140,13 @@ impl DiffusionPipeline {
     }
 
     fn plan_decode(&self, height: u32, width: u32) -> Result<DecodePlan> {
-        let (Vae::Kl(Module { weights, .. }) | Vae::Tiny(Module { weights, .. })) = &self.vae;
+        let (Vae::Kl(Module { part, .. }) | Vae::Tiny(Module { part, .. })) = &self.vae;
         let (plan, latents, out) = self.record_decode(height, width)?;
-        let executable = plan.instantiate(&self.gpu, weights)?;
-        Ok(DecodePlan { height, width, executable, latents, out })
-    }
-
-    async fn run_decode(&self, plan: &mut DecodePlan, latents: &[f32]) -> Result<Vec<f32>> {
-        let factor = match &self.vae {
-            Vae::Kl(m) => m.config.scaling_factor,
-            Vae::Tiny(m) => m.config.scaling_factor,
-        };
-        let scaled: Vec<f32> = latents.iter().map(|v| v / factor).collect();
-        let nhwc = to_nhwc(&scaled, self.vae.latent_channels() as usize);
-        plan.executable.write(&self.gpu, plan.latents, &nhwc)?;
-        plan.executable.run(&self.gpu);
-        plan.executable.read(&self.gpu, plan.out).await
+        if plan.peak_bytes() > KEEP_BOTH {
+            drop(self.unet_plan.take());
+        }
+        let executable = plan.instantiate(&self.gpu, &*part.weights()?)?;
+        Ok(DecodePlan { height, width, wide: self.decode_wide.get(), executable, latents, out })
     }
 
     /// A picture of the latents' own size by a linear map of their channels: cheap enough for every step.
@@ -92,20 +161,15 @@ impl DiffusionPipeline {
 }
 
 /// As diffusers' `VaeImageProcessor`: -1..1 to 0..255, rounded to even.
-fn to_rgba(pixels: &[f32]) -> Result<Vec<u8>> {
+fn to_rgba(pixels: &[f32]) -> Vec<u8> {
     let mut data = Vec::with_capacity(pixels.len() / 3 * 4);
     for rgb in pixels.chunks_exact(3) {
         for &v in rgb {
-            if !v.is_finite() {
-                return Err(Error::unsupported(
-                    "The image decoder overflowed. Load the model with precision \"f32\", or with another VAE.",
-                ));
-            }
             data.push(((v / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8);
         }
         data.push(255);
     }
-    Ok(data)
+    data
 }
 
 /// [c, h*w] to [h*w, c].

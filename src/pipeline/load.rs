@@ -1,18 +1,18 @@
 //! A model's folder to modules on the GPU.
 
+use super::residence::{FilesSource, Memory, Part};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
-use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, names};
+use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec, Weights};
+use crate::gpu::{Dtype, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{SD1_FACTORS, SchedulerConfig, scheduler};
 use crate::store::ModelFiles;
 use serde_json::Value;
-use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// How to load.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,10 @@ pub struct LoadOptions {
     /// diffusers' weight variant, such as "fp16".
     pub variant: Option<String>,
     pub precision: Precision,
+    /// How the UNet's matrices lie on the GPU; `None`: f16. Text encoders take eight bits at least, since guidance
+    /// multiplies what they lose, and the VAE, small and seen at once, stays f16.
+    pub weights: Option<Bits>,
+    pub memory: Memory,
 }
 
 /// Pipeline classes whose parts and way of sampling are those of text-to-image.
@@ -33,8 +37,6 @@ const CLASSES: &[(&str, bool)] = &[
     ("StableDiffusionXLInpaintPipeline", true),
 ];
 
-type Rename = fn(&str) -> Option<Cow<'_, str>>;
-
 impl DiffusionPipeline {
     /// Reads every configuration, refuses what cannot work, then streams the weights.
     ///
@@ -42,11 +44,13 @@ impl DiffusionPipeline {
     /// `webgpu-unavailable`; `unsupported-model` naming class or field; `bad-checkpoint` for files that break
     /// their format or lack tensors; `out-of-memory` where the adapter is too small; `aborted`; and whatever
     /// `files` fails with.
-    pub async fn load<F: ModelFiles>(
-        files: &F,
+    pub async fn load<F: ModelFiles + 'static>(
+        files: Rc<F>,
         options: &LoadOptions,
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
+        let source = Box::new(FilesSource { files: files.clone(), variant: options.variant.clone() });
+        let files = files.as_ref();
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
         let Some((_, sdxl)) = CLASSES.iter().find(|(name, _)| *name == class) else {
@@ -85,10 +89,10 @@ impl DiffusionPipeline {
             Precision::F32 => wide,
             Precision::Auto | Precision::F16 => Options { arithmetic, ..Options::default() },
         };
-        let loader = Loader { files, gpu: &gpu, variant: options.variant.as_deref(), aborted };
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
-        let unet_plan = record_unet(&unet_config, &usual)?;
+        let unet_options = Options { weights: options.weights, ..usual };
+        let unet_plan = record_unet(&unet_config, &unet_options)?;
         let (vae_plan, vae_options, latent_channels) = if vae_class == "AutoencoderTiny" {
             let config = taesd::Config::from_config(&vae_json)?;
             (record(&usual, |r| taesd_weights(&config, r))?, usual, config.latent_channels)
@@ -106,9 +110,11 @@ impl DiffusionPipeline {
             )));
         }
         let mut encoder_plans = Vec::new();
+        // Few tokens and one run a prompt: f32 costs nothing, and guidance multiplies what is lost here.
+        let encoder_options = Options { weights: options.weights.map(|_| Bits::Q8), ..wide };
         for (i, (_, config, _)) in encoders.iter().enumerate() {
-            // Few tokens and one run a prompt: f32 costs nothing, and guidance multiplies what is lost here.
-            encoder_plans.push(record(&wide, |r| encoder_weights(config, sdxl && i == 1, sdxl, r))?);
+            encoder_plans
+                .push(record(&encoder_options, |r| encoder_weights(config, sdxl && i == 1, sdxl, r))?);
         }
         for plan in encoder_plans.iter().chain([&unet_plan, &vae_plan]) {
             plan.check(&gpu.limits)?;
@@ -116,22 +122,42 @@ impl DiffusionPipeline {
 
         let all_specs = encoder_plans.iter().chain([&unet_plan, &vae_plan]);
         let parameters = all_specs.flat_map(|p| p.weights()).filter_map(|w| w.layout.elements()).sum();
+        let bytes = |specs: &[WeightSpec]| specs.iter().map(WeightSpec::bytes).sum::<u64>();
+        let all = encoder_plans.iter().chain([&unet_plan, &vae_plan]).map(|p| bytes(p.weights())).sum();
+        let low = options.memory.is_low(all, &gpu);
         let mut text_encoders = Vec::new();
         for ((name, config, tokenizer), plan) in encoders.into_iter().zip(&encoder_plans) {
-            let weights = loader.weights(name, names::clip, plan.weights()).await?;
-            text_encoders.push(TextEncoder { tokenizer, module: Module { config, weights, options: wide } });
+            let part = Part::new(name, names::clip, plan.weights());
+            text_encoders
+                .push(TextEncoder { tokenizer, module: Module { config, part, options: encoder_options } });
         }
-        let unet_weights = loader.weights("unet", names::unet, unet_plan.weights()).await?;
-        let unet = Module { config: unet_config, weights: unet_weights, options: usual };
-        let vae_weights = loader.weights("vae", names::vae, vae_plan.weights()).await?;
+        let part = Part::new("unet", names::unet, unet_plan.weights());
+        let unet = Module { config: unet_config, part, options: unet_options };
+        let part = Part::new("vae", names::vae, vae_plan.weights());
         let latent_rgb = latent_rgb(&vae_json);
         let vae = if vae_class == "AutoencoderTiny" {
             let config = taesd::Config::from_config(&vae_json)?;
-            Vae::Tiny(Module { config, weights: vae_weights, options: vae_options })
+            Vae::Tiny(Module { config, part, options: vae_options })
         } else {
             let config = vae::Config::from_config(&vae_json)?;
-            Vae::Kl(Module { config, weights: vae_weights, options: vae_options })
+            Vae::Kl(Module { config, part, options: vae_options })
         };
+        let vae_part = match &vae {
+            Vae::Kl(m) => &m.part,
+            Vae::Tiny(m) => &m.part,
+        };
+        for part in [vae_part, &unet.part] {
+            if low {
+                // Each is streamed again when its turn comes.
+                part.verify(&gpu, source.as_ref(), aborted).await?;
+            } else {
+                part.fill(&gpu, source.as_ref(), aborted).await?;
+            }
+        }
+        // What a picture begins with.
+        for encoder in &text_encoders {
+            encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
+        }
         gpu.check()?;
 
         let kind = match (sdxl, unet.config.cross_attention_dim) {
@@ -157,6 +183,8 @@ impl DiffusionPipeline {
                     .map_or(if sdxl { 5.0 } else { 7.5 }, |g| g as f32),
             },
             gpu,
+            source,
+            low,
             arithmetic,
             text_encoders,
             unet,
@@ -169,6 +197,7 @@ impl DiffusionPipeline {
                 .unwrap_or(true),
             unet_plan: RefCell::default(),
             decode_plan: RefCell::default(),
+            decode_wide: Cell::new(false),
         })
     }
 }
@@ -286,68 +315,4 @@ fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {
 
 fn encoder_weights(config: &clip::Config, pooled: bool, sdxl: bool, r: &mut Recorder) -> Result<()> {
     super::text::record(config, pooled, sdxl, r, 1, 1).map(|_| ())
-}
-
-/// Streams the weights of one component.
-struct Loader<'a, F> {
-    files: &'a F,
-    gpu: &'a Gpu,
-    variant: Option<&'a str>,
-    aborted: &'a dyn Fn() -> bool,
-}
-
-impl<F: ModelFiles> Loader<'_, F> {
-    async fn weights(&self, component: &str, rename: Rename, specs: &[WeightSpec]) -> Result<Weights> {
-        let files = self.files.weights(component, self.variant).await?;
-        let mut sink =
-            Sink { gpu: self.gpu, weights: Weights::allocate(self.gpu, specs), rename, seen: HashSet::new() };
-        for file in &files {
-            let mut unpacker = FileUnpacker::new(file.as_str());
-            self.files
-                .read(file, async |bytes| {
-                    check_aborted(self.aborted)?;
-                    self.gpu.check()?;
-                    unpacker.push(bytes, &mut sink)
-                })
-                .await?;
-            unpacker.finish()?;
-        }
-        let missing: Vec<&str> =
-            specs.iter().map(|s| s.name.as_str()).filter(|name| !sink.seen.contains(*name)).collect();
-        if let [first, ..] = missing.as_slice() {
-            return Err(Error::bad_checkpoint(format!(
-                "{component} of {} lacks {} of {} tensors, such as {first}. Its configuration and its weights are \
-                 not of one model; choose another copy",
-                self.files.name(),
-                missing.len(),
-                specs.len()
-            )));
-        }
-        Ok(sink.weights)
-    }
-}
-
-/// Where a component's tensors go.
-struct Sink<'a> {
-    gpu: &'a Gpu,
-    weights: Weights,
-    rename: Rename,
-    seen: HashSet<String>,
-}
-
-impl Target for Sink<'_> {
-    type Dest = String;
-
-    fn want(&mut self, tensor: &TensorInfo) -> Result<Option<(Layout, String)>> {
-        let Some(name) = (self.rename)(&tensor.name) else { return Ok(None) };
-        Ok(self.weights.layout(&name).map(|layout| {
-            let name = name.into_owned();
-            self.seen.insert(name.clone());
-            (layout, name)
-        }))
-    }
-
-    fn write(&mut self, name: &String, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.weights.write(self.gpu, name, offset, bytes)
-    }
 }

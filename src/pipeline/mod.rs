@@ -5,24 +5,29 @@
 //! - `text`: prompts to conditioning.
 //! - `text_to_image`: the loop itself.
 //! - `decode`: latents to pixels.
+//! - `residence`: which weights are on the GPU, and how they come back.
 //! - `parameters`: what is written into the PNG.
 
 mod decode;
 mod load;
 mod parameters;
+mod residence;
 mod text;
 mod text_to_image;
+mod tiles;
 
 pub use decode::Picture;
 pub use load::LoadOptions;
+pub use residence::Memory;
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
 
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Arithmetic, Executable, Gpu, Options, Tensor, Weights};
+use crate::gpu::{Arithmetic, Executable, Gpu, Options, Tensor};
 use crate::models::{clip, taesd, unet, vae};
 use crate::prompt::Tokenizer;
 use crate::samplers::SchedulerConfig;
-use std::cell::RefCell;
+use residence::{Part, WeightSource};
+use std::cell::{Cell, RefCell};
 
 /// The families that differ in how they are conditioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +68,10 @@ pub struct Model {
     pub guidance_scale: f32,
 }
 
-/// A module's configuration, its weights on the GPU and how its plans are recorded.
+/// A module's configuration, its weights and how its plans are recorded.
 struct Module<C> {
     config: C,
-    weights: Weights,
+    part: Part,
     options: Options,
 }
 
@@ -121,6 +126,8 @@ struct UnetPlan {
 struct DecodePlan {
     height: u32,
     width: u32,
+    /// Recorded in f32 activations.
+    wide: bool,
     executable: Executable,
     latents: Tensor,
     out: Tensor,
@@ -129,6 +136,9 @@ struct DecodePlan {
 /// A model on the GPU, ready to draw.
 pub struct DiffusionPipeline {
     gpu: Gpu,
+    source: Box<dyn WeightSource>,
+    /// One stage's weights on the GPU at a time.
+    low: bool,
     arithmetic: Arithmetic,
     model: Model,
     text_encoders: Vec<TextEncoder>,
@@ -140,6 +150,8 @@ pub struct DiffusionPipeline {
     force_zeros_for_empty_prompt: bool,
     unet_plan: RefCell<Option<UnetPlan>>,
     decode_plan: RefCell<Option<DecodePlan>>,
+    /// The decoder overflowed f16 once: it runs in f32 activations from then on.
+    decode_wide: Cell<bool>,
 }
 
 impl DiffusionPipeline {

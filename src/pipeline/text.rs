@@ -1,5 +1,6 @@
 //! Prompts to conditioning.
 
+use super::residence::Stage;
 use super::{DiffusionPipeline, Kind, TextEncoder};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
@@ -63,6 +64,7 @@ impl DiffusionPipeline {
     /// # Errors
     /// `device-lost`, `out-of-memory`.
     pub(super) async fn encode_prompts(&self, prompts: &[&str]) -> Result<(Vec<Conditioning>, Vec<String>)> {
+        self.bring(Stage::Text, &|| false).await?;
         let mut truncated = Vec::new();
         let sdxl = self.model.kind == Kind::Sdxl;
         // Rows of each encoder: [prompt][token][channel].
@@ -122,7 +124,7 @@ impl DiffusionPipeline {
         let mut r = Recorder::new(&module.options);
         let batch = eos.len() as u32;
         let io = record(&module.config, pooled, penultimate, &mut r, batch, ids.len() as u32 / batch)?;
-        let executable = r.finish().instantiate(&self.gpu, &module.weights)?;
+        let executable = r.finish().instantiate(&self.gpu, &*module.part.weights()?)?;
         executable.write_u32(&self.gpu, io.ids, ids)?;
         if let Some(t) = io.eos {
             executable.write_u32(&self.gpu, t, eos)?;

@@ -1,6 +1,7 @@
 //! Text to image: the loop.
 
-use super::decode::{to_nchw, to_nhwc};
+use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
+use super::residence::Stage;
 use super::text::Conditioning;
 use super::{DiffusionPipeline, Picture, UnetPlan, check_aborted, now, parameters};
 use crate::error::{Error, Result};
@@ -123,6 +124,7 @@ impl DiffusionPipeline {
         let mut generator = Generator::new(options.seed);
         let batch = if guided { 2 } else { 1 };
         // Before the noise is drawn: a size that cannot be is refused here.
+        self.bring(Stage::Unet, aborted).await?;
         let mut plan = self.take_unet_plan(batch, height, width)?;
         let result = async {
             self.write_conditioning(&plan, &text, negative.as_ref(), options)?;
@@ -161,7 +163,9 @@ impl DiffusionPipeline {
                 let x0 = sampler.step(&prediction, i, &mut latents, &mut |noise| generator.randn(noise))?;
                 timings.steps.push(now() - step_start);
 
-                let preview = match options.preview {
+                // Decoding takes the UNet's place where memory is low: not at every step.
+                let shown = if self.low && options.preview == Preview::Full { Preview::Fast } else { options.preview };
+                let preview = match shown {
                     Preview::None => None,
                     shown => {
                         // The next step's input has unit spread, whatever the sampler's own scale is.
@@ -293,11 +297,14 @@ impl DiffusionPipeline {
             // Free the old plan's memory before the new one's is asked for.
             other => drop(other),
         }
+        if self.decode_plan.borrow().as_ref().is_some_and(|p| p.executable.bytes() > KEEP_BOTH) {
+            drop(self.decode_plan.take());
+        }
         let config = &self.unet.config;
         let mut r = Recorder::new(&self.unet.options);
         let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
         let out = record_unet(config, &mut r, &inputs)?;
-        let executable = r.finish().instantiate(&self.gpu, &self.unet.weights)?;
+        let executable = r.finish().instantiate(&self.gpu, &*self.unet.part.weights()?)?;
         let UnetInputs { sample, t_emb, text, added, timestep_cond } = inputs;
         Ok(UnetPlan {
             batch,

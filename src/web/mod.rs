@@ -1,13 +1,16 @@
 //! What `www/worker.js` calls. Everything of `api.md` that needs the engine crosses here, as plain JavaScript
 //! values; failures are `{ code, message }`.
 
+use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
 use crate::ops::Precision;
-use crate::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Picture, Preview, Step};
+use crate::pipeline::{
+    DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Picture, Preview, Step,
+};
 use crate::samplers;
 use crate::store::{ModelStore, Progress, ReadOptions, Source, SourceOptions};
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
@@ -72,7 +75,7 @@ pub struct Pipeline {
 
 #[wasm_bindgen]
 impl Pipeline {
-    /// Loads a model. `spec`: `{ source, embedded, revision, variant, hub, cache, precision }`; `on_progress`
+    /// Loads a model. `spec`: `{ source, embedded, revision, variant, hub, cache, precision, weights, memory }`; `on_progress`
     /// gets transformers.js's progress payload.
     pub async fn load(
         spec: JsValue,
@@ -97,6 +100,24 @@ impl Pipeline {
                 return Err(Error::invalid(message).into());
             }
         };
+        let weights = match text(&spec, "weights")?.as_deref() {
+            None | Some("f16") => None,
+            Some("q8") => Some(Bits::Q8),
+            Some("q4") => Some(Bits::Q4),
+            Some(other) => {
+                let message = format!("weights = {other:?}: choose \"f16\", \"q8\" or \"q4\".");
+                return Err(Error::invalid(message).into());
+            }
+        };
+        let memory = match text(&spec, "memory")?.as_deref() {
+            None | Some("auto") => Memory::Auto,
+            Some("resident") => Memory::Resident,
+            Some("low") => Memory::Low,
+            Some(other) => {
+                let message = format!("memory = {other:?}: choose \"auto\", \"resident\" or \"low\".");
+                return Err(Error::invalid(message).into());
+            }
+        };
         let report: Rc<dyn Fn(Progress)> = Rc::new(move |p: Progress| {
             let event = Object::new();
             set(&event, "status", p.status);
@@ -111,16 +132,24 @@ impl Pipeline {
         });
         let name = source.name().to_owned();
         let aborted = signal.clone();
-        let files = store().await.model(
+        // Weights that are streamed again later are no progress of this call.
+        let loading = Rc::new(Cell::new(true));
+        let (while_loading, to) = (loading.clone(), report.clone());
+        let on_progress: Rc<dyn Fn(Progress)> = Rc::new(move |p| {
+            if while_loading.get() {
+                to(p);
+            }
+        });
+        let files = Rc::new(store().await.model(
             source,
             ReadOptions {
                 no_cache: get(&spec, "cache").is_some_and(|v| v.is_falsy()),
                 signal: Some(signal),
-                on_progress: Some(report.clone()),
+                on_progress: Some(on_progress),
             },
-        );
-        let options = LoadOptions { variant: text(&spec, "variant")?, precision };
-        let inner = match DiffusionPipeline::load(&files, &options, &|| aborted.aborted()).await {
+        ));
+        let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory };
+        let inner = match DiffusionPipeline::load(files.clone(), &options, &|| aborted.aborted()).await {
             Ok(inner) => inner,
             Err(e) => {
                 if matches!(e.code, Code::BadCheckpoint | Code::UnsupportedModel) {
@@ -131,6 +160,7 @@ impl Pipeline {
             }
         };
         files.finish().await?;
+        loading.set(false);
         report(Progress {
             status: "ready",
             name,
