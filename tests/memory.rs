@@ -3,7 +3,9 @@
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::{Dtype, Options, Recorder, WeightSpec};
 use browser_diffusion::models::{unet, vae};
-use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Preview};
+use browser_diffusion::pipeline::{
+    DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Preview,
+};
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use serde_json::Value;
@@ -119,7 +121,9 @@ fn real_unets_fit_where_memory_is_low() {
 
 #[test]
 fn peaks() {
-    for (name, side, f) in [("sd15/vae", 64, 0), ("sd15/vae", 32, 0), ("sdxl/vae", 64, 1), ("sdxl/vae", 128, 1)] {
+    for (name, side, f) in
+        [("sd15/vae", 64, 0), ("sd15/vae", 32, 0), ("sdxl/vae", 64, 1), ("sdxl/vae", 128, 1)]
+    {
         let config = vae::Config::from_config(&real(name)).unwrap();
         let mut o = Options::default();
         if f == 1 {
@@ -130,6 +134,10 @@ fn peaks() {
         let out = vae::decode(&config, &mut r, l).unwrap();
         r.output(out);
         let plan = r.finish();
-        println!("{name} decode {side}: {} MB, {} dispatches", plan.peak_bytes() as f64 / 1e6, plan.dispatches().len());
+        println!(
+            "{name} decode {side}: {} MB, {} dispatches",
+            plan.peak_bytes() as f64 / 1e6,
+            plan.dispatches().len()
+        );
     }
 }
