@@ -1,7 +1,7 @@
 //! Any bytes as a checkpoint file: its table, its sorting, its configurations, every tensor's values. Nothing may
 //! panic, hang or grow. The checkpoint room stands on its own, so it is compiled in here without the GPU's crates.
 #![no_main]
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../src/checkpoint/mod.rs"]
 mod checkpoint;

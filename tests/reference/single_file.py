@@ -4,11 +4,12 @@
 
 `*.pt`: small files as torch writes them, zip and legacy. `names.txt`: for each checkpoint its tensors in the original
 layout and diffusers' by component, at full size: `= checkpoint part`, then sorted lines of name and shape, each as the number of
-characters that it shares with the line before and the rest. The models are made on torch's meta device from published configurations. What is original is made by inverting diffusers' own conversion
+characters that it shares with the line before and the rest. `models.json`, `cases.json`, `cases.bin`: tiny random checkpoints, how
+their tensors lie in an original file, and diffusers' latents and pictures, as `pipelines.py` writes them. The full-size models are made on torch's meta device from published configurations. What is original is made by inverting diffusers' own conversion
 (`loaders/single_file_utils.py`), which is then run forwards over it: both must agree on every name and shape.
 """
-import collections, pathlib
-import diffusers, torch
+import collections, json, pathlib
+import diffusers, pipelines, torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as theirs
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -215,8 +216,90 @@ def write_names():
     (OUT / "names.txt").write_text("\n".join(out) + "\n")
 
 
+# ---- pictures --------------------------------------------------------------------------------------------------------
+# What no shape tells is as in the published checkpoints: 32 groups, 8 heads or 64 channels a head, 256 for each of SDXL's sizes.
+TEXT = dict(hidden_size=64, num_attention_heads=1, intermediate_size=96, num_hidden_layers=3, bos_token_id=49406, eos_token_id=49407)
+OPEN = dict(TEXT, hidden_act="gelu", pad_token_id=0)
+KINDS = {
+    "sd1": pipelines.kind("StableDiffusionPipeline", dict(_class_name="PNDMScheduler", **pipelines.TIMES, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1, clip_sample=False),
+                          dict(text_encoder=pipelines.encoder(**TEXT), unet=pipelines.unet(cross_attention_dim=64, attention_head_dim=8), vae=pipelines.vae(layers_per_block=2)),
+                          dict(tokenizer=pipelines.tokenizer()), requires_safety_checker=False),
+    "sd2": pipelines.kind("StableDiffusionPipeline", dict(_class_name="DDIMScheduler", **pipelines.TIMES, set_alpha_to_one=False, steps_offset=1, clip_sample=False),
+                          dict(text_encoder=pipelines.encoder(**OPEN), vae=pipelines.vae(),
+                               unet=pipelines.unet(cross_attention_dim=64, attention_head_dim=1, use_linear_projection=True, block_out_channels=[32, 64, 64], layers_per_block=1,
+                                                   down_block_types=["CrossAttnDownBlock2D"] * 2 + ["DownBlock2D"], up_block_types=["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 2)),
+                          dict(tokenizer=pipelines.tokenizer("!")), requires_safety_checker=False),
+    "sdxl": pipelines.kind("StableDiffusionXLPipeline", dict(_class_name="EulerDiscreteScheduler", **pipelines.TIMES, timestep_spacing="leading", steps_offset=1),
+                           dict(text_encoder=pipelines.encoder(**TEXT), vae=pipelines.vae(force_upcast=True, scaling_factor=0.13025),
+                                text_encoder_2=pipelines.encoder(**OPEN, architectures=["CLIPTextModelWithProjection"], projection_dim=32),
+                                unet=pipelines.unet(attention_head_dim=1, use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256, cross_attention_dim=128,
+                                                    transformer_layers_per_block=[1, 2], projection_class_embeddings_input_dim=6 * 256 + 32)),
+                           dict(tokenizer=pipelines.tokenizer(), tokenizer_2=pipelines.tokenizer("!")), force_zeros_for_empty_prompt=True),
+}
+CASES = {"sd1": dict(width=56, height=40, numInferenceSteps=6, guidanceScale=5, seed=1), "sd2": dict(width=48, height=56, numInferenceSteps=5, guidanceScale=5, seed=2),
+         "sdxl": dict(width=40, height=56, numInferenceSteps=4, guidanceScale=5, seed=3, negativePrompt="blurry")}
+
+
+def open_clip_to(names):
+    """For each tensor of OpenCLIP: those of transformers that it fuses, and whether it is transposed."""
+    out, layer = {}, {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+    for name in names:
+        n = name.removeprefix("text_model.")
+        stem, kind = n.rsplit(".", 1)
+        plain = {"embeddings.token_embedding": "token_embedding.weight", "embeddings.position_embedding": "positional_embedding", "final_layer_norm": f"ln_final.{kind}", "text_projection": "text_projection"}
+        if stem in plain:
+            out[plain[stem]] = ([name], stem == "text_projection")
+        else:
+            _, _, number, rest = stem.split(".", 3)
+            block = f"transformer.resblocks.{number}."
+            if rest in layer:
+                out[f"{block}{layer[rest]}.{kind}"] = ([name], False)
+            else:  # queries, keys, values, in this order
+                out[f"{block}attn.in_proj_{kind}"] = ([n.replace(rest, f"self_attn.{x}_proj") for x in "qkv"], False)
+    return out
+
+
+def original(kind, tensors):
+    """`[original name, component, transposed, canonical names...]` of every tensor of a whole file."""
+    out = []
+    for component, lines in tensors.items():
+        names = [line.split(" ")[0] for line in lines]
+        layers = 1 if kind == "sd2" else 2
+        if component == "unet":
+            rows = [("model.diffusion_model." + n, False, [m]) for m, n in unet_to_ldm(names, layers).items()]
+        elif component == "vae":
+            rows = [("first_stage_model." + n, False, [m]) for m, n in vae_to_ldm(names).items()]
+        elif component == "text_encoder_2" or kind == "sd2":
+            prefix = "conditioner.embedders.1.model." if kind == "sdxl" else "cond_stage_model.model."
+            rows = [(prefix + n, turned, parts) for n, (parts, turned) in open_clip_to(names).items()]
+        else:
+            prefix = "conditioner.embedders.0.transformer.text_model." if kind == "sdxl" else "cond_stage_model.transformer.text_model."
+            rows = [(prefix + n.removeprefix("text_model."), False, [n]) for n in names]
+        out += [[name, component, turned, *parts] for name, turned, parts in rows]
+    return out
+
+
+def write_pictures():
+    models, cases, data = {}, [], bytearray()
+    pipelines.KINDS = KINDS
+    for kind, k in KINDS.items():
+        tensors = {part: pipelines.tensors(c) for part, c in k["components"].items()}
+        models[kind] = k | dict(tensors=tensors, original=original(kind, tensors))
+        case = dict(folder=kind, options=dict(prompt="a red apple", **CASES[kind]))
+        latents, pixels = pipelines.run(pipelines.pipeline(kind, {}), case)
+        print(f"{kind}: latents std {latents.std():.3f}, picture mean {pixels.mean():.1f} std {pixels.std():.1f}")
+        assert 20 < pixels.std() and abs(pixels.mean() - 128) < 20, "a picture without contrast hides errors"
+        cases.append(case | dict(latents=list(latents.shape), pixels=list(pixels.shape), offset=len(data)))
+        data += latents.numpy().astype("<f4").tobytes() + pixels.byte().numpy().tobytes()
+        data += bytes(-len(data) % 4)
+    (OUT / "models.json").write_text(json.dumps(models, separators=(",", ":")) + "\n")
+    (OUT / "cases.json").write_text(json.dumps(cases) + "\n")
+    (OUT / "cases.bin").write_bytes(data)
+
+
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     diffusers.utils.logging.set_verbosity_error()
     write_pickles()
     write_names()
+    write_pictures()

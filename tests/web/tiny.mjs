@@ -18,10 +18,11 @@ import { root } from './browser.mjs';
  */
 
 const reference = join(root, 'tests/reference/data/pipelines');
-const models = JSON.parse(readFileSync(join(reference, 'models.json'), 'utf8'));
-
-/** Which checkpoints there are: sd1, sd2, sdxl, lcm. */
-export const kinds = Object.keys(models);
+const folders = JSON.parse(readFileSync(join(reference, 'models.json'), 'utf8'));
+/** Those that single files are made of as well; see single.mjs. @type {Record<string, any>} */
+export const singles = JSON.parse(readFileSync(join(reference, '../single_file/models.json'), 'utf8'));
+/** By kind: sd1, sd2, sdxl, lcm, and those of single files: single-sd1, single-sd2, single-sdxl. @type {Record<string, any>} */
+const models = { ...folders, ...Object.fromEntries(Object.entries(singles).map(([kind, model]) => [`single-${kind}`, model])) };
 
 /** Low and high 32 bits of a * b modulo 2^64. @param {number} al @param {number} ah @param {number} bl @param {number} bh */
 function multiply(al, ah, bl, bh) {
@@ -43,7 +44,7 @@ function fnv1a(text) {
  * `drawn` of tests/reference/models.py: f32 values of a tensor by its canonical name.
  * @param {string} name @param {number[]} shape @param {number} gain
  */
-function drawn(name, shape, gain) {
+export function drawn(name, shape, gain) {
   const count = shape.reduce((a, b) => a * b, 1);
   let [scale, shift] = [0.1, 0];
   if (name.endsWith('.bias')) shift = 0;
@@ -85,7 +86,7 @@ function toBfloat(values) {
 }
 
 /** @param {Float32Array} values @param {Dtype} dtype */
-function encode(values, dtype) {
+export function encode(values, dtype) {
   const stored = dtype === 'F32' ? values : dtype === 'F16' ? toHalf(values) : toBfloat(values);
   return new Uint8Array(stored.buffer);
 }
@@ -100,7 +101,7 @@ function oldName(component, name) {
 }
 
 /** @param {string} path @param {Tensor[]} tensors */
-function writeSafetensors(path, tensors) {
+export function writeSafetensors(path, tensors) {
   /** @type {Record<string, any>} */
   const header = { __metadata__: { format: 'pt' } };
   let offset = 0;
@@ -140,7 +141,7 @@ export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false }
 /**
  * Writes a checkpoint's folder.
  * @param {string} folder made if it is not there
- * @param {string} kind one of `kinds`
+ * @param {string} kind one of `models`
  * @param {TinyOptions} [options]
  */
 export function writeTiny(folder, kind, options = {}) {
