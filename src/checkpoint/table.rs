@@ -102,7 +102,10 @@ impl Table {
     pub async fn open<R: ReadAt>(file: &R) -> Result<Table> {
         let size = file.size().await?;
         let head = file.read_at(0, size.min(64) as usize).await?;
-        if head.starts_with(b"PK\x03\x04") {
+        // The length that a .safetensors file begins with may look like anything; its JSON does not.
+        if head.get(8) == Some(&b'{') {
+            open_safetensors(file, size, &head).await
+        } else if head.starts_with(b"PK\x03\x04") {
             open_zip(file).await
         } else if is_legacy(&head) {
             open_legacy(file, size).await

@@ -1,9 +1,12 @@
-//! A diffusers folder on disk, for native tests and tools.
+//! Models on disk, for native tests and tools: a diffusers folder, or one checkpoint file.
 
-use super::ModelFiles;
+use super::{ModelFiles, SingleFile};
+use crate::checkpoint::ReadAt;
 use crate::error::{Code, Error, Result};
-use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A model's folder.
 pub struct Folder {
@@ -51,4 +54,44 @@ impl ModelFiles for Folder {
             }
         }
     }
+}
+
+/// A file, read at any place.
+pub struct DiskFile {
+    file: RefCell<std::fs::File>,
+    size: u64,
+    name: String,
+}
+
+impl DiskFile {
+    /// `Network` if it cannot be opened.
+    pub fn open(path: &Path) -> Result<DiskFile> {
+        let name = path.display().to_string();
+        let failed = |e| Error::new(Code::Network, format!("{name} cannot be read: {e}"));
+        let file = std::fs::File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        Ok(DiskFile { file: RefCell::new(file), size, name })
+    }
+}
+
+impl ReadAt for DiskFile {
+    async fn size(&self) -> Result<u64> {
+        Ok(self.size)
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let mut file = self.file.borrow_mut();
+        match file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes)) {
+            Ok(()) => Ok(bytes),
+            Err(e) => Err(Error::new(Code::Network, format!("{} cannot be read: {e}", self.name))),
+        }
+    }
+}
+
+/// A checkpoint of one file, .safetensors or .ckpt. `vocabulary` is a folder with CLIP's `tokenizer/`, such as that of the
+/// model that ships with the page.
+pub async fn single_file(path: impl AsRef<Path>, vocabulary: Folder) -> Result<SingleFile<DiskFile, Folder>> {
+    let path = path.as_ref();
+    SingleFile::open(path.display().to_string(), DiskFile::open(path)?, Rc::new(vocabulary)).await
 }

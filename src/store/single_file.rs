@@ -9,24 +9,25 @@ use crate::checkpoint::{ReadAt, Table};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// A checkpoint of one file. Its tensors are read by place, component by component, each byte once.
-pub struct SingleFile<'a, R, T> {
+pub struct SingleFile<R, T> {
     name: String,
     file: R,
     /// Where CLIP's vocabulary lies, as `tokenizer/vocab.json` and `tokenizer/merges.txt`: no single file has it.
-    vocabulary: &'a T,
+    vocabulary: Rc<T>,
     table: Table,
     contents: Contents,
     configs: HashMap<String, Value>,
 }
 
-impl<'a, R: ReadAt, T: ModelFiles> SingleFile<'a, R, T> {
+impl<R: ReadAt, T: ModelFiles> SingleFile<R, T> {
     /// Reads the file's table of tensors. `name` is what the model is called.
     ///
     /// `BadCheckpoint` for a file that breaks its format or holds nothing of Stable Diffusion, `UnsupportedModel` for one of
     /// another model; what `file` fails with.
-    pub async fn open(name: impl Into<String>, file: R, vocabulary: &'a T) -> Result<Self> {
+    pub async fn open(name: impl Into<String>, file: R, vocabulary: Rc<T>) -> Result<Self> {
         let name = name.into();
         let in_file = |e: Error| Error::new(e.code, format!("{name}: {}", e.message));
         let table = Table::open(&file).await.map_err(in_file)?;
@@ -68,7 +69,7 @@ impl<'a, R: ReadAt, T: ModelFiles> SingleFile<'a, R, T> {
     }
 }
 
-impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<'_, R, T> {
+impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
     fn name(&self) -> &str {
         &self.name
     }
