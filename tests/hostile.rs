@@ -246,7 +246,7 @@ fn hostile_files() {
             // Hidden behind a function that is understood.
             [
                 global("torch._tensor", "_rebuild_from_type_v2"),
-                tuple(&[class.clone(), b"N".to_vec(), tuple(&[command.clone()]), b"}".to_vec()]),
+                tuple(&[class.clone(), b"N".to_vec(), tuple(std::slice::from_ref(&command)), b"}".to_vec()]),
                 b"R".to_vec(),
             ]
             .concat(),
