@@ -37,10 +37,20 @@ fn resolves_sources() {
     );
     at("https://x.org/m/", None, None, "https://x.org/m", "https://x.org/m/unet/config.json");
     at("embedded", None, None, "embedded", "https://here/embedded/unet/config.json");
-    for file in ["https://x.org/sd15.safetensors", "http://x.org/sd15.CKPT?download=true", "a/b.safetensors"]
-    {
-        assert_eq!(resolve(file, None, None), Err(Code::UnsupportedModel), "{file}");
+    // One file is its own address, whatever path is asked of it; a Hub's page of a file is the file.
+    for (file, name, url) in [
+        ("https://x.org/m/sd15.safetensors", "https://x.org/m/sd15.safetensors", "https://x.org/m/sd15.safetensors"),
+        ("http://x.org/sd15.CKPT?token=1", "http://x.org/sd15.CKPT", "http://x.org/sd15.CKPT?token=1"),
+        (
+            "https://hub/a/b/blob/main/v1.safetensors",
+            "https://hub/a/b/resolve/main/v1.safetensors",
+            "https://hub/a/b/resolve/main/v1.safetensors",
+        ),
+    ] {
+        at(file, None, None, name, url);
     }
+    assert_eq!(resolve("a/b.safetensors", None, None), Err(Code::InvalidOption));
+    assert_eq!(resolve("https://x.org/m.gguf", None, None), Err(Code::UnsupportedModel));
     for bad in [
         "",
         "sd-turbo",

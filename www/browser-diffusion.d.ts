@@ -35,7 +35,7 @@ export function detect(): Promise<Detection>;
 /**
  * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt),
  * File objects or a directory handle from the visitor's disk, or "embedded" (the model that ships with the
- * page). Files and directory handles reject with "invalid-option": they are not there yet.
+ * page). One File is a checkpoint file; several are a diffusers folder.
  */
 export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
 

@@ -194,20 +194,52 @@ function checked(rules, options, method) {
 }
 
 /**
- * What the engine loads: a Hub id and "embedded" as they stand, anything else as an absolute URL.
+ * What the engine loads: a Hub id and "embedded" as they stand, anything else as an absolute URL; files from disk
+ * as `[path, File]`, paths counted from the model's folder.
  * @param {unknown} source
- * @returns {{ source: string, embedded?: string }} embedded: the address of the embedded model's folder
+ * @returns {Promise<{ source: string, embedded: string, files?: [string, File][] }>} embedded: the address of the
+ *   embedded model's folder, whose vocabulary serves single files too
  */
-function resolveSource(source) {
+async function resolveSource(source) {
+  const embedded = EMBEDDED_URL;
+  if (source instanceof File) return { source: source.name, embedded, files: [[source.name, source]] };
+  if (Array.isArray(source) && source.length > 0 && source.every((file) => file instanceof File)) {
+    return { source: nameOf(source), embedded, files: source.map((file) => [pathOf(file), file]) };
+  }
+  if (globalThis.FileSystemDirectoryHandle && source instanceof FileSystemDirectoryHandle) {
+    return { source: source.name, embedded, files: await filesIn(source) };
+  }
   if (typeof source !== 'string') {
-    throw invalid('Models from files on disk are not there yet; give a Hub id ("owner/name"), a URL or "embedded".');
+    throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL, files or a folder from disk, or "embedded".`);
   }
-  if (source === 'embedded') return { source, embedded: EMBEDDED_URL };
+  if (source === 'embedded') return { source, embedded };
   if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
-    return { source: new URL(source, base()).href };
+    return { source: new URL(source, base()).href, embedded };
   }
-  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source };
+  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, embedded };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
+}
+
+/** A picked file's path within the folder that was picked, or its name. @param {File} file */
+const pathOf = (file) => file.webkitRelativePath.split('/').slice(1).join('/') || file.name;
+
+/** What picked files are called: their folder, or the first of them. @param {File[]} files */
+const nameOf = ([first]) => first.webkitRelativePath.split('/')[0] || first.name;
+
+/**
+ * Every file in a folder and in the folders in it.
+ * @param {FileSystemDirectoryHandle} folder
+ * @param {string} [path]
+ * @returns {Promise<[string, File][]>}
+ */
+async function filesIn(folder, path = '') {
+  /** @type {[string, File][]} */
+  const files = [];
+  for await (const entry of folder.values()) {
+    if (entry.kind === 'file') files.push([path + entry.name, await entry.getFile()]);
+    else files.push(...await filesIn(entry, `${path}${entry.name}/`));
+  }
+  return files;
 }
 
 /** The address that relative URLs start from. */
@@ -384,7 +416,7 @@ export class DiffusionPipeline {
       precision: 'auto',
       hub: hub === undefined ? HUB : new URL(hub, base()).href.replace(/\/$/, ''),
       ...rest,
-      ...resolveSource(source),
+      ...await resolveSource(source),
     };
     throwIfAborted(signal);
     const { webgpu, reason } = await detect();

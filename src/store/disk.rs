@@ -43,6 +43,14 @@ impl ModelFiles for Folder {
         Ok(self.root.join(path).is_file())
     }
 
+    async fn size(&self, path: &str) -> Result<u64> {
+        DiskFile::open(&self.root.join(path))?.size().await
+    }
+
+    async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        DiskFile::open(&self.root.join(path))?.read_at(offset, len).await
+    }
+
     async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
         let failed = |e| self.failed(path, &e);
         let mut file = std::fs::File::open(self.root.join(path)).map_err(failed)?;

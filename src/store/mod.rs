@@ -3,7 +3,8 @@
 //! - [`source`]: what the caller names, resolved to addresses and to a name in the cache.
 //! - [`weights`](ModelFiles::weights): which files hold a component's weights (variant, shards).
 //! - `disk` (native): a folder.
-//! - `web` (wasm): HTTP with Range requests, resumed and verified through IndexedDB.
+//! - `web` (wasm): HTTP with Range requests, resumed and verified through IndexedDB; files that the visitor picked.
+//! - [`single_file`]: one checkpoint file of any of these, as a folder.
 //!
 //! How a component is loaded, the same on every target:
 //!
@@ -41,15 +42,15 @@ pub mod disk;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
-pub use single_file::SingleFile;
+pub use single_file::{FileAt, SingleFile};
 pub use source::{Source, SourceOptions};
 #[cfg(target_arch = "wasm32")]
-pub use web::{CachedModel, ModelStore, ReadOptions, WebFiles};
+pub use web::{CachedModel, LocalFiles, ModelStore, PageFiles, PageSource, ReadOptions, WebFiles};
 
 use crate::checkpoint::shards;
 use crate::error::{Code, Error, Result};
 
-/// The files of one model in diffusers' folder layout. Paths are relative, with `/`.
+/// The files of one model in diffusers' folder layout, or its one file. Paths are relative, with `/`.
 #[allow(async_fn_in_trait)] // One thread: nobody needs the futures to be `Send`.
 pub trait ModelFiles {
     /// What the model is called: its Hub id, its address, its folder.
@@ -64,6 +65,18 @@ pub trait ModelFiles {
     /// Streams a file: `sink` gets its bytes in order, some MiB at a time at most, and is awaited before
     /// it gets more. An error of the sink ends the read and is returned.
     async fn read(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()>;
+
+    /// The path of the one checkpoint file that this is, if it is no folder: [`SingleFile`] makes a folder of it.
+    fn single_file(&self) -> Option<&str> {
+        None
+    }
+
+    /// Length of a file in bytes. `Network` if there is none.
+    async fn size(&self, path: &str) -> Result<u64>;
+
+    /// Exactly `len` bytes of a file from `offset` on. Meant for reading from front to back with jumps: what lies
+    /// ahead may be fetched early.
+    async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
 
     /// A small file that must be there. `Network` if it is not.
     async fn required(&self, path: &str) -> Result<Vec<u8>> {

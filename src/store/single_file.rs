@@ -11,6 +11,29 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// One of a model's files, read at any place.
+pub struct FileAt<F> {
+    files: Rc<F>,
+    path: String,
+}
+
+impl<F: ModelFiles> FileAt<F> {
+    /// The file at `path`.
+    pub fn new(files: Rc<F>, path: impl Into<String>) -> Self {
+        FileAt { files, path: path.into() }
+    }
+}
+
+impl<F: ModelFiles> ReadAt for FileAt<F> {
+    async fn size(&self) -> Result<u64> {
+        self.files.size(&self.path).await
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.files.read_at(&self.path, offset, len).await
+    }
+}
+
 /// A checkpoint of one file. Its tensors are read by place, component by component, each byte once.
 pub struct SingleFile<R, T> {
     name: String,
@@ -59,6 +82,20 @@ impl<R: ReadAt, T: ModelFiles> SingleFile<R, T> {
         })
     }
 
+    /// The header that a component's .safetensors file would have.
+    fn header(&self, parts: &[Part]) -> String {
+        let mut header = Map::new();
+        let mut at = 0u64;
+        for part in parts {
+            let end = at + part.end - part.begin;
+            let dtype = self.table.tensors[part.tensor].dtype;
+            let entry = json!({"dtype": dtype, "shape": part.shape, "data_offsets": [at, end]});
+            header.insert(part.name.clone(), entry);
+            at = end;
+        }
+        Value::Object(header).to_string()
+    }
+
     /// The file in `vocabulary` that stands for `path`.
     fn tokens(&self, path: &str) -> Option<String> {
         let (folder, file) = path.split_once('/')?;
@@ -88,21 +125,30 @@ impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
         Ok(self.configs.contains_key(path) || self.tokens(path).is_some() || self.component(path).is_some())
     }
 
+    async fn size(&self, path: &str) -> Result<u64> {
+        match self.component(path) {
+            Some((_, parts)) => {
+                let header = self.header(parts).len() as u64;
+                Ok(8 + header + parts.iter().map(|p| p.end - p.begin).sum::<u64>())
+            }
+            None => Ok(self.required(path).await?.len() as u64),
+        }
+    }
+
+    /// Of a component's weights as they would lie in a folder there is nothing to be had out of order.
+    async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        if self.component(path).is_some() {
+            return Err(Error::unsupported(format!("{path} of {} can be read in order only", self.name)));
+        }
+        self.required(path).await?.as_slice().read_at(offset, len).await
+    }
+
     async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
         let Some((_, parts)) = self.component(path) else {
             let bytes = self.required(path).await?;
             return sink(&bytes).await;
         };
-        let mut header = Map::new();
-        let mut at = 0u64;
-        for part in parts {
-            let end = at + part.end - part.begin;
-            let dtype = self.table.tensors[part.tensor].dtype;
-            let entry = json!({"dtype": dtype, "shape": part.shape, "data_offsets": [at, end]});
-            header.insert(part.name.clone(), entry);
-            at = end;
-        }
-        let header = Value::Object(header).to_string();
+        let header = self.header(parts);
         sink(&(header.len() as u64).to_le_bytes()).await?;
         sink(header.as_bytes()).await?;
         let mut reader = Reader::new(&self.file);

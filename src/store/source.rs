@@ -16,41 +16,59 @@ pub struct SourceOptions {
     pub embedded: Option<String>,
 }
 
-/// A model in diffusers' folder layout, somewhere on the network.
+/// A model in diffusers' folder layout, or in one file, somewhere on the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     name: String,
     base: String,
+    /// The file's name, if the model is one file, whose address `base` is.
+    file: Option<String>,
 }
 
+/// How the names of checkpoint files end.
+const CHECKPOINTS: [&str; 5] = [".safetensors", ".ckpt", ".pt", ".pth", ".bin"];
+
 impl Source {
-    /// Resolves what the caller named: a Hub id `owner/name`, the `http(s)` address of a diffusers folder,
-    /// or `embedded`.
+    /// Resolves what the caller named: a Hub id `owner/name`, the `http(s)` address of a diffusers folder
+    /// or of a checkpoint file (with its query, where a server needs one; a Hub page of a file counts as the file), or
+    /// `embedded`.
     ///
-    /// `UnsupportedModel` for a checkpoint of a single file, `InvalidOption` for anything else.
+    /// `UnsupportedModel` for a file of a kind that is not read, `InvalidOption` for anything else.
     pub fn resolve(source: &str, options: &SourceOptions) -> Result<Source> {
         let source = source.trim();
         if source == "embedded" {
             let Some(url) = &options.embedded else {
                 return Err(Error::invalid("no embedded model ships with this page; name a Hub id or a URL"));
             };
-            return Ok(Source { name: source.into(), base: folder(url) });
+            return Ok(Source { name: source.into(), base: folder(url), file: None });
         }
-        let path = source.split(['?', '#']).next().unwrap_or(source).to_ascii_lowercase();
-        if [".safetensors", ".ckpt", ".pt", ".bin", ".gguf"].iter().any(|end| path.ends_with(end)) {
+        let http = source.starts_with("https://") || source.starts_with("http://");
+        let path = source.split(['?', '#']).next().unwrap_or(source);
+        let lower = path.to_ascii_lowercase();
+        if lower.ends_with(".gguf") {
             return Err(Error::unsupported(format!(
-                "{source} is one checkpoint file: single-file checkpoints come later. Name a model in \
-                 diffusers' folder layout (a Hub id such as \"stabilityai/sd-turbo\", or the URL of the folder)"
+                "{source} is a GGUF file, which is not read here. Choose the model's .safetensors file"
             )));
         }
-        if source.starts_with("https://") || source.starts_with("http://") {
+        if CHECKPOINTS.iter().any(|end| lower.ends_with(end)) {
+            if !http {
+                return Err(Error::invalid(format!(
+                    "{source:?} is one file of a model: give its whole address (https://...)"
+                )));
+            }
+            // The Hub shows a file at /blob/ and gives it at /resolve/.
+            let base = source.split('#').next().unwrap_or(source).replacen("/blob/", "/resolve/", 1);
+            let file = path.rsplit('/').next().unwrap_or(path).to_owned();
+            return Ok(Source { name: path.replacen("/blob/", "/resolve/", 1), base, file: Some(file) });
+        }
+        if http {
             if source.contains(['?', '#']) {
                 return Err(Error::invalid(format!(
                     "{source} has a query or a fragment; name the address of the folder alone"
                 )));
             }
             let base = folder(source);
-            return Ok(Source { name: base.clone(), base });
+            return Ok(Source { name: base.clone(), base, file: None });
         }
         let (id, revision) = (source, options.revision.as_deref().unwrap_or("main"));
         let part = |s: &str| {
@@ -80,7 +98,7 @@ impl Source {
         // A revision such as refs/pr/1 is one segment of the address.
         let revision_segment = revision.replace('/', "%2F");
         let name = if revision == "main" { id.into() } else { format!("{id}@{revision}") };
-        Ok(Source { name, base: format!("{hub}/{id}/resolve/{revision_segment}") })
+        Ok(Source { name, base: format!("{hub}/{id}/resolve/{revision_segment}"), file: None })
     }
 
     /// What the model is called in the cache and in messages: the Hub id (with `@revision` unless it is
@@ -94,9 +112,14 @@ impl Source {
         &self.base
     }
 
+    /// The model's one file, if it is not a folder.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
     /// The address of a file.
     pub fn url(&self, path: &str) -> String {
-        format!("{}/{path}", self.base)
+        if self.file.is_some() { self.base.clone() } else { format!("{}/{path}", self.base) }
     }
 }
 

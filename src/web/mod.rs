@@ -8,12 +8,14 @@ use crate::pipeline::{
     DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Picture, Preview, Step,
 };
 use crate::samplers;
-use crate::store::{ModelStore, Progress, ReadOptions, Source, SourceOptions};
+use crate::store::{
+    LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source, SourceOptions,
+};
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use web_sys::AbortSignal;
+use web_sys::{AbortSignal, Blob};
 
 #[wasm_bindgen(start)]
 pub fn start() {
@@ -67,6 +69,32 @@ fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
         .transpose()
 }
 
+/// The files of the model that ships with the page.
+fn embedded(spec: &JsValue) -> Result<Source> {
+    Source::resolve("embedded", &SourceOptions { embedded: text(spec, "embedded")?, ..Default::default() })
+}
+
+/// What a `ModelSource` of `api.md` names. `spec`: `{ source, revision, hub, embedded }`, and `files` where the
+/// visitor picked them: `[path, File]` of each, `source` being what they are called.
+async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
+    let name = text(spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
+    if let Some(files) = get(spec, "files") {
+        let file = |entry: JsValue| {
+            let entry = Array::from(&entry);
+            Some((entry.get(0).as_string()?, entry.get(1).dyn_into::<Blob>().ok()?))
+        };
+        let files = Array::from(&files).iter().map(file).collect::<Option<_>>();
+        let files = files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
+        return Ok(PageSource::Local(LocalFiles::new(name, files)));
+    }
+    let places = SourceOptions {
+        revision: text(spec, "revision")?,
+        hub: text(spec, "hub")?,
+        embedded: text(spec, "embedded")?,
+    };
+    Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
+}
+
 /// A model on the GPU.
 #[wasm_bindgen]
 pub struct Pipeline {
@@ -75,22 +103,13 @@ pub struct Pipeline {
 
 #[wasm_bindgen]
 impl Pipeline {
-    /// Loads a model. `spec`: `{ source, embedded, revision, variant, hub, cache, precision, weights, memory }`; `on_progress`
+    /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory }`; `on_progress`
     /// gets transformers.js's progress payload.
     pub async fn load(
         spec: JsValue,
         on_progress: Function,
         signal: AbortSignal,
     ) -> Result<Pipeline, JsValue> {
-        let source = text(&spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
-        let source = Source::resolve(
-            &source,
-            &SourceOptions {
-                revision: text(&spec, "revision")?,
-                hub: text(&spec, "hub")?,
-                embedded: text(&spec, "embedded")?,
-            },
-        )?;
         let precision = match text(&spec, "precision")?.as_deref() {
             None | Some("auto") => Precision::Auto,
             Some("f16") => Precision::F16,
@@ -130,7 +149,6 @@ impl Pipeline {
             // A listener that throws does not stop the download.
             let _ = on_progress.call1(&JsValue::NULL, &event);
         });
-        let name = source.name().to_owned();
         let aborted = signal.clone();
         // Weights that are streamed again later are no progress of this call.
         let loading = Rc::new(Cell::new(true));
@@ -140,26 +158,30 @@ impl Pipeline {
                 to(p);
             }
         });
-        let files = Rc::new(store().await.model(
-            source,
-            ReadOptions {
-                no_cache: get(&spec, "cache").is_some_and(|v| v.is_falsy()),
-                signal: Some(signal),
-                on_progress: Some(on_progress),
-            },
-        ));
+        let options_of = || ReadOptions {
+            no_cache: get(&spec, "cache").is_some_and(|v| v.is_falsy()),
+            signal: Some(signal.clone()),
+            on_progress: Some(on_progress.clone()),
+        };
+        let source = Rc::new(source(&spec, options_of()).await?);
+        let name = source.name().to_owned();
+        let vocabulary = Rc::new(store().await.model(embedded(&spec)?, options_of()));
         let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory };
-        let inner = match DiffusionPipeline::load(files.clone(), &options, &|| aborted.aborted()).await {
+        let load = async || {
+            let files = Rc::new(PageFiles::open(source.clone(), vocabulary).await?);
+            DiffusionPipeline::load(files, &options, &|| aborted.aborted()).await
+        };
+        let inner = match load().await {
             Ok(inner) => inner,
             Err(e) => {
                 if matches!(e.code, Code::BadCheckpoint | Code::UnsupportedModel) {
                     // What the cache fails with then matters less than why the model was refused.
-                    let _ = files.doubt().await;
+                    let _ = source.doubt().await;
                 }
                 return Err(e.into());
             }
         };
-        files.finish().await?;
+        source.finish().await?;
         loading.set(false);
         report(Progress {
             status: "ready",

@@ -6,9 +6,13 @@
 
 mod http;
 mod idb;
+mod local;
+
+pub use local::{LocalFiles, PageFiles, PageSource};
 
 use super::{ModelFiles, Progress, Source};
 use crate::error::{Code, Error, Result};
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use http::{Answer, Failure, Gate, Tries, check};
 use idb::{Database, FileRecord};
@@ -84,7 +88,15 @@ impl ModelStore {
     pub fn model(&self, source: Source, options: ReadOptions) -> WebFiles {
         let ReadOptions { no_cache, signal, on_progress } = options;
         let cache = self.cache.as_ref().ok().filter(|_| !no_cache).cloned();
-        WebFiles { cache, gate: self.gate.clone(), source, signal, on_progress, open: RefCell::default() }
+        WebFiles {
+            cache,
+            gate: self.gate.clone(),
+            source,
+            signal,
+            on_progress,
+            open: RefCell::default(),
+            at: RefCell::default(),
+        }
     }
 
     /// Every model of which something is stored. `Quota` if there is no storage.
@@ -111,6 +123,8 @@ pub struct WebFiles {
     on_progress: Option<Rc<dyn Fn(Progress)>>,
     /// Files that have been found to exist, and not been read yet.
     open: RefCell<HashMap<String, OpenFile>>,
+    /// Files that are read at places.
+    at: RefCell<HashMap<String, OpenFile>>,
 }
 
 /// A file whose length and version are known.
@@ -166,6 +180,9 @@ impl WebFiles {
     /// To be called when all files that the model needs have been read: from then on it loads without any
     /// request, and `list` says that it is complete.
     pub async fn finish(&self) -> Result<()> {
+        for file in self.at.borrow().values() {
+            file.meter.emit("done");
+        }
         match &self.cache {
             Some(cache) => cache.complete_model(self.source.base(), self.source.name()).await,
             None => Ok(()),
@@ -422,6 +439,93 @@ impl WebFiles {
         }
     }
 
+    /// Opens a file to be read at places. One of a complete model, of which only some chunks were ever wanted, is not
+    /// asked about again.
+    async fn open_at(&self, path: &str) -> Result<OpenFile> {
+        let url = self.source.url(path);
+        if let Some(file) = self.open.borrow_mut().remove(path) {
+            return Ok(file);
+        }
+        if let Some(cache) = &self.cache
+            && cache.model_complete(self.source.base()).await?
+            && let Some(record) = cache.file(&url).await?.filter(|r| !r.absent && r.chunk > 0 && r.total > 0)
+        {
+            let mut file = self.open_file(path, url.clone(), record);
+            file.stored = cache.chunk_indices(&url).await?.into_iter().collect();
+            file.meter.from_cache = true;
+            file.meter.begin();
+            return Ok(file);
+        }
+        self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))
+    }
+
+    /// `len` bytes from `offset` on.
+    async fn range(&self, file: &mut OpenFile, offset: u64, len: usize) -> Result<Vec<u8>, Failure> {
+        if !file.ranges {
+            return Err(Failure::Stop(Error::new(
+                Code::Network,
+                format!(
+                    "{}: its server sends whole files only, and one checkpoint file must be read in parts. Download it, \
+                     then open it from disk",
+                    file.url
+                ),
+            )));
+        }
+        let end = offset.checked_add(len as u64).filter(|&end| end <= file.record.total);
+        let end = end.ok_or_else(|| {
+            Failure::Stop(Error::bad_checkpoint(format!("{} is truncated. Download it again", file.url)))
+        })?;
+        let mut out = vec![0; len];
+        let mut at = offset;
+        while at < end {
+            let index = at / file.record.chunk;
+            let chunk = self.chunk_at(file, index).await?;
+            let (begin, stop) = file.span(index);
+            let stop = stop.min(end);
+            let part = chunk.subarray((at - begin) as u32, (stop - begin) as u32);
+            if let Some(to) = out.get_mut((at - offset) as usize..(stop - offset) as usize) {
+                part.copy_to(to);
+            }
+            at = stop;
+        }
+        Ok(out)
+    }
+
+    /// A chunk, from wherever it is. Where it must be fetched, some that follow it come along.
+    async fn chunk_at(&self, file: &mut OpenFile, index: u64) -> Result<Uint8Array, Failure> {
+        if let Some(chunk) = file.ready.get(&index) {
+            return Ok(chunk.clone());
+        }
+        // A reader that goes from front to back has done with what lies behind.
+        file.ready.retain(|&i, _| i > index);
+        if file.stored.contains(&index) {
+            if let Some(chunk) = self.stored(file, index).await? {
+                file.ready.insert(index, chunk.clone());
+                return Ok(chunk);
+            }
+            file.stored.remove(&index);
+        }
+        let mut runs = Vec::new();
+        let mut next = index;
+        while runs.len() < REQUESTS && next < file.chunks() && file.missing_run(next) > next {
+            let end = file.missing_run(next);
+            runs.push((next, end));
+            next = end;
+        }
+        let shared = &*file;
+        let fetched = join_all(runs.iter().map(|&(first, end)| self.fetch(shared, first, end))).await;
+        for ((first, _), chunks) in runs.into_iter().zip(fetched) {
+            for (i, chunk) in (first..).zip(chunks?) {
+                if self.cache.is_some() {
+                    file.stored.insert(i);
+                }
+                file.ready.insert(i, chunk);
+            }
+        }
+        let chunk = file.ready.get(&index).cloned();
+        chunk.ok_or_else(|| Failure::network("the connection ended early"))
+    }
+
     /// A chunk from the cache, if it is there and whole; a damaged one is deleted.
     async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Uint8Array>> {
         let Some(cache) = &self.cache else { return Ok(None) };
@@ -599,6 +703,43 @@ impl ModelFiles for WebFiles {
         let Some(file) = self.open(path).await? else { return Ok(false) };
         self.open.borrow_mut().insert(path.to_string(), file);
         Ok(true)
+    }
+
+    fn single_file(&self) -> Option<&str> {
+        self.source.file()
+    }
+
+    async fn size(&self, path: &str) -> Result<u64> {
+        if let Some(file) = self.at.borrow().get(path) {
+            return Ok(file.record.total);
+        }
+        let file = self.open_at(path).await?;
+        let total = file.record.total;
+        self.at.borrow_mut().insert(path.to_string(), file);
+        Ok(total)
+    }
+
+    async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        // Taken out while it is used: after an error it is opened anew.
+        let taken = self.at.borrow_mut().remove(path);
+        let mut file = match taken {
+            Some(file) => file,
+            None => self.open_at(path).await?,
+        };
+        let mut reopened = false;
+        loop {
+            match self.range(&mut file, offset, len).await {
+                Ok(bytes) => {
+                    self.at.borrow_mut().insert(path.to_string(), file);
+                    return Ok(bytes);
+                }
+                Err(Failure::NoRanges) if !reopened => {
+                    file.ranges = false;
+                    reopened = true;
+                }
+                Err(failure) => return Err(error(failure, &self.source.url(path))),
+            }
+        }
     }
 
     async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
