@@ -39,7 +39,11 @@ fn resolves_sources() {
     at("embedded", None, None, "embedded", "https://here/embedded/unet/config.json");
     // One file is its own address, whatever path is asked of it; a Hub's page of a file is the file.
     for (file, name, url) in [
-        ("https://x.org/m/sd15.safetensors", "https://x.org/m/sd15.safetensors", "https://x.org/m/sd15.safetensors"),
+        (
+            "https://x.org/m/sd15.safetensors",
+            "https://x.org/m/sd15.safetensors",
+            "https://x.org/m/sd15.safetensors",
+        ),
         ("http://x.org/sd15.CKPT?token=1", "http://x.org/sd15.CKPT", "http://x.org/sd15.CKPT?token=1"),
         (
             "https://hub/a/b/blob/main/v1.safetensors",

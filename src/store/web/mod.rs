@@ -443,10 +443,9 @@ impl WebFiles {
     /// asked about again.
     async fn open_at(&self, path: &str) -> Result<OpenFile> {
         let url = self.source.url(path);
-        if let Some(file) = self.open.borrow_mut().remove(path) {
-            return Ok(file);
-        }
-        if let Some(cache) = &self.cache
+        let known = self.open.borrow_mut().remove(path);
+        if known.is_none()
+            && let Some(cache) = &self.cache
             && cache.model_complete(self.source.base()).await?
             && let Some(record) = cache.file(&url).await?.filter(|r| !r.absent && r.chunk > 0 && r.total > 0)
         {
@@ -456,7 +455,16 @@ impl WebFiles {
             file.meter.begin();
             return Ok(file);
         }
-        self.open(path).await?.ok_or_else(|| error(Failure::Absent, &url))
+        let found = match known {
+            Some(file) => Some(file),
+            None => self.open(path).await?,
+        };
+        let mut file = found.ok_or_else(|| error(Failure::Absent, &url))?;
+        if self.cache.is_some() {
+            // What came with the first request lies in the cache too, and may be wanted again.
+            file.stored.extend(file.ready.keys());
+        }
+        Ok(file)
     }
 
     /// `len` bytes from `offset` on.
