@@ -78,12 +78,12 @@ fn to_tile_w(v: half4) -> tile4 { return from_half(v); }
 fn load_w(n: u32, k: u32) -> tile4 {
 #if Q4
   let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 5u;
-  let q = vec4u(weights[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u) & vec4u(15u);
+  let q = (vec4u(weights[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u)) & vec4u(15u);
   let ends = unpack2x16float(weights[block + 4u]);
   return tile4(ends.y + ends.x / 15.0 * vec4f(q));
 #else
   let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 9u;
-  let q = vec4u(weights[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u) & vec4u(255u);
+  let q = (vec4u(weights[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
   let ends = unpack2x16float(weights[block + 8u]);
   return tile4(ends.y + ends.x / 255.0 * vec4f(q));
 #endif

@@ -48,11 +48,18 @@ export interface LoadOptions {
   hub?: string;
   /** Keep the model in this browser (IndexedDB), default true. */
   cache?: boolean;
-  /** How weights lie in GPU memory, default "f16"; the others are not there yet. */
+  /**
+   * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive, to 9
+   * and 5 bits each; text encoders then take 9, and the VAE stays f16. "q8" draws nearly the same, "q4" much the same.
+   */
   weights?: 'f16' | 'q8' | 'q4';
   /** Arithmetic; "auto", the default, is what the self-test of this GPU allows. */
   precision?: 'auto' | 'f16' | 'f32';
-  /** "low", one of text encoder, UNet and VAE on the GPU at a time, is not there yet. */
+  /**
+   * "low" keeps one of text encoder, UNet and VAE on the GPU at a time and streams the others again from the cache (or,
+   * with `cache: false`, from the network) when their turn comes; `preview: "full"` is then as "fast". "resident" keeps
+   * all. "auto", the default, is "low" where the weights together are more than twice the GPU's largest buffer.
+   */
   memory?: 'auto' | 'resident' | 'low';
   /** Stops loading; what was fetched by then stays in the cache. */
   signal?: AbortSignal;

@@ -131,9 +131,9 @@ const LOAD_RULES = {
   variant: text,
   hub: text,
   cache: (v) => (typeof v === 'boolean' ? undefined : 'must be true or false'),
-  weights: oneOf(['f16'], ['q8', 'q4']),
+  weights: oneOf(['f16', 'q8', 'q4']),
   precision: oneOf(['auto', 'f16', 'f32']),
-  memory: oneOf(['auto', 'resident'], ['low']),
+  memory: oneOf(['auto', 'resident', 'low']),
   signal: abortSignal,
   onProgress: callback,
 };
@@ -408,7 +408,7 @@ export class DiffusionPipeline {
    * @param {LoadOptions} [options]
    */
   static async fromPretrained(source, options = {}) {
-    const { signal, onProgress, hub, weights, memory, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
+    const { signal, onProgress, hub, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
     if (hub !== undefined && !URL.canParse(hub, base())) throw invalid(`hub must be a URL, not ${show(hub)}.`);
     const spec = {
       revision: 'main',

@@ -152,7 +152,7 @@ test('fromPretrained refuses what it cannot do, before anything is fetched', { t
   /** @type {[any, any, RegExp][]} */
   const cases = [
     ['nowhere', {}, /nowhere.*Hub id/], ['', {}, /model source/], ['a/b/c', {}, /a\/b\/c/], [3, {}, /disk/], ['a/b', 'fast', /options/],
-    ['a/b', { weights: 'q8' }, /weights.*"f16"/], ['a/b', { weights: 'f8' }, /weights/], ['a/b', { memory: 'low' }, /memory/],
+    ['a/b', { weights: 'f8' }, /weights.*f16, q8, q4/], ['a/b', { memory: 'small' }, /memory/],
     ['a/b', { precision: 'f64' }, /precision.*auto, f16, f32/], ['a/b', { revision: 1 }, /revision/], ['a/b', { cache: 'yes' }, /cache/],
     ['a/b', { hub: 'http://' }, /hub/], ['a/b', { signal: {} }, /signal/], ['a/b', { onProgress: 1 }, /onProgress/], ['a/b', { dtype: 'fp16' }, /dtype/],
   ];
