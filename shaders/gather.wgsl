@@ -7,7 +7,7 @@ struct Params {
   size: u32,     // vectors written
   c4: u32,
   length: u32,   // rows a picture
-  rows: u32,     // rows of the table: an index past it reads the last
+  rows: u32,     // rows of the table: an index past it reads the last; EMBED: zeros
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> ids: array<u32>;
@@ -29,7 +29,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let c = i % p.c4;
   let index = min(ids[row], p.rows - 1u);
 #if EMBED
-  out[i] = to_act(from_half(table[index * p.c4 + c]) + from_half(positions[row % p.length * p.c4 + c]));
+  let known = select(0.0, 1.0, index == ids[row]);
+  out[i] = to_act(known * from_half(table[index * p.c4 + c]) + from_half(positions[row % p.length * p.c4 + c]));
 #else
   out[i] = table[(row * p.rows + index) * p.c4 + c];
 #endif

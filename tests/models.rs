@@ -136,7 +136,7 @@ impl<'a> Part<'a> {
             let places = ids.chunks(shape[1] as usize).map(|ids| config.eos_index(ids)).collect();
             self.indices = vec![(input_ids, ids), (index, places)];
             let r = &mut self.r;
-            let states = clip::hidden_states(&config, r, input_ids, config.num_hidden_layers).unwrap();
+            let states = clip::hidden_states(&config, r, input_ids, None, config.num_hidden_layers).unwrap();
             let last = clip::final_layer_norm(&config, r, *states.last().unwrap()).unwrap();
             let pooled = clip::pooler_output(r, last, index).unwrap();
             let pooled = match with_projection {
@@ -262,7 +262,7 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
     if config.get("architectures").is_some() {
         let config = clip::Config::from_config(config).unwrap();
         let (ids, index) = (r.input_u32(1, 77), r.input_u32(1, 1));
-        let states = clip::hidden_states(&config, r, ids, config.num_hidden_layers).unwrap();
+        let states = clip::hidden_states(&config, r, ids, None, config.num_hidden_layers).unwrap();
         let last = clip::final_layer_norm(&config, r, *states.last().unwrap()).unwrap();
         let pooled = clip::pooler_output(r, last, index).unwrap();
         if config.projection_dim.is_some() {
@@ -492,9 +492,9 @@ fn parts_of_different_models_are_refused() {
     let config = clip::Config::from_config(&real["sd15/text_encoder"]["config"]).unwrap();
     let r = &mut Recorder::new(&Options::default());
     let (ids, long) = (r.input_u32(1, 77), r.input_u32(1, 78));
-    assert_eq!(clip::hidden_states(&config, r, ids, 13).unwrap_err().code, Code::InvalidOption);
-    assert_eq!(clip::hidden_states(&config, r, long, 12).unwrap_err().code, Code::InvalidOption);
-    let states = clip::hidden_states(&config, r, ids, 11).unwrap();
+    assert_eq!(clip::hidden_states(&config, r, ids, None, 13).unwrap_err().code, Code::InvalidOption);
+    assert_eq!(clip::hidden_states(&config, r, long, None, 12).unwrap_err().code, Code::InvalidOption);
+    let states = clip::hidden_states(&config, r, ids, None, 11).unwrap();
     assert_eq!(states.len(), 12);
     assert_eq!(clip::text_embeds(&config, r, states[0]).unwrap_err().code, Code::UnsupportedModel);
 }

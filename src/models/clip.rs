@@ -90,12 +90,15 @@ impl Config {
 /// `hidden_states` as transformers counts them: the embeddings, then the outputs of the first `layers` layers;
 /// each `[n, 1, tokens, hidden_size]`. `input_ids` is u32 `[n, tokens]`. SDXL, which conditions on
 /// `hidden_states[-2]`, asks for one layer less than there are unless it needs the pooled embedding as well.
+/// `vectors` `[n, 1, tokens, hidden_size]` are added to the tokens' embeddings; an id past the vocabulary has none of
+/// its own (textual inversion).
 ///
 /// `InvalidOption` for more layers than there are (a `clip_skip` too large), or too long a sequence.
 pub fn hidden_states(
     config: &Config,
     r: &mut Recorder,
     input_ids: Tensor,
+    vectors: Option<Tensor>,
     layers: u32,
 ) -> Result<Vec<Tensor>> {
     if layers > config.num_hidden_layers {
@@ -119,6 +122,9 @@ pub fn hidden_states(
         config.max_position_embeddings,
         config.hidden_size,
     )?;
+    if let Some(vectors) = vectors {
+        x = ops::add(r, x, vectors)?;
+    }
     let mut states = vec![x];
     for i in 0..layers {
         x = encoder_layer(config, r, x, &format!("encoder.layers.{i}"))?;

@@ -1,6 +1,7 @@
 //! A model's folder to modules on the GPU.
 
 use super::residence::{FilesSource, Memory, Part};
+use super::text::{Recipe, TextCache};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result};
@@ -197,6 +198,8 @@ impl DiffusionPipeline {
                 .unwrap_or(true),
             unet_plan: RefCell::default(),
             decode_plan: RefCell::default(),
+            text_cache: TextCache::default(),
+            embeddings: RefCell::default(),
             decode_wide: Cell::new(false),
         })
     }
@@ -314,5 +317,6 @@ fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {
 }
 
 fn encoder_weights(config: &clip::Config, pooled: bool, sdxl: bool, r: &mut Recorder) -> Result<()> {
-    super::text::record(config, pooled, sdxl, r, 1, 1).map(|_| ())
+    let recipe = Recipe { pooled, penultimate: sdxl, ..Default::default() };
+    super::text::record(config, recipe, r, 1, 1).map(|_| ())
 }

@@ -2,13 +2,14 @@
 //!
 //! - [`load`](DiffusionPipeline::load): configurations first, so that a model which cannot work is refused
 //!   before its weights are fetched; then the weights, streamed to the GPU.
-//! - `text`: prompts to conditioning.
+//! - `text`: prompts to conditioning; `embedding`: textual inversion.
 //! - `text_to_image`: the loop itself.
 //! - `decode`: latents to pixels.
 //! - `residence`: which weights are on the GPU, and how they come back.
 //! - `parameters`: what is written into the PNG.
 
 mod decode;
+mod embedding;
 mod load;
 mod parameters;
 mod residence;
@@ -19,6 +20,7 @@ mod tiles;
 pub use decode::Picture;
 pub use load::LoadOptions;
 pub use residence::Memory;
+pub use text::{PromptView, TokenView};
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
 
 use crate::error::{Code, Error, Result};
@@ -150,6 +152,8 @@ pub struct DiffusionPipeline {
     force_zeros_for_empty_prompt: bool,
     unet_plan: RefCell<Option<UnetPlan>>,
     decode_plan: RefCell<Option<DecodePlan>>,
+    text_cache: text::TextCache,
+    embeddings: RefCell<Vec<embedding::LoadedEmbedding>>,
     /// The decoder overflowed f16 once: it runs in f32 activations from then on.
     decode_wide: Cell<bool>,
 }

@@ -63,7 +63,6 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::Preview;
 
     #[test]
     fn is_written_as_a1111_writes_it() {
@@ -74,15 +73,9 @@ mod tests {
             height: 768,
             num_inference_steps: 20,
             guidance_scale: 7.5,
-            guidance_rescale: 0.0,
             scheduler: Some("dpmpp_2m_karras".into()),
             seed: 42,
-            num_images: 1,
-            latents: None,
-            prompt_embeds: None,
-            negative_prompt_embeds: None,
-            preview: Preview::None,
-            decode: true,
+            ..Default::default()
         };
         // Layout and quoting: `create_infotext` of A1111 1.10.
         let expected = concat!(

@@ -2,16 +2,17 @@
 
 use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
 use super::residence::Stage;
-use super::text::Conditioning;
+use super::text::{Conditioning, Prompts};
 use super::{DiffusionPipeline, Picture, UnetPlan, check_aborted, now, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
 use crate::models::unet::{self, AddedCond};
+use crate::prompt::Syntax;
 use crate::samplers::noise::Generator;
 use crate::samplers::{
-    classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
-    scheduler,
+    composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg, scheduler,
 };
+use std::rc::Rc;
 
 /// What each step shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +26,11 @@ pub enum Preview {
 }
 
 /// One request for pictures; names as in diffusers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GenerateOptions {
     pub prompt: String,
+    /// How prompt and negative prompt are read. [`Syntax::Plain`], the default, is diffusers' way.
+    pub prompt_syntax: Syntax,
     /// `None` differs from "" for SDXL checkpoints with `force_zeros_for_empty_prompt`.
     pub negative_prompt: Option<String>,
     /// Pixels, multiples of the decoder's scale (8).
@@ -46,6 +49,10 @@ pub struct GenerateOptions {
     /// [tokens, cross_attention_dim] instead of the encoded prompts.
     pub prompt_embeds: Option<Vec<f32>>,
     pub negative_prompt_embeds: Option<Vec<f32>>,
+    /// Layers of the text encoder left out at its end, as in diffusers: 1 is what A1111 calls clip skip 2.
+    pub clip_skip: u32,
+    /// Words of textual inversion and the key under which `load_embedding` keeps each.
+    pub embeddings: Vec<(String, String)>,
     pub preview: Preview,
     /// Decode to pictures, or leave the latents.
     pub decode: bool,
@@ -116,18 +123,16 @@ impl DiffusionPipeline {
         // A model with a guidance embedding is told the scale instead of running twice.
         let embedded_guidance = self.unet.config.time_cond_proj_dim;
         let guided = options.guidance_scale > 1.0 && embedded_guidance.is_none();
-        let (text, negative, truncated) = self.conditioning(options, guided).await?;
+        let prompts = self.prompts(options, guided).await?;
         timings.text_encoder = now() - start;
 
         let channels = self.vae.latent_channels() as usize;
         let picture_len = channels * (height * width) as usize;
         let mut generator = Generator::new(options.seed);
-        let batch = if guided { 2 } else { 1 };
         // Before the noise is drawn: a size that cannot be is refused here.
         self.bring(Stage::Unet, aborted).await?;
-        let mut plan = self.take_unet_plan(batch, height, width)?;
+        let mut plan = self.take_unet_plan(prompts.batch(), height, width, prompts.tokens)?;
         let result = async {
-            self.write_conditioning(&plan, &text, negative.as_ref(), options)?;
             let mut latents = vec![0f32; picture_len * options.num_images];
             match &options.latents {
                 Some(given) if given.len() == latents.len() => latents.copy_from_slice(given),
@@ -149,9 +154,12 @@ impl DiffusionPipeline {
                 let sigma = sampler.sigma(i);
                 let mut input = latents.clone();
                 sampler.scale_model_input(&mut input, i);
+                if prompts.changes(i) {
+                    self.write_conditioning(&plan, &prompts.at(i), options)?;
+                }
                 let mut prediction = Vec::with_capacity(latents.len());
                 for picture in input.chunks_exact(picture_len) {
-                    let noise_pred = self.predict(&mut plan, picture, timestep, guided, options).await?;
+                    let noise_pred = self.predict(&mut plan, picture, timestep, &prompts, options).await?;
                     if noise_pred.iter().any(|v| !v.is_finite()) {
                         return Err(Error::unsupported(format!(
                             "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
@@ -203,7 +211,7 @@ impl DiffusionPipeline {
             latents: latents.chunks_exact(picture_len).map(<[f32]>::to_vec).collect(),
             seed: options.seed,
             parameters: parameters::text(options, &self.model.name, self.scheduler.class_name()),
-            truncated,
+            truncated: prompts.truncated,
             timings,
         })
     }
@@ -235,61 +243,7 @@ impl DiffusionPipeline {
         Ok((side("height", options.height)?, side("width", options.width)?))
     }
 
-    /// Conditioning of the prompt and, where guidance needs it, of the negative prompt.
-    async fn conditioning(
-        &self,
-        options: &GenerateOptions,
-        guided: bool,
-    ) -> Result<(Conditioning, Option<Conditioning>, Vec<String>)> {
-        let size = self.tokens() * self.unet.config.cross_attention_dim as usize;
-        let given = |name: &str, embeds: &Vec<f32>| {
-            if embeds.len() != size {
-                return Err(Error::invalid(format!(
-                    "{name} has {} values; this model takes {size}.",
-                    embeds.len()
-                )));
-            }
-            if self.unet.config.text_time.is_some() {
-                return Err(Error::invalid(format!("{name} alone does not condition an SDXL model.")));
-            }
-            Ok(Conditioning { embeds: embeds.clone(), pooled: Vec::new() })
-        };
-        let own = options.prompt_embeds.as_ref().map(|e| given("promptEmbeds", e)).transpose()?;
-        let own_negative =
-            options.negative_prompt_embeds.as_ref().map(|e| given("negativePromptEmbeds", e)).transpose()?;
-        let zeros = options.negative_prompt.is_none()
-            && self.force_zeros_for_empty_prompt
-            && self.unet.config.text_time.is_some();
-        let encode_negative = guided && own_negative.is_none() && !zeros;
-        let mut prompts = Vec::new();
-        if own.is_none() {
-            prompts.push(options.prompt.as_str());
-        }
-        if encode_negative {
-            prompts.push(options.negative_prompt.as_deref().unwrap_or(""));
-        }
-        let (encoded, truncated) =
-            if prompts.is_empty() { Default::default() } else { self.encode_prompts(&prompts).await? };
-        let mut encoded = encoded.into_iter();
-        let missing = || Error::invalid("there is no prompt");
-        let text = match own {
-            Some(text) => text,
-            None => encoded.next().ok_or_else(missing)?,
-        };
-        let negative = match (guided, own_negative) {
-            (false, _) => None,
-            (true, Some(negative)) => Some(negative),
-            (true, None) if zeros => Some(Conditioning {
-                embeds: vec![0.0; text.embeds.len()],
-                pooled: vec![0.0; text.pooled.len()],
-            }),
-            (true, None) => Some(encoded.next().ok_or_else(missing)?),
-        };
-        Ok((text, negative, truncated))
-    }
-
-    fn take_unet_plan(&self, batch: u32, height: u32, width: u32) -> Result<UnetPlan> {
-        let tokens = self.tokens() as u32;
+    fn take_unet_plan(&self, batch: u32, height: u32, width: u32, tokens: u32) -> Result<UnetPlan> {
         match self.unet_plan.take() {
             Some(p) if (p.batch, p.height, p.width, p.tokens) == (batch, height, width, tokens) => {
                 return Ok(p);
@@ -321,20 +275,20 @@ impl DiffusionPipeline {
         })
     }
 
-    /// Writes what stays the same from step to step: the negative prompt first, as diffusers orders the batch.
+    /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
+    /// diffusers orders the batch.
     fn write_conditioning(
         &self,
         plan: &UnetPlan,
-        text: &Conditioning,
-        negative: Option<&Conditioning>,
+        texts: &[&Rc<Conditioning>],
         options: &GenerateOptions,
     ) -> Result<()> {
-        let both = |part: fn(&Conditioning) -> &Vec<f32>| {
-            negative.into_iter().chain([text]).flat_map(part).copied().collect::<Vec<f32>>()
+        let all = |part: fn(&Conditioning) -> &Vec<f32>| {
+            texts.iter().flat_map(|c| part(c)).copied().collect::<Vec<f32>>()
         };
-        plan.executable.write(&self.gpu, plan.text, &both(|c| &c.embeds))?;
+        plan.executable.write(&self.gpu, plan.text, &all(|c| &c.embeds))?;
         if let (Some(added), Some(text_time)) = (plan.added, self.unet.config.text_time) {
-            plan.executable.write(&self.gpu, added.text_embeds, &both(|c| &c.pooled))?;
+            plan.executable.write(&self.gpu, added.text_embeds, &all(|c| &c.pooled))?;
             // Original size, top left of the crop, target size: the picture as it is.
             let (h, w) = (options.height as f32, options.width as f32);
             let dim = text_time.addition_time_embed_dim as usize;
@@ -358,7 +312,7 @@ impl DiffusionPipeline {
         plan: &mut UnetPlan,
         sample: &[f32],
         timestep: f32,
-        guided: bool,
+        prompts: &Prompts,
         options: &GenerateOptions,
     ) -> Result<Vec<f32>> {
         let config = &self.unet.config;
@@ -372,15 +326,16 @@ impl DiffusionPipeline {
         plan.executable.run(&self.gpu);
         let out = plan.executable.read(&self.gpu, plan.out).await?;
         let channels = config.out_channels as usize;
-        if !guided {
+        let mut parts = out.chunks_exact(out.len() / repeat).map(|part| to_nchw(part, channels));
+        let (Some(first), true) = (parts.next(), prompts.guided()) else {
             return Ok(to_nchw(&out, channels));
-        }
-        let (uncond, cond) = out.split_at(out.len() / 2);
-        let (uncond, cond) = (to_nchw(uncond, channels), to_nchw(cond, channels));
-        let mut noise_pred = vec![0.0; cond.len()];
-        classifier_free_guidance(&uncond, &cond, options.guidance_scale, &mut noise_pred);
+        };
+        let (uncond, conds): (Vec<f32>, Vec<Vec<f32>>) = (first, parts.collect());
+        // A model with a guidance embedding has applied its scale already.
+        let scale = if config.time_cond_proj_dim.is_some() { 1.0 } else { options.guidance_scale };
+        let mut noise_pred = composed_guidance(&uncond, &conds, &prompts.weights(), scale);
         if options.guidance_rescale > 0.0 {
-            rescale_noise_cfg(&mut noise_pred, &cond, options.guidance_rescale);
+            rescale_noise_cfg(&mut noise_pred, &conds[0], options.guidance_rescale);
         }
         Ok(noise_pred)
     }

@@ -1,6 +1,16 @@
 //! From a prompt to CLIP's token ids.
+//!
+//! - [`Tokenizer`]: text to ids.
+//! - [`grammar`]: the language of AUTOMATIC1111's prompts.
+//! - [`emphasis`]: what the weights do.
+//! - [`chunk`]: weighted text of any length to the windows that the text encoder reads.
 
+pub mod chunk;
+pub mod emphasis;
 pub mod grammar;
+
+pub use chunk::{Chunked, Embedding, FIRST_VECTOR, Piece, Syntax};
+pub use grammar::BREAK;
 
 use serde_json::{Map, Value};
 use tokenizers::decoders::byte_level::ByteLevel;
@@ -163,21 +173,37 @@ impl Tokenizer {
         self.model_max_length
     }
 
+    /// The ids of a text and where in it each begins and ends (bytes), without marks at the ends. Fails with
+    /// `invalid-option` if the tokenizer cannot read it.
+    pub fn tokens(&self, text: &str) -> Result<Vec<(u32, usize, usize)>> {
+        let encoding = self.bpe.encode(text, false).map_err(|e| {
+            Error::invalid(format!("the prompt cannot be split into tokens ({e}); choose other words"))
+        })?;
+        let offsets = encoding.get_offsets().iter();
+        Ok(encoding.get_ids().iter().zip(offsets).map(|(&id, &(start, end))| (id, start, end)).collect())
+    }
+
+    /// A window of at most `model_max_length - 2` ids between start and end, padded to `model_max_length`.
+    pub fn window(&self, ids: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut window = vec![self.bos];
+        window.extend(ids);
+        window.truncate(self.model_max_length - 1);
+        window.push(self.eos);
+        window.resize(self.model_max_length, self.pad);
+        window
+    }
+
     /// A prompt's ids, padded and truncated to `model_max_length`. Fails with `invalid-option` if the
     /// tokenizer cannot read it.
     pub fn encode(&self, prompt: &str) -> Result<Tokens> {
-        let encoding = self.bpe.encode(prompt, false).map_err(|e| {
-            Error::invalid(format!("the prompt cannot be split into tokens ({e}); choose other words"))
-        })?;
+        let tokens = self.tokens(prompt)?;
         let room = self.model_max_length - 2;
-        let prompt_ids = encoding.get_ids();
-        let mut ids = vec![self.bos];
-        ids.extend(prompt_ids.iter().take(room));
-        ids.push(self.eos);
-        let count = ids.len();
-        ids.resize(self.model_max_length, self.pad);
-        let cut = encoding.get_offsets().get(room).and_then(|&(start, _)| prompt.get(start..));
-        Ok(Tokens { ids, count, truncated: cut.map(|text| text.trim().to_owned()) })
+        let cut = tokens.get(room).and_then(|&(_, start, _)| prompt.get(start..));
+        Ok(Tokens {
+            ids: self.window(tokens.iter().map(|t| t.0)),
+            count: tokens.len().min(room) + 2,
+            truncated: cut.map(|text| text.trim().to_owned()),
+        })
     }
 }
 

@@ -8,6 +8,23 @@ pub fn classifier_free_guidance(uncond: &[f32], cond: &[f32], guidance_scale: f3
     }
 }
 
+/// Several prompts (A1111's `AND`): `uncond + sum(weight * guidance_scale * (cond - uncond))`, in the order of the
+/// prompts. With one of weight 1 it is [`classifier_free_guidance`]. All of one length.
+pub fn composed_guidance(
+    uncond: &[f32],
+    conds: &[Vec<f32>],
+    weights: &[f32],
+    guidance_scale: f32,
+) -> Vec<f32> {
+    let mut out = uncond.to_vec();
+    for (cond, weight) in conds.iter().zip(weights) {
+        for ((o, &u), &c) in out.iter_mut().zip(uncond).zip(cond) {
+            *o += weight * guidance_scale * (c - u);
+        }
+    }
+    out
+}
+
 /// Pulls the guided prediction's spread back towards that of the conditioned one, in place
 /// (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4).
 /// Both slices hold one picture; `guidance_rescale` 0 changes nothing.

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 
 pub use config::SchedulerConfig;
 pub use embedding::{get_guidance_scale_embedding, get_timestep_embedding};
-pub use guidance::{classifier_free_guidance, rescale_noise_cfg};
+pub use guidance::{classifier_free_guidance, composed_guidance, rescale_noise_cfg};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
 
 /// Where a step that needs noise gets it: fills the slice with standard normal values. Called at most

@@ -7,6 +7,7 @@ use crate::ops::Precision;
 use crate::pipeline::{
     DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Picture, Preview, Step,
 };
+use crate::prompt::Syntax;
 use crate::samplers;
 use crate::store::{
     LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source, SourceOptions,
@@ -93,6 +94,18 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         embedded: text(spec, "embedded")?,
     };
     Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
+}
+
+/// `promptSyntax` of `api.md`'s options.
+fn syntax(options: &JsValue) -> Result<Syntax> {
+    match text(options, "promptSyntax")?.as_deref() {
+        None | Some("plain") => Ok(Syntax::Plain),
+        Some("a1111") => Ok(Syntax::A1111),
+        Some("comfy") => Ok(Syntax::Comfy),
+        Some(other) => Err(Error::invalid(format!(
+            "promptSyntax = {other:?}: choose \"plain\", \"a1111\" or \"comfy\"."
+        ))),
+    }
 }
 
 /// A model on the GPU.
@@ -272,6 +285,7 @@ impl Pipeline {
         };
         Ok(GenerateOptions {
             prompt: text(o, "prompt")?.unwrap_or_default(),
+            prompt_syntax: syntax(o)?,
             negative_prompt: text(o, "negativePrompt")?,
             width: count(o, "width", 16384.0)?.unwrap_or(size) as u32,
             height: count(o, "height", 16384.0)?.unwrap_or(size) as u32,
@@ -285,6 +299,8 @@ impl Pipeline {
             latents: floats(o, "latents")?,
             prompt_embeds: floats(o, "promptEmbeds")?,
             negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
+            clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,
+            embeddings: Vec::new(),
             preview,
             decode,
         })
