@@ -3,9 +3,7 @@
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::{Dtype, Options, Recorder, WeightSpec};
 use browser_diffusion::models::{unet, vae};
-use browser_diffusion::pipeline::{
-    DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Preview,
-};
+use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory};
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use serde_json::Value;
@@ -22,20 +20,14 @@ fn load(weights: Option<Bits>, memory: Memory) -> DiffusionPipeline {
 fn draw(pipeline: &DiffusionPipeline, prompt: &str) -> Generated {
     let options = GenerateOptions {
         prompt: prompt.into(),
-        negative_prompt: None,
         width: 128,
         height: 128,
         num_inference_steps: 20,
         guidance_scale: 3.0,
-        guidance_rescale: 0.0,
-        scheduler: None,
         seed: 7,
         num_images: 1,
-        latents: None,
-        prompt_embeds: None,
-        negative_prompt_embeds: None,
-        preview: Preview::None,
         decode: true,
+        ..Default::default()
     };
     block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap()
 }

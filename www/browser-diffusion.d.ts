@@ -167,8 +167,14 @@ export interface GenerateOptions {
   loras?: { source: ModelSource; scale?: number }[];
   /** Textual inversion: not there yet. */
   embeddings?: { token: string; source: ModelSource }[];
-  /** Not there yet. */
+  /** Layers of the text encoder left out at its end, as in diffusers: 1 is what AUTOMATIC1111 calls clip skip 2. */
   clipSkip?: number;
+  /**
+   * How both prompts are read. "plain", the default, is diffusers' way: every character is text, and what is over 77
+   * tokens is cut. "a1111" has AUTOMATIC1111's language: `(x)`, `[x]`, `(x:1.2)`, `[a:b:when]`, `[a|b]`, `AND`, `BREAK`,
+   * any length. "comfy" is the same with ComfyUI's meaning of the weights.
+   */
+  promptSyntax?: 'plain' | 'a1111' | 'comfy';
   /**
    * What `onStep` gets to see: nothing, a linear guess from the latents, or the VAE's picture ("tiny", a small
    * decoder's, is not there yet). Default "fast" where there is an `onStep`.
