@@ -348,6 +348,7 @@ fn pictures_of_single_files() {
             negative_prompt_embeds: None,
             preview: Preview::None,
             decode: true,
+            ..Default::default()
         };
         let drawn = block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap();
         let count = |key: &str| -> usize {
