@@ -50,7 +50,7 @@ export interface LoadOptions {
   cache?: boolean;
   /**
    * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive, to 9
-   * and 5 bits each; text encoders then take 9, and the VAE stays f16. "q8" draws nearly the same, "q4" much the same.
+   * and 5 bits each; text encoders then take 9, as attention does with "q4", and the VAE stays f16. "q8" draws nearly the same, "q4" much the same.
    */
   weights?: 'f16' | 'q8' | 'q4';
   /** Arithmetic; "auto", the default, is what the self-test of this GPU allows. */

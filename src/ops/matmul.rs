@@ -105,7 +105,9 @@ pub fn conv2d(
     let (rows, inner) = (out as usize, c as usize);
     let layout = match r.options().weights {
         // A model's first and last convolutions, which are narrower than a block, stay as they are.
-        Some(bits) if rows.min(inner) >= BLOCK => Layout::Blocks { rows, inner, taps: taps as usize, bits },
+        Some(bits) if rows.min(inner) >= BLOCK => {
+            Layout::Blocks { rows, inner, taps: taps as usize, bits: bits_of(prefix, bits) }
+        }
         _ => Layout::Matrix { rows, inner, taps: taps as usize },
     };
     let quantised = if let Layout::Blocks { bits, .. } = layout { Some(bits) } else { None };
@@ -206,6 +208,25 @@ pub fn conv2d(
         m_base += rows;
     }
     Ok(y)
+}
+
+/// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
+/// the residual blocks, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
+/// the blocks and the feed-forward layers, takes four.
+fn bits_of(prefix: &str, bits: Bits) -> Bits {
+    const EIGHT: [&str; 10] = [
+        ".to_q",
+        ".to_k",
+        ".to_v",
+        ".to_out",
+        ".proj_in",
+        ".proj_out",
+        "conv_shortcut",
+        "samplers",
+        "embedding",
+        "time_emb_proj",
+    ];
+    if EIGHT.iter().any(|part| prefix.contains(part)) { Bits::Q8 } else { bits }
 }
 
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).
