@@ -1,8 +1,10 @@
 //! What lies on the GPU, and what the picture loses by saving it: quantised weights, one stage at a time, tiles.
 
 use browser_diffusion::checkpoint::Bits;
-use browser_diffusion::gpu::{Dtype, Options, Recorder, WeightSpec};
-use browser_diffusion::models::{unet, vae};
+use browser_diffusion::gpu::{Options, Recorder, WeightSpec};
+use browser_diffusion::models::unet;
+use browser_diffusion::ops::Precision;
+use browser_diffusion::pipeline::tiles::{Field, tiled};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory};
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
@@ -111,25 +113,77 @@ fn real_unets_fit_where_memory_is_low() {
     }
 }
 
+// ---- tiles ------------------------------------------------------------------------------------------------
+
+/// Cutting and blending as diffusers does, with the same stand-ins for the networks (`tests/reference/tiles.py`).
 #[test]
-fn peaks() {
-    for (name, side, f) in
-        [("sd15/vae", 64, 0), ("sd15/vae", 32, 0), ("sdxl/vae", 64, 1), ("sdxl/vae", 128, 1)]
-    {
-        let config = vae::Config::from_config(&real(name)).unwrap();
-        let mut o = Options::default();
-        if f == 1 {
-            o.activations = Dtype::F32;
+fn tiles_are_cut_and_blended_as_diffusers_does() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data/memory/tiles.json");
+    let cases: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for (name, tile_in, tile_out) in [("decode", 8, 16), ("encode", 16, 8)] {
+        let size = |field: &str, i: usize| cases[name][field][i].as_u64().unwrap() as usize;
+        let (h, w) = (size("input", 0), size("input", 1));
+        let input = Field { h, w, values: (0..h * w).map(|v| v as f32).collect() };
+        let mut calls = 0.0;
+        let run = async |part: &Field| {
+            calls += 100.0;
+            let (h, w) = (part.h * tile_out / tile_in, part.w * tile_out / tile_in);
+            let at = |y: usize, x: usize| {
+                part.values[y * tile_in / tile_out * part.w + x * tile_in / tile_out] + calls
+            };
+            let values = (0..h).flat_map(|y| (0..w).map(move |x| (y, x))).map(|(y, x)| at(y, x)).collect();
+            Ok(Field { h, w, values })
+        };
+        let out = block_on(tiled(&input, tile_in, tile_out, run)).unwrap();
+        assert_eq!((out.h, out.w), (size("output", 0), size("output", 1)), "{name}");
+        let wanted = cases[name]["values"].as_array().unwrap();
+        for (i, (got, wanted)) in out.values.iter().zip(wanted).enumerate() {
+            // Three roundings of f32 at values up to 2,000.
+            assert!((*got as f64 - wanted.as_f64().unwrap()).abs() < 1e-3, "{name} {i}: {got} {wanted}");
         }
-        let mut r = Recorder::new(&o);
-        let l = r.input(1, side, side, 4);
-        let out = vae::decode(&config, &mut r, l).unwrap();
-        r.output(out);
-        let plan = r.finish();
-        println!(
-            "{name} decode {side}: {} MB, {} dispatches",
-            plan.peak_bytes() as f64 / 1e6,
-            plan.dispatches().len()
-        );
+        assert_eq!(out.values.len(), wanted.len());
     }
+}
+
+// ---- overflow ---------------------------------------------------------------------------------------------
+
+/// The embedded model with its decoder's first convolution 60,000 times as large: f16 activations overflow, f32's do
+/// not, and the norms behind make much the same picture of it.
+#[test]
+fn a_decoder_that_overflows_f16_is_run_again_in_f32() {
+    let from = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded"));
+    let to = std::env::temp_dir().join(format!("browser-diffusion-overflow-{}", std::process::id()));
+    for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+        std::fs::create_dir_all(to.join(part)).unwrap();
+        for file in std::fs::read_dir(from.join(part)).unwrap().map(|f| f.unwrap()) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), to.join(part).join(file.file_name())).unwrap();
+            }
+        }
+    }
+    let path = to.join("vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+    let tensor = &header["decoder.conv_in.weight"];
+    assert_eq!(tensor["dtype"], "F16");
+    let at = |i: usize| 8 + len + tensor["data_offsets"][i].as_u64().unwrap() as usize;
+    for b in bytes[at(0)..at(1)].chunks_exact_mut(2) {
+        let v = half::f16::from_le_bytes([b[0], b[1]]).to_f32() * 60_000.0;
+        b.copy_from_slice(&half::f16::from_f32(v.clamp(-6e4, 6e4)).to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+
+    let picture = |precision| {
+        let options = LoadOptions { precision, ..Default::default() };
+        let load = DiffusionPipeline::load(Rc::new(Folder::new(&to)), &options, &|| false);
+        draw(&block_on(load).unwrap(), "a red apple").pictures.remove(0)
+    };
+    let (wanted, got) = (picture(Precision::F32), picture(Precision::Auto));
+    std::fs::remove_dir_all(&to).unwrap();
+    let off: u64 = got.data.iter().zip(&wanted.data).map(|(a, b)| a.abs_diff(*b) as u64).sum();
+    let mean = off as f64 / wanted.data.len() as f64;
+    println!("overflowing decoder: {mean:.2} grey levels from f32");
+    // What the pipelines' test allows between f16 storage and diffusers.
+    assert!(mean <= 2.5, "{mean}");
 }

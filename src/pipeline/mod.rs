@@ -15,7 +15,7 @@ mod parameters;
 mod residence;
 mod text;
 mod text_to_image;
-mod tiles;
+pub mod tiles;
 
 pub use decode::Picture;
 pub use load::LoadOptions;

@@ -5,7 +5,7 @@ use crate::error::Result;
 
 /// A picture or latents, NHWC, one of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Field {
+pub struct Field {
     pub h: usize,
     pub w: usize,
     pub values: Vec<f32>,
@@ -64,7 +64,7 @@ impl Field {
 ///
 /// # Errors
 /// Those of `run`.
-pub(super) async fn tiled(
+pub async fn tiled(
     input: &Field,
     tile_in: usize,
     tile_out: usize,
