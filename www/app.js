@@ -45,6 +45,9 @@ const ui = {
   preview: select('preview'),
   seed: input('seed'),
   source: input('source'),
+  files: input('files'),
+  weights: select('weights'),
+  memory: select('memory'),
   generate: button('generate'),
   stop: button('stop'),
   save: button('save'),
@@ -67,8 +70,10 @@ const ui = {
 
 /** @type {{ pipeline: DiffusionPipeline, lastResult: GenerateResult } | undefined} */
 let last;
-/** @type {{ source: string, controller: AbortController, promise: Promise<DiffusionPipeline> } | undefined} */
+/** @type {{ key: string, controller: AbortController, promise: Promise<DiffusionPipeline> } | undefined} */
 let model;
+/** @type {File | undefined} the checkpoint chosen from disk; its name stands in the field */
+let picked;
 /** @type {AbortController | undefined} set while a picture is being made */
 let drawing;
 /** @type {Frame[]} what the strip shows */
@@ -186,7 +191,11 @@ class Download {
  * @param {string} source
  */
 function pipelineOf(source) {
-  if (model?.source === source) return model.promise;
+  const weights = /** @type {'f16' | 'q8' | 'q4'} */ (ui.weights.value);
+  const memory = /** @type {'auto' | 'low'} */ (ui.memory.value);
+  const file = picked?.name === source ? picked : undefined;
+  const key = JSON.stringify([source, weights, memory, file?.size, file?.lastModified]);
+  if (model?.key === key) return model.promise;
   const before = model;
   const controller = new AbortController();
   const promise = (async () => {
@@ -194,14 +203,16 @@ function pipelineOf(source) {
     await before?.promise.then((p) => p.dispose(), () => {});
     say(source === 'embedded' ? 'Loading the small model …' : `Loading ${source} …`);
     const download = new Download();
-    const loaded = await DiffusionPipeline.fromPretrained(source, {
+    const loaded = await DiffusionPipeline.fromPretrained(file ?? source, {
+      weights,
+      memory,
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
     learn(loaded.model);
     return loaded;
   })();
-  const mine = { source, controller, promise };
+  const mine = { key, controller, promise };
   model = mine;
   promise.then(() => listCache(), () => {
     if (model === mine) model = undefined;
@@ -245,6 +256,7 @@ function readForm() {
   return {
     prompt: ui.prompt.value,
     negativePrompt: ui.negativePrompt.value,
+    promptSyntax: 'a1111',
     width: ui.width.valueAsNumber,
     height: ui.height.valueAsNumber,
     numInferenceSteps: ui.steps.valueAsNumber,
@@ -611,6 +623,32 @@ async function suggest() {
   toggle();
 }
 
+/** A checkpoint from disk, chosen or dropped anywhere on the page, becomes the model. */
+function wireFiles() {
+  /** @param {FileList | null | undefined} list */
+  const take = (list) => {
+    const [file] = list ?? [];
+    if (!file) return;
+    if (!/\.(safetensors|ckpt|pt|pth)$/i.test(file.name)) {
+      showError(new DiffusionError('unsupported-model', `${file.name} is no checkpoint: choose a .safetensors or .ckpt file.`));
+      return;
+    }
+    picked = file;
+    ui.source.value = file.name;
+    ui.source.dispatchEvent(new Event('input', { bubbles: true }));
+    say(`${file.name}, ${size(file.size)}, is the model now. It is read from your disk; nothing is uploaded.`);
+  };
+  ui.files.addEventListener('change', () => take(ui.files.files));
+  addEventListener('dragover', (event) => {
+    if (event.dataTransfer?.types.includes('Files')) event.preventDefault();
+  });
+  addEventListener('drop', (event) => {
+    if (!event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    take(event.dataTransfer.files);
+  });
+}
+
 async function listCache() {
   if (!element('cache', HTMLDetailsElement).open) return;
   const list = any('cache-list');
@@ -650,7 +688,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory];
 
 function remember() {
   try {
@@ -680,6 +718,9 @@ function wire() {
   });
   for (const name of DiffusionPipeline.schedulers) ui.scheduler.add(new Option(names[name] ?? name, name));
   recall();
+  // A file chosen on an earlier visit is out of reach now.
+  if (/^[^/]+\.(safetensors|ckpt|pt|pth)$/i.test(ui.source.value)) ui.source.value = 'embedded';
+  wireFiles();
   ui.form.addEventListener('submit', (event) => {
     event.preventDefault();
     draw();

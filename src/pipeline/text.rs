@@ -101,12 +101,6 @@ impl TextCache {
         kept.drain(..over);
         kept.push(Kept { request, conditioning, truncated });
     }
-
-    /// Forgets everything: the text encoders' weights were changed.
-    #[allow(dead_code)] // Called by whatever changes them.
-    pub fn clear(&self) {
-        self.0.borrow_mut().clear();
-    }
 }
 
 /// One token as a page shows it.
