@@ -46,3 +46,22 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
     await page.screenshot({ path: process.env.SCREENSHOT ? `${root}/tests/web/screenshot.png` : `${root}/.tools/screenshot.png` });
   });
 });
+
+test('a file from disk is the model; one that is no checkpoint is refused and nothing is lost', { timeout: 300_000 }, async t => {
+  const server = await serve({ roots: { '/': `${root}/www` } });
+  t.after(() => server.close());
+  await withBrowser({ adapter: adapters[0] }, async context => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/index.html`);
+    await page.fill('#prompt', 'a (red:1.2) apple');
+    await page.setInputFiles('#files', { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') });
+    assert.match(await page.textContent('#error') ?? '', /notes\.txt is no checkpoint/);
+    assert.equal(await page.inputValue('#source'), 'embedded');
+    await page.setInputFiles('#files', { name: 'broken.safetensors', mimeType: '', buffer: Buffer.alloc(64, 7) });
+    assert.equal(await page.inputValue('#source'), 'broken.safetensors');
+    await page.waitForFunction(() => !(/** @type {HTMLButtonElement} */ (document.querySelector('#generate'))).disabled, null, { timeout: 120_000 });
+    await page.click('#generate');
+    await page.waitForFunction(() => /broken\.safetensors/.test(document.querySelector('#error')?.textContent ?? ''), null, { timeout: 120_000 });
+    assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
+  });
+});
