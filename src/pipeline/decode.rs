@@ -20,7 +20,7 @@ pub struct Picture {
 pub(super) const KEEP_BOTH: u64 = 64 << 20;
 
 /// Sides of tiles, in latents, from the best to the smallest that still sees something.
-const TILES: [u32; 7] = [128, 96, 64, 48, 32, 24, 16];
+pub(super) const TILES: [u32; 7] = [128, 96, 64, 48, 32, 24, 16];
 
 impl DiffusionPipeline {
     /// NCHW latents of one picture, as the UNet has them, through the image decoder: whole, or in tiles where
@@ -105,7 +105,7 @@ impl DiffusionPipeline {
     /// UNet took; elsewhere, as much as the largest buffer that the adapter gives.
     fn tile(&self, height: u32, width: u32) -> Result<Option<u32>> {
         let limits = &self.gpu.limits;
-        let budget = if self.low { self.unet.part.bytes().max(64 << 20) } else { limits.max_buffer_size };
+        let budget = self.vae_budget();
         let fits = |side: u32| {
             let plan = self.record_decode(height.min(side), width.min(side))?.0;
             plan.check(limits)?;
@@ -122,6 +122,11 @@ impl DiffusionPipeline {
         // As little as there is: better late than refused, if only its buffers can be bound.
         let smallest = TILES[TILES.len() - 1];
         fits(smallest).map(|_| (smallest < height.max(width)).then_some(smallest))
+    }
+
+    /// Bytes that a plan of either half of the VAE may take.
+    pub(super) fn vae_budget(&self) -> u64 {
+        if self.low { self.unet.part.bytes().max(64 << 20) } else { self.gpu.limits.max_buffer_size }
     }
 
     /// The decoder's plan, its input and its output.

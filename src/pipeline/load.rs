@@ -143,6 +143,11 @@ impl DiffusionPipeline {
             let config = vae::Config::from_config(&vae_json)?;
             Vae::Kl(Module { config, part, options: vae_options })
         };
+        let encoder = match &vae {
+            Vae::Kl(m) => record(&m.options, |r| vae_encoder_weights(&m.config, r))?.weights().to_vec(),
+            Vae::Tiny(_) => Vec::new(),
+        };
+        let encoder = Part::new("vae", names::vae, &encoder);
         let vae_part = match &vae {
             Vae::Kl(m) => &m.part,
             Vae::Tiny(m) => &m.part,
@@ -190,6 +195,7 @@ impl DiffusionPipeline {
             text_encoders,
             unet,
             vae,
+            encoder,
             scheduler: scheduler_config,
             latent_rgb,
             force_zeros_for_empty_prompt: index
@@ -309,6 +315,12 @@ fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
 fn vae_weights(config: &vae::Config, r: &mut Recorder) -> Result<()> {
     let latents = r.input(1, SMALL, SMALL, config.latent_channels);
     vae::decode(config, r, latents).map(|_| ())
+}
+
+fn vae_encoder_weights(config: &vae::Config, r: &mut Recorder) -> Result<()> {
+    let side = SMALL * config.scale();
+    let image = r.input(1, side, side, config.in_channels);
+    vae::encode(config, r, image).map(|_| ())
 }
 
 fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {

@@ -10,6 +10,8 @@
 
 mod decode;
 mod embedding;
+mod image_to_image;
+mod inpainting;
 mod load;
 mod parameters;
 mod residence;
@@ -146,6 +148,8 @@ pub struct DiffusionPipeline {
     text_encoders: Vec<TextEncoder>,
     unet: Module<unet::Config>,
     vae: Vae,
+    /// The VAE's encoder, streamed when a picture first needs it. Empty for AutoencoderTiny.
+    encoder: Part,
     scheduler: SchedulerConfig,
     latent_rgb: LatentRgb,
     /// SDXL: a negative prompt left out is all zeros.

@@ -40,6 +40,8 @@ impl Memory {
 pub(super) enum Stage {
     Text,
     Unet,
+    /// The VAE's encoder.
+    Encoder,
     Vae,
 }
 
@@ -216,7 +218,7 @@ impl DiffusionPipeline {
     /// `aborted`, and whatever the model's files fail with: the stage is then as good as never asked for.
     pub(super) async fn bring(&self, stage: Stage, aborted: &dyn Fn() -> bool) -> Result<()> {
         if self.low {
-            for other in [Stage::Text, Stage::Unet, Stage::Vae] {
+            for other in [Stage::Text, Stage::Unet, Stage::Encoder, Stage::Vae] {
                 if other != stage {
                     self.release(other);
                 }
@@ -232,6 +234,7 @@ impl DiffusionPipeline {
         match stage {
             Stage::Text => self.text_encoders.iter().map(|e| &e.module.part).collect(),
             Stage::Unet => vec![&self.unet.part],
+            Stage::Encoder => vec![&self.encoder],
             Stage::Vae => match &self.vae {
                 Vae::Kl(m) => vec![&m.part],
                 Vae::Tiny(m) => vec![&m.part],
@@ -241,7 +244,7 @@ impl DiffusionPipeline {
 
     fn release(&self, stage: Stage) {
         match stage {
-            Stage::Text => {}
+            Stage::Text | Stage::Encoder => {}
             Stage::Unet => drop(self.unet_plan.take()),
             Stage::Vae => drop(self.decode_plan.take()),
         }

@@ -1,9 +1,10 @@
 //! Text to image: the loop.
 
 use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
+use super::inpainting::paste_back;
 use super::residence::Stage;
 use super::text::{Conditioning, Prompts};
-use super::{DiffusionPipeline, Picture, UnetPlan, check_aborted, now, parameters};
+use super::{DiffusionPipeline, Picture, UnetPlan, check_aborted, image_to_image, now, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
 use crate::models::unet::{self, AddedCond};
@@ -46,6 +47,12 @@ pub struct GenerateOptions {
     pub num_images: usize,
     /// NCHW initial noise, unscaled, instead of the seed's.
     pub latents: Option<Vec<f32>>,
+    /// A picture to start from, of the size to draw.
+    pub image: Option<Picture>,
+    /// How much of it is redrawn, 0 to 1; `None`: 0.8, with a mask 1.
+    pub strength: Option<f64>,
+    /// Where it is redrawn: white. Of the same size.
+    pub mask_image: Option<Picture>,
     /// [tokens, cross_attention_dim] instead of the encoded prompts.
     pub prompt_embeds: Option<Vec<f32>>,
     pub negative_prompt_embeds: Option<Vec<f32>>,
@@ -115,6 +122,8 @@ impl DiffusionPipeline {
         let (height, width) = self.latent_size(options)?;
         let mut sampler =
             scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps)?;
+        self.check_mask(options)?;
+        let begin = image_to_image::first_step(options)?;
         if options.decode || options.preview == Preview::Full {
             self.check_decode(height, width)?;
         }
@@ -129,37 +138,49 @@ impl DiffusionPipeline {
         let channels = self.vae.latent_channels() as usize;
         let picture_len = channels * (height * width) as usize;
         let mut generator = Generator::new(options.seed);
+        let encoded = self.encode_inputs(options, aborted).await?;
         // Before the noise is drawn: a size that cannot be is refused here.
         self.bring(Stage::Unet, aborted).await?;
         let mut plan = self.take_unet_plan(prompts.batch(), height, width, prompts.tokens)?;
         let result = async {
             let mut latents = vec![0f32; picture_len * options.num_images];
-            match &options.latents {
-                Some(given) if given.len() == latents.len() => latents.copy_from_slice(given),
-                Some(given) => {
+            if let Some(given) = &options.latents
+                && given.len() != latents.len()
+            {
                     return Err(Error::invalid(format!(
                         "latents has {} values; {} pictures of {channels}x{height}x{width} need {}",
                         given.len(),
                         options.num_images,
                         latents.len()
                     )));
-                }
-                None => generator.randn(&mut latents),
             }
-            latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
+            let given = options.latents.as_deref();
+            let mut canvas = None;
+            if let Some(encoded) = &encoded {
+                let (drawn, first) = self.canvas(options, encoded, &*sampler, begin, given, &mut generator);
+                (canvas, latents) = (Some(drawn), first);
+            } else {
+                match given {
+                    Some(given) => latents.copy_from_slice(given),
+                    None => generator.randn(&mut latents),
+                }
+                latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
+            }
             let timesteps = sampler.timesteps().to_vec();
-            for (i, &timestep) in timesteps.iter().enumerate() {
+            for (i, &timestep) in timesteps.iter().enumerate().skip(begin) {
                 check_aborted(aborted)?;
                 let step_start = now();
                 let sigma = sampler.sigma(i);
                 let mut input = latents.clone();
                 sampler.scale_model_input(&mut input, i);
-                if prompts.changes(i) {
-                    self.write_conditioning(&plan, &prompts.at(i), options)?;
+                if prompts.changes(i - begin) {
+                    self.write_conditioning(&plan, &prompts.at(i - begin), options)?;
                 }
                 let mut prediction = Vec::with_capacity(latents.len());
                 for picture in input.chunks_exact(picture_len) {
-                    let noise_pred = self.predict(&mut plan, picture, timestep, &prompts, options).await?;
+                    let mut picture = picture.to_vec();
+                    picture.extend(canvas.iter().flat_map(|c| &c.beside));
+                    let noise_pred = self.predict(&mut plan, &picture, timestep, &prompts, options).await?;
                     if noise_pred.iter().any(|v| !v.is_finite()) {
                         return Err(Error::unsupported(format!(
                             "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
@@ -169,6 +190,10 @@ impl DiffusionPipeline {
                     prediction.extend(noise_pred);
                 }
                 let x0 = sampler.step(&prediction, i, &mut latents, &mut |noise| generator.randn(noise))?;
+                if let Some(canvas) = &canvas {
+                    let next = Some(i + 1).filter(|&next| next < timesteps.len());
+                    canvas.blend(&mut latents, &*sampler, next);
+                }
                 timings.steps.push(now() - step_start);
 
                 // Decoding takes the UNet's place where memory is low: not at every step.
@@ -187,8 +212,8 @@ impl DiffusionPipeline {
                         })
                     }
                 };
-                let total = timesteps.len();
-                on_step(Step { step: i + 1, total, timestep, sigma, preview, latents: latents.clone(), x0 })?;
+                let total = timesteps.len() - begin;
+                on_step(Step { step: i + 1 - begin, total, timestep, sigma, preview, latents: latents.clone(), x0 })?;
             }
             Ok(latents)
         }
@@ -201,7 +226,9 @@ impl DiffusionPipeline {
             let vae_start = now();
             for picture in latents.chunks_exact(picture_len) {
                 check_aborted(aborted)?;
-                pictures.push(self.decode(picture, height, width).await?);
+                let mut picture = self.decode(picture, height, width).await?;
+                paste_back(&mut picture, options);
+                pictures.push(picture);
             }
             timings.vae = now() - vae_start;
         }
@@ -218,11 +245,6 @@ impl DiffusionPipeline {
 
     /// Height and width of the latents.
     fn latent_size(&self, options: &GenerateOptions) -> Result<(u32, u32)> {
-        if self.model.inpainting {
-            return Err(Error::invalid(
-                "This is an inpainting model: it needs a picture and a mask, which this version does not take yet.",
-            ));
-        }
         if options.num_images == 0 {
             return Err(Error::invalid("numImages must be at least 1."));
         }

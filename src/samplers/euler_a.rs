@@ -45,6 +45,11 @@ impl Scheduler for EulerAncestral {
         self.init_noise_sigma
     }
 
+    fn add_noise(&self, sample: &mut [f32], noise: &[f32], i: usize) {
+        let sigma = self.sigma(i);
+        sample.iter_mut().zip(noise).for_each(|(x, n)| *x += sigma * n);
+    }
+
     fn scale_model_input(&self, sample: &mut [f32], i: usize) {
         scale_model_input(sample, self.sigma(i));
     }

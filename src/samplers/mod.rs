@@ -48,6 +48,18 @@ pub trait Scheduler {
     /// takes the unscaled one).
     fn scale_model_input(&self, _sample: &mut [f32], _i: usize) {}
 
+    /// The noised sample at step `i`, in place: what diffusers' `add_noise` makes of a picture's latents and the
+    /// timestep. Samplers over noise levels override this.
+    fn add_noise(&self, sample: &mut [f32], noise: &[f32], i: usize) {
+        let sigma = self.sigma(i);
+        // sqrt(alphas_cumprod), and sqrt(1 - alphas_cumprod); sigma is infinite at zero terminal SNR.
+        let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
+        let share = if sigma.is_finite() { sigma * alpha } else { 1.0 };
+        for (x, n) in sample.iter_mut().zip(noise) {
+            *x = alpha * *x + share * n;
+        }
+    }
+
     /// From the model's output at step `i` to the next sample, in place. Returns the picture that the
     /// sampler sees behind the noise (diffusers' `pred_original_sample`, for LCM `denoised`).
     /// Steps are to be taken in order; samplers of higher order remember earlier outputs.

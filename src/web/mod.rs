@@ -108,6 +108,16 @@ fn syntax(options: &JsValue) -> Result<Syntax> {
     }
 }
 
+/// A picture as the module has drawn it to the size asked for: `{ width, height, data }`, RGBA.
+fn picture(options: &JsValue, key: &str) -> Result<Option<Picture>> {
+    let Some(value) = get(options, key) else { return Ok(None) };
+    let wrong =
+        || Error::invalid(format!("{key} must be a picture {{ width, height, data }} of RGBA bytes."));
+    let data = get(&value, "data").and_then(|d| d.dyn_into::<Uint8ClampedArray>().ok()).ok_or_else(wrong)?;
+    let side = |name: &str| count(&value, name, 16384.0)?.ok_or_else(wrong);
+    Ok(Some(Picture { width: side("width")? as u32, height: side("height")? as u32, data: data.to_vec() }))
+}
+
 /// A model on the GPU.
 #[wasm_bindgen]
 pub struct Pipeline {
@@ -297,6 +307,9 @@ impl Pipeline {
             seed: seed as u64,
             num_images: count(o, "numImages", 64.0)?.unwrap_or(1.0) as usize,
             latents: floats(o, "latents")?,
+            image: picture(o, "image")?,
+            strength: number(o, "strength")?,
+            mask_image: picture(o, "maskImage")?,
             prompt_embeds: floats(o, "promptEmbeds")?,
             negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
             clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,

@@ -1,0 +1,158 @@
+//! Inpainting: what the loop keeps of the picture, step by step and at the end. After diffusers'
+//! `StableDiffusionInpaintPipeline`, for UNets of four channels (blended after each step) and of nine (told of mask and
+//! picture).
+
+use super::image_to_image::{LatentDist, strength, to_field};
+use super::{DiffusionPipeline, GenerateOptions, Picture};
+use crate::error::{Error, Result};
+use crate::samplers::Scheduler;
+use crate::samplers::noise::Generator;
+
+/// A picture to start from, encoded; nothing random yet.
+pub(super) struct Encoded {
+    image: LatentDist,
+    /// The picture with grey where the mask is.
+    masked: Option<LatentDist>,
+}
+
+/// A picture to start from, its random parts drawn.
+pub(super) struct Canvas {
+    /// NCHW, one picture; empty where diffusers encodes none.
+    image_latents: Vec<f32>,
+    /// NCHW, all pictures of the batch.
+    noise: Vec<f32>,
+    /// A UNet of four channels: 1 where a latent is redrawn, 0 elsewhere.
+    blend: Option<Vec<f32>>,
+    /// A UNet of nine channels: mask and masked picture, NCHW, beside each picture's latents.
+    pub beside: Vec<f32>,
+}
+
+/// Whether each pixel is to be redrawn: grey of the mask at least one half, as Pillow's "L" and diffusers'
+/// `do_binarize` have it.
+pub(super) fn binarize(mask: &Picture) -> Vec<bool> {
+    let grey = |p: &[u8]| (p[0] as u32 * 19595 + p[1] as u32 * 38470 + p[2] as u32 * 7471 + 0x8000) >> 16;
+    mask.data.chunks_exact(4).map(|p| grey(p) >= 128).collect()
+}
+
+/// Puts the input's own bytes back wherever the mask is not.
+pub(super) fn paste_back(drawn: &mut Picture, options: &GenerateOptions) {
+    let (Some(image), Some(mask)) = (&options.image, &options.mask_image) else { return };
+    let pixels = drawn.data.chunks_exact_mut(4).zip(image.data.chunks_exact(4));
+    for ((to, from), redrawn) in pixels.zip(binarize(mask)) {
+        if !redrawn {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+impl DiffusionPipeline {
+    /// # Errors
+    /// `invalid-option` for a mask without a picture, and for an inpainting model without a mask.
+    pub(super) fn check_mask(&self, options: &GenerateOptions) -> Result<()> {
+        if options.mask_image.is_some() && options.image.is_none() {
+            return Err(Error::invalid("maskImage says where to redraw image: give image too."));
+        }
+        if self.model.inpainting && options.mask_image.is_none() {
+            return Err(Error::invalid(
+                "This is an inpainting model: give image and maskImage (white where it is to draw), or load the model's \
+                 text-to-image sibling.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The pictures of the request through the VAE's encoder.
+    ///
+    /// # Errors
+    /// Those of `encode`.
+    pub(super) async fn encode_inputs(
+        &self,
+        options: &GenerateOptions,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Option<Encoded>> {
+        let Some(picture) = &options.image else { return Ok(None) };
+        let mut field = to_field(picture);
+        let image = self.encode(&field, aborted).await?;
+        let mut masked = None;
+        if let (Some(mask), true) = (&options.mask_image, self.model.inpainting) {
+            for (pixel, redrawn) in field.values.chunks_exact_mut(3).zip(binarize(mask)) {
+                if redrawn {
+                    pixel.fill(0.0);
+                }
+            }
+            masked = Some(self.encode(&field, aborted).await?);
+        }
+        Ok(Some(Encoded { image, masked }))
+    }
+
+    /// Draws the random parts in diffusers' order (the picture's latents, the noise, the masked picture's latents), and
+    /// gives the first sample. `given` is noise to take instead of the seed's, `noise_len` that of all pictures.
+    pub(super) fn canvas(
+        &self,
+        options: &GenerateOptions,
+        encoded: &Encoded,
+        sampler: &dyn Scheduler,
+        begin: usize,
+        given: Option<&[f32]>,
+        generator: &mut Generator,
+    ) -> (Canvas, Vec<f32>) {
+        let from_noise = options.mask_image.is_some() && strength(options) >= 1.0;
+        let draws_image = !(self.model.inpainting && (from_noise || given.is_some()));
+        let one = encoded.image.len();
+        let image_latents = if draws_image { encoded.image.sample(generator) } else { vec![0.0; one] };
+        let mut noise = vec![0.0; one * options.num_images];
+        match given {
+            Some(given) => noise.copy_from_slice(given),
+            None => generator.randn(&mut noise),
+        }
+        let mut latents;
+        if from_noise {
+            latents = noise.clone();
+            latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
+        } else {
+            latents = image_latents.repeat(options.num_images);
+            sampler.add_noise(&mut latents, &noise, begin);
+        }
+        let mut canvas = Canvas { image_latents, noise, blend: None, beside: Vec::new() };
+        if let Some(mask) = &options.mask_image {
+            let mask = self.latent_mask(mask);
+            match &encoded.masked {
+                Some(masked) => {
+                    canvas.beside = mask;
+                    canvas.beside.extend(masked.sample(generator));
+                }
+                None => {
+                    // diffusers encodes the masked picture for these UNets too, and draws for it.
+                    generator.randn(&mut vec![0.0; one]);
+                    canvas.blend = Some(mask);
+                }
+            }
+        }
+        (canvas, latents)
+    }
+
+    /// The mask at the latents' size: the pixel at each one's corner, as `interpolate` with "nearest" takes it.
+    fn latent_mask(&self, mask: &Picture) -> Vec<f32> {
+        let (scale, width) = (self.vae.scale() as usize, mask.width as usize);
+        let pixels = binarize(mask);
+        let rows = pixels.chunks_exact(width).step_by(scale);
+        rows.flat_map(|row| row.iter().step_by(scale))
+            .map(|&redrawn| if redrawn { 1.0 } else { 0.0 })
+            .collect()
+    }
+}
+
+impl Canvas {
+    /// After step `i`: what the mask leaves out is the picture again, with the noise of the next step, if there is one.
+    pub fn blend(&self, latents: &mut [f32], sampler: &dyn Scheduler, next: Option<usize>) {
+        let Some(mask) = &self.blend else { return };
+        let mut proper = self.image_latents.repeat(latents.len() / self.image_latents.len());
+        if let Some(next) = next {
+            sampler.add_noise(&mut proper, &self.noise, next);
+        }
+        for (k, (x, kept)) in latents.iter_mut().zip(proper).enumerate() {
+            let m = mask[k % mask.len()];
+            *x = (1.0 - m) * kept + m * *x;
+        }
+    }
+}
