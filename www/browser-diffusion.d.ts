@@ -155,11 +155,11 @@ export interface GenerateOptions {
   latents?: Float32Array;
   promptEmbeds?: Float32Array;
   negativePromptEmbeds?: Float32Array;
-  /** Image to image: not there yet. */
+  /** A picture to start from; scaled and cut to width x height. */
   image?: ImageSource;
-  /** Image to image: not there yet. */
+  /** How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1. */
   strength?: number;
-  /** Inpainting, white = repaint: not there yet. */
+  /** Inpainting: white where `image` is redrawn; elsewhere every pixel stays as it is. */
   maskImage?: ImageSource;
   /** Not there yet. */
   controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
@@ -188,7 +188,8 @@ export interface GenerateOptions {
 }
 
 /** A picture as the DOM has it. */
-export type ImageSource = Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas;
+/** A string is an address. */
+export type ImageSource = string | Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas;
 
 /** One step of denoising, done. */
 export interface Step {

@@ -102,6 +102,8 @@ export async function detect() {
 /** @type {Rule} */ const later = () => 'is not there yet; leave it out';
 /** @type {Rule} */ const abortSignal = (v) =>
   (typeof v?.aborted === 'boolean' && typeof v.addEventListener === 'function' ? undefined : 'must be an AbortSignal');
+/** @type {Rule} */ const imageSource = (v) =>
+  (typeof v === 'string' || drawable().some((type) => v instanceof type) ? undefined : 'must be a picture: a Blob, ImageData, ImageBitmap, <img>, canvas or an address');
 /** @type {Rule} */ const floats = (v) =>
   (v instanceof Float32Array && v.length > 0 ? undefined : 'must be a Float32Array that is not empty');
 
@@ -154,9 +156,9 @@ const GENERATE_RULES = {
   latents: floats,
   promptEmbeds: floats,
   negativePromptEmbeds: floats,
-  image: later,
-  strength: later,
-  maskImage: later,
+  image: imageSource,
+  strength: between(0, 1),
+  maskImage: imageSource,
   controlnets: later,
   loras: later,
   embeddings: later,
@@ -241,6 +243,43 @@ async function filesIn(folder, path = '') {
     else files.push(...await filesIn(entry, `${path}${entry.name}/`));
   }
   return files;
+}
+
+/** Kinds of pictures that exist here: in a worker there are no elements. */
+const drawable = () => {
+  const all = /** @type {any} */ (globalThis);
+  return [all.Blob, all.ImageData, all.ImageBitmap, all.HTMLImageElement, all.HTMLCanvasElement, all.OffscreenCanvas].filter(Boolean);
+};
+
+/**
+ * A picture's pixels at the size that is drawn. One of another shape is scaled to fill it and cut at both sides alike.
+ * @param {any} source
+ * @param {number} width
+ * @param {number} height
+ * @param {string} background what transparent parts lie on
+ * @param {string} name the option, for messages
+ * @returns {Promise<{ width: number, height: number, data: Uint8ClampedArray }>}
+ */
+async function pixels(source, width, height, background, name) {
+  let bitmap;
+  try {
+    const blob = typeof source === 'string' ? await (await fetch(new URL(source, base()))).blob() : source;
+    // ImageData that is opaque passes through a canvas unchanged; so do pictures drawn at their own size.
+    bitmap = await createImageBitmap(blob, { colorSpaceConversion: 'none' });
+  } catch (error) {
+    throw invalid(`${name} is not a picture that this browser can read (${/** @type {Error} */ (error)?.message ?? error}).`);
+  }
+  const scale = Math.max(width / bitmap.width, height / bitmap.height);
+  const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  if (!context) throw invalid(`${name} could not be drawn; this browser lends no canvas.`);
+  context.fillStyle = background;
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  bitmap.close();
+  return { width, height, data: context.getImageData(0, 0, width, height).data };
 }
 
 /** The address that relative URLs start from. */
@@ -450,9 +489,17 @@ export class DiffusionPipeline {
     if (rest.latents && rest.latents.length % images !== 0) {
       throw invalid(`latents has ${rest.latents.length} numbers, which is not ${images} pictures of the same size; give numImages x channels x height/8 x width/8.`);
     }
+    if (rest.maskImage && !rest.image) throw invalid('maskImage says where to redraw image; give image too.');
+    if (rest.strength !== undefined && !rest.image) throw invalid('strength says how much of image is redrawn; give image too.');
+    if (this.#model.inpainting && !rest.maskImage) {
+      throw invalid('This is an inpainting model; give image and maskImage (white where it is to draw), or load a text-to-image model.');
+    }
+    const { width = this.#model.defaultSize, height = this.#model.defaultSize } = rest;
+    if (rest.image) rest.image = await pixels(rest.image, width, height, 'white', 'image');
+    if (rest.maskImage) rest.maskImage = await pixels(rest.maskImage, width, height, 'black', 'maskImage');
     const wanted = {
-      width: this.#model.defaultSize,
-      height: this.#model.defaultSize,
+      width,
+      height,
       seed: crypto.getRandomValues(new Uint32Array(1))[0],
       preview: onStep ? 'fast' : 'none',
       ...rest,
