@@ -355,7 +355,8 @@ test('robustness', { timeout: 1_200_000 }, async t => {
           const wrong = [
             { width: 65 }, { width: 0 }, { height: -8 }, { height: 12 }, { numInferenceSteps: 0 }, { numInferenceSteps: 1.5 },
             { numInferenceSteps: 2000 }, { guidanceScale: NaN }, { guidanceScale: -1 }, { scheduler: 'unknown' }, { seed: -1 }, { numImages: 0 },
-            { latents: new Float32Array(5) }, { promptEmbeds: new Float32Array(7) }, { image: new ImageData(8, 8) },
+            { latents: new Float32Array(5) }, { promptEmbeds: new Float32Array(7) }, { image: 'a picture' },
+            { strength: 2, image: new ImageData(8, 8) }, { maskImage: new ImageData(8, 8) },
           ];
           const errors = [];
           for (const options of wrong) errors.push({ option: Object.keys(options)[0], ...await caught(() => draw(pipeline, options)) });
