@@ -152,6 +152,14 @@ need_wasm_opt() {
   mkdir -p .tools/bin; ln -sf "$PWD/.tools/binaryen/node_modules/binaryen/bin/wasm-opt" .tools/bin/wasm-opt
 }
 
+# A reader of A1111's pictures that is not ours, for tests/web/metadata.test.mjs.
+need_reader() {
+  [ -d .tools/reader/sd_prompt_reader ] && return
+  python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
+  say "taking sd-prompt-reader from PyPI"
+  python3 -m pip install --quiet --no-deps --target .tools/reader sd-prompt-reader==1.3.5 pillow piexif==1.1.3
+}
+
 # fresh TARGET: true where no source is newer than TARGET
 fresh() {
   [ -f "$1" ] && [ -z "$(find Cargo.toml Cargo.lock build.sh src shaders -newer "$1" 2>/dev/null | head -1)" ]
@@ -192,7 +200,7 @@ serve() {
 
 run_tests() {
   need_rust; need_wasm_std; need_vulkan_driver; build_wasm; build_ops_check
-  need_node_modules; need_chromium; need_lavapipe
+  need_node_modules; need_chromium; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --check
   cargo clippy --all-targets --quiet -- -D warnings

@@ -2,15 +2,32 @@
  * The page: a form, a canvas that shows every step, and a strip to look at the steps again.
  * It knows the engine only through browser-diffusion.js, like any other site.
  */
-import { DiffusionPipeline, DiffusionError, cache, detect } from './browser-diffusion.js';
+import { DiffusionPipeline, DiffusionError, cache, detect, readParameters } from './browser-diffusion.js';
+import { PictureEditor } from './editor.js';
+import { AXES, cells, readAxes, sheet } from './grid.js';
 
-/** @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult */
+/**
+ * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
+ * @typedef {import('./browser-diffusion.js').GeneratedImage} GeneratedImage
+ * @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions
+ */
+
+/**
+ * What was asked for with one press of a button.
+ * @typedef {object} Job
+ * @property {string} source
+ * @property {GenerateOptions} options
+ * @property {import('./grid.js').Axis[]} [axes] a grid: three axes
+ * @property {boolean} fresh the form still stands as it was read: size goes along with a model that is loaded now
+ */
 
 /**
  * One picture of the strip: a step, or (with `image`) the finished picture.
  * @typedef {object} Frame
  * @property {ImageBitmap} [preview]
  * @property {ImageData} [image]
+ * @property {() => Promise<Blob>} [file] the finished picture as PNG
+ * @property {string} [name] of that file
  * @property {Float32Array} [latents]
  * @property {number} [sigma]
  * @property {string} title
@@ -44,6 +61,18 @@ const ui = {
   scheduler: select('scheduler'),
   preview: select('preview'),
   seed: input('seed'),
+  count: input('count'),
+  clipSkip: input('clip-skip'),
+  start: element('start', HTMLDetailsElement),
+  image: input('image'),
+  editor: any('editor'),
+  strength: input('strength'),
+  brush: input('brush'),
+  erase: button('erase'),
+  redraw: button('redraw'),
+  enqueue: button('enqueue'),
+  queue: any('queue'),
+  gallery: any('gallery'),
   source: input('source'),
   files: input('files'),
   weights: select('weights'),
@@ -78,6 +107,13 @@ let picked;
 let drawing;
 /** @type {Frame[]} what the strip shows */
 let frames = [];
+/** @type {Job[]} what waits to be drawn */
+const waiting = [];
+const editor = new PictureEditor(element('paint', HTMLCanvasElement), () => ({
+  width: ui.width.valueAsNumber || learnt.defaultSize, height: ui.height.valueAsNumber || learnt.defaultSize,
+}));
+/** @type {[HTMLSelectElement, HTMLInputElement][]} */
+const axisFields = ['x', 'y', 'z'].map((axis) => [select(`axis-${axis}`), input(`values-${axis}`)]);
 
 // ---------------------------------------------------------------------------------------------- words
 
@@ -243,11 +279,12 @@ function learn(model) {
 
 // -------------------------------------------------------------------------------------------- drawing
 
-/** @returns {import('./browser-diffusion.js').GenerateOptions | undefined} nothing, if a field is wrong */
+/** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed]) {
+  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
+    field.closest('details')?.setAttribute('open', '');
     const message = field === ui.seed ? 'a whole number, or nothing for a random one.' : field.validationMessage;
     showError(new DiffusionError('invalid-option', `${field.labels?.[0]?.textContent}: ${message}`));
     field.focus();
@@ -263,6 +300,9 @@ function readForm() {
     guidanceScale: ui.guidance.valueAsNumber,
     scheduler: ui.scheduler.value || undefined,
     seed: ui.seed.value === '' ? undefined : Number(ui.seed.value),
+    numImages: ui.count.valueAsNumber,
+    clipSkip: ui.clipSkip.valueAsNumber || undefined,
+    ...(editor.picture && { image: editor.picture, strength: ui.strength.valueAsNumber, maskImage: editor.mask }),
     preview: ui.preview.value === 'full' ? 'full' : 'fast',
   };
 }
@@ -278,72 +318,102 @@ function busy(yes) {
   ui.stop.disabled = !yes;
   if (focused === ui.generate && ui.generate.disabled) ui.stop.focus();
   if (focused === ui.stop && ui.stop.disabled) ui.generate.focus();
+  ui.enqueue.hidden = !drawing;
   ui.form.classList.toggle('idle', !yes);
 }
 
-async function draw() {
-  if (drawing) return;
+/** What the form asks for, as a job; nothing if a field is wrong. @returns {Job | undefined} */
+function readJob() {
   ui.error.hidden = true;
   const options = readForm();
-  if (!options) return;
+  return options && { source: ui.source.value.trim() || 'embedded', options, fresh: true };
+}
+
+/** Draws what the form asks for, and then what waits. @param {Job | undefined} [job] */
+async function draw(job = readJob()) {
+  if (drawing || !job) return;
+  for (let next = /** @type {Job | undefined} */ (job); next; next = waiting.shift()) {
+    listWaiting();
+    await run(next);
+  }
+  listWaiting();
+}
+
+/** Puts what the form asks for behind what is drawn now. @param {Job | undefined} [job] */
+function enqueue(job = readJob()) {
+  if (!job) return;
+  if (!drawing) {
+    draw(job);
+    return;
+  }
+  waiting.push({ ...job, fresh: false });
+  listWaiting();
+}
+
+function listWaiting() {
+  ui.queue.hidden = waiting.length === 0;
+  ui.queue.replaceChildren(...waiting.map((job) => {
+    const item = document.createElement('li');
+    const remove = document.createElement('button');
+    remove.type = 'button';
+    remove.textContent = 'Remove';
+    const words = `${job.axes ? 'Grid: ' : ''}${job.options.prompt.trim() || 'a picture without words'}`;
+    remove.setAttribute('aria-label', `Remove ${words}`);
+    remove.onclick = () => {
+      waiting.splice(waiting.indexOf(job), 1);
+      listWaiting();
+    };
+    item.append(words, remove);
+    return item;
+  }));
+}
+
+/** @param {Job} job */
+async function run(job) {
   const controller = drawing = new AbortController();
   const { signal } = controller;
   const kept = frames;
   /** @type {Frame[]} */
-  const made = [];
-  const source = ui.source.value.trim() || 'embedded';
+  let made = [];
   busy(true);
   try {
-    const pipeline = await pipelineOf(source);
+    const pipeline = await pipelineOf(job.source);
     if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
-    options.width = ui.width.valueAsNumber; // the model may have brought its own size
-    options.height = ui.height.valueAsNumber;
-    const { width, height } = options;
-    say('Drawing …');
-    ui.progress.removeAttribute('value');
-    ui.progressText.textContent = 'reading your words';
-    stage('stage-text');
+    if (job.fresh) {
+      job.options.width = ui.width.valueAsNumber; // the model may have brought its own size
+      job.options.height = ui.height.valueAsNumber;
+    }
+    const all = job.axes ? cells(job.options, job.axes) : [job.options];
     const started = performance.now();
-    const lastResult = await pipeline.generate({
-      ...options,
-      signal,
-      onStep(step) {
-        if (made.length === 0) {
-          frames = made;
-          ui.strip.replaceChildren();
-          stage('stage-unet');
-        }
-        const spent = performance.now() - started;
-        ui.progress.value = step.step / step.total;
-        ui.progressText.textContent = `step ${step.step} of ${step.total}` +
-          (step.step < step.total ? ` · ${left((spent / step.step) * (step.total - step.step))}` : '');
-        if (step.step === step.total) {
-          stage('stage-vae');
-          ui.progressText.textContent = 'painting the picture out';
-        }
-        /** @type {Frame} */
-        const frame = {
-          preview: step.preview,
-          sigma: step.sigma,
-          title: `Step ${step.step} of ${step.total}`,
-          detail: `timestep ${Math.round(step.timestep)} · noise level σ ${sigmaText(step.sigma)}`,
-        };
-        addFrame(frame, width ?? learnt.defaultSize, height ?? learnt.defaultSize, step.total + 1);
-        step.latents?.().then((latents) => {
-          frame.latents = latents;
-          if (frames[ui.scrub.valueAsNumber - 1] === frame) drawLatents(frame);
-        });
-      },
-    });
-    finish(lastResult, options.prompt, made.at(-1)?.latents);
-    last = { pipeline, lastResult };
-    /** @type {any} */ (window).browserDiffusion = last;
-    ui.save.disabled = false;
-    say(`Done in ${duration(lastResult.timings.total)}. Seed ${lastResult.seed}.${unread(lastResult.truncated)}`);
+    /** @type {(ImageData | undefined)[]} */
+    const drawn = all.map(() => undefined);
+    /** @type {unknown} */
+    let failed;
+    for (const [i, options] of all.entries()) {
+      made = [];
+      const place = job.axes ? `Picture ${i + 1} of ${all.length}: ` : '';
+      try {
+        // All cells of a grid that do not name a seed have one.
+        if (job.axes) options.seed ??= last?.lastResult.seed ?? 1;
+        const lastResult = await drawOne(pipeline, options, made, signal, place);
+        last = { pipeline, lastResult };
+        drawn[i] = frames.at(-1)?.image;
+        /** @type {any} */ (window).browserDiffusion = last;
+      } catch (error) {
+        failed = error;
+        break; // what was drawn of a grid is shown
+      }
+    }
+    if (job.axes && drawn.some(Boolean)) {
+      finishGrid(job, drawn);
+      made = [];
+    }
+    if (failed) throw failed;
+    if (last) say(`Done in ${duration(performance.now() - started)}. Seed ${last.lastResult.seed}.${unread(last.lastResult.truncated)}`);
     for (const frame of kept) frame.preview?.close();
   } catch (error) {
     // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.
-    const finished = kept.at(-1)?.image !== undefined;
+    const finished = kept.at(-1)?.image !== undefined && !job.axes;
     if (made.length > 0) restore(finished ? kept : made);
     if (isAbort(error)) {
       const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
@@ -363,6 +433,76 @@ async function draw() {
 }
 
 /**
+ * One call of `generate`, every step shown.
+ * @param {DiffusionPipeline} pipeline
+ * @param {GenerateOptions} options
+ * @param {Frame[]} made gets the steps
+ * @param {AbortSignal} signal
+ * @param {string} place which picture of many
+ */
+async function drawOne(pipeline, options, made, signal, place) {
+  const { width = learnt.defaultSize, height = learnt.defaultSize } = options;
+  say(`${place}Drawing …`);
+  ui.progress.removeAttribute('value');
+  ui.progressText.textContent = 'reading your words';
+  stage('stage-text');
+  const started = performance.now();
+  const result = await pipeline.generate({
+    ...options,
+    signal,
+    onStep(step) {
+      if (made.length === 0) {
+        frames = made;
+        ui.strip.replaceChildren();
+        stage('stage-unet');
+      }
+      const spent = performance.now() - started;
+      ui.progress.value = step.step / step.total;
+      ui.progressText.textContent = `step ${step.step} of ${step.total}` +
+        (step.step < step.total ? ` · ${left((spent / step.step) * (step.total - step.step))}` : '');
+      if (step.step === step.total) {
+        stage('stage-vae');
+        ui.progressText.textContent = 'painting the picture out';
+      }
+      /** @type {Frame} */
+      const frame = {
+        preview: step.preview,
+        sigma: step.sigma,
+        title: `Step ${step.step} of ${step.total}`,
+        detail: `timestep ${Math.round(step.timestep)} · noise level σ ${sigmaText(step.sigma)}`,
+      };
+      addFrame(frame, width, height, step.total + (options.numImages ?? 1));
+      step.latents?.().then((latents) => {
+        frame.latents = latents;
+        if (frames[ui.scrub.valueAsNumber - 1] === frame) drawLatents(frame);
+      });
+    },
+  });
+  finish(result, options.prompt, made.at(-1)?.latents);
+  return result;
+}
+
+/** @param {Job} job @param {(ImageData | undefined)[]} drawn */
+function finishGrid({ options, axes = [] }, drawn) {
+  const [{ width, height }] = drawn.filter((picture) => picture !== undefined);
+  const image = sheet(drawn, axes, { width, height });
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext('2d')?.putImageData(image, 0, 0);
+  frames = [];
+  ui.strip.replaceChildren();
+  /** @type {Frame} */
+  const frame = {
+    image,
+    file: () => canvas.convertToBlob({ type: 'image/png' }),
+    name: `grid-${fileName(options.prompt)}`,
+    title: options.prompt.trim() || 'A picture without words',
+    detail: `a grid of ${drawn.filter(Boolean).length} pictures`,
+  };
+  addFrame(frame, image.width, image.height, 1);
+  keep(frame);
+}
+
+/**
  * @param {GenerateResult} result
  * @param {string} prompt
  * @param {Float32Array} [latents]
@@ -370,12 +510,20 @@ async function draw() {
 function finish(result, prompt, latents) {
   const [image] = result.images;
   const { textEncoder, steps, vae } = result.timings;
-  addFrame({
-    image: new ImageData(image.data, image.width, image.height),
-    latents,
-    title: prompt.trim() || 'A picture without words',
-    detail: `painted out by the decoder · seed ${result.seed} · ${image.width} × ${image.height} pixels`,
-  }, image.width, image.height, frames.length + 1);
+  for (const [i, image] of result.images.entries()) {
+    const which = result.images.length > 1 ? ` · picture ${i + 1} of ${result.images.length}` : '';
+    /** @type {Frame} */
+    const frame = {
+      image: new ImageData(image.data, image.width, image.height),
+      file: () => image.toBlob('image/png'),
+      name: `${fileName(prompt)}-${result.seed}${i > 0 ? `-${i + 1}` : ''}`,
+      latents: i === 0 ? latents : undefined,
+      title: prompt.trim() || 'A picture without words',
+      detail: `painted out by the decoder · seed ${result.seed}${which} · ${image.width} × ${image.height} pixels`,
+    };
+    addFrame(frame, image.width, image.height, Math.max(frames.length + 1, Number(ui.scrub.max)));
+    keep(frame);
+  }
   ui.canvas.setAttribute('aria-label', `Picture: ${prompt}`);
   ui.usedSeed.textContent = String(result.seed);
   ui.keepSeed.hidden = ui.seed.value === String(result.seed);
@@ -384,6 +532,29 @@ function finish(result, prompt, latents) {
   any('live-noise').textContent = `seed ${result.seed}` + (latents ? `: ${latents.length.toLocaleString('en')} numbers` : '');
   any('live-unet').textContent = `${steps.length} × ${duration(mean)}`;
   any('live-vae').textContent = `${image.width} × ${image.height} pixels in ${duration(vae)}`;
+}
+
+/** @param {string} prompt */
+const fileName = (prompt) => prompt.split('\n')[0].toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '').slice(0, 60) || 'picture';
+
+/** Every finished picture stays within reach. @param {Frame} frame */
+function keep(frame) {
+  const item = document.createElement('li');
+  const open = document.createElement('button');
+  open.type = 'button';
+  open.title = frame.title;
+  open.setAttribute('aria-label', `Show ${frame.title}, ${frame.detail}`);
+  open.append(thumbnailOf(frame, 72));
+  open.onclick = () => {
+    if (drawing) return;
+    const { width, height } = /** @type {ImageData} */ (frame.image);
+    frames = [];
+    ui.strip.replaceChildren();
+    addFrame(frame, width, height, 1);
+  };
+  item.append(open);
+  ui.gallery.prepend(item);
+  any('gallery-view').hidden = false;
 }
 
 function stop() {
@@ -454,17 +625,26 @@ function addFrame(frame, width, height, expected) {
 
 /**
  * @param {Frame} frame
+ * @param {number} side the longer one, in pixels
+ * @param {number} [aspect]
+ */
+function thumbnailOf(frame, side, aspect = frame.image ? frame.image.width / frame.image.height : 1) {
+  const thumbnail = document.createElement('canvas');
+  thumbnail.width = Math.round(side * Math.min(1, aspect));
+  thumbnail.height = Math.round(side / Math.max(1, aspect));
+  paint(thumbnail, frame);
+  return thumbnail;
+}
+
+/**
+ * @param {Frame} frame
  * @param {number} number
  * @param {number} aspect
  */
 function addThumbnail(frame, number, aspect) {
-  const thumbnail = document.createElement('canvas');
-  thumbnail.width = Math.round(64 * Math.min(1, aspect));
-  thumbnail.height = Math.round(64 / Math.max(1, aspect));
-  paint(thumbnail, frame);
   const item = document.createElement('li');
   item.title = frame.title;
-  item.append(thumbnail);
+  item.append(thumbnailOf(frame, 64, aspect));
   item.onclick = () => {
     if (!ui.scrub.disabled) show(number);
   };
@@ -489,6 +669,7 @@ function show(number) {
   const frame = frames[number - 1];
   if (!frame) return;
   paint(ui.canvas, frame);
+  ui.save.disabled = ui.redraw.disabled = frames.at(-1)?.image === undefined;
   ui.scrub.value = String(number);
   ui.scrub.setAttribute('aria-valuetext', `${frame.title}, ${frame.detail}`);
   const detail = document.createElement('small');
@@ -547,17 +728,102 @@ function drawEmpty() {
   context2d(ui.canvas).drawImage(small, 0, 0, ui.canvas.width, ui.canvas.height);
 }
 
+/** The finished picture that is shown, or the last. */
+const finishedFrame = () => [frames[ui.scrub.valueAsNumber - 1], ...frames.toReversed()].find((frame) => frame?.file);
+
 async function save() {
-  const image = last?.lastResult.images[0];
-  if (!last || !image) return;
+  const frame = finishedFrame();
+  if (!frame?.file) return;
   try {
-    const url = URL.createObjectURL(await image.toBlob('image/png'));
-    const words = last.lastResult.parameters.split('\n')[0].toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '').slice(0, 60);
-    Object.assign(document.createElement('a'), { href: url, download: `${words || 'picture'}-${last.lastResult.seed}.png` }).click();
+    const url = URL.createObjectURL(await frame.file());
+    Object.assign(document.createElement('a'), { href: url, download: `${frame.name}.png` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   } catch (error) {
     showError(error);
   }
+}
+
+// ------------------------------------------------------------------------- starting from a picture
+
+/** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
+async function startFrom(source) {
+  try {
+    await editor.open(source);
+  } catch {
+    showError(new DiffusionError('invalid-option', 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.'));
+    return;
+  }
+  ui.editor.hidden = !editor.picture;
+  if (!editor.picture) ui.image.value = '';
+  else ui.start.open = true;
+}
+
+/**
+ * A picture that was dropped: one that tells how it was made brings the settings back, any other is started from.
+ * @param {File} file
+ */
+async function takePicture(file) {
+  const { options, parameters } = await readParameters(file);
+  if (parameters === undefined) {
+    await startFrom(file);
+    say(`${file.name} is the picture to start from.`);
+    return;
+  }
+  const { prompt, negativePrompt, width, height, numInferenceSteps, guidanceScale, scheduler, seed, clipSkip, strength } = options;
+  /** @type {[HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement, string | number | undefined][]} */
+  const values = [
+    [ui.prompt, prompt], [ui.negativePrompt, negativePrompt ?? ''], [ui.width, width], [ui.height, height], [ui.steps, numInferenceSteps],
+    [ui.guidance, guidanceScale], [ui.scheduler, scheduler ?? ''], [ui.seed, seed], [ui.clipSkip, clipSkip ?? 0], [ui.strength, strength],
+  ];
+  for (const [field, value] of values) if (value !== undefined) field.value = String(value);
+  editor.resize();
+  remember();
+  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+function wireEditor() {
+  ui.image.addEventListener('change', () => {
+    const [file] = ui.image.files ?? [];
+    if (file) startFrom(file);
+  });
+  ui.brush.addEventListener('input', () => { editor.brush = ui.brush.valueAsNumber; });
+  ui.erase.onclick = () => {
+    editor.erasing = !editor.erasing;
+    ui.erase.setAttribute('aria-pressed', String(editor.erasing));
+  };
+  button('clear-paint').onclick = () => editor.clear();
+  button('remove-image').onclick = () => startFrom(undefined);
+  for (const field of [ui.width, ui.height]) field.addEventListener('change', () => { if (field.checkValidity()) editor.resize(); });
+  ui.redraw.onclick = async () => {
+    const image = finishedFrame()?.image;
+    if (!image) return;
+    await startFrom(image);
+    ui.editor.scrollIntoView({ block: 'nearest' });
+    element('paint', HTMLCanvasElement).focus();
+  };
+}
+
+// ---------------------------------------------------------------------------------- comparing settings
+
+function wireGrid() {
+  for (const [axis] of axisFields) {
+    axis.add(new Option('nothing', ''));
+    for (const [name, { label }] of Object.entries(AXES)) axis.add(new Option(label, name));
+  }
+  button('draw-grid').onclick = () => {
+    const job = readJob();
+    if (!job) return;
+    try {
+      job.axes = readAxes(axisFields.map(([axis, values]) => [axis.value, values.value]));
+      cells(job.options, job.axes); // words that are not in the prompt are found now
+      if (!job.axes.some(({ name }) => name)) throw new Error('Choose what changes across or down, and type its values.');
+    } catch (error) {
+      showError(new DiffusionError('invalid-option', error instanceof Error ? error.message : String(error)));
+      return;
+    }
+    job.options.numImages = 1;
+    enqueue(job);
+  };
 }
 
 // ------------------------------------------------------------------------- suggestions, cache, settings
@@ -623,14 +889,18 @@ async function suggest() {
   toggle();
 }
 
-/** A checkpoint from disk, chosen or dropped anywhere on the page, becomes the model. */
+/** A checkpoint from disk, chosen or dropped anywhere on the page, becomes the model; a picture is looked at. */
 function wireFiles() {
   /** @param {FileList | null | undefined} list */
   const take = (list) => {
     const [file] = list ?? [];
     if (!file) return;
+    if (file.type.startsWith('image/')) {
+      takePicture(file).catch(showError);
+      return;
+    }
     if (!/\.(safetensors|ckpt|pt|pth)$/i.test(file.name)) {
-      showError(new DiffusionError('unsupported-model', `${file.name} is no checkpoint: choose a .safetensors or .ckpt file.`));
+      showError(new DiffusionError('unsupported-model', `${file.name} is no checkpoint and no picture: choose a .safetensors or .ckpt file.`));
       return;
     }
     picked = file;
@@ -688,7 +958,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength];
 
 function remember() {
   try {
@@ -721,6 +991,9 @@ function wire() {
   // A file chosen on an earlier visit is out of reach now.
   if (/^[^/]+\.(safetensors|ckpt|pt|pth)$/i.test(ui.source.value)) ui.source.value = 'embedded';
   wireFiles();
+  wireEditor();
+  wireGrid();
+  ui.enqueue.onclick = () => enqueue();
   ui.form.addEventListener('submit', (event) => {
     event.preventDefault();
     draw();

@@ -230,6 +230,12 @@ export interface GeneratedImage {
   toBlob(type?: 'image/png' | 'image/jpeg' | 'image/webp'): Promise<Blob>;
 }
 
+/**
+ * How a picture was made: the `parameters` text that AUTOMATIC1111 and this module write into a PNG, and the options of
+ * `generate` that it stands for. Without such a text `parameters` is left out and the prompt is empty.
+ */
+export function readParameters(source: Blob | string): Promise<{ parameters?: string; options: GenerateOptions }>;
+
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {
   list(): Promise<{ name: string; bytes: number; complete: boolean }[]>;

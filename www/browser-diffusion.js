@@ -20,6 +20,8 @@
  * @typedef {import('./browser-diffusion.js').Step} Step
  */
 
+import { optionsOf, parametersIn } from './metadata.js';
+
 const WORKER_URL = new URL('./worker.js', import.meta.url).href;
 const EMBEDDED_URL = new URL('./embedded/', import.meta.url).href;
 const HUB = 'https://huggingface.co';
@@ -610,6 +612,17 @@ function crc32(bytes) {
     for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
   }
   return ~crc >>> 0;
+}
+
+/**
+ * How a picture was made: the `parameters` text of a PNG, AUTOMATIC1111's or ours, as options of `generate`.
+ * @param {Blob | string} source a picture, or the text itself
+ * @returns {Promise<{ parameters?: string, options: GenerateOptions }>}
+ */
+export async function readParameters(source) {
+  if (typeof source !== 'string' && !(source instanceof Blob)) throw invalid(`${show(source)} is neither a picture (a Blob or File) nor a text.`);
+  const parameters = typeof source === 'string' ? source : await parametersIn(new Uint8Array(await source.arrayBuffer()));
+  return { parameters, options: optionsOf(parameters ?? '', SCHEDULERS) };
 }
 
 // -------------------------------------------------------------------------------------------- the cache

@@ -1,6 +1,8 @@
 //! The `parameters` text that AUTOMATIC1111 writes into its PNGs, so that other tools read ours.
 
+use super::image_to_image::strength;
 use super::text_to_image::GenerateOptions;
+use crate::prompt::Syntax;
 
 /// A1111's names of sampler and schedule type; a name that it does not have stays as it is.
 const NAMES: &[(&str, &str, &str)] = &[
@@ -42,7 +44,22 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
         ("Seed", options.seed.to_string()),
         ("Size", format!("{}x{}", options.width, options.height)),
         ("Model", model.to_owned()),
-        ("RNG", "CPU".to_owned()),
+    ]);
+    if options.image.is_some() {
+        fields.push(("Denoising strength", strength(options).to_string()));
+    }
+    if options.clip_skip > 0 {
+        // A1111 counts the layer that it stops at, diffusers the layers left out.
+        fields.push(("Clip skip", (options.clip_skip + 1).to_string()));
+    }
+    fields.push(("RNG", "CPU".to_owned()));
+    match options.prompt_syntax {
+        Syntax::A1111 => {}
+        // A1111's word for reading brackets and colons as they stand.
+        Syntax::Plain => fields.push(("Emphasis", "None".to_owned())),
+        Syntax::Comfy => fields.push(("Emphasis", "Comfy".to_owned())),
+    }
+    fields.extend([
         ("Version", concat!("browser-diffusion ", env!("CARGO_PKG_VERSION")).to_owned()),
     ]);
     let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}: {}", quoted(v))).collect();
@@ -75,12 +92,14 @@ mod tests {
             guidance_scale: 7.5,
             scheduler: Some("dpmpp_2m_karras".into()),
             seed: 42,
+            prompt_syntax: Syntax::A1111,
+            clip_skip: 1,
             ..Default::default()
         };
         // Layout and quoting: `create_infotext` of A1111 1.10.
         let expected = concat!(
             "a cat, sitting\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, ",
-            "CFG scale: 7.5, Seed: 42, Size: 512x768, Model: \"http://host/m\", RNG: CPU, ",
+            "CFG scale: 7.5, Seed: 42, Size: 512x768, Model: \"http://host/m\", Clip skip: 2, RNG: CPU, ",
             "Version: browser-diffusion 0.1.0"
         );
         assert_eq!(text(&options, "http://host/m", "PNDMScheduler"), expected);

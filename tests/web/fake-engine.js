@@ -59,7 +59,8 @@ export class Pipeline {
     }
     return {
       latents: [new Float32Array(length).fill(total)],
-      images: options.output === 'latent' ? [] : [{ width, height, data: picture(width, height) }],
+      images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height) })),
+      options,
       truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
       seed, parameters: `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total },

@@ -1,26 +1,15 @@
 // The public module, the worker between it and the engine, and the page: everything that needs no model. The engine
 // is fake-engine.js here; pictures from the real one are other tests' business.
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { root, withBrowser } from './browser.mjs';
 import { serve } from './serve.mjs';
+import { hasResult, site, status, withPage, www } from './site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
-
-// The page's folder with the fake engine, and without the model.
-const www = join(root, 'www');
-const site = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
-after(() => rmSync(site, { recursive: true }));
-cpSync(www, site, { recursive: true, filter: path => ![join(www, 'embedded'), join(www, 'pkg')].includes(path) });
-mkdirSync(join(site, 'pkg'));
-cpSync(join(root, 'tests/web/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
-writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
-mkdirSync(join(site, 'embedded'));
-writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
 /**
  * A page of one origin that has imported the module from another, as window.module; window.caught(f) gives what f
@@ -55,34 +44,6 @@ async function withModule(work) {
     theirs.close();
   }
 }
-
-/**
- * The page itself.
- * @param {{ width?: number, height?: number, path?: string, before?: () => void }} how before: runs in the page first
- * @param {(page: Page, requests: string[], server: { url: string, close(): void }) => Promise<void>} work
- */
-async function withPage({ width = 1280, height = 900, before }, work) {
-  const server = await serve(site);
-  try {
-    await withBrowser({}, async context => {
-      const page = await context.newPage();
-      /** @type {string[]} */
-      const requests = [];
-      page.on('request', request => requests.push(request.url()));
-      await page.setViewportSize({ width, height });
-      if (before) await page.addInitScript(before);
-      await page.goto(server.url);
-      await work(page, requests, server);
-    });
-  } finally {
-    server.close();
-  }
-}
-
-/** @param {Page} page @param {RegExp} pattern */
-const status = (page, pattern) => page.waitForFunction(source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''), pattern.source);
-/** @param {Page} page */
-const hasResult = page => page.waitForFunction(() => (/** @type {any} */ (window)).browserDiffusion?.lastResult);
 
 const timeout = 60_000;
 

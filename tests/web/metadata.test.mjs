@@ -1,0 +1,144 @@
+// Settings in PNGs: what the engine writes, read by sd-prompt-reader from PyPI; what that one writes, read here and
+// taken by the page. The oracle knows AUTOMATIC1111's layout and nothing of this module.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { deflateSync } from 'node:zlib';
+import { adapters, root, withBrowser } from './browser.mjs';
+import { serve } from './serve.mjs';
+import { status, withPage } from './site.mjs';
+
+const timeout = 120_000;
+
+/** @param {string} code @param {string[]} args */
+const python = (code, ...args) => execFileSync('python3', ['-c', code, ...args], {
+  env: { ...process.env, PYTHONPATH: join(root, '.tools/reader') }, encoding: 'utf8',
+});
+const READ = `
+import json, sys
+from sd_prompt_reader.image_data_reader import ImageDataReader
+r = ImageDataReader(sys.argv[1])
+print(json.dumps({"tool": r.tool, "status": r.status.name, "positive": r.positive, "negative": r.negative, "parameter": r.parameter, "setting": r.setting}))`;
+const WRITE = `
+import sys
+from sd_prompt_reader.image_data_reader import ImageDataReader
+data = ImageDataReader.construct_data(sys.argv[3], sys.argv[4], sys.argv[5])
+ImageDataReader.save_image(sys.argv[1], sys.argv[2], "PNG", data)`;
+
+test('a PNG from here is read by an independent reader, and one that it wrote is read here', { timeout }, async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const server = await serve(join(root, 'www'));
+  t.after(() => server.close());
+  await withBrowser({ adapter: adapters[0] }, async context => {
+    const page = await context.newPage();
+    await page.goto(server.url);
+    const asked = [
+      { prompt: 'a (red:1.2) apple, on a table', negativePrompt: 'blurry, "text": none', promptSyntax: 'a1111', width: 64, height: 72, numInferenceSteps: 2, guidanceScale: 7.5, scheduler: 'euler_a', seed: 42 },
+      { prompt: 'ein Größenvergleich: 猫\nin zwei Zeilen', width: 64, height: 64, numInferenceSteps: 3, guidanceScale: 3, scheduler: 'dpmpp_2m_karras', seed: 7, clipSkip: 1 },
+      { prompt: 'plain', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 1, scheduler: 'ddim', seed: 2 ** 40 },
+    ];
+    const made = await page.evaluate(async options => {
+      const { DiffusionPipeline, readParameters } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+      const pipeline = await DiffusionPipeline.fromPretrained('embedded', { cache: false });
+      const made = [];
+      for (const each of options) {
+        const { images: [image], parameters } = await pipeline.generate(each);
+        const blob = await image.toBlob();
+        made.push({ parameters, bytes: [...new Uint8Array(await blob.arrayBuffer())], back: await readParameters(blob) });
+      }
+      await pipeline.dispose();
+      return made;
+    }, asked);
+    for (const [i, { parameters, bytes, back }] of made.entries()) {
+      const file = join(folder, `ours-${i}.png`);
+      writeFileSync(file, Buffer.from(bytes));
+      const seen = JSON.parse(python(READ, file));
+      const { prompt, negativePrompt = '', width, height, numInferenceSteps, guidanceScale, seed, clipSkip } = /** @type {any} */ (asked[i]);
+      assert.equal(seen.tool, 'A1111 webUI');
+      assert.equal(seen.status, 'READ_SUCCESS');
+      assert.deepEqual([seen.positive, seen.negative], [prompt, negativePrompt]);
+      const sampler = ['Euler a', 'DPM++ 2M', 'DDIM'][i];
+      assert.deepEqual(seen.parameter, {
+        model: 'embedded', sampler, seed: String(seed), cfg: String(guidanceScale), steps: String(numInferenceSteps), size: `${width}x${height}`,
+      });
+      assert.equal(back.parameters, parameters);
+      const { promptSyntax = 'plain', ...same } = /** @type {any} */ (asked[i]);
+      assert.deepEqual(back.options, { negativePrompt: '', ...same, promptSyntax, rng: 'torch-cpu', ...(clipSkip && { clipSkip }) });
+    }
+  });
+
+  // The other way: its file, over a picture that had no text.
+  const bare = join(folder, 'bare.png'), theirs = join(folder, 'theirs.png');
+  writeFileSync(bare, png([]));
+  const setting = 'Steps: 28, Sampler: Euler a, Schedule type: Automatic, CFG scale: 6.5, Seed: 1234567890, Size: 512x768, Model hash: 6ce0161689, ' +
+    'Model: v1-5-pruned-emaonly, Denoising strength: 0.55, Clip skip: 2, Version: v1.10.1';
+  python(WRITE, bare, theirs, 'a (cat:1.1), sitting\nBREAK outdoors', 'bad hands, worst quality', setting);
+  await withPage({}, async page => {
+    await status(page, /^Ready/);
+    const drop = (/** @type {string} */ file) => page.evaluate(async bytes => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], 'picture.png', { type: 'image/png' }));
+      window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+    }, [...readFileSync(file)]);
+    await drop(theirs);
+    await status(page, /settings of picture\.png are back/);
+    const ids = ['prompt', 'negative-prompt', 'width', 'height', 'steps', 'guidance', 'scheduler', 'seed', 'clip-skip', 'strength'];
+    const seen = await Promise.all(ids.map(id => page.inputValue(`#${id}`)));
+    assert.deepEqual(seen, ['a (cat:1.1), sitting\nBREAK outdoors', 'bad hands, worst quality', '512', '768', '28', '6.5', 'euler_a', '1234567890', '1', '0.55']);
+    await page.screenshot({ path: join(root, '.tools/screenshots/settings-back.png') });
+    await drop(bare);
+    await status(page, /picture\.png is the picture to start from/);
+    assert.ok(await page.isVisible('#paint'));
+  });
+});
+
+test('every way in which a PNG holds text, and none', async () => {
+  const { readParameters } = await import(join(root, 'www/browser-diffusion.js'));
+  const text = 'a cat\nNegative prompt: dog\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 512x512, RNG: CPU';
+  const utf8 = 'чёрный кот\nSteps: 5, Sampler: Euler, CFG scale: 7, Seed: 1';
+  const files = {
+    tEXt: png([['tEXt', Buffer.from(`parameters\0${text}`, 'latin1')]]),
+    zTXt: png([['zTXt', Buffer.concat([Buffer.from('parameters\0\0'), deflateSync(Buffer.from(text, 'latin1'))])]]),
+    iTXt: png([['tEXt', Buffer.from('Comment\0no')], ['iTXt', Buffer.from(`parameters\0\0\0de\0Werte\0${utf8}`)]]),
+    'iTXt, compressed': png([['iTXt', Buffer.concat([Buffer.from('parameters\0\u0001\0\0\0'), deflateSync(Buffer.from(utf8))])]]),
+  };
+  for (const [name, bytes] of Object.entries(files)) {
+    const { parameters, options } = await readParameters(new Blob([bytes]));
+    assert.equal(parameters, name.startsWith('iTXt') ? utf8 : text, name);
+    assert.equal(options.scheduler, name.startsWith('iTXt') ? 'euler' : 'dpmpp_2m_karras');
+    // Without a word of the generator it was the graphics card's.
+    assert.equal(options.rng, name.startsWith('iTXt') ? 'torch-cuda' : 'torch-cpu');
+  }
+  const whole = files.tEXt;
+  for (const bytes of [png([]), Buffer.from('no picture'), Buffer.alloc(0), ...Array.from({ length: whole.length - 13 }, (_, i) => whole.subarray(0, i))]) {
+    const { parameters, options } = await readParameters(new Blob([bytes]));
+    assert.ok(parameters === undefined || parameters === text, 'a PNG that is cut off says nothing, or all');
+    assert.equal(typeof options.prompt, 'string');
+  }
+  const { options } = await readParameters('only words, no settings: at all');
+  assert.deepEqual(options, { prompt: 'only words, no settings: at all', negativePrompt: '', promptSyntax: 'a1111' });
+});
+
+/**
+ * A PNG of one grey point with these chunks before the picture.
+ * @param {[string, Buffer][]} chunks
+ */
+function png(chunks) {
+  const crcs = Array.from({ length: 256 }, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1; return n >>> 0; });
+  const chunk = (/** @type {string} */ type, /** @type {Buffer} */ content) => {
+    const body = Buffer.concat([Buffer.from(type), content]);
+    const crc = ~body.reduce((c, byte) => crcs[(c ^ byte) & 255] ^ (c >>> 8), ~0) >>> 0;
+    const ends = Buffer.alloc(8);
+    ends.writeUInt32BE(content.length);
+    ends.writeUInt32BE(crc, 4);
+    return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)]);
+  };
+  return Buffer.concat([
+    Buffer.from('89504e470d0a1a0a', 'hex'), chunk('IHDR', Buffer.from('00000001000000010800000000', 'hex')),
+    ...chunks.map(([type, content]) => chunk(type, content)), chunk('IDAT', deflateSync(Buffer.from([0, 128]))), chunk('IEND', Buffer.alloc(0)),
+  ]);
+}

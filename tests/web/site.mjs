@@ -1,0 +1,47 @@
+// The page with the fake engine (fake-engine.js) and without the model, for tests of everything around pictures.
+import { after } from 'node:test';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { root, withBrowser } from './browser.mjs';
+import { serve } from './serve.mjs';
+
+/** @typedef {import('playwright-core').Page} Page */
+
+export const www = join(root, 'www');
+export const site = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
+after(() => rmSync(site, { recursive: true }));
+cpSync(www, site, { recursive: true, filter: path => ![join(www, 'embedded'), join(www, 'pkg')].includes(path) });
+mkdirSync(join(site, 'pkg'));
+cpSync(join(root, 'tests/web/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
+writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
+mkdirSync(join(site, 'embedded'));
+writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
+
+/**
+ * The page itself.
+ * @param {{ width?: number, height?: number, path?: string, before?: () => void }} how before: runs in the page first
+ * @param {(page: Page, requests: string[], server: { url: string, close(): void }) => Promise<void>} work
+ */
+export async function withPage({ width = 1280, height = 900, before }, work) {
+  const server = await serve(site);
+  try {
+    await withBrowser({}, async context => {
+      const page = await context.newPage();
+      /** @type {string[]} */
+      const requests = [];
+      page.on('request', request => requests.push(request.url()));
+      await page.setViewportSize({ width, height });
+      if (before) await page.addInitScript(before);
+      await page.goto(server.url);
+      await work(page, requests, server);
+    });
+  } finally {
+    server.close();
+  }
+}
+
+/** @param {Page} page @param {RegExp} pattern */
+export const status = (page, pattern) => page.waitForFunction(source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''), pattern.source);
+/** @param {Page} page */
+export const hasResult = page => page.waitForFunction(() => (/** @type {any} */ (window)).browserDiffusion?.lastResult);

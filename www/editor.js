@@ -1,0 +1,194 @@
+/**
+ * A picture to start from, and a brush that says where it shall change. By mouse, pen, finger or keyboard.
+ */
+
+/** @typedef {{ width: number, height: number }} Size */
+
+/** What brush strokes look like: the accent of the page, half see-through. */
+const PAINT_ALPHA = 0.55;
+
+export class PictureEditor {
+  /** @type {ImageBitmap | undefined} */ #picture;
+  /** White where it shall change. */
+  #mask = new OffscreenCanvas(1, 1);
+  #canvas;
+  #size;
+  /** Where the keyboard's brush stands, in pixels of the picture. */
+  #cursor = { x: 0, y: 0 };
+  #focused = false;
+  /** Brush width in hundredths of the picture's shorter side. */
+  brush = 12;
+  erasing = false;
+  /** Called after each stroke. */
+  onChange = () => {};
+
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {() => Size} size what is drawn: the picture is scaled to fill it and cut at both sides alike, as `generate` does
+   */
+  constructor(canvas, size) {
+    this.#canvas = canvas;
+    this.#size = size;
+    /** @type {{ x: number, y: number } | undefined} */
+    let from;
+    /** @param {PointerEvent} event */
+    const place = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return { x: ((event.clientX - box.left) / box.width) * canvas.width, y: ((event.clientY - box.top) / box.height) * canvas.height };
+    };
+    canvas.addEventListener('pointerdown', (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      from = place(event);
+      this.#stroke(from, from);
+    });
+    canvas.addEventListener('pointermove', (event) => {
+      if (!from) return;
+      const to = place(event);
+      this.#stroke(from, to);
+      from = to;
+    });
+    for (const end of /** @type {const} */ (['pointerup', 'pointercancel'])) {
+      canvas.addEventListener(end, () => {
+        from = undefined;
+        this.onChange();
+      });
+    }
+    canvas.addEventListener('focus', () => this.#focus(canvas.matches(':focus-visible')));
+    canvas.addEventListener('blur', () => this.#focus(false));
+    canvas.addEventListener('keydown', (event) => this.#key(event));
+  }
+
+  /** Something is painted. */
+  get painted() {
+    const { data } = mask2d(this.#mask).getImageData(0, 0, this.#mask.width, this.#mask.height);
+    return data.some((value, i) => i % 4 === 3 && value > 127);
+  }
+
+  get picture() {
+    return this.#picture;
+  }
+
+  /** White on black, of the picture's size as it is drawn; nothing where nothing is painted. @returns {ImageData | undefined} */
+  get mask() {
+    if (!this.#picture || !this.painted) return undefined;
+    const canvas = new OffscreenCanvas(this.#mask.width, this.#mask.height);
+    const context = mask2d(canvas);
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(this.#mask, 0, 0);
+    return context.getImageData(0, 0, canvas.width, canvas.height);
+  }
+
+  /**
+   * @param {ImageBitmapSource | undefined} source nothing takes the picture away
+   */
+  async open(source) {
+    const before = this.#picture;
+    this.#picture = source && await createImageBitmap(source, { colorSpaceConversion: 'none' });
+    before?.close();
+    this.clear();
+    this.#cursor = { x: this.#canvas.width / 2, y: this.#canvas.height / 2 };
+  }
+
+  /** Takes the paint away. */
+  clear() {
+    const { width, height } = this.#size();
+    this.#mask = new OffscreenCanvas(width, height);
+    this.#show();
+    this.onChange();
+  }
+
+  /** Follows a change of the size that is drawn; paint is scaled along. */
+  resize() {
+    const { width, height } = this.#size();
+    if (!this.#picture || (width === this.#mask.width && height === this.#mask.height)) return;
+    const before = this.#mask;
+    this.#mask = new OffscreenCanvas(width, height);
+    mask2d(this.#mask).drawImage(before, 0, 0, width, height);
+    this.#show();
+  }
+
+  /** @param {{ x: number, y: number }} from @param {{ x: number, y: number }} to */
+  #stroke(from, to) {
+    const context = mask2d(this.#mask);
+    context.globalCompositeOperation = this.erasing ? 'destination-out' : 'source-over';
+    context.strokeStyle = 'white';
+    context.lineCap = 'round';
+    context.lineWidth = this.#brushWidth();
+    context.beginPath();
+    context.moveTo(from.x, from.y);
+    context.lineTo(to.x, to.y);
+    context.stroke();
+    this.#show();
+  }
+
+  #brushWidth() {
+    return Math.max(1, (Math.min(this.#mask.width, this.#mask.height) * this.brush) / 100);
+  }
+
+  /** @param {boolean} focused */
+  #focus(focused) {
+    this.#focused = focused;
+    this.#show();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const pace = this.#brushWidth() / 2;
+    const way = /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [-pace, 0], ArrowRight: [pace, 0], ArrowUp: [0, -pace], ArrowDown: [0, pace] })[event.key];
+    const paints = event.key === ' ', erases = event.key === 'Backspace' || event.key === 'Delete';
+    if (!way && !paints && !erases) return;
+    event.preventDefault();
+    this.#focused = true;
+    const from = this.#cursor;
+    if (way) {
+      /** @param {number} v @param {number} most */ const within = (v, most) => Math.min(most, Math.max(0, v));
+      this.#cursor = { x: within(from.x + way[0], this.#mask.width), y: within(from.y + way[1], this.#mask.height) };
+    }
+    if (way && !event.shiftKey) {
+      this.#show();
+      return;
+    }
+    const before = this.erasing;
+    this.erasing = erases || (before && !paints);
+    this.#stroke(from, this.#cursor);
+    this.erasing = before;
+    this.onChange();
+  }
+
+  #show() {
+    const { width, height } = this.#mask;
+    if (this.#canvas.width !== width || this.#canvas.height !== height) [this.#canvas.width, this.#canvas.height] = [width, height];
+    const context = this.#canvas.getContext('2d');
+    if (!context) return;
+    context.clearRect(0, 0, width, height);
+    if (this.#picture) {
+      const scale = Math.max(width / this.#picture.width, height / this.#picture.height);
+      const [w, h] = [this.#picture.width * scale, this.#picture.height * scale];
+      context.drawImage(this.#picture, (width - w) / 2, (height - h) / 2, w, h);
+    }
+    context.globalAlpha = PAINT_ALPHA;
+    const tinted = new OffscreenCanvas(width, height);
+    const tint = mask2d(tinted);
+    tint.drawImage(this.#mask, 0, 0);
+    tint.globalCompositeOperation = 'source-in';
+    tint.fillStyle = getComputedStyle(this.#canvas).getPropertyValue('--accent') || 'teal';
+    tint.fillRect(0, 0, width, height);
+    context.drawImage(tinted, 0, 0);
+    context.globalAlpha = 1;
+    if (this.#focused) {
+      for (const [colour, radius] of /** @type {const} */ ([['black', 0], ['white', 1]])) {
+        context.strokeStyle = colour;
+        context.beginPath();
+        context.arc(this.#cursor.x, this.#cursor.y, Math.max(1, this.#brushWidth() / 2 - radius), 0, 2 * Math.PI);
+        context.stroke();
+      }
+    }
+  }
+}
+
+/** @param {OffscreenCanvas} canvas */
+function mask2d(canvas) {
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  if (!context) throw new Error('This browser gives no 2D canvas.');
+  return context;
+}
