@@ -59,9 +59,7 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
         Syntax::Plain => fields.push(("Emphasis", "None".to_owned())),
         Syntax::Comfy => fields.push(("Emphasis", "Comfy".to_owned())),
     }
-    fields.extend([
-        ("Version", concat!("browser-diffusion ", env!("CARGO_PKG_VERSION")).to_owned()),
-    ]);
+    fields.extend([("Version", concat!("browser-diffusion ", env!("CARGO_PKG_VERSION")).to_owned())]);
     let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}: {}", quoted(v))).collect();
     out.push('\n');
     out.push_str(&fields.join(", "));
