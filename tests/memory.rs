@@ -16,7 +16,7 @@ use std::rc::Rc;
 fn load(weights: Option<Bits>, memory: Memory) -> DiffusionPipeline {
     let folder = Rc::new(Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded")));
     let options = LoadOptions { weights, memory, ..Default::default() };
-    block_on(DiffusionPipeline::load(folder, &options, &|| false)).unwrap()
+    block_on(DiffusionPipeline::load(folder, None, &options, &|| false)).unwrap()
 }
 
 fn draw(pipeline: &DiffusionPipeline, prompt: &str) -> Generated {
@@ -176,7 +176,7 @@ fn a_decoder_that_overflows_f16_is_run_again_in_f32() {
 
     let picture = |precision| {
         let options = LoadOptions { precision, ..Default::default() };
-        let load = DiffusionPipeline::load(Rc::new(Folder::new(&to)), &options, &|| false);
+        let load = DiffusionPipeline::load(Rc::new(Folder::new(&to)), None, &options, &|| false);
         draw(&block_on(load).unwrap(), "a red apple").pictures.remove(0)
     };
     let (wanted, got) = (picture(Precision::F32), picture(Precision::Auto));

@@ -303,7 +303,7 @@ function readForm() {
     numImages: ui.count.valueAsNumber,
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
     ...(editor.picture && { image: editor.picture, strength: ui.strength.valueAsNumber, maskImage: editor.mask }),
-    preview: ui.preview.value === 'full' ? 'full' : 'fast',
+    preview: /** @type {'fast' | 'tiny' | 'full'} */ (ui.preview.value),
   };
 }
 

@@ -61,6 +61,13 @@ export interface LoadOptions {
    * all. "auto", the default, is "low" where the weights together are more than twice the GPU's largest buffer.
    */
   memory?: 'auto' | 'resident' | 'low';
+  /** The VAE of this source instead of the model's own: an AutoencoderKL or AutoencoderTiny, alone or in a whole model. */
+  vae?: ModelSource;
+  /**
+   * The small decoder (AutoencoderTiny) that `preview: "tiny"` shows steps with, fetched when it is first used. Default:
+   * "madebyollin/taesd", for SDXL "madebyollin/taesdxl".
+   */
+  tinyVae?: ModelSource;
   /** Stops loading; what was fetched by then stays in the cache. */
   signal?: AbortSignal;
   onProgress?(progress: Progress): void;
@@ -176,8 +183,8 @@ export interface GenerateOptions {
    */
   promptSyntax?: 'plain' | 'a1111' | 'comfy';
   /**
-   * What `onStep` gets to see: nothing, a linear guess from the latents, or the VAE's picture ("tiny", a small
-   * decoder's, is not there yet). Default "fast" where there is an `onStep`.
+   * What `onStep` gets to see: nothing, a linear guess from the latents, a small decoder's picture (`tinyVae` of
+   * `fromPretrained`), or the VAE's. Default "fast" where there is an `onStep`.
    */
   preview?: 'none' | 'fast' | 'tiny' | 'full';
   /** "latent" leaves the VAE out. */

@@ -106,6 +106,7 @@ export async function detect() {
   (typeof v?.aborted === 'boolean' && typeof v.addEventListener === 'function' ? undefined : 'must be an AbortSignal');
 /** @type {Rule} */ const imageSource = (v) =>
   (typeof v === 'string' || drawable().some((type) => v instanceof type) ? undefined : 'must be a picture: a Blob, ImageData, ImageBitmap, <img>, canvas or an address');
+/** @type {Rule} */ const modelSource = (v) => (typeof v === 'string' || typeof v === 'object' ? undefined : 'must be a model source: a Hub id, a URL, files or a folder');
 /** @type {Rule} */ const floats = (v) =>
   (v instanceof Float32Array && v.length > 0 ? undefined : 'must be a Float32Array that is not empty');
 
@@ -138,6 +139,8 @@ const LOAD_RULES = {
   weights: oneOf(['f16', 'q8', 'q4']),
   precision: oneOf(['auto', 'f16', 'f32']),
   memory: oneOf(['auto', 'resident', 'low']),
+  vae: modelSource,
+  tinyVae: modelSource,
   signal: abortSignal,
   onProgress: callback,
 };
@@ -166,7 +169,7 @@ const GENERATE_RULES = {
   embeddings: later,
   promptSyntax: oneOf(['plain', 'a1111', 'comfy']),
   clipSkip: integer(0),
-  preview: oneOf(['none', 'fast', 'full'], ['tiny']),
+  preview: oneOf(['none', 'fast', 'tiny', 'full']),
   output: oneOf(['image', 'latent']),
   onStep: callback,
   signal: abortSignal,
@@ -426,17 +429,20 @@ const FROM_PRETRAINED = Symbol('fromPretrained');
 export class DiffusionPipeline {
   /** @type {Engine} */ #engine;
   /** @type {Readonly<Model>} */ #model;
+  /** @type {object | undefined} the decoder of previews, fetched when it is first asked for */ #tinyVae;
   /** @type {Promise<void> | undefined} */ #disposed;
 
   /**
    * @param {symbol} key
    * @param {Engine} engine
    * @param {Model} model
+   * @param {object} [tinyVae]
    */
-  constructor(key, engine, model) {
+  constructor(key, engine, model, tinyVae) {
     if (key !== FROM_PRETRAINED) throw invalid('Use DiffusionPipeline.fromPretrained(source) instead of new.');
     this.#engine = engine;
     this.#model = Object.freeze(model);
+    this.#tinyVae = tinyVae;
   }
 
   /** The names that `scheduler` takes. */
@@ -450,7 +456,7 @@ export class DiffusionPipeline {
    * @param {LoadOptions} [options]
    */
   static async fromPretrained(source, options = {}) {
-    const { signal, onProgress, hub, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
+    const { signal, onProgress, hub, vae, tinyVae, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
     if (hub !== undefined && !URL.canParse(hub, base())) throw invalid(`hub must be a URL, not ${show(hub)}.`);
     const spec = {
       revision: 'main',
@@ -459,14 +465,21 @@ export class DiffusionPipeline {
       hub: hub === undefined ? HUB : new URL(hub, base()).href.replace(/\/$/, ''),
       ...rest,
       ...await resolveSource(source),
+      /** @type {any} */ vae: undefined,
     };
+    /** Another source, read in the same way as the model. @param {unknown} other */
+    const like = async (other) => ({ revision: 'main', cache: spec.cache, hub: spec.hub, ...await resolveSource(other) });
+    if (vae !== undefined) spec.vae = await like(vae);
     throwIfAborted(signal);
     const { webgpu, reason } = await detect();
     if (!webgpu) throw new DiffusionError('webgpu-unavailable', reason ?? 'WebGPU is not available.');
     const engine = new Engine();
     try {
       const model = await engine.call('load', { spec }, { signal, onEvent: onProgress });
-      return new DiffusionPipeline(FROM_PRETRAINED, engine, model);
+      // The embedded model's latents are its own, and its decoder is small.
+      const own = spec.source === 'embedded' && tinyVae === undefined;
+      const tiny = own ? undefined : await like(tinyVae ?? (model.kind === 'sdxl' ? 'madebyollin/taesdxl' : 'madebyollin/taesd'));
+      return new DiffusionPipeline(FROM_PRETRAINED, engine, model, tiny);
     } catch (error) {
       engine.end(aborted());
       throw error;
@@ -505,6 +518,7 @@ export class DiffusionPipeline {
       seed: crypto.getRandomValues(new Uint32Array(1))[0],
       preview: onStep ? 'fast' : 'none',
       ...rest,
+      ...(rest.preview === 'tiny' && (this.#tinyVae ? { tinyVae: this.#tinyVae } : { preview: 'full' })),
     };
     /** @param {any} event */
     const onEvent = ({ latents, x0, ...step }) => onStep({ ...step, latents: async () => latents, x0: async () => x0 });

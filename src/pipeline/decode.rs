@@ -4,7 +4,7 @@ use super::residence::Stage;
 use super::tiles::{Field, tiled};
 use super::{DecodePlan, DiffusionPipeline, Module, Vae};
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Options, Plan, Recorder, Tensor};
+use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, Tensor};
 use crate::models::{taesd, vae};
 use crate::samplers::latents_to_rgba;
 
@@ -87,14 +87,7 @@ impl DiffusionPipeline {
                 self.plan_decode(height, width)?
             }
         };
-        let pixels = async {
-            plan.executable.write(&self.gpu, plan.latents, &latents.values)?;
-            plan.executable.run(&self.gpu);
-            let pixels = plan.executable.read(&self.gpu, plan.out).await?;
-            let sound = !plan.executable.overflowed(&self.gpu).await? && pixels.iter().all(|v| v.is_finite());
-            Ok(sound.then_some(pixels))
-        }
-        .await;
+        let pixels = plan.run(&self.gpu, &latents.values).await;
         *self.decode_plan.borrow_mut() = Some(plan);
         pixels
     }
@@ -165,8 +158,19 @@ impl DiffusionPipeline {
     }
 }
 
+impl DecodePlan {
+    /// Pixels in -1..1 of latents, both NHWC; `None` if one is not finite or an activation reached the end of f16.
+    pub(super) async fn run(&self, gpu: &Gpu, latents: &[f32]) -> Result<Option<Vec<f32>>> {
+        self.executable.write(gpu, self.latents, latents)?;
+        self.executable.run(gpu);
+        let pixels = self.executable.read(gpu, self.out).await?;
+        let sound = !self.executable.overflowed(gpu).await? && pixels.iter().all(|v| v.is_finite());
+        Ok(sound.then_some(pixels))
+    }
+}
+
 /// As diffusers' `VaeImageProcessor`: -1..1 to 0..255, rounded to even.
-fn to_rgba(pixels: &[f32]) -> Vec<u8> {
+pub(super) fn to_rgba(pixels: &[f32]) -> Vec<u8> {
     let mut data = Vec::with_capacity(pixels.len() / 3 * 4);
     for rgb in pixels.chunks_exact(3) {
         for &v in rgb {

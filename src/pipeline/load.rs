@@ -1,6 +1,6 @@
 //! A model's folder to modules on the GPU.
 
-use super::residence::{FilesSource, Memory, Part};
+use super::residence::{FilesSource, Memory, Part, VaeFiles};
 use super::text::{Recipe, TextCache};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
@@ -11,7 +11,7 @@ use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{SD1_FACTORS, SchedulerConfig, scheduler};
 use crate::store::ModelFiles;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -39,7 +39,8 @@ const CLASSES: &[(&str, bool)] = &[
 ];
 
 impl DiffusionPipeline {
-    /// Reads every configuration, refuses what cannot work, then streams the weights.
+    /// Reads every configuration, refuses what cannot work, then streams the weights. `vae`: the VAE of these files
+    /// instead of the model's own.
     ///
     /// # Errors
     /// `webgpu-unavailable`; `unsupported-model` naming class or field; `bad-checkpoint` for files that break
@@ -47,10 +48,19 @@ impl DiffusionPipeline {
     /// `files` fails with.
     pub async fn load<F: ModelFiles + 'static>(
         files: Rc<F>,
+        vae: Option<Rc<F>>,
         options: &LoadOptions,
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
-        let source = Box::new(FilesSource { files: files.clone(), variant: options.variant.clone() });
+        let vae = match vae {
+            Some(files) => Some(VaeFiles::find(files).await?),
+            None => None,
+        };
+        let other_vae = match &vae {
+            Some(vae) => Some(vae.config().await?),
+            None => None,
+        };
+        let source = Box::new(FilesSource { files: files.clone(), vae, variant: options.variant.clone() });
         let files = files.as_ref();
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
@@ -63,10 +73,19 @@ impl DiffusionPipeline {
         let sdxl = *sdxl;
         // Configurations: everything that can be refused is refused here.
         component(&index, "unet", &["UNet2DConditionModel"])?;
-        let vae_class = component(&index, "vae", &["AutoencoderKL", "AutoencoderTiny"])?;
+        const VAES: &[&str] = &["AutoencoderKL", "AutoencoderTiny"];
+        let named = other_vae.as_ref().map(|config| json!({ "vae": [null, config.get("_class_name")] }));
+        let vae_class = component(named.as_ref().unwrap_or(&index), "vae", VAES)?;
         component(&index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
         let unet_config = unet::Config::from_config(&files.json("unet/config.json").await?)?;
-        let vae_json: Value = files.json("vae/config.json").await?;
+        let latent_rgb = match files.bytes("vae/config.json").await? {
+            Some(own) => latent_rgb(&serde_json::from_slice(&own).unwrap_or_default()),
+            None => latent_rgb(&Value::Null),
+        };
+        let vae_json: Value = match other_vae {
+            Some(config) => config,
+            None => files.json("vae/config.json").await?,
+        };
         let mut encoder_names = vec!["text_encoder"];
         if sdxl {
             component(&index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
@@ -135,7 +154,6 @@ impl DiffusionPipeline {
         let part = Part::new("unet", names::unet, unet_plan.weights());
         let unet = Module { config: unet_config, part, options: unet_options };
         let part = Part::new("vae", names::vae, vae_plan.weights());
-        let latent_rgb = latent_rgb(&vae_json);
         let vae = if vae_class == "AutoencoderTiny" {
             let config = taesd::Config::from_config(&vae_json)?;
             Vae::Tiny(Module { config, part, options: vae_options })
@@ -204,6 +222,7 @@ impl DiffusionPipeline {
                 .unwrap_or(true),
             unet_plan: RefCell::default(),
             decode_plan: RefCell::default(),
+            tiny: RefCell::default(),
             text_cache: TextCache::default(),
             embeddings: RefCell::default(),
             decode_wide: Cell::new(false),
@@ -296,7 +315,7 @@ fn latent_rgb(config: &Value) -> LatentRgb {
     own().unwrap_or_else(|| LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] })
 }
 
-fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Result<()>) -> Result<Plan> {
+pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Result<()>) -> Result<Plan> {
     let mut r = Recorder::new(options);
     build(&mut r)?;
     Ok(r.finish())
@@ -323,7 +342,7 @@ fn vae_encoder_weights(config: &vae::Config, r: &mut Recorder) -> Result<()> {
     vae::encode(config, r, image).map(|_| ())
 }
 
-fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {
+pub(super) fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {
     let latents = r.input(1, SMALL, SMALL, config.latent_channels);
     taesd::decode(config, r, latents).map(|_| ())
 }

@@ -5,6 +5,7 @@
 //! - `text`: prompts to conditioning; `embedding`: textual inversion.
 //! - `text_to_image`: the loop itself.
 //! - `decode`: latents to pixels.
+//! - `preview`: the small decoder that shows steps.
 //! - `residence`: which weights are on the GPU, and how they come back.
 //! - `parameters`: what is written into the PNG.
 
@@ -14,6 +15,7 @@ mod image_to_image;
 mod inpainting;
 mod load;
 mod parameters;
+mod preview;
 mod residence;
 mod text;
 mod text_to_image;
@@ -156,6 +158,8 @@ pub struct DiffusionPipeline {
     force_zeros_for_empty_prompt: bool,
     unet_plan: RefCell<Option<UnetPlan>>,
     decode_plan: RefCell<Option<DecodePlan>>,
+    /// The decoder of previews, where one was asked for.
+    tiny: RefCell<Option<preview::TinyDecoder>>,
     text_cache: text::TextCache,
     embeddings: RefCell<Vec<embedding::LoadedEmbedding>>,
     /// The decoder overflowed f16 once: it runs in f32 activations from then on.

@@ -132,8 +132,28 @@ pub(super) trait WeightSource {
 /// A model's files, and which of them hold its weights.
 pub(super) struct FilesSource<F> {
     pub files: Rc<F>,
+    /// Another model's VAE instead of its own.
+    pub vae: Option<VaeFiles<F>>,
     /// diffusers' weight variant.
     pub variant: Option<String>,
+}
+
+/// Where a VAE lies: in the folder "vae" of a whole model, or at the root ("").
+pub(super) struct VaeFiles<F> {
+    pub files: Rc<F>,
+    pub folder: &'static str,
+}
+
+impl<F: ModelFiles> VaeFiles<F> {
+    pub async fn find(files: Rc<F>) -> Result<Self> {
+        let folder = if files.exists("vae/config.json").await? { "vae" } else { "" };
+        Ok(VaeFiles { files, folder })
+    }
+
+    pub async fn config(&self) -> Result<serde_json::Value> {
+        let path = if self.folder.is_empty() { "config.json" } else { "vae/config.json" };
+        self.files.json(path).await
+    }
 }
 
 impl<F: ModelFiles> WeightSource for FilesSource<F> {
@@ -145,12 +165,16 @@ impl<F: ModelFiles> WeightSource for FilesSource<F> {
         aborted: &'a dyn Fn() -> bool,
     ) -> LocalFuture<'a, Result<Option<Weights>>> {
         Box::pin(async move {
-            let files = self.files.weights(part.component, self.variant.as_deref()).await?;
+            let (model, folder) = match &self.vae {
+                Some(vae) if part.component == "vae" => (&vae.files, vae.folder),
+                _ => (&self.files, part.component),
+            };
+            let files = model.weights(folder, self.variant.as_deref()).await?;
             let layouts = part.specs.iter().map(|s| (s.name.as_str(), s.layout)).collect();
             let mut sink = Sink { gpu, weights, layouts, rename: part.rename, seen: HashSet::new() };
             for file in &files {
                 let mut unpacker = FileUnpacker::new(file.as_str());
-                self.files
+                model
                     .read(file, async |bytes| {
                         check_aborted(aborted)?;
                         gpu.check()?;
@@ -170,7 +194,7 @@ impl<F: ModelFiles> WeightSource for FilesSource<F> {
                     "{} of {} lacks {} of {} tensors, such as {first}. Its configuration and its weights are \
                      not of one model; choose another copy",
                     part.component,
-                    self.files.name(),
+                    model.name(),
                     missing.len(),
                     part.specs.len()
                 )));

@@ -22,6 +22,8 @@ pub enum Preview {
     None,
     /// A linear map of the latents.
     Fast,
+    /// A small decoder ([`DiffusionPipeline::load_tiny`]).
+    Tiny,
     /// The image decoder.
     Full,
 }
@@ -208,6 +210,7 @@ impl DiffusionPipeline {
                         }
                         Some(match shown {
                             Preview::Full => self.decode(&view, height, width).await?,
+                            Preview::Tiny => self.preview_tiny(&view, height, width).await?,
                             _ => self.preview(&view, height, width)?,
                         })
                     }

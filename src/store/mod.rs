@@ -100,7 +100,8 @@ pub trait ModelFiles {
 
     /// The files that hold the weights of `component` (`unet`, `vae`, `text_encoder`, ...): one, or the
     /// shards of one. `variant` is diffusers' (`"fp16"`); as there, a component without that variant is
-    /// read from its plain files. Without a variant the plain files are taken, else the fp16 ones.
+    /// read from its plain files. Without a variant the plain files are taken, else the fp16 ones. "": the files lie
+    /// at the root, as those of a VAE alone do.
     /// `Network` if there are none.
     async fn weights(&self, component: &str, variant: Option<&str>) -> Result<Vec<String>> {
         let stem = if component.starts_with("text_encoder") { "model" } else { "diffusion_pytorch_model" };
@@ -110,19 +111,20 @@ pub trait ModelFiles {
             Some(v) => [of(v), plain],
             None => [plain, of("fp16")],
         };
+        let folder = if component.is_empty() { String::new() } else { format!("{component}/") };
         for name in names.as_flattened() {
-            let path = format!("{component}/{name}");
+            let path = format!("{folder}{name}");
             if name.ends_with(".json") {
                 if let Some(index) = self.bytes(&path).await? {
                     let files = shards::files(&index)?;
-                    return Ok(files.into_iter().map(|f| format!("{component}/{f}")).collect());
+                    return Ok(files.into_iter().map(|f| format!("{folder}{f}")).collect());
                 }
             } else if self.exists(&path).await? {
                 return Ok(vec![path]);
             }
         }
         let message = format!(
-            "{} has no safetensors weights in {component}/ (looked for {}). Choose a revision or a copy of the \
+            "{} has no safetensors weights in {folder} (looked for {}). Choose a revision or a copy of the \
              model that has them",
             self.name(),
             names.as_flattened().join(", ")

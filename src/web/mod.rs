@@ -96,6 +96,13 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
     Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
 }
 
+/// What a `ModelSource` names, as a folder, and the source itself, to be finished when all is read.
+async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<PageSource>)> {
+    let vocabulary = Rc::new(store().await.model(embedded(spec)?, options.clone()));
+    let source = Rc::new(source(spec, options).await?);
+    Ok((Rc::new(PageFiles::open(source.clone(), vocabulary).await?), source))
+}
+
 /// `promptSyntax` of `api.md`'s options.
 fn syntax(options: &JsValue) -> Result<Syntax> {
     match text(options, "promptSyntax")?.as_deref() {
@@ -126,8 +133,8 @@ pub struct Pipeline {
 
 #[wasm_bindgen]
 impl Pipeline {
-    /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory }`; `on_progress`
-    /// gets transformers.js's progress payload.
+    /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory, vae }`, `vae`
+    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload.
     pub async fn load(
         spec: JsValue,
         on_progress: Function,
@@ -190,9 +197,17 @@ impl Pipeline {
         let name = source.name().to_owned();
         let vocabulary = Rc::new(store().await.model(embedded(&spec)?, options_of()));
         let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory };
-        let load = async || {
+        let load = async || -> Result<DiffusionPipeline> {
             let files = Rc::new(PageFiles::open(source.clone(), vocabulary).await?);
-            DiffusionPipeline::load(files, &options, &|| aborted.aborted()).await
+            let (vae, its_source) = match get(&spec, "vae") {
+                Some(vae) => Some(folder(&vae, options_of()).await?).unzip(),
+                None => (None, None),
+            };
+            let loaded = DiffusionPipeline::load(files, vae, &options, &|| aborted.aborted()).await?;
+            if let Some(source) = its_source {
+                source.finish().await?;
+            }
+            Ok(loaded)
         };
         let inner = match load().await {
             Ok(inner) => inner,
@@ -239,6 +254,19 @@ impl Pipeline {
         on_step: Function,
         signal: AbortSignal,
     ) -> Result<Object, JsValue> {
+        if let Some(tiny) = get(&options, "tinyVae") {
+            let name = text(&tiny, "source")?.unwrap_or_default();
+            if self.inner.lacks_tiny(&name) {
+                let reading = ReadOptions {
+                    no_cache: get(&tiny, "cache").is_some_and(|v| v.is_falsy()),
+                    signal: Some(signal.clone()),
+                    on_progress: None,
+                };
+                let (files, source) = folder(&tiny, reading).await?;
+                self.inner.load_tiny(files, &|| signal.aborted()).await?;
+                source.finish().await?;
+            }
+        }
         let options = self.options(&options)?;
         let mut step = |s: Step| {
             on_step
@@ -279,10 +307,11 @@ impl Pipeline {
         let preview = match text(o, "preview")?.as_deref() {
             None | Some("fast") => Preview::Fast,
             Some("none") => Preview::None,
+            Some("tiny") => Preview::Tiny,
             Some("full") => Preview::Full,
             Some(other) => {
                 return Err(Error::invalid(format!(
-                    "preview = {other:?}: choose \"none\", \"fast\" or \"full\"; the tiny decoder comes later."
+                    "preview = {other:?}: choose \"none\", \"fast\", \"tiny\" or \"full\"."
                 )));
             }
         };

@@ -67,7 +67,7 @@ pub struct CachedModel {
 }
 
 /// How a model is read.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ReadOptions {
     /// Leave the cache alone: neither read nor write it.
     pub no_cache: bool,
