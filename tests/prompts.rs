@@ -30,7 +30,8 @@ fn relative(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn syntax_draws_what_it_says() {
     let folder = Rc::new(Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded")));
-    let pipeline = block_on(DiffusionPipeline::load(folder, None, &LoadOptions::default(), &|| false)).unwrap();
+    let pipeline =
+        block_on(DiffusionPipeline::load(folder, None, &LoadOptions::default(), &|| false)).unwrap();
     let a1111 = |prompt: &str| latents(&pipeline, prompt, Syntax::A1111, 0);
     let cat = latents(&pipeline, "a cat", Syntax::Plain, 0);
     let dog = latents(&pipeline, "a dog", Syntax::Plain, 0);

@@ -329,7 +329,8 @@ fn pictures_of_single_files() {
             assert!(same, "{kind} {component}: {config}\n{wanted}");
         }
         let pipeline =
-            block_on(DiffusionPipeline::load(Rc::new(files), None, &LoadOptions::default(), &|| false)).unwrap();
+            block_on(DiffusionPipeline::load(Rc::new(files), None, &LoadOptions::default(), &|| false))
+                .unwrap();
         assert_eq!(pipeline.model().kind == Kind::Sdxl, kind == "sdxl");
         let o = &case["options"];
         let options = GenerateOptions {

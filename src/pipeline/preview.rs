@@ -49,7 +49,8 @@ impl DiffusionPipeline {
         let name = files.name().to_owned();
         let source = FilesSource { files, vae: Some(vae), variant: None };
         part.fill(&self.gpu, &source, aborted).await?;
-        *self.tiny.borrow_mut() = Some(TinyDecoder { name, module: Module { config, part, options }, plan: None });
+        *self.tiny.borrow_mut() =
+            Some(TinyDecoder { name, module: Module { config, part, options }, plan: None });
         Ok(())
     }
 
@@ -83,7 +84,9 @@ impl DiffusionPipeline {
         let scale = self.vae.scale();
         *self.tiny.borrow_mut() = Some(tiny);
         match pixels? {
-            Some(pixels) => Ok(Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels) }),
+            Some(pixels) => {
+                Ok(Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels) })
+            }
             None => self.preview(latents, height, width),
         }
     }
