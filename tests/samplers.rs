@@ -2,8 +2,8 @@
 
 use browser_diffusion::Code;
 use browser_diffusion::samplers::{
-    SD1_FACTORS, SchedulerConfig, classifier_free_guidance, get_guidance_scale_embedding,
-    get_timestep_embedding, latents_to_rgba, names, rescale_noise_cfg, scheduler,
+    Ask, Levels, SD1_FACTORS, Sampler, SchedulerConfig, Tuning, classifier_free_guidance,
+    get_guidance_scale_embedding, get_timestep_embedding, labels, latents_to_rgba, names, rescale_noise_cfg,
 };
 use serde_json::{Value, json};
 
@@ -39,6 +39,46 @@ fn config(text: &str) -> SchedulerConfig {
     SchedulerConfig::from_json(text).unwrap()
 }
 
+fn scheduler(
+    name: Option<&str>,
+    config: &SchedulerConfig,
+    steps: usize,
+) -> browser_diffusion::Result<Sampler> {
+    browser_diffusion::samplers::scheduler(name, config, steps, &Tuning::default())
+}
+
+/// Runs a sampler from a sample: the last sample, and the pictures seen behind the noise at each step.
+fn run(
+    sampler: Sampler,
+    sample: Vec<f32>,
+    network: impl Fn(&[f32], f32) -> Vec<f32>,
+    noise: impl FnMut(&mut [f32]) + 'static,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let mut steps = sampler.start(0, sample, Box::new(noise));
+    let (mut answer, mut x0s) = (None, Vec::new());
+    loop {
+        answer = match steps.resume(answer).unwrap() {
+            Ask::Predict { timestep, input, .. } => Some(network(&input, timestep)),
+            Ask::Step(step) => {
+                assert_eq!(step.step, x0s.len());
+                assert!(step.step < step.total);
+                x0s.push(step.x0);
+                Some(step.sample)
+            }
+            Ask::End(sample) => return (sample, x0s),
+        };
+    }
+}
+
+/// Made-up noise of samplers.py, a new one at each draw.
+fn noise() -> impl FnMut(&mut [f32]) {
+    let mut draws = 0;
+    move |z: &mut [f32]| {
+        draws += 1;
+        z.copy_from_slice(&waves(draws, 0.5));
+    }
+}
+
 /// Every case of samplers.py: the timesteps, the first deviation, the last sample and two predicted pictures.
 ///
 /// The arithmetic is diffusers' in f32, so that what differs are last bits of square roots and other
@@ -62,23 +102,13 @@ fn steps_as_diffusers() {
         let timesteps = next(case[3].as_u64().unwrap() as usize);
         let (init, last, x0_middle, x0_last) = (next(1), next(VALUES), next(VALUES), next(VALUES));
 
-        let mut sampler = scheduler(name, &config(config_json), steps).unwrap();
-        let mut sample: Vec<f32> = waves(0, 0.3).iter().map(|x| x * sampler.init_noise_sigma()).collect();
-        let mut draws = 0;
-        let mut x0s = Vec::new();
-        for (i, t) in sampler.timesteps().to_vec().into_iter().enumerate() {
-            let mut input = sample.clone();
-            sampler.scale_model_input(&mut input, i);
-            let output = network(&input, t);
-            let mut noise = |z: &mut [f32]| {
-                draws += 1;
-                z.copy_from_slice(&waves(draws, 0.5));
-            };
-            x0s.push(sampler.step(&output, i, &mut sample, &mut noise).unwrap());
-        }
+        let sampler = scheduler(name, &config(config_json), steps).unwrap();
+        let levels = sampler.levels.clone();
+        let sample: Vec<f32> = waves(0, 0.3).iter().map(|x| x * levels.init_noise_sigma()).collect();
+        let (sample, x0s) = run(sampler, sample, network, noise());
         let errors = [
-            relative_l2(sampler.timesteps(), &timesteps),
-            relative_l2(&[sampler.init_noise_sigma()], &init),
+            relative_l2(levels.timesteps(), &timesteps),
+            relative_l2(&[levels.init_noise_sigma()], &init),
             relative_l2(&sample, &last),
             relative_l2(&x0s[x0s.len() / 2], &x0_middle),
             relative_l2(x0s.last().unwrap(), &x0_last),
@@ -150,20 +180,36 @@ fn guidance_as_diffusers() {
 #[test]
 fn diffusers_own_sums() {
     let deter = |i: usize| i as f64 / 768.0;
-    let run = |name: &str, steps: usize, fields: Value| {
+    let sum = |name: &str, steps: usize, fields: Value| {
         let mut fields = fields;
         fields["_class_name"] = json!("DDIMScheduler");
-        let mut sampler = scheduler(Some(name), &config(&fields.to_string()), steps).unwrap();
+        let sampler = scheduler(Some(name), &config(&fields.to_string()), steps).unwrap();
+        let levels = sampler.levels.clone();
+        let spread = |sigma: f32| {
+            let mut one = [1.0];
+            levels.scale_model_input(&mut one, sigma);
+            1.0 / one[0]
+        };
+        let scaled = |sample: &[f32], by: f32| sample.iter().map(|x| x / by).collect::<Vec<f32>>();
         // The sample is arange(768) reshaped to (3, 8, 8, 4), its last axis put first, over 768.
-        let mut sample: Vec<f32> =
-            (0..768).map(|i| (deter(i % 192 * 4 + i / 192) as f32) * sampler.init_noise_sigma()).collect();
-        for (i, t) in sampler.timesteps().to_vec().into_iter().enumerate() {
-            // Those tests go on from the scaled sample.
-            sampler.scale_model_input(&mut sample, i);
-            let output: Vec<f32> = sample.iter().map(|x| x * t / (t + 1.0)).collect();
-            sampler.step(&output, i, &mut sample, &mut |_: &mut [f32]| ()).unwrap();
+        let sample: Vec<f32> =
+            (0..768).map(|i| (deter(i % 192 * 4 + i / 192) as f32) * levels.init_noise_sigma()).collect();
+        // Those tests go on from the scaled sample, and show that to the network.
+        let mut now = spread(levels.sigma(0));
+        let mut steps = sampler.start(0, scaled(&sample, now), Box::new(|_| ()));
+        let mut answer = None;
+        loop {
+            answer = match steps.resume(answer).unwrap() {
+                Ask::Predict { timestep: t, input, .. } => {
+                    Some(input.iter().map(|x| x * now * t / (t + 1.0)).collect())
+                }
+                Ask::Step(step) => {
+                    now = spread(step.next.unwrap_or(0.0));
+                    Some(scaled(&step.sample, now))
+                }
+                Ask::End(sample) => break sample.iter().map(|x| f64::from(x.abs())).sum::<f64>(),
+            };
         }
-        sample.iter().map(|x| f64::from(x.abs())).sum::<f64>()
     };
     let betas = json!({"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"});
     let with = |key: &str, value: Value| {
@@ -172,18 +218,28 @@ fn diffusers_own_sums() {
         fields
     };
     let near = |got: f64, want: f64, digit: f64| assert!((got - want).abs() <= digit, "{got} is not {want}");
-    near(run("ddim", 10, with("clip_sample", json!(true))), 172.0067, 1e-2);
-    near(run("pndm", 10, betas.clone()), 198.1318, 1e-2);
-    near(run("euler", 10, with("num_train_timesteps", json!(1100))), 10.0807, 1e-2);
-    near(run("euler_karras", 10, with("num_train_timesteps", json!(1100))), 124.523, 1e-2);
+    near(sum("ddim", 10, with("clip_sample", json!(true))), 172.0067, 1e-2);
+    near(sum("pndm", 10, betas.clone()), 198.1318, 1e-2);
+    near(sum("euler", 10, with("num_train_timesteps", json!(1100))), 10.0807, 1e-2);
+    near(sum("euler_karras", 10, with("num_train_timesteps", json!(1100))), 124.523, 1e-2);
+    near(sum("lms", 10, with("num_train_timesteps", json!(1100))), 1006.388, 1e-2);
+    near(sum("lms_karras", 10, with("num_train_timesteps", json!(1100))), 3812.99, 2e-2);
     let dpm = |prediction: &str| {
         let mut fields = with("final_sigmas_type", json!("sigma_min"));
         fields["lower_order_final"] = json!(false);
         fields["prediction_type"] = json!(prediction);
         fields
     };
-    near(run("dpmpp_2m", 10, dpm("epsilon")) / 768.0, 0.3301, 1e-3);
-    near(run("dpmpp_2m_karras", 10, dpm("v_prediction")) / 768.0, 0.2096, 1e-3);
+    near(sum("dpmpp_2m", 10, dpm("epsilon")) / 768.0, 0.3301, 1e-3);
+    near(sum("dpmpp_2m_karras", 10, dpm("v_prediction")) / 768.0, 0.2096, 1e-3);
+    let with_order = |order: usize| {
+        let mut fields = with("final_sigmas_type", json!("sigma_min"));
+        fields["solver_order"] = json!(order);
+        fields
+    };
+    near(sum("unipc", 10, with_order(2)) / 768.0, 0.2464, 1e-3);
+    near(sum("unipc_karras", 10, with_order(2)) / 768.0, 0.2925, 1e-3);
+    near(sum("deis", 10, with_order(2)) / 768.0, 0.2392, 1e-3);
 }
 
 #[test]
@@ -212,10 +268,11 @@ fn refusal(name: Option<&str>, fields: Value, steps: usize) -> (Code, String) {
 fn refuses_by_name() {
     let class = |class: &str| json!({ "_class_name": class });
     for (name, fields, steps, code, says) in [
-        (None, class("HeunDiscreteScheduler"), 5, Code::UnsupportedModel, "HeunDiscreteScheduler"),
+        (None, class("FlowMatchHeunDiscreteScheduler"), 5, Code::UnsupportedModel, "FlowMatchHeun"),
         (Some("ddim"), class("FlowMatchEulerDiscreteScheduler"), 5, Code::UnsupportedModel, "FlowMatchEuler"),
         (Some("nonsense"), class("DDIMScheduler"), 5, Code::InvalidOption, "dpmpp_2m_karras"),
-        (Some("lcm_karras"), class("DDIMScheduler"), 5, Code::InvalidOption, "lcm_karras"),
+        (Some("pndm_karras"), class("DDIMScheduler"), 5, Code::InvalidOption, "pndm_karras"),
+        (Some("dpmpp_2m_often"), class("DDIMScheduler"), 5, Code::InvalidOption, "align_your_steps"),
         (None, class("DDIMScheduler"), 0, Code::InvalidOption, "1 to 1000"),
         (None, class("EulerDiscreteScheduler"), 1001, Code::InvalidOption, "1 to 1000"),
         (None, class("LCMScheduler"), 51, Code::InvalidOption, "1 to 50"),
@@ -243,14 +300,16 @@ fn refuses_fields_by_name() {
         ("DDIMScheduler", "clip_sample", json!("yes")),
         ("PNDMScheduler", "prediction_type", json!("sample")),
         ("EulerAncestralDiscreteScheduler", "prediction_type", json!("sample")),
-        ("EulerDiscreteScheduler", "use_exponential_sigmas", json!(true)),
-        ("EulerDiscreteScheduler", "use_beta_sigmas", json!(true)),
         ("EulerDiscreteScheduler", "interpolation_type", json!("cubic")),
         ("EulerDiscreteScheduler", "timestep_type", json!("other")),
         ("EulerDiscreteScheduler", "final_sigmas_type", json!("other")),
         (dpm, "use_lu_lambdas", json!(true)),
         (dpm, "use_flow_sigmas", json!(true)),
-        (dpm, "algorithm_type", json!("sde-dpmsolver++")),
+        (dpm, "algorithm_type", json!("dpmsolver")),
+        ("DPMSolverSinglestepScheduler", "algorithm_type", json!("sde-dpmsolver++")),
+        ("DEISMultistepScheduler", "solver_type", json!("other")),
+        ("UniPCMultistepScheduler", "predict_x0", json!(false)),
+        ("KDPM2DiscreteScheduler", "prediction_type", json!("sample")),
         (dpm, "solver_type", json!("other")),
         (dpm, "solver_order", json!(4)),
         (dpm, "variance_type", json!("learned")),
@@ -269,13 +328,39 @@ fn refuses_broken_json_and_steps() {
     }
     let odd = r#"{"_class_name": "DDIMScheduler", "note": "\"Infinity", "x": NaN, "y": -Infinity}"#;
     for name in names() {
-        let mut sampler = scheduler(Some(name), &config(odd), 5).unwrap();
-        let mut sample = vec![0.5; 4];
-        let end = sampler.timesteps().len();
-        let mut step = |output: &[f32], i| sampler.step(output, i, &mut sample, &mut |_: &mut [f32]| ());
-        assert_eq!(step(&[0.0; 3], 0).unwrap_err().code, Code::InvalidOption);
-        assert_eq!(step(&[0.0; 4], end).unwrap_err().code, Code::InvalidOption);
-        assert!(sampler.sigma(end + 9).is_nan());
+        let sampler = scheduler(Some(&name), &config(odd), 5).unwrap();
+        assert!(sampler.levels.sigma(sampler.levels.timesteps().len() + 9).is_nan());
+    }
+}
+
+/// A1111's names, diffusers' classes and ours, with and without a schedule.
+#[test]
+fn names_of_others() {
+    for (name, sampler, schedule) in [
+        ("DPM++ 2M Karras", "DPM++ 2M", "Karras"),
+        ("dpmpp_2m_karras", "DPM++ 2M", "Karras"),
+        ("DPMSolverMultistepScheduler", "DPM++ 2M", ""),
+        ("DPMSolverMultistepScheduler karras", "DPM++ 2M", "Karras"),
+        ("Euler a", "Euler a", ""),
+        ("k_euler", "", ""),
+        ("euler_a", "Euler a", ""),
+        ("PLMS", "PLMS", ""),
+        ("plms_karras", "", ""),
+        ("DPM++ 2S a SGM Uniform", "DPM++ 2S a", "SGM Uniform"),
+        ("DPM++ 3M SDE Exponential", "DPM++ 3M SDE", "Exponential"),
+        ("DDIM CFG++", "DDIM CFG++", ""),
+        ("Heun Align Your Steps", "Heun", "Align Your Steps"),
+        ("Euler Uniform", "Euler", "Normal"),
+        ("LMS DDIM", "LMS", "DDIM"),
+        ("DPM fast", "DPM fast", ""),
+        ("KDPM2AncestralDiscreteScheduler", "DPM2 a", ""),
+    ] {
+        assert_eq!(labels(name).unwrap_or_default(), (sampler, schedule), "{name}");
+    }
+    for name in names() {
+        let (sampler, schedule) = labels(&name).unwrap();
+        let theirs = format!("{sampler} {schedule}");
+        assert_eq!(labels(&theirs), Some((sampler, schedule)), "{name}");
     }
 }
 
@@ -284,15 +369,15 @@ fn refuses_broken_json_and_steps() {
 fn noise_levels_fall() {
     let sd = json!({"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "skip_prk_steps": true,
         "beta_schedule": "scaled_linear", "timestep_spacing": "trailing", "clip_sample": false});
-    for name in names() {
-        let sampler = scheduler(Some(name), &config(&sd.to_string()), 20).unwrap();
-        let sigmas: Vec<f32> = (0..sampler.timesteps().len()).map(|i| sampler.sigma(i)).collect();
-        assert!((sigmas[0] - 14.6146).abs() < 1e-3, "{name}: {}", sigmas[0]);
+    for name in &names() {
+        let levels = scheduler(Some(name), &config(&sd.to_string()), 20).unwrap().levels;
+        let sigmas: Vec<f32> = (0..levels.timesteps().len()).map(|i| levels.sigma(i)).collect();
         // PNDM evaluates its second timestep twice.
-        assert!(
-            sigmas.windows(2).all(|w| w[1] < w[0] || (*name == "pndm" && w[1] == w[0])),
-            "{name}: {sigmas:?}"
-        );
-        assert_eq!(sampler.timesteps().len(), if *name == "pndm" { 21 } else { 20 });
+        let falls = |w: &[f32]| w[1] < w[0] || (*name == "pndm" && w[1] == w[0]);
+        assert!(sigmas.windows(2).all(falls), "{name}: {sigmas:?}");
+        if labels(name).unwrap().1.is_empty() {
+            assert!((sigmas[0] - 14.6146).abs() < 1e-3, "{name}: {}", sigmas[0]);
+            assert_eq!(levels.timesteps().len(), if *name == "pndm" { 21 } else { 20 });
+        }
     }
 }

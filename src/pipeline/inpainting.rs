@@ -5,7 +5,7 @@
 use super::image_to_image::{LatentDist, strength, to_field};
 use super::{DiffusionPipeline, GenerateOptions, Picture};
 use crate::error::{Error, Result};
-use crate::samplers::Scheduler;
+use crate::samplers::Levels;
 use crate::samplers::noise::Generator;
 
 /// A picture to start from, encoded; nothing random yet.
@@ -91,7 +91,7 @@ impl DiffusionPipeline {
         &self,
         options: &GenerateOptions,
         encoded: &Encoded,
-        sampler: &dyn Scheduler,
+        levels: &Levels,
         begin: usize,
         given: Option<&[f32]>,
         generator: &mut Generator,
@@ -108,10 +108,10 @@ impl DiffusionPipeline {
         let mut latents;
         if from_noise {
             latents = noise.clone();
-            latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
+            latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
         } else {
             latents = image_latents.repeat(options.num_images);
-            sampler.add_noise(&mut latents, &noise, begin);
+            levels.add_noise(&mut latents, &noise, levels.sigma(begin));
         }
         let mut canvas = Canvas { image_latents, noise, blend: None, beside: Vec::new() };
         if let Some(mask) = &options.mask_image {
@@ -143,12 +143,12 @@ impl DiffusionPipeline {
 }
 
 impl Canvas {
-    /// After step `i`: what the mask leaves out is the picture again, with the noise of the next step, if there is one.
-    pub fn blend(&self, latents: &mut [f32], sampler: &dyn Scheduler, next: Option<usize>) {
+    /// After a step: what the mask leaves out is the picture again, with the noise of the next step, if there is one.
+    pub fn blend(&self, latents: &mut [f32], levels: &Levels, next: Option<f32>) {
         let Some(mask) = &self.blend else { return };
         let mut proper = self.image_latents.repeat(latents.len() / self.image_latents.len());
         if let Some(next) = next {
-            sampler.add_noise(&mut proper, &self.noise, next);
+            levels.add_noise(&mut proper, &self.noise, next);
         }
         for (k, (x, kept)) in latents.iter_mut().zip(proper).enumerate() {
             let m = mask[k % mask.len()];

@@ -9,7 +9,7 @@ use crate::gpu::{Dtype, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
-use crate::samplers::{SD1_FACTORS, SchedulerConfig, scheduler};
+use crate::samplers::{SD1_FACTORS, SchedulerConfig, Tuning, scheduler};
 use crate::store::ModelFiles;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
@@ -247,9 +247,9 @@ fn component<'a>(index: &'a Value, name: &str, classes: &[&str]) -> Result<&'a s
 /// The checkpoint's own sampler must work, or be one that a named sampler can stand in for.
 fn check_scheduler(config: &SchedulerConfig) -> Result<()> {
     // One step is the least that every configuration allows.
-    match scheduler(None, config, 1) {
+    match scheduler(None, config, 1, &Tuning::default()) {
         Ok(_) => Ok(()),
-        Err(own) => scheduler(Some("ddim"), config, 1).map(|_| ()).map_err(|_| own),
+        Err(own) => scheduler(Some("ddim"), config, 1, &Tuning::default()).map(|_| ()).map_err(|_| own),
     }
 }
 

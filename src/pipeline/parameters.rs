@@ -3,32 +3,12 @@
 use super::image_to_image::strength;
 use super::text_to_image::GenerateOptions;
 use crate::prompt::Syntax;
-
-/// A1111's names of sampler and schedule type; a name that it does not have stays as it is.
-const NAMES: &[(&str, &str, &str)] = &[
-    ("ddpm", "DDPM", ""),
-    ("ddim", "DDIM", ""),
-    ("pndm", "PLMS", ""),
-    ("euler", "Euler", ""),
-    ("euler_karras", "Euler", "Karras"),
-    ("euler_a", "Euler a", ""),
-    ("dpmpp_2m", "DPM++ 2M", ""),
-    ("dpmpp_2m_karras", "DPM++ 2M", "Karras"),
-    ("lcm", "LCM", ""),
-    ("DDPMScheduler", "DDPM", ""),
-    ("DDIMScheduler", "DDIM", ""),
-    ("PNDMScheduler", "PLMS", ""),
-    ("EulerDiscreteScheduler", "Euler", ""),
-    ("EulerAncestralDiscreteScheduler", "Euler a", ""),
-    ("DPMSolverMultistepScheduler", "DPM++ 2M", ""),
-    ("LCMScheduler", "LCM", ""),
-];
+use crate::samplers::labels;
 
 /// The text for `options`; `own` is the class of the checkpoint's sampler.
 pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String {
     let name = options.scheduler.as_deref().unwrap_or(own);
-    let (sampler, schedule) =
-        NAMES.iter().find(|(short, _, _)| *short == name).map_or((name, ""), |(_, s, t)| (*s, *t));
+    let (sampler, schedule) = labels(name).unwrap_or((name, ""));
     let mut out = options.prompt.clone();
     if let Some(negative) = options.negative_prompt.as_deref().filter(|n| !n.is_empty()) {
         out.push_str("\nNegative prompt: ");

@@ -4,14 +4,15 @@ use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
 use super::inpainting::paste_back;
 use super::residence::Stage;
 use super::text::{Conditioning, Prompts};
-use super::{DiffusionPipeline, Picture, UnetPlan, check_aborted, image_to_image, now, parameters};
+use super::{DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, now, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
 use crate::models::unet::{self, AddedCond};
 use crate::prompt::Syntax;
 use crate::samplers::noise::Generator;
 use crate::samplers::{
-    composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg, scheduler,
+    Ask, Tuning, composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
+    scheduler,
 };
 use std::rc::Rc;
 
@@ -44,6 +45,8 @@ pub struct GenerateOptions {
     pub guidance_rescale: f32,
     /// A name of `samplers::names()`; `None`: the checkpoint's own.
     pub scheduler: Option<String>,
+    /// `eta`, `s_churn` and the like, for samplers that have them.
+    pub tuning: Tuning,
     /// Seed of `torch.Generator("cpu")`; all pictures of a batch draw from the one generator, as in diffusers.
     pub seed: u64,
     pub num_images: usize,
@@ -122,8 +125,9 @@ impl DiffusionPipeline {
         let start = now();
         let mut timings = Timings::default();
         let (height, width) = self.latent_size(options)?;
-        let mut sampler =
-            scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps)?;
+        let tuning = Tuning { sdxl: self.model.kind == Kind::Sdxl, ..options.tuning.clone() };
+        let sampler =
+            scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps, &tuning)?;
         self.check_mask(options)?;
         let begin = image_to_image::first_step(options)?;
         if options.decode || options.preview == Preview::Full {
@@ -158,66 +162,84 @@ impl DiffusionPipeline {
             }
             let given = options.latents.as_deref();
             let mut canvas = None;
+            let levels = sampler.levels.clone();
             if let Some(encoded) = &encoded {
-                let (drawn, first) = self.canvas(options, encoded, &*sampler, begin, given, &mut generator);
+                let (drawn, first) = self.canvas(options, encoded, &levels, begin, given, &mut generator);
                 (canvas, latents) = (Some(drawn), first);
             } else {
                 match given {
                     Some(given) => latents.copy_from_slice(given),
                     None => generator.randn(&mut latents),
                 }
-                latents.iter_mut().for_each(|v| *v *= sampler.init_noise_sigma());
+                latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
             }
-            let timesteps = sampler.timesteps().to_vec();
-            for (i, &timestep) in timesteps.iter().enumerate().skip(begin) {
+            let begin = begin.min(levels.timesteps().len() - 1);
+            let mut sampling = sampler.start(begin, latents, Box::new(move |noise| generator.randn(noise)));
+            // The sampler asks for predictions, and shows each step; what it is told is the answer to its last question.
+            let (mut answer, mut prompted, mut step_start) = (None, None, now());
+            let latents = loop {
                 check_aborted(aborted)?;
-                let step_start = now();
-                let sigma = sampler.sigma(i);
-                let mut input = latents.clone();
-                sampler.scale_model_input(&mut input, i);
-                if prompts.changes(i - begin) {
-                    self.write_conditioning(&plan, &prompts.at(i - begin), options)?;
-                }
-                let mut prediction = Vec::with_capacity(latents.len());
-                for picture in input.chunks_exact(picture_len) {
-                    let mut picture = picture.to_vec();
-                    picture.extend(canvas.iter().flat_map(|c| &c.beside));
-                    let noise_pred = self.predict(&mut plan, &picture, timestep, &prompts, options).await?;
-                    if noise_pred.iter().any(|v| !v.is_finite()) {
-                        return Err(Error::unsupported(format!(
-                            "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
-                            i + 1
-                        )));
-                    }
-                    prediction.extend(noise_pred);
-                }
-                let x0 = sampler.step(&prediction, i, &mut latents, &mut |noise| generator.randn(noise))?;
-                if let Some(canvas) = &canvas {
-                    let next = Some(i + 1).filter(|&next| next < timesteps.len());
-                    canvas.blend(&mut latents, &*sampler, next);
-                }
-                timings.steps.push(now() - step_start);
-
-                // Decoding takes the UNet's place where memory is low: not at every step.
-                let shown = if self.low && options.preview == Preview::Full { Preview::Fast } else { options.preview };
-                let preview = match shown {
-                    Preview::None => None,
-                    shown => {
-                        // The next step's input has unit spread, whatever the sampler's own scale is.
-                        let mut view = latents[..picture_len].to_vec();
-                        if i + 1 < timesteps.len() {
-                            sampler.scale_model_input(&mut view, i + 1);
+                match sampling.resume(answer.take())? {
+                    Ask::Predict { step, timestep, input, cfg_plus_plus } => {
+                        if prompted != Some(step) && prompts.changes(step) {
+                            self.write_conditioning(&plan, &prompts.at(step), options)?;
                         }
-                        Some(match shown {
-                            Preview::Full => self.decode(&view, height, width).await?,
-                            Preview::Tiny => self.preview_tiny(&view, height, width).await?,
-                            _ => self.preview(&view, height, width)?,
-                        })
+                        prompted = Some(step);
+                        let mut prediction = Vec::with_capacity(input.len());
+                        let mut unguided = Vec::new();
+                        for picture in input.chunks_exact(picture_len) {
+                            let mut picture = picture.to_vec();
+                            picture.extend(canvas.iter().flat_map(|c| &c.beside));
+                            let scale = options.guidance_scale / if cfg_plus_plus { 12.5 } else { 1.0 };
+                            let (noise_pred, uncond) =
+                                self.predict(&mut plan, &picture, timestep, &prompts, options, scale).await?;
+                            if noise_pred.iter().any(|v| !v.is_finite()) {
+                                return Err(Error::unsupported(format!(
+                                    "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
+                                    step + 1
+                                )));
+                            }
+                            prediction.extend(noise_pred);
+                            unguided.extend(uncond);
+                        }
+                        if cfg_plus_plus {
+                            prediction.extend(unguided);
+                        }
+                        answer = Some(prediction);
                     }
-                };
-                let total = timesteps.len() - begin;
-                on_step(Step { step: i + 1 - begin, total, timestep, sigma, preview, latents: latents.clone(), x0 })?;
-            }
+                    Ask::Step(mut done) => {
+                        if let Some(canvas) = &canvas {
+                            canvas.blend(&mut done.sample, &levels, done.next);
+                        }
+                        timings.steps.push(now() - step_start);
+
+                        // Decoding takes the UNet's place where memory is low: not at every step.
+                        let shown =
+                            if self.low && options.preview == Preview::Full { Preview::Fast } else { options.preview };
+                        // The next step's input has unit spread, whatever the sampler's own scale is.
+                        let mut view = done.sample[..picture_len].to_vec();
+                        levels.scale_model_input(&mut view, done.next.unwrap_or(0.0));
+                        let preview = match shown {
+                            Preview::None => None,
+                            Preview::Full => Some(self.decode(&view, height, width).await?),
+                            Preview::Tiny => Some(self.preview_tiny(&view, height, width).await?),
+                            Preview::Fast => Some(self.preview(&view, height, width)?),
+                        };
+                        answer = Some(done.sample.clone());
+                        on_step(Step {
+                            step: done.step + 1,
+                            total: done.total,
+                            timestep: done.timestep,
+                            sigma: done.sigma,
+                            preview,
+                            latents: done.sample,
+                            x0: done.x0,
+                        })?;
+                        step_start = now();
+                    }
+                    Ask::End(latents) => break latents,
+                }
+            };
             Ok(latents)
         }
         .await;
@@ -331,7 +353,7 @@ impl DiffusionPipeline {
         Ok(())
     }
 
-    /// The UNet's prediction for one picture, NCHW, with guidance.
+    /// The UNet's prediction for one picture, NCHW, with guidance of this scale, and the one without.
     async fn predict(
         &self,
         plan: &mut UnetPlan,
@@ -339,7 +361,8 @@ impl DiffusionPipeline {
         timestep: f32,
         prompts: &Prompts,
         options: &GenerateOptions,
-    ) -> Result<Vec<f32>> {
+        guidance_scale: f32,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
         let config = &self.unet.config;
         let repeat = plan.batch as usize;
         let nhwc = to_nhwc(sample, config.in_channels as usize);
@@ -353,16 +376,17 @@ impl DiffusionPipeline {
         let channels = config.out_channels as usize;
         let mut parts = out.chunks_exact(out.len() / repeat).map(|part| to_nchw(part, channels));
         let (Some(first), true) = (parts.next(), prompts.guided()) else {
-            return Ok(to_nchw(&out, channels));
+            let noise_pred = to_nchw(&out, channels);
+            return Ok((noise_pred.clone(), noise_pred));
         };
         let (uncond, conds): (Vec<f32>, Vec<Vec<f32>>) = (first, parts.collect());
         // A model with a guidance embedding has applied its scale already.
-        let scale = if config.time_cond_proj_dim.is_some() { 1.0 } else { options.guidance_scale };
+        let scale = if config.time_cond_proj_dim.is_some() { 1.0 } else { guidance_scale };
         let mut noise_pred = composed_guidance(&uncond, &conds, &prompts.weights(), scale);
         if options.guidance_rescale > 0.0 {
             rescale_noise_cfg(&mut noise_pred, &conds[0], options.guidance_rescale);
         }
-        Ok(noise_pred)
+        Ok((noise_pred, uncond))
     }
 }
 

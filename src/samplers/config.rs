@@ -57,13 +57,6 @@ impl SchedulerConfig {
         &self.class_name
     }
 
-    /// `from_config(config, use_karras_sigmas=True)`.
-    pub(super) fn with_karras_sigmas(&self) -> Self {
-        let mut config = self.clone();
-        config.fields.insert("use_karras_sigmas".into(), Value::Bool(true));
-        config
-    }
-
     fn wrong(&self, key: &str, value: &Value, want: &str) -> Error {
         Error::unsupported(format!(
             "scheduler_config.json has `{key}` = {value}, which is not {want}; correct it"

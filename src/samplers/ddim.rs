@@ -1,60 +1,101 @@
-//! DDIM with eta 0, deterministic (Song et al. 2020).
+//! DDIM (Song et al. 2020), as diffusers' `DDIMScheduler`; and with CFG++ (Chung et al. 2024), where the noise that is
+//! put back is that of the prediction without guidance.
 
 use super::config::Prediction;
-use super::schedule::{Bound, DEFAULTS, Training, check_step, pred_original_sample, sigma, zip};
-use super::{Noise, Scheduler, SchedulerConfig};
+use super::levels::{Levels, nearest_timesteps};
+use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample, sigma, zip};
+use super::{Order, Rule, Sampler};
 use crate::error::Result;
 
 struct Ddim {
     prediction_type: Prediction,
     bound: Bound,
-    timesteps: Vec<f32>,
+    cfg_plus_plus: bool,
+    /// 0 is deterministic, 1 adds as much noise as DDPM.
+    eta: f32,
     /// `alphas_cumprod` at each timestep, and where its step goes: `num_train_timesteps / n` further
     /// down, which need not be the next timestep.
     alphas: Vec<(f32, f32)>,
 }
 
-pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Scheduler>> {
-    let training = Training::read(config, n, &DEFAULTS)?;
-    let final_alpha = training.final_alpha(config.bool("set_alpha_to_one", true)?);
-    let timesteps = training.timesteps(n);
-    training.check_range(&timesteps)?;
-    let stride = (training.num_train_timesteps / n) as i64;
-    let alphas = timesteps
-        .iter()
-        .map(|&t| Ok((training.alpha(t, final_alpha)?, training.alpha(t - stride, final_alpha)?)))
-        .collect::<Result<_>>()?;
-    Ok(Box::new(Ddim {
-        prediction_type: training.prediction_type,
-        bound: Bound::read(config, Some(true))?,
-        timesteps: timesteps.iter().map(|&t| t as f32).collect(),
-        alphas,
-    }))
+pub(super) fn ddim(order: &Order) -> Result<Sampler> {
+    make(order, false)
 }
 
-impl Scheduler for Ddim {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
+/// As A1111's "DDIM CFG++" over diffusers' timesteps: the guidance scale is divided by 12.5.
+pub(super) fn ddim_cfgpp(order: &Order) -> Result<Sampler> {
+    make(order, true)
+}
+
+fn make(order: &Order, cfg_plus_plus: bool) -> Result<Sampler> {
+    let (config, n) = (order.config, order.steps);
+    let training = Training::read(config, n, &DEFAULTS)?;
+    let final_alpha = training.final_alpha(config.bool("set_alpha_to_one", true)?);
+    let named = nearest_timesteps(order, &training)?;
+    let stride = (training.num_train_timesteps / n) as i64;
+    let (timesteps, after): (Vec<i64>, Vec<i64>) = match named {
+        Some(timesteps) => {
+            let after = timesteps[1..].iter().copied().chain([-1]).collect();
+            (timesteps, after)
+        }
+        None => {
+            let timesteps = training.timesteps(n);
+            let after = timesteps.iter().map(|t| t - stride).collect();
+            (timesteps, after)
+        }
+    };
+    training.check_range(&timesteps)?;
+    let alphas = timesteps
+        .iter()
+        .zip(after)
+        .map(|(&t, after)| Ok((training.alpha(t, final_alpha)?, training.alpha(after, final_alpha)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let end = alphas.last().map(|a| a.1);
+    let sigmas = alphas.iter().map(|a| a.0).chain(end).map(sigma).collect();
+    let levels = Levels::preserving(timesteps.iter().map(|&t| t as f32).collect(), sigmas);
+    let rule = Ddim {
+        prediction_type: training.prediction_type,
+        bound: Bound::read(config, Some(true))?,
+        cfg_plus_plus,
+        eta: order.tuning.eta.unwrap_or(0.0),
+        alphas,
+    };
+    Ok(Sampler::stepwise(levels, rule))
+}
+
+impl Rule for Ddim {
+    fn cfg_plus_plus(&self) -> bool {
+        self.cfg_plus_plus
     }
 
-    fn sigma(&self, i: usize) -> f32 {
-        self.alphas.get(i).map_or(f32::NAN, |a| sigma(a.0))
-    }
-
-    fn step(&mut self, model_output: &[f32], i: usize, sample: &mut [f32], _: Noise) -> Result<Vec<f32>> {
-        check_step(i, self.timesteps.len(), model_output, sample)?;
+    fn step(
+        &mut self,
+        output: &[f32],
+        i: usize,
+        sample: &mut [f32],
+        noise: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<Vec<f32>> {
         let (alpha, alpha_prev) = self.alphas[i];
         let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
-        let mut x0 = pred_original_sample(self.prediction_type, alpha, model_output, sample);
+        let (guided, unguided) = output.split_at(sample.len());
+        let renoise = if self.cfg_plus_plus { unguided } else { guided };
+        let mut x0 = pred_original_sample(self.prediction_type, alpha, guided, sample);
         let epsilon = match self.prediction_type {
-            Prediction::Epsilon => model_output.to_vec(),
-            Prediction::Sample => zip(&x0, sample, |x0, x| (x - a * x0) / b),
-            Prediction::Velocity => zip(model_output, sample, |m, x| a * m + b * x),
+            Prediction::Epsilon => renoise.to_vec(),
+            Prediction::Sample => zip(renoise, sample, |x0, x| (x - a * x0) / b),
+            Prediction::Velocity => zip(renoise, sample, |m, x| a * m + b * x),
         };
         self.bound.apply(&mut x0);
-        let (a_prev, b_prev) = (alpha_prev.sqrt(), (1.0 - alpha_prev).sqrt());
+        let variance = (1.0 - alpha_prev) / (1.0 - alpha) * (1.0 - alpha / alpha_prev);
+        let deviation = if self.eta > 0.0 { self.eta * variance.sqrt() } else { 0.0 };
+        let (a_prev, b_prev) = (alpha_prev.sqrt(), (1.0 - alpha_prev - deviation * deviation).sqrt());
         for ((x, x0), e) in sample.iter_mut().zip(&x0).zip(&epsilon) {
             *x = a_prev * x0 + b_prev * e;
+        }
+        if self.eta > 0.0 {
+            let mut z = vec![0.0; sample.len()];
+            noise(&mut z);
+            sample.iter_mut().zip(&z).for_each(|(x, z)| *x += deviation * z);
         }
         Ok(x0)
     }

@@ -1,8 +1,9 @@
-//! DDPM, ancestral sampling (Ho et al. 2020).
+//! DDPM, ancestral sampling (Ho et al. 2020), as diffusers' `DDPMScheduler`.
 
 use super::config::Prediction;
-use super::schedule::{Bound, DEFAULTS, Training, check_step, exp, ln, pred_original_sample, sigma};
-use super::{Noise, Scheduler, SchedulerConfig};
+use super::levels::{Levels, nearest_timesteps};
+use super::schedule::{Bound, DEFAULTS, Training, exp, ln, pred_original_sample, sigma};
+use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::Result;
 
 /// `variance_type`, fixed.
@@ -22,8 +23,9 @@ struct Ddpm {
     alphas: Vec<f32>,
 }
 
-pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Scheduler>> {
-    let training = Training::read(config, n, &DEFAULTS)?;
+pub(super) fn make(order: &Order) -> Result<Sampler> {
+    let config = order.config;
+    let training = Training::read(config, order.steps, &DEFAULTS)?;
     let variance_type = match config.optional_str("variance_type", Some("fixed_small"))? {
         None | Some("fixed_small") => VarianceType::Small,
         Some("fixed_small_log") => VarianceType::SmallLog,
@@ -31,28 +33,30 @@ pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Schedul
         // "fixed_large_log" too: diffusers takes the root of a logarithm there, which is NaN.
         Some(other) => return Err(SchedulerConfig::refuse("variance_type", other)),
     };
-    let timesteps = training.timesteps(n);
+    let timesteps = nearest_timesteps(order, &training)?.unwrap_or_else(|| training.timesteps(order.steps));
     training.check_range(&timesteps)?;
-    Ok(Box::new(Ddpm {
+    let alphas: Vec<f32> =
+        timesteps.iter().chain(&[-1]).map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?;
+    let timesteps: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
+    let levels = Levels::preserving(timesteps.clone(), alphas.iter().map(|&a| sigma(a)).collect());
+    let rule = Ddpm {
         prediction_type: training.prediction_type,
         bound: Bound::read(config, Some(true))?,
         variance_type,
-        timesteps: timesteps.iter().map(|&t| t as f32).collect(),
-        alphas: timesteps.iter().chain(&[-1]).map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?,
-    }))
+        timesteps,
+        alphas,
+    };
+    Ok(Sampler::stepwise(levels, rule))
 }
 
-impl Scheduler for Ddpm {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
-
-    fn sigma(&self, i: usize) -> f32 {
-        self.alphas.get(i).map_or(f32::NAN, |&a| sigma(a))
-    }
-
-    fn step(&mut self, model_output: &[f32], i: usize, sample: &mut [f32], noise: Noise) -> Result<Vec<f32>> {
-        check_step(i, self.timesteps.len(), model_output, sample)?;
+impl Rule for Ddpm {
+    fn step(
+        &mut self,
+        model_output: &[f32],
+        i: usize,
+        sample: &mut [f32],
+        noise: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<Vec<f32>> {
         let (t, alpha, alpha_prev) = (self.timesteps[i], self.alphas[i], self.alphas[i + 1]);
         let (beta, beta_prev) = (1.0 - alpha, 1.0 - alpha_prev);
         let current_alpha = alpha / alpha_prev;

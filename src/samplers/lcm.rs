@@ -1,10 +1,10 @@
-//! Sampling of latent consistency models (Luo et al. 2023): to the picture and back up with fresh noise.
+//! Sampling of latent consistency models (Luo et al. 2023), to the picture and back up with fresh noise, as diffusers'
+//! `LCMScheduler`; and of trajectory consistency models (Zheng et al. 2024), as its `TCDScheduler`.
 
 use super::config::Prediction;
-use super::schedule::{
-    Bound, DEFAULTS, Defaults, Training, check_step, linspace_open, pred_original_sample, sigma,
-};
-use super::{Noise, Scheduler, SchedulerConfig};
+use super::levels::{Levels, nearest_timesteps};
+use super::schedule::{Bound, DEFAULTS, Defaults, Training, linspace_open, pred_original_sample, sigma, zip};
+use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::{Error, Result};
 
 /// Deviation of the data, fixed in diffusers.
@@ -19,44 +19,59 @@ struct Lcm {
     alphas: Vec<f32>,
 }
 
-pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Scheduler>> {
+/// The training, and the timesteps to go through: of those of the distillation every so manieth, from the end.
+fn distilled(order: &Order) -> Result<(Training, Vec<i64>)> {
+    let (config, n) = (order.config, order.steps);
     let defaults =
         Defaults { beta_start: 0.00085, beta_end: 0.012, beta_schedule: "scaled_linear", ..DEFAULTS };
     let training = Training::read(config, n, &defaults)?;
+    if let Some(timesteps) = nearest_timesteps(order, &training)? {
+        return Ok((training, timesteps));
+    }
     let original = config.usize("original_inference_steps", 50)?;
     if original == 0 || original > training.num_train_timesteps {
         return Err(SchedulerConfig::refuse("original_inference_steps", original));
     }
     if n > original {
         return Err(Error::invalid(format!(
-            "`numInferenceSteps` is {n}; the LCM sampler of this checkpoint takes 1 to {original}"
+            "`numInferenceSteps` is {n}; the LCM and TCD samplers of this checkpoint take 1 to {original}"
         )));
     }
-    // The timesteps of the distillation, rising, of which every so manieth is used from the end.
     let k = training.num_train_timesteps / original;
     let timesteps: Vec<i64> =
         linspace_open(original as f64, n).map(|i| ((original - i.floor() as usize) * k) as i64 - 1).collect();
     training.check_range(&timesteps)?;
-    Ok(Box::new(Lcm {
-        prediction_type: training.prediction_type,
-        bound: Bound::read(config, Some(false))?,
-        timestep_scaling: config.f64("timestep_scaling", 10.0)? as f32,
-        timesteps: timesteps.iter().map(|&t| t as f32).collect(),
-        alphas: timesteps.iter().map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?,
-    }))
+    Ok((training, timesteps))
 }
 
-impl Scheduler for Lcm {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
+/// Noise levels at these timesteps, and after them `end`.
+fn levels(alphas: &[f32], timesteps: &[i64], end: f32) -> Levels {
+    let sigmas = alphas.iter().map(|&a| sigma(a)).chain([end]).collect();
+    Levels::preserving(timesteps.iter().map(|&t| t as f32).collect(), sigmas)
+}
 
-    fn sigma(&self, i: usize) -> f32 {
-        self.alphas.get(i).map_or(f32::NAN, |&a| sigma(a))
-    }
+pub(super) fn lcm(order: &Order) -> Result<Sampler> {
+    let (training, timesteps) = distilled(order)?;
+    let alphas: Vec<f32> = timesteps.iter().map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?;
+    let levels = levels(&alphas, &timesteps, 0.0);
+    let rule = Lcm {
+        prediction_type: training.prediction_type,
+        bound: Bound::read(order.config, Some(false))?,
+        timestep_scaling: order.config.f64("timestep_scaling", 10.0)? as f32,
+        timesteps: levels.timesteps.clone(),
+        alphas,
+    };
+    Ok(Sampler::stepwise(levels, rule))
+}
 
-    fn step(&mut self, model_output: &[f32], i: usize, sample: &mut [f32], noise: Noise) -> Result<Vec<f32>> {
-        check_step(i, self.timesteps.len(), model_output, sample)?;
+impl Rule for Lcm {
+    fn step(
+        &mut self,
+        model_output: &[f32],
+        i: usize,
+        sample: &mut [f32],
+        noise: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<Vec<f32>> {
         let mut denoised = pred_original_sample(self.prediction_type, self.alphas[i], model_output, sample);
         self.bound.apply(&mut denoised);
         // The boundary condition: at timestep 0 the picture is the sample.
@@ -76,5 +91,63 @@ impl Scheduler for Lcm {
             }
         }
         Ok(denoised)
+    }
+}
+
+struct Tcd {
+    prediction_type: Prediction,
+    /// Whether noise is added: `eta` is not 0.
+    noisy: bool,
+    /// `alphas_cumprod` at each timestep; where the prediction goes, lower by the share `eta`; and where the noise
+    /// added there leads back up to, the next timestep.
+    alphas: Vec<(f32, f32, f32)>,
+}
+
+/// `eta` is 0 unless given, as diffusers' pipelines have it.
+pub(super) fn tcd(order: &Order) -> Result<Sampler> {
+    let (training, timesteps) = distilled(order)?;
+    let eta = order.tuning.eta.unwrap_or(0.0);
+    let after = timesteps.iter().skip(1).chain(&[0]);
+    let alphas: Vec<(f32, f32, f32)> = timesteps
+        .iter()
+        .zip(after)
+        .map(|(&t, &after)| {
+            let below = ((1.0 - eta) * after as f32).floor() as i64;
+            Ok((training.alpha(t, 1.0)?, training.alpha(below, 1.0)?, training.alpha(after, 1.0)?))
+        })
+        .collect::<Result<_>>()?;
+    let starts: Vec<f32> = alphas.iter().map(|a| a.0).collect();
+    let end = sigma(training.alpha(0, 1.0)?);
+    let rule = Tcd { prediction_type: training.prediction_type, noisy: eta > 0.0, alphas };
+    Ok(Sampler::stepwise(levels(&starts, &timesteps, end), rule))
+}
+
+impl Rule for Tcd {
+    fn step(
+        &mut self,
+        output: &[f32],
+        i: usize,
+        sample: &mut [f32],
+        noise: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<Vec<f32>> {
+        let (alpha, below, after) = self.alphas[i];
+        let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        let x0 = pred_original_sample(self.prediction_type, alpha, output, sample);
+        let epsilon = match self.prediction_type {
+            Prediction::Epsilon => output.to_vec(),
+            Prediction::Sample => zip(sample, &x0, |x, x0| (x - a * x0) / b),
+            Prediction::Velocity => zip(output, sample, |m, x| a * m + b * x),
+        };
+        let (a, b) = (below.sqrt(), (1.0 - below).sqrt());
+        for ((x, x0), e) in sample.iter_mut().zip(&x0).zip(&epsilon) {
+            *x = a * x0 + b * e;
+        }
+        if self.noisy && i + 1 < self.alphas.len() {
+            let mut z = vec![0.0; sample.len()];
+            noise(&mut z);
+            let (keep, up) = ((after / below).sqrt(), (1.0 - after / below).sqrt());
+            sample.iter_mut().zip(&z).for_each(|(x, z)| *x = keep * *x + up * z);
+        }
+        Ok(x0)
     }
 }

@@ -1,9 +1,10 @@
 //! PNDM (Liu et al. 2022): linear multistep (PLMS), where `skip_prk_steps` is false after twelve
-//! Runge-Kutta calls that cover the first three steps.
+//! Runge-Kutta calls that cover the first three steps. As diffusers' `PNDMScheduler`.
 
 use super::config::Prediction;
-use super::schedule::{DEFAULTS, Defaults, Training, check_step, pred_original_sample, sigma, zip};
-use super::{Noise, Scheduler, SchedulerConfig};
+use super::levels::Levels;
+use super::schedule::{DEFAULTS, Defaults, Training, pred_original_sample, sigma, zip};
+use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::{Error, Result};
 
 struct Pndm {
@@ -12,7 +13,6 @@ struct Pndm {
     /// Training timesteps between two steps.
     stride: i64,
     steps: Vec<i64>,
-    timesteps: Vec<f32>,
     /// How many of the calls are Runge-Kutta's.
     prk: usize,
     /// Calls done.
@@ -25,7 +25,8 @@ struct Pndm {
     cur_sample: Vec<f32>,
 }
 
-pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Scheduler>> {
+pub(super) fn make(order: &Order) -> Result<Sampler> {
+    let (config, n) = (order.config, order.steps);
     let training = Training::read(config, n, &Defaults { zero_snr: false, ..DEFAULTS })?;
     if training.prediction_type == Prediction::Sample {
         return Err(SchedulerConfig::refuse("prediction_type", "sample, for PNDM,"));
@@ -57,18 +58,21 @@ pub(super) fn make(config: &SchedulerConfig, n: usize) -> Result<Box<dyn Schedul
         steps.extend(&falling[3..]);
     }
     training.check_range(&steps)?;
-    Ok(Box::new(Pndm {
+    let sigmas =
+        steps.iter().map(|&t| Ok(sigma(training.alpha(t, 1.0)?))).chain([Ok(0.0)]).collect::<Result<_>>()?;
+    let levels = Levels::preserving(steps.iter().map(|&t| t as f32).collect(), sigmas);
+    let rule = Pndm {
         final_alpha: training.final_alpha(config.bool("set_alpha_to_one", false)?),
         training,
         stride: stride as i64,
-        timesteps: steps.iter().map(|&t| t as f32).collect(),
         steps,
         prk,
         counter: 0,
         ets: Vec::new(),
         sum: Vec::new(),
         cur_sample: Vec::new(),
-    }))
+    };
+    Ok(Sampler::stepwise(levels, rule))
 }
 
 impl Pndm {
@@ -122,18 +126,14 @@ impl Pndm {
     }
 }
 
-impl Scheduler for Pndm {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
-
-    fn sigma(&self, i: usize) -> f32 {
-        let alpha = self.steps.get(i).and_then(|&t| self.training.alpha(t, 1.0).ok());
-        alpha.map_or(f32::NAN, sigma)
-    }
-
-    fn step(&mut self, model_output: &[f32], i: usize, sample: &mut [f32], _: Noise) -> Result<Vec<f32>> {
-        check_step(i, self.steps.len(), model_output, sample)?;
+impl Rule for Pndm {
+    fn step(
+        &mut self,
+        model_output: &[f32],
+        i: usize,
+        sample: &mut [f32],
+        _: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<Vec<f32>> {
         let p = self.training.prediction_type;
         let x0 = pred_original_sample(p, self.training.alpha(self.steps[i], 1.0)?, model_output, sample);
         let (from, to, output) = if self.counter < self.prk {

@@ -284,21 +284,6 @@ pub(super) fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> Vec<f32>
     a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
 }
 
-/// Refuses a step beyond the end, and slices of different lengths.
-pub(super) fn check_step(i: usize, steps: usize, model_output: &[f32], sample: &[f32]) -> Result<()> {
-    if i >= steps {
-        return Err(Error::invalid(format!("step {i} of a sampler with {steps} steps; make a new sampler")));
-    }
-    if model_output.len() != sample.len() {
-        return Err(Error::invalid(format!(
-            "the model's output has {} values and the sample {}; they must have one shape",
-            model_output.len(),
-            sample.len()
-        )));
-    }
-    Ok(())
-}
-
 /// What happens to a predicted picture that goes beyond the training's range.
 pub(super) enum Bound {
     Free,
@@ -318,12 +303,15 @@ impl Bound {
             }
             return Ok(Self::Threshold(ratio as f32, config.f64("sample_max_value", 1.0)? as f32));
         }
-        match clip_default {
-            Some(default) if config.bool("clip_sample", default)? => {
-                Ok(Self::Clip(config.f64("clip_sample_range", 1.0)? as f32))
-            }
-            _ => Ok(Self::Free),
+        clip_default.map_or(Ok(Self::Free), |default| Self::clip(config, default))
+    }
+
+    /// `clip_sample` alone, for classes that know no thresholding.
+    pub fn clip(config: &SchedulerConfig, default: bool) -> Result<Self> {
+        if config.bool("clip_sample", default)? {
+            return Ok(Self::Clip(config.f64("clip_sample_range", 1.0)? as f32));
         }
+        Ok(Self::Free)
     }
 
     pub fn apply(&self, sample: &mut [f32]) {

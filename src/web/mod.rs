@@ -425,5 +425,5 @@ pub async fn cache_delete(name: String) -> Result<(), JsValue> {
 /// Names that `scheduler` takes.
 #[wasm_bindgen]
 pub fn schedulers() -> Vec<String> {
-    samplers::names().iter().map(|s| (*s).to_owned()).collect()
+    samplers::names()
 }

@@ -1,0 +1,62 @@
+//! DPM-Solver++ in single steps of two evaluations, with noise: "DPM++ 2S a" and "DPM++ SDE".
+
+use super::schedule::{exp, ln, zip};
+use super::steps::{K, add, euler_step};
+
+/// The exponential integrator from `from` to `to` towards `x0`. Its `expm1(ln(to / from))` is `to / from - 1`.
+fn towards(x: &[f32], x0: &[f32], from: f32, to: f32) -> Vec<f32> {
+    let keep = to / from;
+    zip(x, x0, |x, x0| keep * x + (1.0 - keep) * x0)
+}
+
+/// The level midway in logarithms.
+fn middle(a: f32, b: f32) -> f32 {
+    exp(0.5 * (ln(a) + ln(b)))
+}
+
+/// As k-diffusion's `sample_dpmpp_2s_ancestral`.
+pub(super) async fn dpmpp_2s_a(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
+    for (sigma, next) in k.pairs() {
+        let x0 = k.denoise(&x, sigma).await;
+        let (down, up) = k.ancestral(sigma, next, 1.0);
+        if down == 0.0 {
+            euler_step(&mut x, &x0, sigma, -sigma);
+        } else {
+            let s = middle(sigma, down);
+            let second = k.denoise(&towards(&x, &x0, sigma, s), s).await;
+            x = towards(&x, &second, sigma, down);
+        }
+        if next > 0.0 {
+            k.add_noise(&mut x, up);
+        }
+        x = k.done(x, x0, sigma, next).await;
+    }
+    x
+}
+
+/// As diffusers' `DPMSolverSDEScheduler` and k-diffusion's `sample_dpmpp_sde`. Those draw from a Brownian tree over the
+/// noise level; here the path is drawn in order from the seed's generator: to the midpoint, then on from there, the
+/// whole step's noise being what both add up to.
+pub(super) async fn dpmpp_sde(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
+    for (sigma, next) in k.pairs() {
+        let x0 = k.denoise(&x, sigma).await;
+        if next == 0.0 {
+            euler_step(&mut x, &x0, sigma, -sigma);
+        } else {
+            let s = middle(sigma, next);
+            let (down, up) = k.ancestral(sigma, s, 1.0);
+            let first = k.noise(x.len());
+            let mut there = towards(&x, &x0, sigma, down);
+            add(&mut there, &first, up);
+            let second = k.denoise(&there, s).await;
+
+            let (down, up) = k.ancestral(sigma, next, 1.0);
+            let (a, b) = (((sigma - s) / (sigma - next)).sqrt(), ((s - next) / (sigma - next)).sqrt());
+            let noise = zip(&first, &k.noise(x.len()), |z, more| a * z + b * more);
+            x = towards(&x, &second, sigma, down);
+            add(&mut x, &noise, up);
+        }
+        x = k.done(x, x0, sigma, next).await;
+    }
+    x
+}
