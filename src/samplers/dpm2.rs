@@ -13,7 +13,7 @@ async fn midpoint_step(k: &K, mut x: Vec<f32>, hat: f32, to: f32) -> (Vec<f32>, 
     let middle = exp(ln(hat) + 0.5 * (ln(to) - ln(hat)));
     let mut there = x.clone();
     euler_step(&mut there, &x0, hat, middle - hat);
-    let second = k.denoise(&there, middle).await;
+    let second = k.denoise_between(&there, middle).await;
     for ((x, there), x0) in x.iter_mut().zip(&there).zip(&second) {
         *x += (there - x0) / middle * (to - hat);
     }

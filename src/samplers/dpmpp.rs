@@ -108,7 +108,7 @@ fn make(order: &Order, sde: bool, solver_order: usize, third: bool) -> Result<Sa
     let (model, levels) = Model::read(order, true, Solver::Multistep { discard: third })?;
     // k-diffusion's samplers lower the order at the very end only.
     let as_k = third || !order.schedule.is_switch();
-    let heun = !as_k && is_heun(config)?;
+    let heun = third || !as_k && is_heun(config)?;
     let rule = Dpmpp {
         solver_order: if as_k && !third { 2 } else { solver_order },
         heun,

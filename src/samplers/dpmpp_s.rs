@@ -23,7 +23,7 @@ pub(super) async fn dpmpp_2s_a(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
             euler_step(&mut x, &x0, sigma, -sigma);
         } else {
             let s = middle(sigma, down);
-            let second = k.denoise(&towards(&x, &x0, sigma, s), s).await;
+            let second = k.denoise_between(&towards(&x, &x0, sigma, s), s).await;
             x = towards(&x, &second, sigma, down);
         }
         if next > 0.0 {
@@ -48,7 +48,7 @@ pub(super) async fn dpmpp_sde(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
             let first = k.noise(x.len());
             let mut there = towards(&x, &x0, sigma, down);
             add(&mut there, &first, up);
-            let second = k.denoise(&there, s).await;
+            let second = k.denoise_between(&there, s).await;
 
             let (down, up) = k.ancestral(sigma, next, 1.0);
             let (a, b) = (((sigma - s) / (sigma - next)).sqrt(), ((s - next) / (sigma - next)).sqrt());

@@ -293,7 +293,11 @@ pub(super) fn preserving(order: &Order, training: &Training, solver: Solver) -> 
             let rounded =
                 schedule == Schedule::Karras && !(cosine && matches!(solver, Solver::Multistep { .. }));
             let t = sigmas.iter().map(|&s| sigma_to_t(s, &denoiser.log_sigmas));
-            timesteps = t.map(|t| if rounded { t.round_ties_even() } else { t.trunc() } as i64).collect();
+            // Their ends are levels of the training, whatever the last bit of a logarithm says; Karras' powers end a
+            // little below, in diffusers too.
+            let nudge = if schedule == Schedule::Karras { 0.0 } else { 1e-4 };
+            let whole = |t: f64| if rounded { t.round_ties_even() } else { (t + nudge).trunc() } as i64;
+            timesteps = t.map(whole).collect();
             sigmas.into_iter().map(|s| s as f32).collect()
         }
         None => timesteps.iter().map(|&t| interp(t as f64, &all) as f32).collect(),
@@ -346,7 +350,8 @@ pub(super) fn nearest_timesteps(order: &Order, training: &Training) -> Result<Op
     }
     let sigmas = named(order.schedule, &training.sigmas(), order, false)?;
     let denoiser = Denoiser::new(training, Bound::Free);
-    let nearest = |&s: &f32| denoiser.timestep(s).round_ties_even() as i64;
+    // Halfway, where these schedules often lie, it is the lower one.
+    let nearest = |&s: &f32| (denoiser.timestep(s) - 1e-3).round() as i64;
     let mut timesteps: Vec<i64> = sigmas[..sigmas.len() - 1].iter().map(nearest).collect();
     timesteps.dedup();
     Ok(Some(timesteps))

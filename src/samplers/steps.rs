@@ -135,16 +135,26 @@ pub(super) struct K {
 }
 
 impl K {
-    /// The picture behind the noise of deviation `sigma` in `x`, as the network sees it.
+    /// The picture behind the noise of deviation `sigma`, one of the schedule's levels, as the network sees it in `x`.
     pub async fn denoise(&self, x: &[f32], sigma: f32) -> Vec<f32> {
+        self.denoise_at(x, sigma, self.timestep(sigma)).await
+    }
+
+    /// The same at a level between those of the schedule.
+    pub async fn denoise_between(&self, x: &[f32], sigma: f32) -> Vec<f32> {
+        self.denoise_at(x, sigma, self.denoiser.timestep(sigma)).await
+    }
+
+    async fn denoise_at(&self, x: &[f32], sigma: f32, timestep: f32) -> Vec<f32> {
         let mut input = x.to_vec();
         self.levels.scale_model_input(&mut input, sigma);
-        let (step, timestep) = (self.step, self.timestep(sigma));
+        let step = self.step;
         let output = self.desk.ask(Ask::Predict { step, timestep, input, cfg_plus_plus: false }).await;
         self.denoiser.x0(sigma, &output, x)
     }
 
-    /// What the network is told of a noise level: what the schedule says of its own, what lies between by logarithms.
+    /// What the network is told of a noise level: what the schedule says of it, or where churn moved it off the
+    /// schedule, what lies there by logarithms.
     fn timestep(&self, sigma: f32) -> f32 {
         let own = self.levels.sigmas.iter().position(|&s| s == sigma);
         let own = own.and_then(|i| self.levels.timesteps.get(i).copied());

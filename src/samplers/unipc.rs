@@ -94,13 +94,10 @@ impl UniPc {
         }
         // Gauss' elimination; the first row is of ones, the others are its powers.
         for column in 0..n {
-            for row in 0..n {
-                if row != column {
-                    let factor = rows[row][column] / rows[column][column];
-                    for k in column..=n {
-                        rows[row][k] -= factor * rows[column][k];
-                    }
-                }
+            let pivot = rows[column].clone();
+            for (_, row) in rows.iter_mut().enumerate().filter(|&(i, _)| i != column) {
+                let factor = row[column] / pivot[column];
+                row.iter_mut().zip(&pivot).for_each(|(x, p)| *x -= factor * p);
             }
         }
         (0..n).map(|i| rows[i][n] / rows[i][i]).collect()
