@@ -5,6 +5,7 @@
 import { DiffusionPipeline, DiffusionError, cache, detect, readParameters } from './browser-diffusion.js';
 import { PictureEditor } from './editor.js';
 import { AXES, cells, readAxes, sheet } from './grid.js';
+import { schedulerLabel } from './metadata.js';
 
 /**
  * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
@@ -982,11 +983,13 @@ function recall() {
 // ---------------------------------------------------------------------------------------------- start
 
 function wire() {
-  const names = /** @type {Record<string, string>} */ ({
-    ddpm: 'DDPM', ddim: 'DDIM', pndm: 'PNDM', euler: 'Euler', euler_karras: 'Euler Karras', euler_a: 'Euler ancestral',
-    dpmpp_2m: 'DPM++ 2M', dpmpp_2m_karras: 'DPM++ 2M Karras', lcm: 'LCM',
-  });
-  for (const name of DiffusionPipeline.schedulers) ui.scheduler.add(new Option(names[name] ?? name, name));
+  const group = new Map();
+  for (const name of DiffusionPipeline.schedulers) {
+    const label = schedulerLabel(name);
+    const sampler = label.split(' · ')[0];
+    if (!group.has(sampler)) group.set(sampler, ui.scheduler.appendChild(Object.assign(document.createElement('optgroup'), { label: sampler })));
+    group.get(sampler).append(new Option(label, name));
+  }
   recall();
   // A file chosen on an earlier visit is out of reach now.
   if (/^[^/]+\.(safetensors|ckpt|pt|pth)$/i.test(ui.source.value)) ui.source.value = 'embedded';

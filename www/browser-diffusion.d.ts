@@ -151,8 +151,19 @@ export interface GenerateOptions {
   guidanceScale?: number;
   /** As in diffusers, 0..1. */
   guidanceRescale?: number;
-  /** One of {@link DiffusionPipeline.schedulers}; default: the checkpoint's own. */
+  /**
+   * One of {@link DiffusionPipeline.schedulers}, such as "dpmpp_2m_karras"; default: the checkpoint's own. The same is
+   * understood in A1111's words ("DPM++ 2M Karras") and as a class of diffusers ("DPMSolverMultistepScheduler").
+   */
   scheduler?: string;
+  /** Fresh noise of samplers that have it, 0..1: default 1 for ancestral and SDE samplers, 0 for DDIM, TCD, DPM fast. */
+  eta?: number;
+  /** Noise added before the steps of Euler, Heun and DPM2, default 0, between the levels `sTmin` and `sTmax`. */
+  sChurn?: number;
+  sTmin?: number;
+  sTmax?: number;
+  /** What the noise of these, of ancestral and of SDE samplers is multiplied with, default 1. */
+  sNoise?: number;
   /** Default: random, and reported. */
   seed?: number;
   /** Which torch generator the seed reproduces; "torch-cuda" is not there yet. */

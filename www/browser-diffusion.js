@@ -26,10 +26,19 @@ const WORKER_URL = new URL('./worker.js', import.meta.url).href;
 const EMBEDDED_URL = new URL('./embedded/', import.meta.url).href;
 const HUB = 'https://huggingface.co';
 
-/** Every sampler that `scheduler` names: the engine's own list, which a test compares with this one. */
-const SCHEDULERS = Object.freeze([
-  'ddpm', 'ddim', 'pndm', 'euler', 'euler_karras', 'euler_a', 'dpmpp_2m', 'dpmpp_2m_karras', 'lcm',
-]);
+/** The samplers, and the schedules that most of them take: the engine's own lists, which a test compares with these. */
+const SAMPLERS = [
+  'ddpm', 'ddim', 'ddim_cfgpp', 'pndm', 'euler', 'euler_a', 'heun', 'lms', 'dpm2', 'dpm2_a', 'dpmpp_2s', 'dpmpp_2s_a', 'dpmpp_2m',
+  'dpmpp_sde', 'dpmpp_2m_sde', 'dpmpp_3m_sde', 'dpm_fast', 'dpm_adaptive', 'restart', 'unipc', 'deis', 'ipndm', 'lcm', 'tcd',
+];
+const SCHEDULES = [
+  'karras', 'exponential', 'polyexponential', 'sgm_uniform', 'simple', 'normal', 'ddim_uniform', 'beta', 'kl_optimal', 'align_your_steps',
+];
+const WITHOUT_SCHEDULE = ['pndm', 'dpm_fast', 'dpm_adaptive'];
+
+/** Every name that `scheduler` takes, but for those of A1111 and diffusers, which the engine knows. */
+const SCHEDULERS = Object.freeze(SAMPLERS.flatMap((name) =>
+  [name, ...(WITHOUT_SCHEDULE.includes(name) ? [] : SCHEDULES.map((schedule) => `${name}_${schedule}`))]));
 
 const BROWSERS_WITH_WEBGPU =
   'Chrome, Edge and other Chromium browsers have it from version 113 on Windows and macOS, 121 on Android and 144 on ' +
@@ -130,6 +139,14 @@ const between = (least, most) => (v) => {
   return `must be a number ${most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`}, not ${show(v)}`;
 };
 
+/** A name of ours in any spelling, A1111's few that differ, or a class of diffusers, which the engine looks up. @type {Rule} */
+const schedulerName = (v) => {
+  const name = String(v).trim().toLowerCase().replaceAll('++', 'pp').replace(/[ -]/g, '_').replace(/^plms/, 'pndm')
+    .replace(/(?<!_sgm|_ddim)_(ddim|uniform)$/, '_normal');
+  if (typeof v === 'string' && (SCHEDULERS.includes(name) || name.includes('scheduler'))) return undefined;
+  return `must be one of ${SAMPLERS.join(', ')}, most of them with _${SCHEDULES.join(', _')} behind, not ${show(v)}`;
+};
+
 /** @type {Record<string, Rule>} */
 const LOAD_RULES = {
   revision: text,
@@ -154,7 +171,12 @@ const GENERATE_RULES = {
   numInferenceSteps: integer(1),
   guidanceScale: between(0, Infinity),
   guidanceRescale: between(0, 1),
-  scheduler: oneOf([...SCHEDULERS]),
+  scheduler: schedulerName,
+  eta: between(0, 1),
+  sChurn: between(0, Infinity),
+  sTmin: between(0, Infinity),
+  sTmax: between(0, Infinity),
+  sNoise: between(0, Infinity),
   seed: integer(0),
   rng: oneOf(['torch-cpu'], ['torch-cuda']),
   numImages: integer(1),

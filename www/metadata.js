@@ -10,7 +10,7 @@ const SAMPLERS = /** @type {Record<string, string>} */ ({
   'Euler': 'euler', 'Euler a': 'euler_a', 'Heun': 'heun', 'LMS': 'lms', 'DPM2': 'dpm2', 'DPM2 a': 'dpm2_a', 'DPM++ 2S a': 'dpmpp_2s_a',
   'DPM++ 2M': 'dpmpp_2m', 'DPM++ SDE': 'dpmpp_sde', 'DPM++ 2M SDE': 'dpmpp_2m_sde', 'DPM++ 3M SDE': 'dpmpp_3m_sde', 'DPM fast': 'dpm_fast',
   'DPM adaptive': 'dpm_adaptive', 'Restart': 'restart', 'DDPM': 'ddpm', 'DDIM': 'ddim', 'DDIM CFG++': 'ddim_cfgpp', 'PLMS': 'pndm',
-  'UniPC': 'unipc', 'DEIS': 'deis', 'LCM': 'lcm', 'TCD': 'tcd',
+  'DPM++ 2S': 'dpmpp_2s', 'UniPC': 'unipc', 'DEIS': 'deis', 'iPNDM': 'ipndm', 'LCM': 'lcm', 'TCD': 'tcd',
 });
 
 /** Its schedule types by the suffixes of `scheduler`; the checkpoint's own has none. */
@@ -18,6 +18,19 @@ const SCHEDULES = /** @type {Record<string, string>} */ ({
   'Karras': 'karras', 'Exponential': 'exponential', 'Polyexponential': 'polyexponential', 'SGM Uniform': 'sgm_uniform', 'Simple': 'simple',
   'Normal': 'normal', 'DDIM': 'ddim_uniform', 'Beta': 'beta', 'KL Optimal': 'kl_optimal', 'Align Your Steps': 'align_your_steps',
 });
+
+/**
+ * A name of `scheduler` in A1111's words: "DPM++ 2M · Karras".
+ * @param {string} name
+ */
+export function schedulerLabel(name) {
+  for (const [label, short] of Object.entries(SAMPLERS)) {
+    if (name === short) return label;
+    const schedule = Object.entries(SCHEDULES).find(([, suffix]) => name === `${short}_${suffix}`);
+    if (schedule) return `${label} · ${schedule[0]}`;
+  }
+  return name;
+}
 
 /**
  * The text called `parameters` in a PNG.

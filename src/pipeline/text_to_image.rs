@@ -163,6 +163,8 @@ impl DiffusionPipeline {
             let given = options.latents.as_deref();
             let mut canvas = None;
             let levels = sampler.levels.clone();
+            // Some schedules have fewer steps than were asked for.
+            let begin = begin.min(levels.timesteps().len() - 1);
             if let Some(encoded) = &encoded {
                 let (drawn, first) = self.canvas(options, encoded, &levels, begin, given, &mut generator);
                 (canvas, latents) = (Some(drawn), first);
@@ -173,7 +175,6 @@ impl DiffusionPipeline {
                 }
                 latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
             }
-            let begin = begin.min(levels.timesteps().len() - 1);
             let mut sampling = sampler.start(begin, latents, Box::new(move |noise| generator.randn(noise)));
             // The sampler asks for predictions, and shows each step; what it is told is the answer to its last question.
             let (mut answer, mut prompted, mut step_start) = (None, None, now());

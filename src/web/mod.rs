@@ -115,6 +115,20 @@ fn syntax(options: &JsValue) -> Result<Syntax> {
     }
 }
 
+/// `eta`, `sChurn` and the like.
+fn tuning(o: &JsValue) -> Result<samplers::Tuning> {
+    let default = samplers::Tuning::default();
+    let or = |key, default: f32| Ok::<_, Error>(number(o, key)?.map_or(default, |v| v as f32));
+    Ok(samplers::Tuning {
+        eta: number(o, "eta")?.map(|v| v as f32),
+        s_churn: or("sChurn", default.s_churn)?,
+        s_tmin: or("sTmin", default.s_tmin)?,
+        s_tmax: or("sTmax", default.s_tmax)?,
+        s_noise: or("sNoise", default.s_noise)?,
+        ..default
+    })
+}
+
 /// A picture as the module has drawn it to the size asked for: `{ width, height, data }`, RGBA.
 fn picture(options: &JsValue, key: &str) -> Result<Option<Picture>> {
     let Some(value) = get(options, key) else { return Ok(None) };
@@ -333,6 +347,7 @@ impl Pipeline {
             guidance_scale: number(o, "guidanceScale")?.map_or(model.guidance_scale, |g| g as f32),
             guidance_rescale: number(o, "guidanceRescale")?.unwrap_or(0.0) as f32,
             scheduler: text(o, "scheduler")?,
+            tuning: tuning(o)?,
             seed: seed as u64,
             num_images: count(o, "numImages", 64.0)?.unwrap_or(1.0) as usize,
             latents: floats(o, "latents")?,
