@@ -1,6 +1,6 @@
 //! Noise against torch: tests/reference/noise.py writes the expected values. Equal means bit for bit.
 
-use browser_diffusion::samplers::noise::Generator;
+use browser_diffusion::samplers::noise::{Generator, NoiseOptions, NoiseSource, Rng, Twister};
 use serde_json::Value;
 
 fn expected() -> Value {
@@ -62,7 +62,7 @@ fn rand_equals_torch() {
     let file = expected();
     for (seed, want) in seeds(&file).iter().zip(list(&file["rand"])) {
         let mut values = vec![0.0; 1000];
-        Generator::new(*seed).rand(&mut values);
+        Twister::new(*seed).rand(&mut values);
         check(&values, want, &format!("seed {seed}"));
     }
 }
@@ -77,4 +77,73 @@ fn well_known_values() {
     };
     assert_eq!(draw(6), "1.5410 -0.2934 -2.1788 0.5684 -1.0845 -1.3986");
     assert!(draw(16).starts_with("-1.1258 -1.1524 -0.2506 -0.4339 "));
+}
+
+/// What A1111 prints for its CUDA noise of seed 0, and NVIDIA's GPUs draw.
+#[test]
+fn well_known_values_of_cuda() {
+    let options = NoiseOptions { rng: Rng::TorchCuda, ..Default::default() };
+    let mut values = [0.0; 12];
+    NoiseSource::new(0, &options, 1, [1, 3, 4]).randn(&mut values);
+    let published = [
+        -0.92466259,
+        -0.42534415,
+        -2.6438457,
+        0.14518388,
+        -0.12086647,
+        -0.57972564,
+        -0.62285122,
+        -0.32838709,
+        -1.07454231,
+        -0.36314407,
+        -1.67105067,
+        2.26550497,
+    ];
+    for (got, want) in values.iter().zip(published) {
+        // A GPU takes its logarithms and sines in f32.
+        assert!((got - want).abs() <= 1e-6 * want.abs(), "{got} is not {want}");
+    }
+}
+
+/// Pictures of a batch, variation seeds and resized seeds, as a1111_noise.py makes them with torch after A1111's rules.
+/// f32 there, f64 between here: 1e-5 leaves room for the arc cosine of nearly parallel columns.
+#[test]
+fn noise_as_a1111() {
+    let file: Value = serde_json::from_str(include_str!("reference/data/a1111_noise.json")).unwrap();
+    let cases = list(&file);
+    assert!(cases.len() >= 20);
+    let mut worst = 0f64;
+    for case in cases {
+        let number = |key: &str| case[key].as_u64();
+        let pair = |key: &str| case[key].as_array().map(|p| (p[0].as_u64().unwrap(), p[1].as_f64().unwrap()));
+        let options = NoiseOptions {
+            rng: if case["rng"] == "cuda" { Rng::TorchCuda } else { Rng::TorchCpu },
+            generator_per_image: true,
+            variation: pair("variation").map(|(seed, strength)| (seed, strength as f32)),
+            resize_from: pair("resize_from").map(|(h, w)| (h as usize, w as usize)),
+        };
+        let shape: Vec<usize> = lengths(&case["shape"]);
+        let images = number("images").unwrap() as usize;
+        let mut source =
+            NoiseSource::new(number("seed").unwrap(), &options, images, [shape[0], shape[1], shape[2]]);
+        let mut first = vec![0.0; images * shape.iter().product::<usize>()];
+        let mut next = first.clone();
+        source.first(&mut first);
+        source.randn(&mut next);
+        for (got, want) in [(first, &case["first"]), (next, &case["next"])] {
+            // Every so manieth value.
+            let got = got.iter().step_by(number("stride").unwrap() as usize);
+            assert_eq!(got.len(), list(want).len());
+            let mut sums = [0f64; 2];
+            for (got, want) in got.zip(list(want)) {
+                let want = want.as_f64().unwrap();
+                sums[0] += (f64::from(*got) - want).powi(2);
+                sums[1] += want * want;
+            }
+            let error = (sums[0] / sums[1]).sqrt();
+            worst = worst.max(error);
+            assert!(error <= 1e-5, "{error}: {:?}", (&case["rng"], options));
+        }
+    }
+    println!("{} cases, worst relative L2 {worst:.1e}", cases.len());
 }

@@ -28,6 +28,7 @@ mod lcm;
 mod levels;
 mod lms;
 pub mod noise;
+mod philox;
 mod pndm;
 mod preview;
 mod schedule;

@@ -1,9 +1,186 @@
-//! torch's CPU random generator, so that a seed gives the noise that it gives in PyTorch.
+//! torch's random generators, so that a seed gives the noise that it gives in PyTorch; and how A1111 makes noise of
+//! several pictures, of two seeds, and of a seed known at another size.
 
-/// `torch.Generator("cpu").manual_seed(seed)`: a Mersenne Twister (MT19937) whose state goes on from
-/// call to call.
+use super::philox::Philox;
+
+/// Which of torch's generators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rng {
+    /// `torch.Generator("cpu")`
+    #[default]
+    TorchCpu,
+    /// `torch.Generator("cuda")`, which A1111 calls "NV".
+    TorchCuda,
+}
+
+/// How noise is made from a seed. The default is diffusers' with one generator.
+#[derive(Clone, Debug, Default)]
+pub struct NoiseOptions {
+    pub rng: Rng,
+    /// Each picture of a batch has a generator of its own, of `seed`, `seed + 1` and so on: diffusers with a list of
+    /// generators, and A1111. Else all draw from the one.
+    pub generator_per_image: bool,
+    /// Noise of another seed to go towards, and how far, 0 to 1. As in A1111 the pictures of a batch then share the
+    /// seed, and this one counts up.
+    pub variation: Option<(u64, f32)>,
+    /// Height and width in latents at which the seed is known: its noise is put in the middle, as A1111 does.
+    pub resize_from: Option<(usize, usize)>,
+}
+
+/// Where the noise of all pictures of a request comes from.
+pub struct NoiseSource {
+    /// One for all, or one for each.
+    generators: Vec<Generator>,
+    options: NoiseOptions,
+    seed: u64,
+    /// Channels, height and width of a picture's latents.
+    shape: [usize; 3],
+}
+
+impl NoiseSource {
+    pub fn new(seed: u64, options: &NoiseOptions, images: usize, shape: [usize; 3]) -> Self {
+        // What follows the first noise must be each picture's own, too.
+        let each =
+            options.generator_per_image || options.variation.is_some() || options.resize_from.is_some();
+        let mut source = Self { generators: Vec::new(), options: options.clone(), seed, shape };
+        source.generators =
+            (0..if each { images } else { 1 }).map(|i| options.rng.seeded(source.seed_of(i))).collect();
+        source
+    }
+
+    fn seed_of(&self, image: usize) -> u64 {
+        self.seed.wrapping_add(if self.options.variation.is_some() { 0 } else { image as u64 })
+    }
+
+    /// The generators: one, or one for each picture.
+    pub fn generators(&mut self) -> &mut [Generator] {
+        &mut self.generators
+    }
+
+    /// Standard normal values for all pictures.
+    pub fn randn(&mut self, out: &mut [f32]) {
+        let len = out.len() / self.generators.len();
+        for (generator, picture) in self.generators.iter_mut().zip(out.chunks_exact_mut(len)) {
+            generator.randn(picture);
+        }
+    }
+
+    /// The noise that all pictures start from, NCHW: A1111's `ImageRNG.first`.
+    pub fn first(&mut self, out: &mut [f32]) {
+        let NoiseOptions { rng, variation, resize_from, .. } = self.options;
+        if variation.is_none() && resize_from.is_none() {
+            return self.randn(out);
+        }
+        let [channels, height, width] = self.shape;
+        let (from_h, from_w) = resize_from.unwrap_or((height, width));
+        let resized = (from_h, from_w) != (height, width);
+        for (i, picture) in out.chunks_exact_mut(channels * height * width).enumerate() {
+            let seed = self.seed_of(i);
+            self.generators[i].randn(picture);
+            let mut noise =
+                if resized { drawn(rng, seed, channels * from_h * from_w) } else { picture.to_vec() };
+            if let Some((variation_seed, strength)) = variation.filter(|v| v.1 != 0.0) {
+                let other = drawn(rng, variation_seed.wrapping_add(i as u64), noise.len());
+                noise = slerp(strength, &noise, &other, from_h, from_w);
+            }
+            if resized {
+                paste(&noise, (from_h, from_w), picture, (height, width));
+            } else {
+                picture.copy_from_slice(&noise);
+            }
+        }
+    }
+}
+
+fn drawn(rng: Rng, seed: u64, len: usize) -> Vec<f32> {
+    let mut noise = vec![0.0; len];
+    rng.seeded(seed).randn(&mut noise);
+    noise
+}
+
+/// A1111's `slerp` between two noises of one picture, CHW: along great circles, one for each column of a channel. Where
+/// the two are nearly the same it goes the straight way, and backwards, as there.
+fn slerp(share: f32, low: &[f32], high: &[f32], height: usize, width: usize) -> Vec<f32> {
+    let columns = low.len() / height;
+    let at = |column: usize| {
+        let (channel, x) = (column / width, column % width);
+        (0..height).map(move |y| (channel * height + y) * width + x)
+    };
+    let dot = |a: &[f32], b: &[f32], column: usize| {
+        at(column).map(|i| f64::from(a[i]) * f64::from(b[i])).sum::<f64>()
+    };
+    let cosine = |c: usize| dot(low, high, c) / (dot(low, low, c) * dot(high, high, c)).sqrt();
+    let cosines: Vec<f64> = (0..columns).map(cosine).collect();
+    if cosines.iter().sum::<f64>() / columns as f64 > 0.9995 {
+        return low.iter().zip(high).map(|(l, h)| l * share + h * (1.0 - share)).collect();
+    }
+    let mut out = low.to_vec();
+    for (column, cosine) in cosines.into_iter().enumerate() {
+        let omega = cosine.clamp(-1.0, 1.0).acos();
+        let part = |share: f64| (share * omega).sin() / omega.sin();
+        let (l, h) = (part(1.0 - f64::from(share)), part(share.into()));
+        for i in at(column) {
+            out[i] = (l * f64::from(low[i]) + h * f64::from(high[i])) as f32;
+        }
+    }
+    out
+}
+
+/// Puts noise of one size over the middle of noise of another, channel by channel; what does not fit is cut at both
+/// sides alike.
+fn paste(from: &[f32], (from_h, from_w): (usize, usize), to: &mut [f32], (to_h, to_w): (usize, usize)) {
+    // Where the source begins, where the target, and how much is copied. Halves are rounded down, as Python does.
+    let place = |from: usize, to: usize| {
+        let d = (to as isize - from as isize).div_euclid(2);
+        let len = if d >= 0 { from } else { (from as isize + 2 * d).max(0) as usize };
+        ((-d).max(0) as usize, d.max(0) as usize, len)
+    };
+    let ((from_y, to_y, h), (from_x, to_x, w)) = (place(from_h, to_h), place(from_w, to_w));
+    for (from, to) in from.chunks_exact(from_h * from_w).zip(to.chunks_exact_mut(to_h * to_w)) {
+        for y in 0..h {
+            let (a, b) = ((from_y + y) * from_w + from_x, (to_y + y) * to_w + to_x);
+            to[b..b + w].copy_from_slice(&from[a..a + w]);
+        }
+    }
+}
+
+impl Rng {
+    fn seeded(self, seed: u64) -> Generator {
+        match self {
+            Self::TorchCpu => Generator::new(seed),
+            Self::TorchCuda => Generator(Kind::Cuda(Philox::new(seed))),
+        }
+    }
+}
+
+/// A random generator of torch's, whose state goes on from call to call.
 #[derive(Clone)]
-pub struct Generator {
+pub struct Generator(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Cpu(Twister),
+    Cuda(Philox),
+}
+
+impl Generator {
+    /// `torch.Generator("cpu").manual_seed(seed)`. Of the seed torch uses the low 32 bits.
+    pub fn new(seed: u64) -> Self {
+        Self(Kind::Cpu(Twister::new(seed)))
+    }
+
+    /// `torch.randn`: fills `out` with standard normal values, in the order of a contiguous tensor.
+    pub fn randn(&mut self, out: &mut [f32]) {
+        match &mut self.0 {
+            Kind::Cpu(twister) => twister.randn(out),
+            Kind::Cuda(philox) => philox.randn(out),
+        }
+    }
+}
+
+/// torch's CPU generator: a Mersenne Twister (MT19937).
+#[derive(Clone)]
+pub struct Twister {
     state: Box<[u32; N]>,
     /// Words of `state` used up.
     next: usize,
@@ -17,7 +194,7 @@ const M: usize = 397;
 /// Normals are made in blocks of this many; shorter calls go another way.
 const BLOCK: usize = 16;
 
-impl Generator {
+impl Twister {
     /// A generator as `manual_seed` leaves it. Of the seed torch uses the low 32 bits.
     pub fn new(seed: u64) -> Self {
         let mut state = Box::new([0; N]);
