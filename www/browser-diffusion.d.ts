@@ -166,8 +166,18 @@ export interface GenerateOptions {
   sNoise?: number;
   /** Default: random, and reported. */
   seed?: number;
-  /** Which torch generator the seed reproduces; "torch-cuda" is not there yet. */
+  /** Which torch generator the seed reproduces: the CPU's, the default, or that of NVIDIA's GPUs (A1111's "NV"). */
   rng?: 'torch-cpu' | 'torch-cuda';
+  /**
+   * Each picture of `numImages` has its own generator, of `seed`, `seed + 1` and so on, as in AUTOMATIC1111 and as diffusers
+   * does with a list of generators. Default false: all draw from one, as diffusers does with one.
+   */
+  generatorPerImage?: boolean;
+  /** A1111's variation: noise of another seed, and how far to go towards it, 0..1, default 0. Pictures count this seed up. */
+  variationSeed?: number;
+  variationStrength?: number;
+  /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
+  seedResizeFrom?: [number, number];
   numImages?: number;
   /** NCHW initial noise, unscaled, instead of the seed's. */
   latents?: Float32Array;

@@ -110,6 +110,7 @@ export async function detect() {
 
 /** @type {Rule} */ const text = (v) => (typeof v === 'string' ? undefined : 'must be a string');
 /** @type {Rule} */ const callback = (v) => (typeof v === 'function' ? undefined : 'must be a function');
+/** @type {Rule} */ const flag = (v) => (typeof v === 'boolean' ? undefined : 'must be true or false');
 /** @type {Rule} */ const later = () => 'is not there yet; leave it out';
 /** @type {Rule} */ const abortSignal = (v) =>
   (typeof v?.aborted === 'boolean' && typeof v.addEventListener === 'function' ? undefined : 'must be an AbortSignal');
@@ -152,7 +153,7 @@ const LOAD_RULES = {
   revision: text,
   variant: text,
   hub: text,
-  cache: (v) => (typeof v === 'boolean' ? undefined : 'must be true or false'),
+  cache: flag,
   weights: oneOf(['f16', 'q8', 'q4']),
   precision: oneOf(['auto', 'f16', 'f32']),
   memory: oneOf(['auto', 'resident', 'low']),
@@ -178,7 +179,12 @@ const GENERATE_RULES = {
   sTmax: between(0, Infinity),
   sNoise: between(0, Infinity),
   seed: integer(0),
-  rng: oneOf(['torch-cpu'], ['torch-cuda']),
+  rng: oneOf(['torch-cpu', 'torch-cuda']),
+  generatorPerImage: flag,
+  variationSeed: integer(0),
+  variationStrength: between(0, 1),
+  seedResizeFrom: (v) => (Array.isArray(v) && v.length === 2 && v.every((side) => Number.isInteger(side) && side >= 8)
+    ? undefined : 'must be [width, height] in pixels'),
   numImages: integer(1),
   latents: floats,
   promptEmbeds: floats,

@@ -6,7 +6,7 @@ use super::image_to_image::{LatentDist, strength, to_field};
 use super::{DiffusionPipeline, GenerateOptions, Picture};
 use crate::error::{Error, Result};
 use crate::samplers::Levels;
-use crate::samplers::noise::Generator;
+use crate::samplers::noise::NoiseSource;
 
 /// A picture to start from, encoded; nothing random yet.
 pub(super) struct Encoded {
@@ -17,7 +17,7 @@ pub(super) struct Encoded {
 
 /// A picture to start from, its random parts drawn.
 pub(super) struct Canvas {
-    /// NCHW, one picture; empty where diffusers encodes none.
+    /// NCHW, one picture, or all of the batch where each has a generator of its own.
     image_latents: Vec<f32>,
     /// NCHW, all pictures of the batch.
     noise: Vec<f32>,
@@ -94,23 +94,27 @@ impl DiffusionPipeline {
         levels: &Levels,
         begin: usize,
         given: Option<&[f32]>,
-        generator: &mut Generator,
+        noises: &mut NoiseSource,
     ) -> (Canvas, Vec<f32>) {
         let from_noise = options.mask_image.is_some() && strength(options) >= 1.0;
         let draws_image = !(self.model.inpainting && (from_noise || given.is_some()));
         let one = encoded.image.len();
-        let image_latents = if draws_image { encoded.image.sample(generator) } else { vec![0.0; one] };
+        let image_latents: Vec<f32> = if draws_image {
+            noises.generators().iter_mut().flat_map(|generator| encoded.image.sample(generator)).collect()
+        } else {
+            vec![0.0; one]
+        };
         let mut noise = vec![0.0; one * options.num_images];
         match given {
             Some(given) => noise.copy_from_slice(given),
-            None => generator.randn(&mut noise),
+            None => noises.first(&mut noise),
         }
         let mut latents;
         if from_noise {
             latents = noise.clone();
             latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
         } else {
-            latents = image_latents.repeat(options.num_images);
+            latents = image_latents.repeat(noise.len() / image_latents.len());
             levels.add_noise(&mut latents, &noise, levels.sigma(begin));
         }
         let mut canvas = Canvas { image_latents, noise, blend: None, beside: Vec::new() };
@@ -119,11 +123,12 @@ impl DiffusionPipeline {
             match &encoded.masked {
                 Some(masked) => {
                     canvas.beside = mask;
-                    canvas.beside.extend(masked.sample(generator));
+                    canvas.beside.extend(masked.sample(&mut noises.generators()[0]));
                 }
                 None => {
                     // diffusers encodes the masked picture for these UNets too, and draws for it.
-                    generator.randn(&mut vec![0.0; one]);
+                    let own = noises.generators().len();
+                    noises.randn(&mut vec![0.0; one * own]);
                     canvas.blend = Some(mask);
                 }
             }

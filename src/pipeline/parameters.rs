@@ -3,7 +3,7 @@
 use super::image_to_image::strength;
 use super::text_to_image::GenerateOptions;
 use crate::prompt::Syntax;
-use crate::samplers::labels;
+use crate::samplers::{labels, noise::Rng};
 
 /// The text for `options`; `own` is the class of the checkpoint's sampler.
 pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String {
@@ -32,7 +32,21 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
         // A1111 counts the layer that it stops at, diffusers the layers left out.
         fields.push(("Clip skip", (options.clip_skip + 1).to_string()));
     }
-    fields.push(("RNG", "CPU".to_owned()));
+    if let Some((seed, strength)) = options.noise.variation {
+        fields.push(("Variation seed", seed.to_string()));
+        fields.push(("Variation seed strength", strength.to_string()));
+    }
+    if let Some((width, height)) = options.noise.resize_from {
+        fields.push(("Seed resize from", format!("{width}x{height}")));
+    }
+    let numbers = |key, value: Option<f32>| value.map(|v| (key, v.to_string()));
+    let tuning = &options.tuning;
+    fields.extend(numbers("Eta", tuning.eta));
+    fields.extend(numbers("Sigma churn", Some(tuning.s_churn).filter(|&v| v != 0.0)));
+    fields.extend(numbers("Sigma tmin", Some(tuning.s_tmin).filter(|&v| v != 0.0)));
+    fields.extend(numbers("Sigma tmax", Some(tuning.s_tmax).filter(|v| v.is_finite())));
+    fields.extend(numbers("Sigma noise", Some(tuning.s_noise).filter(|&v| v != 1.0)));
+    fields.push(("RNG", if options.noise.rng == Rng::TorchCuda { "NV" } else { "CPU" }.to_owned()));
     match options.prompt_syntax {
         Syntax::A1111 => {}
         // A1111's word for reading brackets and colons as they stand.

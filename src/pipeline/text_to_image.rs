@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
 use crate::models::unet::{self, AddedCond};
 use crate::prompt::Syntax;
-use crate::samplers::noise::Generator;
+use crate::samplers::noise::{NoiseOptions, NoiseSource};
 use crate::samplers::{
     Ask, Tuning, composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
     scheduler,
@@ -47,8 +47,9 @@ pub struct GenerateOptions {
     pub scheduler: Option<String>,
     /// `eta`, `s_churn` and the like, for samplers that have them.
     pub tuning: Tuning,
-    /// Seed of `torch.Generator("cpu")`; all pictures of a batch draw from the one generator, as in diffusers.
     pub seed: u64,
+    /// How noise is made of it. The default: all pictures of a batch draw from one `torch.Generator("cpu")`.
+    pub noise: NoiseOptions,
     pub num_images: usize,
     /// NCHW initial noise, unscaled, instead of the seed's.
     pub latents: Option<Vec<f32>>,
@@ -143,7 +144,9 @@ impl DiffusionPipeline {
 
         let channels = self.vae.latent_channels() as usize;
         let picture_len = channels * (height * width) as usize;
-        let mut generator = Generator::new(options.seed);
+        let shape = [channels, height as usize, width as usize];
+        let mut noises =
+            NoiseSource::new(options.seed, &options.noise, options.num_images, shape, self.vae.scale());
         let encoded = self.encode_inputs(options, aborted).await?;
         // Before the noise is drawn: a size that cannot be is refused here.
         self.bring(Stage::Unet, aborted).await?;
@@ -166,16 +169,16 @@ impl DiffusionPipeline {
             // Some schedules have fewer steps than were asked for.
             let begin = begin.min(levels.timesteps().len() - 1);
             if let Some(encoded) = &encoded {
-                let (drawn, first) = self.canvas(options, encoded, &levels, begin, given, &mut generator);
+                let (drawn, first) = self.canvas(options, encoded, &levels, begin, given, &mut noises);
                 (canvas, latents) = (Some(drawn), first);
             } else {
                 match given {
                     Some(given) => latents.copy_from_slice(given),
-                    None => generator.randn(&mut latents),
+                    None => noises.first(&mut latents),
                 }
                 latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
             }
-            let mut sampling = sampler.start(begin, latents, Box::new(move |noise| generator.randn(noise)));
+            let mut sampling = sampler.start(begin, latents, Box::new(move |noise| noises.randn(noise)));
             // The sampler asks for predictions, and shows each step; what it is told is the answer to its last question.
             let (mut answer, mut prompted, mut step_start) = (None, None, now());
             let latents = loop {

@@ -23,8 +23,8 @@ pub struct NoiseOptions {
     /// Noise of another seed to go towards, and how far, 0 to 1. As in A1111 the pictures of a batch then share the
     /// seed, and this one counts up.
     pub variation: Option<(u64, f32)>,
-    /// Height and width in latents at which the seed is known: its noise is put in the middle, as A1111 does.
-    pub resize_from: Option<(usize, usize)>,
+    /// Width and height in pixels at which the seed is known: its noise is put in the middle, as A1111 does.
+    pub resize_from: Option<(u32, u32)>,
 }
 
 /// Where the noise of all pictures of a request comes from.
@@ -35,14 +35,16 @@ pub struct NoiseSource {
     seed: u64,
     /// Channels, height and width of a picture's latents.
     shape: [usize; 3],
+    /// Pixels to a latent.
+    scale: u32,
 }
 
 impl NoiseSource {
-    pub fn new(seed: u64, options: &NoiseOptions, images: usize, shape: [usize; 3]) -> Self {
+    pub fn new(seed: u64, options: &NoiseOptions, images: usize, shape: [usize; 3], scale: u32) -> Self {
         // What follows the first noise must be each picture's own, too.
         let each =
             options.generator_per_image || options.variation.is_some() || options.resize_from.is_some();
-        let mut source = Self { generators: Vec::new(), options: options.clone(), seed, shape };
+        let mut source = Self { generators: Vec::new(), options: options.clone(), seed, shape, scale };
         source.generators =
             (0..if each { images } else { 1 }).map(|i| options.rng.seeded(source.seed_of(i))).collect();
         source
@@ -72,7 +74,8 @@ impl NoiseSource {
             return self.randn(out);
         }
         let [channels, height, width] = self.shape;
-        let (from_h, from_w) = resize_from.unwrap_or((height, width));
+        let latents = |pixels: u32| (pixels / self.scale).max(1) as usize;
+        let (from_h, from_w) = resize_from.map_or((height, width), |(w, h)| (latents(h), latents(w)));
         let resized = (from_h, from_w) != (height, width);
         for (i, picture) in out.chunks_exact_mut(channels * height * width).enumerate() {
             let seed = self.seed_of(i);

@@ -9,6 +9,7 @@ use crate::pipeline::{
 };
 use crate::prompt::Syntax;
 use crate::samplers;
+use crate::samplers::noise::{NoiseOptions, Rng};
 use crate::store::{
     LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source, SourceOptions,
 };
@@ -70,6 +71,9 @@ fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
         .transpose()
 }
 
+/// Integers up to here are exact in a JavaScript number.
+const EXACT: f64 = 9_007_199_254_740_991.0;
+
 /// The files of the model that ships with the page.
 fn embedded(spec: &JsValue) -> Result<Source> {
     Source::resolve("embedded", &SourceOptions { embedded: text(spec, "embedded")?, ..Default::default() })
@@ -113,6 +117,31 @@ fn syntax(options: &JsValue) -> Result<Syntax> {
             "promptSyntax = {other:?}: choose \"plain\", \"a1111\" or \"comfy\"."
         ))),
     }
+}
+
+/// `rng`, `generatorPerImage`, `variationSeed`, `variationStrength`, `seedResizeFrom`.
+fn noise(o: &JsValue) -> Result<NoiseOptions> {
+    let rng = match text(o, "rng")?.as_deref() {
+        None | Some("torch-cpu") => Rng::TorchCpu,
+        Some("torch-cuda") => Rng::TorchCuda,
+        Some(other) => {
+            return Err(Error::invalid(format!("rng = {other:?}: choose \"torch-cpu\" or \"torch-cuda\".")));
+        }
+    };
+    let strength = number(o, "variationStrength")?.unwrap_or(0.0) as f32;
+    let seed = count(o, "variationSeed", EXACT)?.unwrap_or(0.0) as u64;
+    let sides = get(o, "seedResizeFrom").map(|v| Array::from(&v).iter().filter_map(|n| n.as_f64()).collect());
+    let resize_from = match sides.as_deref() {
+        None::<&[f64]> => None,
+        Some(&[w, h]) if w >= 8.0 && h >= 8.0 => Some((w as u32, h as u32)),
+        Some(_) => return Err(Error::invalid("seedResizeFrom must be [width, height] in pixels.")),
+    };
+    Ok(NoiseOptions {
+        rng,
+        generator_per_image: get(o, "generatorPerImage").is_some_and(|v| v.is_truthy()),
+        variation: (strength != 0.0).then_some((seed, strength)),
+        resize_from,
+    })
 }
 
 /// `eta`, `sChurn` and the like.
@@ -310,8 +339,6 @@ impl Pipeline {
 
 impl Pipeline {
     fn options(&self, o: &JsValue) -> Result<GenerateOptions> {
-        // Integers up to here are exact in a JavaScript number.
-        const EXACT: f64 = 9_007_199_254_740_991.0;
         let model = self.inner.model();
         let size = model.default_size as f64;
         let seed = match count(o, "seed", EXACT)? {
@@ -348,6 +375,7 @@ impl Pipeline {
             guidance_rescale: number(o, "guidanceRescale")?.unwrap_or(0.0) as f32,
             scheduler: text(o, "scheduler")?,
             tuning: tuning(o)?,
+            noise: noise(o)?,
             seed: seed as u64,
             num_images: count(o, "numImages", 64.0)?.unwrap_or(1.0) as usize,
             latents: floats(o, "latents")?,
