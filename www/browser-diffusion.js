@@ -120,11 +120,8 @@ export async function detect() {
 /** @type {Rule} */ const floats = (v) =>
   (v instanceof Float32Array && v.length > 0 ? undefined : 'must be a Float32Array that is not empty');
 
-/** @param {string[]} names @param {string[]} [notYet] @returns {Rule} */
-const oneOf = (names, notYet = []) => (v) => {
-  if (notYet.includes(v)) return `"${v}" is not there yet; use ${names.map((n) => `"${n}"`).join(' or ')}`;
-  return names.includes(v) ? undefined : `must be one of ${names.join(', ')}, not ${show(v)}`;
-};
+/** @param {string[]} names @returns {Rule} */
+const oneOf = (names) => (v) => (names.includes(v) ? undefined : `must be one of ${names.join(', ')}, not ${show(v)}`);
 
 /** @param {number} least @param {number} [multiple] @returns {Rule} */
 const integer = (least, multiple = 1) => (v) => {

@@ -130,9 +130,9 @@ fn noise(o: &JsValue) -> Result<NoiseOptions> {
     };
     let strength = number(o, "variationStrength")?.unwrap_or(0.0) as f32;
     let seed = count(o, "variationSeed", EXACT)?.unwrap_or(0.0) as u64;
-    let sides = get(o, "seedResizeFrom").map(|v| Array::from(&v).iter().filter_map(|n| n.as_f64()).collect());
-    let resize_from = match sides.as_deref() {
-        None::<&[f64]> => None,
+    let sides = |v: JsValue| Array::from(&v).iter().filter_map(|n| n.as_f64()).collect::<Vec<_>>();
+    let resize_from = match get(o, "seedResizeFrom").map(sides).as_deref() {
+        None => None,
         Some(&[w, h]) if w >= 8.0 && h >= 8.0 => Some((w as u32, h as u32)),
         Some(_) => return Err(Error::invalid("seedResizeFrom must be [width, height] in pixels.")),
     };
