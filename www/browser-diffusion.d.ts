@@ -123,7 +123,12 @@ export class DiffusionPipeline {
   /** Fetches a model (from the cache, where it is there) and puts it on the GPU. */
   static fromPretrained(source: ModelSource, options?: LoadOptions): Promise<DiffusionPipeline>;
 
-  /** The names that `scheduler` takes. */
+  /**
+   * The names that `scheduler` takes: samplers (ddpm ddim ddim_cfgpp pndm euler euler_a heun lms dpm2 dpm2_a dpmpp_2s dpmpp_2s_a
+   * dpmpp_2m dpmpp_sde dpmpp_2m_sde dpmpp_3m_sde dpm_fast dpm_adaptive restart unipc deis ipndm lcm tcd), and all but pndm, dpm_fast
+   * and dpm_adaptive with a schedule behind (karras exponential polyexponential sgm_uniform simple normal ddim_uniform beta
+   * kl_optimal align_your_steps). Fresh noise of SDE samplers is drawn from the seed in order.
+   */
   static get schedulers(): string[];
 
   /** What was loaded. */
@@ -241,7 +246,7 @@ export interface GenerateResult {
   /** One per picture, NCHW, scaled as the VAE expects. */
   latents: Float32Array[];
   seed: number;
-  /** The AUTOMATIC1111 "parameters" text. */
+  /** The AUTOMATIC1111 "parameters" text, of the first picture; each PNG carries its own. */
   parameters: string;
   /** The ends of prompt and negative prompt that the text encoder did not read: more than its 77 tokens. Empty as a rule. */
   truncated: string[];

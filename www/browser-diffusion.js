@@ -550,7 +550,7 @@ export class DiffusionPipeline {
     const result = await this.#engine.call('generate', { options: wanted, steps: Boolean(onStep) }, { signal, onEvent });
     return {
       ...result,
-      images: result.images.map((/** @type {any} */ i) => new GeneratedImage(i.width, i.height, i.data, result.parameters)),
+      images: result.images.map((/** @type {any} */ i) => new GeneratedImage(i.width, i.height, i.data, i.parameters)),
     };
   }
 

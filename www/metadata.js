@@ -142,6 +142,10 @@ export function optionsOf(text, schedulers) {
     seed: number('Seed'),
     // A1111 writes the generator unless it is the graphics card's.
     rng: fields.Seed === undefined ? undefined : fields.RNG === 'CPU' ? 'torch-cpu' : 'torch-cuda',
+    variationSeed: number('Variation seed'),
+    variationStrength: number('Variation seed strength'),
+    seedResizeFrom: size('Seed resize from'),
+    eta: number('Eta'),
     clipSkip: clipSkip === undefined ? undefined : Math.max(0, clipSkip - 1),
     strength: number('Denoising strength'),
   };

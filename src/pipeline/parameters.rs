@@ -5,8 +5,9 @@ use super::text_to_image::GenerateOptions;
 use crate::prompt::Syntax;
 use crate::samplers::{labels, noise::Rng};
 
-/// The text for `options`; `own` is the class of the checkpoint's sampler.
-pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String {
+/// The text of one picture of the batch; `own` is the class of the checkpoint's sampler.
+pub(super) fn text(options: &GenerateOptions, image: usize, model: &str, own: &str) -> String {
+    let (seed, variation) = options.noise.of_image(options.seed, image);
     let name = options.scheduler.as_deref().unwrap_or(own);
     let (sampler, schedule) = labels(name).unwrap_or((name, ""));
     let mut out = options.prompt.clone();
@@ -21,7 +22,7 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
     }
     fields.extend([
         ("CFG scale", options.guidance_scale.to_string()),
-        ("Seed", options.seed.to_string()),
+        ("Seed", seed.to_string()),
         ("Size", format!("{}x{}", options.width, options.height)),
         ("Model", model.to_owned()),
     ]);
@@ -32,7 +33,7 @@ pub(super) fn text(options: &GenerateOptions, model: &str, own: &str) -> String 
         // A1111 counts the layer that it stops at, diffusers the layers left out.
         fields.push(("Clip skip", (options.clip_skip + 1).to_string()));
     }
-    if let Some((seed, strength)) = options.noise.variation {
+    if let Some((seed, strength)) = variation {
         fields.push(("Variation seed", seed.to_string()));
         fields.push(("Variation seed strength", strength.to_string()));
     }
@@ -94,10 +95,10 @@ mod tests {
             "CFG scale: 7.5, Seed: 42, Size: 512x768, Model: \"http://host/m\", Clip skip: 2, RNG: CPU, ",
             "Version: browser-diffusion 0.1.0"
         );
-        assert_eq!(text(&options, "http://host/m", "PNDMScheduler"), expected);
+        assert_eq!(text(&options, 0, "http://host/m", "PNDMScheduler"), expected);
         let own = GenerateOptions { scheduler: None, negative_prompt: None, ..options };
         assert!(
-            text(&own, "m", "PNDMScheduler")
+            text(&own, 0, "m", "PNDMScheduler")
                 .starts_with("a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale")
         );
     }

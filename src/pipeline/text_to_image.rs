@@ -104,8 +104,8 @@ pub struct Generated {
     /// NCHW, one picture each, scaled as the UNet has them (divide by `scaling_factor` for the VAE).
     pub latents: Vec<Vec<f32>>,
     pub seed: u64,
-    /// The text that A1111 writes into a PNG.
-    pub parameters: String,
+    /// The text that A1111 writes into a PNG, of each picture.
+    pub parameters: Vec<String>,
     /// Ends of prompts that did not fit into the text encoder's window.
     pub truncated: Vec<String>,
     pub timings: Timings,
@@ -266,7 +266,9 @@ impl DiffusionPipeline {
             pictures,
             latents: latents.chunks_exact(picture_len).map(<[f32]>::to_vec).collect(),
             seed: options.seed,
-            parameters: parameters::text(options, &self.model.name, self.scheduler.class_name()),
+            parameters: (0..options.num_images)
+                .map(|i| parameters::text(options, i, &self.model.name, self.scheduler.class_name()))
+                .collect(),
             truncated: prompts.truncated,
             timings,
         })

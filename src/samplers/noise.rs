@@ -27,6 +27,22 @@ pub struct NoiseOptions {
     pub resize_from: Option<(u32, u32)>,
 }
 
+impl NoiseOptions {
+    /// Whether each picture has its own generator: what follows the first noise must be its own, too.
+    fn each(&self) -> bool {
+        self.generator_per_image || self.variation.is_some() || self.resize_from.is_some()
+    }
+
+    /// Seed and variation that give one picture of a batch alone.
+    pub fn of_image(&self, seed: u64, image: usize) -> (u64, Option<(u64, f32)>) {
+        let later = if self.each() { image as u64 } else { 0 };
+        match self.variation {
+            None => (seed.wrapping_add(later), None),
+            Some((other, strength)) => (seed, Some((other.wrapping_add(later), strength))),
+        }
+    }
+}
+
 /// Where the noise of all pictures of a request comes from.
 pub struct NoiseSource {
     /// One for all, or one for each.
@@ -41,17 +57,9 @@ pub struct NoiseSource {
 
 impl NoiseSource {
     pub fn new(seed: u64, options: &NoiseOptions, images: usize, shape: [usize; 3], scale: u32) -> Self {
-        // What follows the first noise must be each picture's own, too.
-        let each =
-            options.generator_per_image || options.variation.is_some() || options.resize_from.is_some();
-        let mut source = Self { generators: Vec::new(), options: options.clone(), seed, shape, scale };
-        source.generators =
-            (0..if each { images } else { 1 }).map(|i| options.rng.seeded(source.seed_of(i))).collect();
-        source
-    }
-
-    fn seed_of(&self, image: usize) -> u64 {
-        self.seed.wrapping_add(if self.options.variation.is_some() { 0 } else { image as u64 })
+        let count = if options.each() { images } else { 1 };
+        let generators = (0..count).map(|i| options.rng.seeded(options.of_image(seed, i).0)).collect();
+        Self { generators, options: options.clone(), seed, shape, scale }
     }
 
     /// The generators: one, or one for each picture.
@@ -69,8 +77,8 @@ impl NoiseSource {
 
     /// The noise that all pictures start from, NCHW: A1111's `ImageRNG.first`.
     pub fn first(&mut self, out: &mut [f32]) {
-        let NoiseOptions { rng, variation, resize_from, .. } = self.options;
-        if variation.is_none() && resize_from.is_none() {
+        let NoiseOptions { rng, resize_from, .. } = self.options;
+        if self.options.variation.is_none() && resize_from.is_none() {
             return self.randn(out);
         }
         let [channels, height, width] = self.shape;
@@ -78,12 +86,12 @@ impl NoiseSource {
         let (from_h, from_w) = resize_from.map_or((height, width), |(w, h)| (latents(h), latents(w)));
         let resized = (from_h, from_w) != (height, width);
         for (i, picture) in out.chunks_exact_mut(channels * height * width).enumerate() {
-            let seed = self.seed_of(i);
+            let (seed, variation) = self.options.of_image(self.seed, i);
             self.generators[i].randn(picture);
             let mut noise =
                 if resized { drawn(rng, seed, channels * from_h * from_w) } else { picture.to_vec() };
             if let Some((variation_seed, strength)) = variation.filter(|v| v.1 != 0.0) {
-                let other = drawn(rng, variation_seed.wrapping_add(i as u64), noise.len());
+                let other = drawn(rng, variation_seed, noise.len());
                 noise = slerp(strength, &noise, &other, from_h, from_w);
             }
             if resized {

@@ -416,10 +416,15 @@ fn step_object(s: Step) -> Object {
 
 fn result_object(g: Generated) -> Object {
     let out = Object::new();
-    set(&out, "images", g.pictures.iter().map(picture_object).collect::<Array>());
+    let image = |(picture, parameters): (&Picture, &String)| {
+        let image = picture_object(picture);
+        set(&image, "parameters", parameters.as_str());
+        image
+    };
+    set(&out, "images", g.pictures.iter().zip(&g.parameters).map(image).collect::<Array>());
     set(&out, "latents", g.latents.iter().map(|l| Float32Array::from(l.as_slice())).collect::<Array>());
     set(&out, "seed", g.seed as f64);
-    set(&out, "parameters", g.parameters);
+    set(&out, "parameters", g.parameters.first().map_or("", String::as_str));
     set(&out, "truncated", g.truncated.iter().map(|t| JsValue::from(t.as_str())).collect::<Array>());
     let timings = Object::new();
     set(&timings, "textEncoder", g.timings.text_encoder);

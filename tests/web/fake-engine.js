@@ -57,12 +57,13 @@ export class Pipeline {
         latents: new Float32Array(length).fill(step), x0: new Float32Array(length).fill(-step),
       });
     }
+    const parameters = `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`;
     return {
       latents: [new Float32Array(length).fill(total)],
-      images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height) })),
+      images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height), parameters })),
       options,
       truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
-      seed, parameters: `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`,
+      seed, parameters,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total },
     };
   }

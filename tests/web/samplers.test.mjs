@@ -74,6 +74,15 @@ test(`samplers, on ${adapters[0]}`, { timeout: 600_000 }, async t => {
       const two = await latentsOf({ ...base, numImages: 2, generatorPerImage: true });
       const [first, second] = [await latentsOf(base), await latentsOf({ ...base, seed: 8 })];
       assert.deepEqual(two, [...first, ...second], 'the second picture is that of the next seed');
+      const written = await page.evaluate(async base => {
+        const { pipeline } = /** @type {any} */ (window);
+        const { readParameters } = await import(`${location.origin}/browser-diffusion.js`);
+        const { images } = await pipeline.generate({ ...base, numImages: 2, generatorPerImage: true, variationSeed: 3, variationStrength: 0.5 });
+        const read = [];
+        for (const image of images) read.push((await readParameters(await image.toBlob())).options);
+        return read.map(({ seed, variationSeed, variationStrength, rng }) => [seed, variationSeed, variationStrength, rng]);
+      }, base);
+      assert.deepEqual(written, [[7, 3, 0.5, 'torch-cpu'], [7, 4, 0.5, 'torch-cpu']], 'each PNG has its own seeds');
       const shared = await latentsOf({ ...base, numImages: 2 });
       assert.notDeepEqual(shared, two);
       assert.deepEqual(await latentsOf({ ...base, variationSeed: 9, variationStrength: 0 }), first);
