@@ -23,7 +23,8 @@ impl Slopes {
     }
 }
 
-/// As diffusers' `LMSDiscreteScheduler` and k-diffusion's `sample_lms`, of order 4.
+/// As diffusers' `LMSDiscreteScheduler` and k-diffusion's `sample_lms`, of order 4. From a picture on it is k-diffusion's:
+/// diffusers 0.42 then weighs its first slopes as if steps had gone before.
 pub(super) async fn lms(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
     let mut slopes = Slopes(Vec::new());
     for (i, (sigma, next)) in k.pairs().into_iter().enumerate() {
