@@ -1,12 +1,14 @@
 //! Checkpoint files: packing against an f64 reference on files that the `safetensors` crate wrote, cut in
 //! every way; and files that lie.
 
+mod counting;
+
 use browser_diffusion::checkpoint::{Dtype, FileUnpacker, Header, Layout, Target, TensorInfo, names, shards};
 use browser_diffusion::{Code, Error, Result};
+use counting::{heap, heap_peak};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use safetensors::tensor::{Dtype as FileDtype, TensorView, serialize};
-use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -632,40 +634,4 @@ fn reads_shard_indices() {
     ] {
         assert_eq!(shards::files(bad.as_bytes()).map_err(|e| e.code), Err(Code::BadCheckpoint), "{bad}");
     }
-}
-
-/// Counts each thread's heap, so that a test sees its own.
-struct Counting;
-
-thread_local! {
-    static NOW: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed to the system's allocator; the counters do not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
-        let now = NOW.get() + memory.size();
-        NOW.set(now);
-        PEAK.set(PEAK.get().max(now));
-        unsafe { System.alloc(memory) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, memory: Memory) {
-        NOW.set(NOW.get().saturating_sub(memory.size()));
-        unsafe { System.dealloc(at, memory) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// Bytes that this thread holds; begins a new peak.
-fn heap() -> usize {
-    PEAK.set(NOW.get());
-    NOW.get()
-}
-
-/// Most bytes since [`heap`].
-fn heap_peak() -> usize {
-    PEAK.get()
 }

@@ -1,12 +1,13 @@
 //! Checkpoint files that mean harm. Whatever they say, nothing is executed (there is nothing in here that could be),
 //! none hangs, and none takes more than 256 MiB.
 
+mod counting;
+
 use browser_diffusion::checkpoint::{ReadAt, Table, ldm};
 use browser_diffusion::{Code, Error, Result};
+use counting::{heap, heap_peak};
 use pollster::block_on;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::alloc::{GlobalAlloc, Layout as Memory, System};
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -561,42 +562,4 @@ fn damaged_files() {
         }
     }
     println!("{} damaged files: at most {} MiB and {:?}", a.files, a.worst_memory >> 20, a.worst_time);
-}
-
-// ---- memory ----------------------------------------------------------------------------------------------------
-
-/// Counts each thread's heap.
-struct Counting;
-
-thread_local! {
-    static NOW: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed to the system's allocator; the counters do not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
-        let now = NOW.get() + memory.size();
-        NOW.set(now);
-        PEAK.set(PEAK.get().max(now));
-        unsafe { System.alloc(memory) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, memory: Memory) {
-        NOW.set(NOW.get().saturating_sub(memory.size()));
-        unsafe { System.dealloc(at, memory) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// Bytes that this thread holds; begins a new peak.
-fn heap() -> usize {
-    PEAK.set(NOW.get());
-    NOW.get()
-}
-
-/// Most bytes since [`heap`].
-fn heap_peak() -> usize {
-    PEAK.get()
 }

@@ -1,6 +1,8 @@
 //! CLIP, UNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
 //! `tests/reference/models.py` computed, and the weights that the published checkpoints' configurations ask for.
 
+mod drawn;
+
 use browser_diffusion::Code;
 use browser_diffusion::checkpoint::header::Header;
 use browser_diffusion::checkpoint::pack::Layout;
@@ -8,6 +10,7 @@ use browser_diffusion::gpu::{
     Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights,
 };
 use browser_diffusion::models::{clip, taesd, unet, vae};
+use drawn::drawn;
 use half::f16;
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -26,13 +29,8 @@ fn json_file(name: &str) -> BTreeMap<String, Value> {
 
 // ---- weights, as models.py draws them ---------------------------------------------------------------------
 
-/// FNV-1a, 64 bits.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3))
-}
-
 /// `weight` of models.py.
-fn weight(spec: &WeightSpec, mut gain: f64) -> Vec<f32> {
+fn weight(spec: &WeightSpec, gain: f64) -> Vec<f32> {
     let name = spec.name.as_str();
     let (count, fan_in) = match spec.layout {
         Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
@@ -40,28 +38,7 @@ fn weight(spec: &WeightSpec, mut gain: f64) -> Vec<f32> {
         }
         Layout::Vector { len } => (len, 1),
     };
-    let mut state = fnv1a(name.as_bytes());
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f64 / 8_388_608.0 - 1.0
-    };
-    let (scale, shift) = if name.ends_with(".bias") {
-        (0.1, 0.0)
-    } else if name.contains("norm") {
-        (0.1, 1.0)
-    } else if name.contains("token_embedding") || name.contains("position_embedding") {
-        (0.5, 0.0)
-    } else {
-        if [".to_q.", ".to_k.", ".q_proj.", ".k_proj."].iter().any(|p| name.contains(p)) {
-            gain *= 1.4;
-        } else if name == "conv_out.weight" {
-            gain *= 1.8;
-        }
-        (gain * (3.0 / fan_in as f64).sqrt(), 0.0)
-    };
-    (0..count).map(|_| f16::from_f32((uniform() * scale + shift) as f32).to_f32()).collect()
+    drawn(name, count as usize, fan_in as usize, gain).iter().map(|v| v.to_f32()).collect()
 }
 
 // ---- one component of one case ----------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 //! Single-file checkpoints: files of torch.save, the original names against diffusers', and files that lie.
 
+mod drawn;
+
 use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
 use browser_diffusion::models::{clip, unet, vae};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions, Preview};
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::{Folder, single_file};
+use drawn::drawn;
 use pollster::block_on;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -236,35 +239,6 @@ fn real_configurations() {
 
 // ---- pictures --------------------------------------------------------------------------------------------------
 
-/// `weight` of tests/reference/models.py: values by the tensor's name, rounded to f16.
-fn drawn(name: &str, shape: &[usize], mut gain: f64) -> Vec<half::f16> {
-    let name = name.trim_start_matches("text_model.");
-    let hash = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3);
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f64 / 8_388_608.0 - 1.0
-    };
-    let count: usize = shape.iter().product();
-    let (scale, shift) = if name.ends_with(".bias") {
-        (0.1, 0.0)
-    } else if name.contains("norm") {
-        (0.1, 1.0)
-    } else if name.contains("token_embedding") || name.contains("position_embedding") {
-        (0.5, 0.0)
-    } else {
-        if [".to_q.", ".to_k.", ".q_proj.", ".k_proj."].iter().any(|p| name.contains(p)) {
-            gain *= 1.4;
-        } else if name == "conv_out.weight" {
-            gain *= 1.8;
-        }
-        (gain * (3.0 / (count / shape[0]) as f64).sqrt(), 0.0)
-    };
-    (0..count).map(|_| half::f16::from_f32((uniform() * scale + shift) as f32)).collect()
-}
-
 /// Writes a checkpoint of `models.json` with its original names, as .safetensors.
 fn write_single(path: &Path, model: &serde_json::Value) {
     let mut tensors = Vec::new();
@@ -281,7 +255,14 @@ fn write_single(path: &Path, model: &serde_json::Value) {
         };
         let gain = model["components"][component]["gain"].as_f64().unwrap();
         let mut shape = shape_of(from[0]);
-        let mut values: Vec<half::f16> = from.iter().flat_map(|n| drawn(n, &shape_of(n), gain)).collect();
+        let mut values: Vec<half::f16> = from
+            .iter()
+            .flat_map(|n| {
+                let shape = shape_of(n);
+                let count = shape.iter().product();
+                drawn(n.trim_start_matches("text_model."), count, count / shape[0], gain)
+            })
+            .collect();
         shape[0] *= from.len();
         if row[2] == true {
             let (rows, columns) = (shape[0], shape[1]);
