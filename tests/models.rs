@@ -10,8 +10,7 @@ use browser_diffusion::gpu::{
     Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights,
 };
 use browser_diffusion::models::{clip, taesd, unet, vae};
-use drawn::drawn;
-use half::f16;
+use drawn::{drawn, fnv1a};
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -38,7 +37,7 @@ fn weight(spec: &WeightSpec, gain: f64) -> Vec<f32> {
         }
         Layout::Vector { len } => (len, 1),
     };
-    drawn(name, count as usize, fan_in as usize, gain).iter().map(|v| v.to_f32()).collect()
+    drawn(name, count, fan_in, gain).iter().map(|v| v.to_f32()).collect()
 }
 
 // ---- one component of one case ----------------------------------------------------------------------------

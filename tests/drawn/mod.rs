@@ -2,11 +2,14 @@
 
 use half::f16;
 
+/// FNV-1a, 64 bits.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
 /// `count` values of the tensor called `name`, each output of which is a sum over `fan_in` inputs.
 pub fn drawn(name: &str, count: usize, fan_in: usize, mut gain: f64) -> Vec<f16> {
-    // FNV-1a, 64 bits.
-    let hash = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3);
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+    let mut state = fnv1a(name.as_bytes());
     let mut uniform = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
