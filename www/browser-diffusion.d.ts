@@ -112,6 +112,8 @@ export interface MemoryReport {
   peak: number;
   /** The largest storage-buffer binding made so far. */
   largestBinding: number;
+  /** Of weights, written to the GPU since the model was loaded: merging LoRAs adds nothing. */
+  uploaded: number;
   /** WebAssembly's memory, which never shrinks. */
   wasm: number;
 }
@@ -196,11 +198,18 @@ export interface GenerateOptions {
   maskImage?: ImageSource;
   /** Not there yet. */
   controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
-  /** Not there yet. */
+  /**
+   * LoRA, LoCon, LoHa, LoKr or DoRA files, merged into the weights; scale 1 where none is given. With `promptSyntax`
+   * "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. Needs
+   * `weights: "f16"`.
+   */
   loras?: { source: ModelSource; scale?: number }[];
-  /** Textual inversion: not there yet. */
+  /** Textual inversion: words of the prompts that stand for what these files (.safetensors, .bin, .pt) hold. */
   embeddings?: { token: string; source: ModelSource }[];
-  /** Layers of the text encoder left out at its end, as in diffusers: 1 is what AUTOMATIC1111 calls clip skip 2. */
+  /**
+   * Layers of the text encoder left out at its end, as in diffusers: 1 is what AUTOMATIC1111 calls clip skip 2. As there,
+   * the negative prompt takes all layers with `promptSyntax` "plain".
+   */
   clipSkip?: number;
   /**
    * How both prompts are read. "plain", the default, is diffusers' way: every character is text, and what is over 77
@@ -250,6 +259,8 @@ export interface GenerateResult {
   parameters: string;
   /** The ends of prompt and negative prompt that the text encoder did not read: more than its 77 tokens. Empty as a rule. */
   truncated: string[];
+  /** Of each LoRA that has some: its tensors that belong to no weight of this model. */
+  unmatched: { source: string; keys: string[] }[];
   /** Milliseconds. */
   timings: { textEncoder: number; steps: number[]; vae: number; total: number };
 }

@@ -190,8 +190,10 @@ const GENERATE_RULES = {
   strength: between(0, 1),
   maskImage: imageSource,
   controlnets: later,
-  loras: later,
-  embeddings: later,
+  loras: (value) => (Array.isArray(value) && value.every((l) => l?.source && (l.scale === undefined || Number.isFinite(l.scale)))
+    ? undefined : 'must be a list of { source, scale }'),
+  embeddings: (value) => (Array.isArray(value) && value.every((e) => e?.source && typeof e.token === 'string' && e.token.trim() === e.token && e.token)
+    ? undefined : 'must be a list of { token, source }'),
   promptSyntax: oneOf(['plain', 'a1111', 'comfy']),
   clipSkip: integer(0),
   preview: oneOf(['none', 'fast', 'tiny', 'full']),
@@ -251,6 +253,36 @@ async function resolveSource(source) {
   }
   if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, embedded };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
+}
+
+/**
+ * A file beside the model as the engine takes it. Two picked files of one name are told apart.
+ * @param {unknown} source
+ */
+async function addition(source) {
+  const spec = await resolveSource(source);
+  const marks = spec.files?.map(([path, { size, lastModified }]) => `${path} ${size} ${lastModified}`) ?? [];
+  return { ...spec, key: [spec.source, ...marks].join(' ') };
+}
+
+/**
+ * LoRAs as the engine takes them. `<lora:name:weight>` in an A1111 prompt says how strong one of them is, by the name
+ * of its file without ending; the engine leaves the tag out of what is encoded.
+ * @param {{ source: any, scale?: number }[]} loras
+ * @param {string} prompt
+ * @param {string} [syntax]
+ */
+async function withScales(loras, prompt, syntax = 'plain') {
+  const specs = await Promise.all(loras.map(async ({ source, scale = 1 }) => ({ ...await addition(source), scale })));
+  if (syntax === 'plain') return specs;
+  for (const [tag, name, weight] of prompt.matchAll(/<lora:([^:>]+)(?::([^:>]*))?[^>]*>/g)) {
+    const stem = (/** @type {string} */ source) => decodeURIComponent(source.split(/[?#]/)[0].split('/').at(-1) ?? '').replace(/\.\w+$/, '');
+    const named = specs.filter(({ source }) => stem(source) === name);
+    if (named.length === 0) throw invalid(`loras has none for ${tag} in the prompt; give { source } of a file called ${name}, or take the tag out.`);
+    if (weight && !Number.isFinite(Number(weight))) throw invalid(`loras: ${tag} in the prompt has no number as its weight.`);
+    for (const spec of named) spec.scale = weight ? Number(weight) : 1;
+  }
+  return specs;
 }
 
 /** A picked file's path within the folder that was picked, or its name. @param {File} file */
@@ -537,6 +569,7 @@ export class DiffusionPipeline {
     const { width = this.#model.defaultSize, height = this.#model.defaultSize } = rest;
     if (rest.image) rest.image = await pixels(rest.image, width, height, 'white', 'image');
     if (rest.maskImage) rest.maskImage = await pixels(rest.maskImage, width, height, 'black', 'maskImage');
+    /** @type {Record<string, any>} */
     const wanted = {
       width,
       height,
@@ -545,6 +578,8 @@ export class DiffusionPipeline {
       ...rest,
       ...(rest.preview === 'tiny' && (this.#tinyVae ? { tinyVae: this.#tinyVae } : { preview: 'full' })),
     };
+    if (wanted.loras || (wanted.promptSyntax ?? 'plain') !== 'plain') wanted.loras = await withScales(wanted.loras ?? [], wanted.prompt, wanted.promptSyntax);
+    if (wanted.embeddings) wanted.embeddings = await Promise.all(wanted.embeddings.map(async (/** @type {any} */ { token, source }) => ({ ...await addition(source), token })));
     /** @param {any} event */
     const onEvent = ({ latents, x0, ...step }) => onStep({ ...step, latents: async () => latents, x0: async () => x0 });
     const result = await this.#engine.call('generate', { options: wanted, steps: Boolean(onStep) }, { signal, onEvent });

@@ -9,12 +9,14 @@
 //! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access; `pickle` (which executes nothing)
 //!   and `zip` serve it.
 //! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
+//! - [`lora`]: whose weights a LoRA changes, and by what.
 //! - [`configs`]: what a single file does not carry, from its names and shapes.
 //! - [`shards`]: the index of a checkpoint cut into several files.
 
 pub mod configs;
 pub mod header;
 pub mod ldm;
+pub mod lora;
 pub mod names;
 pub mod pack;
 mod pickle;

@@ -38,6 +38,7 @@ pub(super) struct Ledger {
     now: [AtomicU64; 3],
     peak_total: AtomicU64,
     largest_binding: AtomicU64,
+    uploaded: AtomicU64,
 }
 
 /// One reading of the allocator's books, in bytes.
@@ -50,6 +51,8 @@ pub struct Bytes {
     pub peak: u64,
     /// The largest storage-buffer binding made so far.
     pub largest_binding: u64,
+    /// Of weights, written to the GPU since it was opened.
+    pub uploaded: u64,
 }
 
 /// A GPU buffer that is counted while it lives.
@@ -207,6 +210,7 @@ impl Gpu {
             staging: now(MemoryKind::Staging),
             peak: self.ledger.peak_total.load(Ordering::Relaxed),
             largest_binding: self.ledger.largest_binding.load(Ordering::Relaxed),
+            uploaded: self.ledger.uploaded.load(Ordering::Relaxed),
         }
     }
 
@@ -223,6 +227,10 @@ impl Gpu {
         let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
         Buffer { raw, kind, ledger: self.ledger.clone() }
+    }
+
+    pub(super) fn note_upload(&self, bytes: u64) {
+        self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn note_binding(&self, size: u64) {

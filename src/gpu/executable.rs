@@ -139,7 +139,7 @@ impl Executable {
         Ok(set)
     }
 
-    fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
         self.slot_of
             .get(t.id)
             .and_then(|&s| self.slots.get(s))

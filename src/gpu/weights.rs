@@ -1,10 +1,13 @@
 //! The weights of one module on the GPU: packed into few buffers, filled as their bytes arrive.
 
 use super::context::{Buffer, Gpu, MemoryKind};
+use super::executable::Executable;
+use super::plan::Tensor;
 use super::plan::WeightSpec;
 use crate::checkpoint::pack::{Layout, Packer};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::{Error, Result};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use wgpu::BufferUsages as Usage;
 
@@ -24,6 +27,10 @@ struct Place {
 pub struct Weights {
     blocks: Vec<Buffer>,
     places: HashMap<String, Place>,
+    /// What stood where a LoRA has been merged.
+    originals: RefCell<HashMap<String, Buffer>>,
+    /// The LoRAs that are merged, by key and scale.
+    pub(crate) merged: RefCell<Vec<(String, f32)>>,
 }
 
 impl Weights {
@@ -46,9 +53,11 @@ impl Weights {
         }
         let blocks = sizes
             .iter()
-            .map(|&size| gpu.buffer(MemoryKind::Weights, size, Usage::STORAGE | Usage::COPY_DST))
+            .map(|&size| {
+                gpu.buffer(MemoryKind::Weights, size, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+            })
             .collect();
-        Self { blocks, places }
+        Self { blocks, places, originals: RefCell::default(), merged: RefCell::default() }
     }
 
     fn find(&self, name: &str) -> Result<&Place> {
@@ -73,6 +82,7 @@ impl Weights {
         if offset + bytes.len() as u64 > place.bytes {
             return Err(Error::bad_checkpoint(format!("{name} has more bytes than its shape says")));
         }
+        gpu.note_upload(bytes.len() as u64);
         gpu.queue.write_buffer(&self.blocks[place.block].raw, place.offset + offset, bytes);
         Ok(())
     }
@@ -96,6 +106,40 @@ impl Weights {
         let mut packer = Packer::new(&info, layout)?;
         packer.push(bytes, &mut write)?;
         packer.finish(&mut write)
+    }
+
+    /// Puts a computed tensor in the place of `name`, and keeps a copy of what stood there for [`Weights::restore`].
+    ///
+    /// # Errors
+    /// `bad-checkpoint` for an unknown name, or a tensor of another size.
+    pub fn replace(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
+        let place = self.find(name)?;
+        if t.bytes() != place.bytes {
+            return Err(Error::bad_checkpoint(format!("{name} has another size")));
+        }
+        let block = &self.blocks[place.block].raw;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        self.originals.borrow_mut().entry(name.to_owned()).or_insert_with(|| {
+            let kept = gpu.buffer(MemoryKind::Weights, place.bytes, Usage::COPY_DST | Usage::COPY_SRC);
+            encoder.copy_buffer_to_buffer(block, place.offset, &kept.raw, 0, place.bytes);
+            kept
+        });
+        encoder.copy_buffer_to_buffer(from.buffer(t)?, 0, block, place.offset, place.bytes);
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Puts everything back that [`Weights::replace`] replaced.
+    pub fn restore(&self, gpu: &Gpu) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let originals = self.originals.take();
+        for (name, kept) in &originals {
+            if let Some(place) = self.places.get(name) {
+                let block = &self.blocks[place.block].raw;
+                encoder.copy_buffer_to_buffer(&kept.raw, 0, block, place.offset, place.bytes);
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
     }
 
     /// Buffer, offset and size of `name`, to bind.

@@ -4,6 +4,7 @@
 
 mod attention;
 mod gather;
+mod lora;
 mod matmul;
 mod norm;
 mod pointwise;
@@ -11,6 +12,7 @@ mod selftest;
 
 pub use attention::attention;
 pub use gather::{embed, gather};
+pub use lora::merge;
 pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, conv2d, linear};
 pub use norm::{group_norm, layer_norm};
 pub use pointwise::{Activation, activate, add, affine, geglu};

@@ -225,6 +225,8 @@ impl DiffusionPipeline {
             tiny: RefCell::default(),
             text_cache: TextCache::default(),
             embeddings: RefCell::default(),
+            loras: RefCell::default(),
+            chosen_loras: RefCell::default(),
             decode_wide: Cell::new(false),
         })
     }

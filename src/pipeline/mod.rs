@@ -3,6 +3,7 @@
 //! - [`load`](DiffusionPipeline::load): configurations first, so that a model which cannot work is refused
 //!   before its weights are fetched; then the weights, streamed to the GPU.
 //! - `text`: prompts to conditioning; `embedding`: textual inversion.
+//! - `lora`: LoRAs, merged into the weights.
 //! - `text_to_image`: the loop itself.
 //! - `decode`: latents to pixels.
 //! - `preview`: the small decoder that shows steps.
@@ -14,6 +15,7 @@ mod embedding;
 mod image_to_image;
 mod inpainting;
 mod load;
+mod lora;
 mod parameters;
 mod preview;
 mod residence;
@@ -162,6 +164,9 @@ pub struct DiffusionPipeline {
     tiny: RefCell<Option<preview::TinyDecoder>>,
     text_cache: text::TextCache,
     embeddings: RefCell<Vec<embedding::LoadedEmbedding>>,
+    loras: RefCell<Vec<lora::LoadedLora>>,
+    /// Keys and scales of this picture's LoRAs.
+    chosen_loras: RefCell<Vec<(String, f32)>>,
     /// The decoder overflowed f16 once: it runs in f32 activations from then on.
     decode_wide: Cell<bool>,
 }

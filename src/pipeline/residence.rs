@@ -75,6 +75,11 @@ impl Part {
         })
     }
 
+    /// Its weights' names and layouts.
+    pub fn specs(&self) -> &[WeightSpec] {
+        &self.specs
+    }
+
     /// Bytes on the GPU when they are there.
     pub fn bytes(&self) -> u64 {
         self.specs.iter().map(WeightSpec::bytes).sum()
@@ -251,6 +256,7 @@ impl DiffusionPipeline {
         for part in self.parts(stage) {
             part.fill(&self.gpu, self.source.as_ref(), aborted).await?;
         }
+        self.merge_loras(stage)?;
         self.gpu.check()
     }
 

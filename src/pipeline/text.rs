@@ -101,6 +101,11 @@ impl TextCache {
         kept.drain(..over);
         kept.push(Kept { request, conditioning, truncated });
     }
+
+    /// Forgets everything: the text encoders' weights were changed.
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
 }
 
 /// One token as a page shows it.
@@ -241,11 +246,16 @@ impl DiffusionPipeline {
         if encode_negative {
             schedules.push(texts(options.negative_prompt.as_deref().unwrap_or("")));
         }
-        let requests = schedules.iter().flatten().map(|(_, text)| Request {
-            text: text.clone(),
-            syntax: options.prompt_syntax,
-            clip_skip: options.clip_skip,
-            embeddings: options.embeddings.clone(),
+        // diffusers leaves no layers out for the negative prompt, A1111 and ComfyUI do.
+        let negative_skip = if options.prompt_syntax == Syntax::Plain { 0 } else { options.clip_skip };
+        let positives = schedules.len() - usize::from(encode_negative);
+        let requests = schedules.iter().enumerate().flat_map(|(i, schedule)| {
+            schedule.iter().map(move |(_, text)| Request {
+                text: text.clone(),
+                syntax: options.prompt_syntax,
+                clip_skip: if i < positives { options.clip_skip } else { negative_skip },
+                embeddings: options.embeddings.clone(),
+            })
         });
         let (encoded, truncated) = self.encode_texts(requests.collect()).await?;
         let mut encoded = encoded.into_iter();

@@ -66,6 +66,8 @@ pub struct GenerateOptions {
     pub clip_skip: u32,
     /// Words of textual inversion and the key under which `load_embedding` keeps each.
     pub embeddings: Vec<(String, String)>,
+    /// LoRAs by key (see `load_lora`), and the scale of each.
+    pub loras: Vec<(String, f32)>,
     pub preview: Preview,
     /// Decode to pictures, or leave the latents.
     pub decode: bool,
@@ -108,6 +110,8 @@ pub struct Generated {
     pub parameters: Vec<String>,
     /// Ends of prompts that did not fit into the text encoder's window.
     pub truncated: Vec<String>,
+    /// Of each LoRA that has some: the tensors that belong to no weight of this model.
+    pub unmatched: Vec<(String, Vec<String>)>,
     pub timings: Timings,
 }
 
@@ -135,6 +139,7 @@ impl DiffusionPipeline {
             self.check_decode(height, width)?;
         }
         check_aborted(aborted)?;
+        self.choose_loras(&options.loras)?;
 
         // A model with a guidance embedding is told the scale instead of running twice.
         let embedded_guidance = self.unet.config.time_cond_proj_dim;
@@ -270,6 +275,7 @@ impl DiffusionPipeline {
                 .map(|i| parameters::text(options, i, &self.model.name, self.scheduler.class_name()))
                 .collect(),
             truncated: prompts.truncated,
+            unmatched: self.unmatched(),
             timings,
         })
     }

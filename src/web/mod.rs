@@ -11,7 +11,8 @@ use crate::prompt::Syntax;
 use crate::samplers;
 use crate::samplers::noise::{NoiseOptions, Rng};
 use crate::store::{
-    LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source, SourceOptions,
+    FileAt, LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source,
+    SourceOptions,
 };
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
@@ -105,6 +106,24 @@ async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, 
     let vocabulary = Rc::new(store().await.model(embedded(spec)?, options.clone()));
     let source = Rc::new(source(spec, options).await?);
     Ok((Rc::new(PageFiles::open(source.clone(), vocabulary).await?), source))
+}
+
+/// The one file that a `ModelSource` names, and the source itself, to be finished when all is read.
+async fn file(
+    spec: &JsValue,
+    key: &str,
+    signal: &AbortSignal,
+) -> Result<(FileAt<PageSource>, Rc<PageSource>)> {
+    let reading = ReadOptions {
+        no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
+        signal: Some(signal.clone()),
+        on_progress: None,
+    };
+    let source = Rc::new(source(spec, reading).await?);
+    let path = source.single_file().ok_or_else(|| {
+        Error::invalid(format!("{key} is no file: name the address of a .safetensors or .pt file."))
+    })?;
+    Ok((FileAt::new(source.clone(), path), source))
 }
 
 /// `promptSyntax` of `api.md`'s options.
@@ -310,7 +329,9 @@ impl Pipeline {
                 source.finish().await?;
             }
         }
-        let options = self.options(&options)?;
+        let loras = self.loras(&options, &signal).await?;
+        let embeddings = self.embeddings(&options, &signal).await?;
+        let options = GenerateOptions { loras, embeddings, ..self.options(&options)? };
         let mut step = |s: Step| {
             on_step
                 .call1(&JsValue::NULL, &step_object(s))
@@ -330,6 +351,7 @@ impl Pipeline {
         set(&out, "staging", bytes.staging as f64);
         set(&out, "peak", bytes.peak as f64);
         set(&out, "largestBinding", bytes.largest_binding as f64);
+        set(&out, "uploaded", bytes.uploaded as f64);
         let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
         let buffer: js_sys::ArrayBuffer = memory.buffer().unchecked_into();
         set(&out, "wasm", buffer.byte_length());
@@ -338,6 +360,37 @@ impl Pipeline {
 }
 
 impl Pipeline {
+    /// Textual inversion: words and keys, those of `embeddings` loaded that are not yet.
+    async fn embeddings(&self, options: &JsValue, signal: &AbortSignal) -> Result<Vec<(String, String)>> {
+        let mut embeddings = Vec::new();
+        for spec in get(options, "embeddings").map(|l| Array::from(&l)).unwrap_or_default().iter() {
+            let (key, token) = (text(&spec, "key")?.unwrap_or_default(), text(&spec, "token")?);
+            let token = token.ok_or_else(|| Error::invalid("An embedding must have a token."))?;
+            if !self.inner.has_embedding(&key) {
+                let (file, source) = file(&spec, &key, signal).await?;
+                self.inner.load_embedding(&key, &file).await?;
+                source.finish().await?;
+            }
+            embeddings.push((token, key));
+        }
+        Ok(embeddings)
+    }
+
+    /// Loads the LoRAs of `loras` (each what [`source`] takes, with `key` and `scale`) that are not loaded yet.
+    async fn loras(&self, options: &JsValue, signal: &AbortSignal) -> Result<Vec<(String, f32)>> {
+        let mut loras = Vec::new();
+        for spec in get(options, "loras").map(|l| Array::from(&l)).unwrap_or_default().iter() {
+            let key = text(&spec, "key")?.ok_or_else(|| Error::invalid("A LoRA must have a source."))?;
+            if !self.inner.has_lora(&key) {
+                let (file, source) = file(&spec, &key, signal).await?;
+                self.inner.load_lora(&key, &file).await?;
+                source.finish().await?;
+            }
+            loras.push((key, number(&spec, "scale")?.unwrap_or(1.0) as f32));
+        }
+        Ok(loras)
+    }
+
     fn options(&self, o: &JsValue) -> Result<GenerateOptions> {
         let model = self.inner.model();
         let size = model.default_size as f64;
@@ -386,6 +439,7 @@ impl Pipeline {
             negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
             clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,
             embeddings: Vec::new(),
+            loras: Vec::new(),
             preview,
             decode,
         })
@@ -426,6 +480,13 @@ fn result_object(g: Generated) -> Object {
     set(&out, "seed", g.seed as f64);
     set(&out, "parameters", g.parameters.first().map_or("", String::as_str));
     set(&out, "truncated", g.truncated.iter().map(|t| JsValue::from(t.as_str())).collect::<Array>());
+    let unmatched = g.unmatched.iter().map(|(key, names)| {
+        let one = Object::new();
+        set(&one, "source", key.as_str());
+        set(&one, "keys", names.iter().map(|n| JsValue::from(n.as_str())).collect::<Array>());
+        one
+    });
+    set(&out, "unmatched", unmatched.collect::<Array>());
     let timings = Object::new();
     set(&timings, "textEncoder", g.timings.text_encoder);
     set(&timings, "steps", g.timings.steps.iter().map(|t| JsValue::from(*t)).collect::<Array>());

@@ -1,0 +1,100 @@
+// A weight [rows][taps][c4] with one LoRA more:
+//
+//   plain: current + scale * change
+//   DoRA:  current + magnitude[row] / |base + scale * change|_row * (base + scale * change) - base
+//
+// change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied; KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t].
+// Bindings: base (f16), current (f32; the first LoRA's is base), up or w1, down or w2, up and down of the second
+// product, magnitudes, output (f32, or f16 after the last LoRA). What is not there is bound to something else.
+// Tiling: a row a workgroup of 64 threads, each every 64th vector of it; DoRA goes over the row twice.
+struct Params {
+  rows: u32,
+  row4: u32,   // vectors of a row: taps * c4
+  c4: u32,
+  inner: u32,
+  taps: u32,
+  mode: u32,   // 0, 1, 2 in the order above
+  rank: u32,   // KRONECKER: columns of w1
+  rank_2: u32,
+  o2: u32,
+  i2: u32,
+  scale: f32,
+  is_first: u32,
+  has_magnitude: u32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding($binding) var<storage, read> base: array<half4>;
+@group(0) @binding($binding) var<storage, read> current: array<vec4f>;
+@group(0) @binding($binding) var<storage, read> up: array<f32>;
+@group(0) @binding($binding) var<storage, read> down: array<f32>;
+@group(0) @binding($binding) var<storage, read> up_2: array<f32>;
+@group(0) @binding($binding) var<storage, read> down_2: array<f32>;
+@group(0) @binding($binding) var<storage, read> magnitude: array<f32>;
+#if LAST
+@group(0) @binding($binding) var<storage, read_write> out: array<half4>;
+fn to_out(v: vec4f) -> half4 { return to_half(v); }
+#else
+@group(0) @binding($binding) var<storage, read_write> out: array<vec4f>;
+fn to_out(v: vec4f) -> vec4f { return v; }
+#endif
+
+fn change(o: u32, i: u32, t: u32) -> f32 {
+  if p.mode == 2u {
+    return up[o / p.o2 * p.rank + i / p.i2] * down[(o % p.o2 * p.i2 + i % p.i2) * p.taps + t];
+  }
+  var sum = 0.0;
+  for (var r = 0u; r < p.rank; r++) {
+    sum += up[o * p.rank + r] * down[(r * p.inner + i) * p.taps + t];
+  }
+  if p.mode == 1u {
+    var second = 0.0;
+    for (var r = 0u; r < p.rank_2; r++) {
+      second += up_2[o * p.rank_2 + r] * down_2[(r * p.inner + i) * p.taps + t];
+    }
+    sum *= second;
+  }
+  return sum;
+}
+
+// base + scale * change; lanes past the last channel stay 0.
+fn changed(o: u32, k: u32) -> vec4f {
+  var v = vec4f(0.0);
+  for (var lane = 0u; lane < 4u; lane++) {
+    let i = k % p.c4 * 4u + lane;
+    if i < p.inner {
+      v[lane] = p.scale * change(o, i, k / p.c4);
+    }
+  }
+  return from_half(base[o * p.row4 + k]) + v;
+}
+
+var<workgroup> squares: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let o = group.x;
+  var factor = 1.0;
+  if p.has_magnitude != 0u {
+    var sum = 0.0;
+    for (var k = thread; k < p.row4; k += 64u) {
+      let v = changed(o, k);
+      sum += dot(v, v);
+    }
+    squares[thread] = sum;
+    workgroupBarrier();
+    var all = 0.0;
+    for (var i = 0u; i < 64u; i++) {
+      all += squares[i];
+    }
+    factor = magnitude[o] / sqrt(all);
+  }
+  for (var k = thread; k < p.row4; k += 64u) {
+    let at = o * p.row4 + k;
+    let was = from_half(base[at]);
+    var v = factor * changed(o, k);
+    if p.is_first == 0u {
+      v += current[at] - was;
+    }
+    out[at] = to_out(v);
+  }
+}

@@ -1,0 +1,85 @@
+//! LoRAs merged into a weight on the GPU.
+
+use crate::checkpoint::Layout;
+use crate::checkpoint::lora::{Adapter, Change};
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weights};
+
+/// Replaces the weight `name` by itself and every one of `adapters` times its scale; the sums are f32 and rounded once.
+/// The weight must be as the checkpoint has it ([`Weights::restore`]). DoRA's lengths are those of the checkpoint's
+/// weight and its own change, as in PEFT.
+///
+/// # Errors
+/// `unsupported-model` for a weight that is not an f16 matrix; `out-of-memory` where a buffer is too large.
+pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f32)]) -> Result<()> {
+    let layout = weights.layout(name);
+    let Some(layout @ Layout::Matrix { rows, inner, taps }) = layout else {
+        return Err(Error::unsupported(format!("a LoRA changes {name}, which is no f16 matrix")));
+    };
+    let [rows, inner, taps] = [rows, inner, taps].map(|n| n as u32);
+    let c4 = inner.div_ceil(4);
+    let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
+    let base = Binding::Weight(r.weight(name.to_owned(), layout)?);
+    let mut current = base;
+    let mut inputs = Vec::new();
+    let mut out = None;
+    for (i, (adapter, scale)) in adapters.iter().enumerate() {
+        let mut input = |values: &[f32]| {
+            let t = r.input(1, 1, 1, values.len() as u32);
+            inputs.push((t, values.to_vec()));
+            Binding::Read(t)
+        };
+        let (up, down, second, numbers) = match &adapter.change {
+            Change::Product(p) => (input(&p.up), input(&p.down), None, [0, p.rank as u32, 0, 1, 1]),
+            Change::Hadamard(p, q) => {
+                let second = Some((input(&q.up), input(&q.down)));
+                (input(&p.up), input(&p.down), second, [1, p.rank as u32, q.rank as u32, 1, 1])
+            }
+            Change::Kronecker { w1, w2, o2, i2 } => {
+                (input(w1), input(w2), None, [2, inner / *i2 as u32, 0, *o2 as u32, *i2 as u32])
+            }
+        };
+        let (up_2, down_2) = second.unwrap_or((up, down));
+        let magnitude = adapter.magnitude.as_ref().map(|m| input(m));
+        let last = i + 1 == adapters.len();
+        let dtype = if last { Dtype::F16 } else { Dtype::F32 };
+        let y = r.tensor_of(dtype, rows, 1, 1, taps * c4 * 4);
+        let [mode, rank, rank_2, o2, i2] = numbers;
+        let terms = u64::from(rank.max(1) + rank_2) * 2;
+        r.dispatch(Dispatch {
+            kernel: Kernel::new(
+                "lora",
+                include_str!("../../shaders/lora.wgsl"),
+                &[("WIDE", 1), ("LAST", last as u32)],
+            ),
+            bindings: vec![base, current, up, down, up_2, down_2, magnitude.unwrap_or(up), Binding::Write(y)],
+            params: vec![
+                rows,
+                taps * c4,
+                c4,
+                inner,
+                taps,
+                mode,
+                rank,
+                rank_2,
+                o2,
+                i2,
+                scale.to_bits(),
+                (i == 0) as u32,
+                magnitude.is_some() as u32,
+            ],
+            workgroups: [rows, 1, 1],
+            flops: u64::from(rows) * u64::from(taps * inner) * terms,
+        });
+        current = Binding::Read(y);
+        out = Some(y);
+    }
+    let Some(out) = out else { return Ok(()) };
+    r.output(out);
+    let executable = r.finish().instantiate(gpu, weights)?;
+    for (t, values) in inputs {
+        executable.write(gpu, t, &values)?;
+    }
+    executable.run(gpu);
+    weights.replace(gpu, name, &executable, out)
+}
