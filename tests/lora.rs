@@ -149,7 +149,8 @@ fn wave(len: usize, seed: f32) -> Vec<f32> {
 fn in_and_out_of_the_embedded_model() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded");
     let folder = Rc::new(Folder::new(root));
-    let pipeline = block_on(DiffusionPipeline::load(folder, None, &LoadOptions::default(), &|| false)).unwrap();
+    let pipeline =
+        block_on(DiffusionPipeline::load(folder, None, &LoadOptions::default(), &|| false)).unwrap();
     let unet = std::fs::read(format!("{root}/unet/diffusion_pytorch_model.safetensors")).unwrap();
     let len = Header::json_len(unet[..8].try_into().unwrap()).unwrap();
     let header = Header::parse(&unet[8..8 + len]).unwrap();
