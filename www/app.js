@@ -5,6 +5,7 @@
 import { DiffusionPipeline, DiffusionError, cache, detect, readParameters } from './browser-diffusion.js';
 import { PictureEditor } from './editor.js';
 import { AXES, cells, readAxes, sheet } from './grid.js';
+import { Parts } from './parts.js';
 import { schedulerLabel } from './metadata.js';
 
 /**
@@ -68,6 +69,9 @@ const ui = {
   image: input('image'),
   editor: any('editor'),
   strength: input('strength'),
+  variationSeed: input('variation-seed'),
+  variationStrength: input('variation-strength'),
+  rng: select('rng'),
   brush: input('brush'),
   erase: button('erase'),
   redraw: button('redraw'),
@@ -113,6 +117,12 @@ const waiting = [];
 const editor = new PictureEditor(element('paint', HTMLCanvasElement), () => ({
   width: ui.width.valueAsNumber || learnt.defaultSize, height: ui.height.valueAsNumber || learnt.defaultSize,
 }));
+const loras = new Parts(any('loras'), button('add-lora'), 'LoRA', [
+  { key: 'source', label: 'LoRA', kind: 'source' }, { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
+], () => {});
+const embeddings = new Parts(any('embeddings'), button('add-embedding'), 'word', [
+  { key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' },
+], () => readPrompt());
 /** @type {[HTMLSelectElement, HTMLInputElement][]} */
 const axisFields = ['x', 'y', 'z'].map((axis) => [select(`axis-${axis}`), input(`values-${axis}`)]);
 
@@ -251,7 +261,10 @@ function pipelineOf(source) {
   })();
   const mine = { key, controller, promise };
   model = mine;
-  promise.then(() => listCache(), () => {
+  promise.then(() => {
+    listCache();
+    readPrompt();
+  }, () => {
     if (model === mine) model = undefined;
   });
   return promise;
@@ -282,11 +295,11 @@ function learn(model) {
 
 /** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength]) {
+  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
     field.closest('details')?.setAttribute('open', '');
-    const message = field === ui.seed ? 'a whole number, or nothing for a random one.' : field.validationMessage;
+    const message = field === ui.seed || field === ui.variationSeed ? 'a whole number, or nothing for a random one.' : field.validationMessage;
     showError(new DiffusionError('invalid-option', `${field.labels?.[0]?.textContent}: ${message}`));
     field.focus();
     return undefined;
@@ -303,6 +316,10 @@ function readForm() {
     seed: ui.seed.value === '' ? undefined : Number(ui.seed.value),
     numImages: ui.count.valueAsNumber,
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
+    rng: /** @type {'torch-cpu' | 'torch-cuda'} */ (ui.rng.value),
+    ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
+    loras: /** @type {any} */ (loras.read()),
+    embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)),
     ...(editor.picture && { image: editor.picture, strength: ui.strength.valueAsNumber, maskImage: editor.mask }),
     preview: /** @type {'fast' | 'tiny' | 'full'} */ (ui.preview.value),
   };
@@ -804,6 +821,34 @@ function wireEditor() {
   };
 }
 
+// ------------------------------------------------------------------------------- how the prompt is read
+
+let readings = 0;
+/** Shows the prompt's tokens, once a model is there and the prompt has been still for a moment. */
+async function readPrompt() {
+  const mine = ++readings;
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  if (mine !== readings || drawing) return;
+  try {
+    const pipeline = await model?.promise;
+    if (!pipeline || mine !== readings) return;
+    const options = { promptSyntax: /** @type {const} */ ('a1111'), embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)) };
+    const { tokens, chunks, foreign } = await pipeline.tokenize(ui.prompt.value, options);
+    if (mine !== readings) return;
+    any('foreign').hidden = !foreign;
+    any('tokens').replaceChildren(...tokens.map(({ text, id, weight, cut, unknown }) => {
+      const token = document.createElement('span');
+      token.textContent = text;
+      token.title = `token ${id}${weight === 1 ? '' : `, weight ${weight.toFixed(2)}`}${cut ? ', not read' : ''}${unknown ? ', a scrap of a word that the model does not know' : ''}`;
+      token.className = [weight > 1 && 'heavy', weight < 1 && 'light', unknown && 'unknown', cut && 'cut'].filter(Boolean).join(' ');
+      return token;
+    }));
+    any('tokens-text').textContent = `${tokens.length} tokens${chunks > 1 ? `, read in ${chunks} portions of 75` : ' of 75'}. Bold weighs more, grey less; dashed is a scrap of an unknown word.`;
+  } catch {
+    // A view on the side: what is wrong with the model or the files is said where a picture is asked for.
+  }
+}
+
 // ---------------------------------------------------------------------------------- comparing settings
 
 function wireGrid() {
@@ -959,7 +1004,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng];
 
 function remember() {
   try {
@@ -1005,6 +1050,7 @@ function wire() {
     if (target instanceof HTMLElement) target.removeAttribute('aria-invalid');
     remember();
   });
+  ui.prompt.addEventListener('input', readPrompt);
   ui.stop.onclick = stop;
   ui.save.onclick = save;
   ui.scrub.addEventListener('input', () => show(ui.scrub.valueAsNumber));

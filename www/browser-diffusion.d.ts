@@ -139,11 +139,34 @@ export class DiffusionPipeline {
   /** Draws. */
   generate(options: GenerateOptions): Promise<GenerateResult>;
 
+  /** How the model reads a prompt, token by token, at the first step. */
+  tokenize(prompt: string, options?: Pick<GenerateOptions, 'promptSyntax' | 'embeddings'>): Promise<PromptView>;
+
   /** GPU bytes held now and at the peak, by kind (weights, activations, staging), and wasm heap bytes. */
   memory(): Promise<MemoryReport>;
 
   /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
   dispose(): Promise<void>;
+}
+
+/** A prompt as the text encoder reads it. */
+export interface PromptView {
+  tokens: {
+    text: string;
+    /** Its number in CLIP's vocabulary. */
+    id: number;
+    weight: number;
+    /** The window of 75 tokens that it lies in, from 0. */
+    chunk: number;
+    /** It did not fit, and the model does not read it. */
+    cut: boolean;
+    /** A scrap of a word that the vocabulary does not hold. */
+    unknown: boolean;
+  }[];
+  /** Windows of 75 tokens. */
+  chunks: number;
+  /** Most of the prompt is in a language that CLIP's vocabulary does not hold: it learnt from English captions. */
+  foreign: boolean;
 }
 
 export interface GenerateOptions {

@@ -265,6 +265,9 @@ async function addition(source) {
   return { ...spec, key: [spec.source, ...marks].join(' ') };
 }
 
+/** Words of textual inversion as the engine takes them. @param {{ token: string, source: any }[]} [embeddings] */
+const words = (embeddings = []) => Promise.all(embeddings.map(async ({ token, source }) => ({ ...await addition(source), token })));
+
 /**
  * LoRAs as the engine takes them. `<lora:name:weight>` in an A1111 prompt says how strong one of them is, by the name
  * of its file without ending; the engine leaves the tag out of what is encoded.
@@ -579,7 +582,7 @@ export class DiffusionPipeline {
       ...(rest.preview === 'tiny' && (this.#tinyVae ? { tinyVae: this.#tinyVae } : { preview: 'full' })),
     };
     if (wanted.loras || (wanted.promptSyntax ?? 'plain') !== 'plain') wanted.loras = await withScales(wanted.loras ?? [], wanted.prompt, wanted.promptSyntax);
-    if (wanted.embeddings) wanted.embeddings = await Promise.all(wanted.embeddings.map(async (/** @type {any} */ { token, source }) => ({ ...await addition(source), token })));
+    wanted.embeddings = await words(wanted.embeddings);
     /** @param {any} event */
     const onEvent = ({ latents, x0, ...step }) => onStep({ ...step, latents: async () => latents, x0: async () => x0 });
     const result = await this.#engine.call('generate', { options: wanted, steps: Boolean(onStep) }, { signal, onEvent });
@@ -587,6 +590,19 @@ export class DiffusionPipeline {
       ...result,
       images: result.images.map((/** @type {any} */ i) => new GeneratedImage(i.width, i.height, i.data, i.parameters)),
     };
+  }
+
+  /**
+   * How the model reads a prompt, token by token.
+   * @param {string} prompt
+   * @param {{ promptSyntax?: 'plain' | 'a1111' | 'comfy', embeddings?: { token: string, source: any }[] }} [options]
+   */
+  async tokenize(prompt, options = {}) {
+    this.#checkUsable();
+    const { promptSyntax, embeddings, ...none } = checked(GENERATE_RULES, { ...options, prompt }, 'tokenize');
+    const other = Object.keys(none).find((key) => key !== 'prompt');
+    if (other) throw invalid(`tokenize has no option "${other}". It has: promptSyntax, embeddings.`);
+    return this.#engine.call('tokenize', { options: { prompt, promptSyntax, embeddings: await words(embeddings) } });
   }
 
   /** Bytes held on the GPU and in WebAssembly. */

@@ -73,6 +73,8 @@ async function perform(call, signal) {
         transfer: [...latents, ...images.map((/** @type {ImageData} */ i) => i.data)].map((array) => array.buffer),
       };
     }
+    case 'tokenize':
+      return { result: await loaded().tokenize(call.options, signal) };
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':

@@ -342,6 +342,28 @@ impl Pipeline {
         Ok(result_object(generated))
     }
 
+    /// How the text encoder reads `{ prompt, promptSyntax, embeddings }`: `{ tokens, chunks, foreign }`.
+    pub async fn tokenize(&self, options: JsValue, signal: AbortSignal) -> Result<Object, JsValue> {
+        let embeddings = self.embeddings(&options, &signal).await?;
+        let prompt = text(&options, "prompt")?.unwrap_or_default();
+        let view = self.inner.tokenize(&prompt, syntax(&options)?, &embeddings)?;
+        let tokens = view.tokens.iter().map(|t| {
+            let out = Object::new();
+            set(&out, "text", t.text.as_str());
+            set(&out, "id", t.id);
+            set(&out, "weight", t.weight);
+            set(&out, "chunk", t.chunk as u32);
+            set(&out, "cut", t.cut);
+            set(&out, "unknown", t.unknown);
+            out
+        });
+        let out = Object::new();
+        set(&out, "tokens", tokens.collect::<Array>());
+        set(&out, "chunks", view.chunks as u32);
+        set(&out, "foreign", view.foreign);
+        Ok(out)
+    }
+
     /// `MemoryReport`: GPU bytes by kind, now and at the peak, and bytes of the wasm heap.
     pub fn memory(&self) -> Object {
         let bytes = self.inner.gpu().bytes();

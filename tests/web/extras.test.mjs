@@ -104,6 +104,18 @@ test('LoRA, textual inversion, CLIP skip, long prompts', { timeout: 600_000 }, a
         assert.deepEqual(requests, []);
       });
 
+      await t.test('a prompt token by token, as CLIP\'s own tokenizer has it', async () => {
+        const view = (/** @type {string} */ prompt, /** @type {any} */ options) => page.evaluate(([prompt, options]) => /** @type {any} */ (window).pipeline.tokenize(prompt, options), /** @type {const} */ ([prompt, options]));
+        const apple = await view('a (red:1.3) apple, 🍎', { promptSyntax: 'a1111' });
+        // Of "a", "red", "apple" and ",": CLIP's vocabulary, by transformers' CLIPTokenizer.
+        assert.deepEqual(apple.tokens.slice(0, 4).map((/** @type {any} */ t) => [t.id, Math.round(t.weight * 10) / 10, t.cut]), [[320, 1, false], [736, 1.3, false], [3055, 1, false], [267, 1, false]]);
+        assert.equal(apple.foreign, false);
+        const long = await view('cat '.repeat(90), {});
+        assert.deepEqual([long.tokens.filter((/** @type {any} */ t) => !t.cut).length, long.tokens.length], [75, 90]);
+        assert.equal((await view('cat '.repeat(90), { promptSyntax: 'a1111' })).chunks, 2);
+        assert.equal((await view('一只老鼠在弹吉他', {})).foreign, true);
+      });
+
       await t.test('memory "low": the LoRA is there again after its weights left', async () => {
         await open(kind, { memory: 'low' });
         for (const name of ['kohya 0.8', 'plain', 'kohya 0.5']) assert.ok(relative((await draw(named(name).options)).latents, theirs(named(name))) <= LATENTS, name);

@@ -181,3 +181,38 @@ test('what waits is listed, can be taken out, and is drawn in its turn', { timeo
   assert.ok(await page.isHidden('#queue'));
   assert.equal(await page.locator('#gallery button').count(), 2, 'first and third');
 }));
+
+test('LoRAs, words and the noise: rows by mouse and by keyboard, files from disk; the prompt as it is read', { timeout }, () => withPage({ height: 1400 }, async page => {
+  await status(page, /^Ready/);
+  await page.click('#additions summary');
+  await page.click('#add-lora');
+  await page.keyboard.type('https://example.org/style.safetensors');
+  await page.fill('#loras li:nth-child(1) [data-key=scale]', '0.6');
+  await page.focus('#add-lora');
+  await page.keyboard.press('Enter');
+  await page.setInputFiles('#loras li:nth-child(2) input[type=file]', { name: 'mine.safetensors', mimeType: '', buffer: Buffer.from('x') });
+  await page.click('#add-embedding');
+  await page.fill('#embeddings [data-key=token]', 'thing');
+  await page.fill('#embeddings [data-key=source]', 'https://example.org/thing.pt');
+  await page.click('#add-embedding'); // an empty row asks for nothing
+  await page.click('#chance summary');
+  await page.fill('#variation-seed', '12');
+  await page.fill('#variation-strength', '0.25');
+  await page.selectOption('#rng', 'torch-cuda');
+  await page.click('#reading summary');
+  await page.fill('#prompt', 'a (red apple <lora:style:0.7>');
+  await page.waitForFunction(() => document.querySelectorAll('#tokens span').length === 4);
+  assert.equal(await page.locator('#tokens .heavy').innerText(), '(red');
+  await shot(page, 'additions');
+  await page.click('#generate');
+  await hasResult(page);
+  const { loras, embeddings, variationSeed, variationStrength, rng } = await asked(page);
+  assert.deepEqual(loras.map((/** @type {any} */ l) => [l.source, l.scale, Boolean(l.files)]), [['https://example.org/style.safetensors', 0.7, false], ['mine.safetensors', 1, true]]);
+  assert.deepEqual(embeddings.map((/** @type {any} */ e) => [e.token, e.source]), [['thing', 'https://example.org/thing.pt']]);
+  assert.deepEqual([variationSeed, variationStrength, rng], [12, 0.25, 'torch-cuda']);
+  await page.click('#loras li:nth-child(1) button');
+  await page.fill('#prompt', '一只 红苹果');
+  await page.waitForSelector('#foreign:not([hidden])');
+  await drawAgain(page);
+  assert.equal((await asked(page)).loras.length, 1);
+}));

@@ -1,0 +1,102 @@
+/**
+ * Lists of what is added to a model: LoRAs, ControlNets, words of textual inversion. Each row names a source, by
+ * address or as a file from disk.
+ */
+
+/** @typedef {{ key: string, label: string, kind: 'text' | 'number' | 'picture' | 'source', value?: string, min?: number, max?: number, step?: number }} Field */
+
+export class Parts {
+  #list;
+  #fields;
+  #what;
+  #onChange;
+  #made = 0;
+
+  /**
+   * @param {HTMLElement} list rows are added to it
+   * @param {HTMLButtonElement} add
+   * @param {string} what one row is called
+   * @param {Field[]} fields
+   * @param {() => void} onChange
+   */
+  constructor(list, add, what, fields, onChange) {
+    this.#list = list;
+    this.#fields = fields;
+    this.#what = what;
+    this.#onChange = onChange;
+    add.onclick = () => {
+      const row = this.add();
+      row.querySelector('input')?.focus();
+    };
+  }
+
+  /** @param {Record<string, string | number>} [values] */
+  add(values = {}) {
+    const number = ++this.#made;
+    const row = document.createElement('li');
+    for (const field of this.#fields) row.append(...this.#input(field, number, values[field.key]));
+    const remove = document.createElement('button');
+    remove.type = 'button';
+    remove.textContent = 'Remove';
+    remove.setAttribute('aria-label', `Remove ${this.#what} ${number}`);
+    remove.onclick = () => {
+      row.remove();
+      this.#onChange();
+    };
+    row.append(remove);
+    this.#list.append(row);
+    this.#onChange();
+    return row;
+  }
+
+  /** @param {Field} field @param {number} number @param {string | number} [value] @returns {HTMLElement[]} */
+  #input({ key, label, kind, value: usual = '', min, max, step }, number, value) {
+    const input = document.createElement('input');
+    input.id = `${this.#what.replace(/\W/g, '')}-${key}-${number}`;
+    input.dataset.key = key;
+    const name = document.createElement('label');
+    name.htmlFor = input.id;
+    name.textContent = label;
+    if (kind === 'picture') {
+      Object.assign(input, { type: 'file', accept: 'image/*' });
+    } else {
+      input.type = kind === 'number' ? 'number' : 'text';
+      if (kind === 'number') Object.assign(input, { min: String(min), max: String(max), step: String(step) });
+      if (kind !== 'number') Object.assign(input, { autocomplete: 'off', spellcheck: false });
+      input.value = String(value ?? usual);
+    }
+    if (kind !== 'source') return [name, input];
+    const file = document.createElement('input');
+    Object.assign(file, { type: 'file', accept: '.safetensors,.pt,.pth,.bin,.ckpt' });
+    file.setAttribute('aria-label', `${label} from disk`);
+    file.onchange = () => {
+      const [chosen] = file.files ?? [];
+      if (!chosen) return;
+      files.set(input, chosen);
+      input.value = chosen.name;
+      this.#onChange();
+    };
+    return [name, input, file];
+  }
+
+  /**
+   * One object a row, without rows that name no source.
+   * @returns {Record<string, any>[]}
+   */
+  read() {
+    return [...this.#list.children].map((row) => {
+      const values = /** @type {Record<string, any>} */ ({});
+      for (const { key, kind } of this.#fields) {
+        const input = /** @type {HTMLInputElement} */ (row.querySelector(`[data-key=${key}]`));
+        const file = files.get(input);
+        if (kind === 'picture') values[key] = input.files?.[0];
+        else if (kind === 'number') values[key] = input.valueAsNumber;
+        else values[key] = kind === 'source' && file?.name === input.value ? file : input.value.trim();
+      }
+      return values;
+    }).filter(({ source }) => source);
+  }
+}
+
+/** @type {WeakMap<HTMLInputElement, File>} files whose names stand in the fields */
+const files = new WeakMap();
