@@ -217,8 +217,48 @@ export interface GenerateOptions {
   image?: ImageSource;
   /** How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1. */
   strength?: number;
+  /**
+   * Which steps `strength` leaves of `numInferenceSteps`. "diffusers", the default: int(steps * strength). "a1111":
+   * int(min(strength, 0.999) * steps) + 1. "exact": as many as asked for, the last ones of a finer schedule, as A1111
+   * does where it is told to "do exactly the amount of steps", and ComfyUI.
+   */
+  strengthSteps?: 'diffusers' | 'a1111' | 'exact';
   /** Inpainting: white where `image` is redrawn; elsewhere every pixel stays as it is. */
   maskImage?: ImageSource;
+  /** Pixels (sigma) by which the mask is blurred, so that new fades into old. Default 0: a sharp edge. A1111's is 4. */
+  maskBlur?: number;
+  /** Redraw what is black in `maskImage`. */
+  invertMask?: boolean;
+  /**
+   * What lies under the mask before it is redrawn, as in AUTOMATIC1111: the colours around it, the picture, noise or
+   * zeros in the latents. Left out, it is as in diffusers: the picture, and with `strength` 1 noise alone.
+   */
+  maskedContent?: 'fill' | 'original' | 'noise' | 'nothing';
+  /**
+   * "masked": only the rectangle around the mask is drawn, at `width` x `height`, and put back at its size: fine detail
+   * in large pictures. `image` then keeps its own size. Default "whole".
+   */
+  inpaintArea?: 'whole' | 'masked';
+  /** Pixels around the mask that "masked" shows the model too; default 32. */
+  maskPadding?: number;
+  /**
+   * Extends `image` by so many pixels, multiples of 8, and draws them; no `maskImage`. `width` and `height` are then
+   * those of `image` before (default: its own), and with the margins must be multiples of 8.
+   */
+  outpaint?: { left?: number; right?: number; top?: number; bottom?: number };
+  /**
+   * Hires fix: what is drawn at `width` x `height` is enlarged and drawn over once more. The size is `scale` times the
+   * first (default 2), or `width` and `height`. `upscaler`: the latents, bilinear ("latent", the default), nearest or
+   * bicubic, or the "picture", Lanczos. `steps`: default as the first pass; `strength`: default 0.7, as in AUTOMATIC1111.
+   */
+  hires?: {
+    scale?: number;
+    width?: number;
+    height?: number;
+    upscaler?: 'latent' | 'latent-nearest' | 'latent-bicubic' | 'picture';
+    steps?: number;
+    strength?: number;
+  };
   /** Not there yet. */
   controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
   /**

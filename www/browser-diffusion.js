@@ -145,6 +145,17 @@ const schedulerName = (v) => {
   return `must be one of ${SAMPLERS.join(', ')}, most of them with _${SCHEDULES.join(', _')} behind, not ${show(v)}`;
 };
 
+/** An object of options with rules of their own. @param {Record<string, Rule>} rules @returns {Rule} */
+const object = (rules) => (v) => {
+  if (typeof v !== 'object' || v === null) return `must be an object of ${Object.keys(rules).join(', ')}, not ${show(v)}`;
+  for (const [key, value] of Object.entries(v)) {
+    if (!Object.hasOwn(rules, key)) return `has no "${key}"; it has ${Object.keys(rules).join(', ')}`;
+    const wrong = value === undefined ? undefined : rules[key](value);
+    if (wrong) return `with ${key}: it ${wrong}`;
+  }
+  return undefined;
+};
+
 /** @type {Record<string, Rule>} */
 const LOAD_RULES = {
   revision: text,
@@ -188,7 +199,22 @@ const GENERATE_RULES = {
   negativePromptEmbeds: floats,
   image: imageSource,
   strength: between(0, 1),
+  strengthSteps: oneOf(['diffusers', 'a1111', 'exact']),
   maskImage: imageSource,
+  maskBlur: between(0, 1024),
+  invertMask: flag,
+  maskedContent: oneOf(['fill', 'original', 'noise', 'nothing']),
+  inpaintArea: oneOf(['whole', 'masked']),
+  maskPadding: integer(0),
+  outpaint: object({ left: integer(0, 8), right: integer(0, 8), top: integer(0, 8), bottom: integer(0, 8) }),
+  hires: object({
+    scale: between(1, 16),
+    width: integer(8, 8),
+    height: integer(8, 8),
+    upscaler: oneOf(['latent', 'latent-nearest', 'latent-bicubic', 'picture']),
+    steps: integer(1),
+    strength: between(0, 1),
+  }),
   controlnets: later,
   loras: (value) => (Array.isArray(value) && value.every((l) => l?.source && (l.scale === undefined || Number.isFinite(l.scale)))
     ? undefined : 'must be a list of { source, scale }'),
@@ -319,13 +345,13 @@ const drawable = () => {
 /**
  * A picture's pixels at the size that is drawn. One of another shape is scaled to fill it and cut at both sides alike.
  * @param {any} source
- * @param {number} width
- * @param {number} height
+ * @param {number | undefined} w left out: the picture's own
+ * @param {number | undefined} h left out: the picture's own
  * @param {string} background what transparent parts lie on
  * @param {string} name the option, for messages
  * @returns {Promise<{ width: number, height: number, data: Uint8ClampedArray }>}
  */
-async function pixels(source, width, height, background, name) {
+async function pixels(source, w, h, background, name) {
   let bitmap;
   try {
     const blob = typeof source === 'string' ? await (await fetch(new URL(source, base()))).blob() : source;
@@ -334,15 +360,17 @@ async function pixels(source, width, height, background, name) {
   } catch (error) {
     throw invalid(`${name} is not a picture that this browser can read (${/** @type {Error} */ (error)?.message ?? error}).`);
   }
+  const width = w ?? bitmap.width;
+  const height = h ?? bitmap.height;
   const scale = Math.max(width / bitmap.width, height / bitmap.height);
-  const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+  const [wide, high] = [bitmap.width * scale, bitmap.height * scale];
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', { willReadFrequently: true });
   if (!context) throw invalid(`${name} could not be drawn; this browser lends no canvas.`);
   context.fillStyle = background;
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = 'high';
-  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  context.drawImage(bitmap, (width - wide) / 2, (height - high) / 2, wide, high);
   bitmap.close();
   return { width, height, data: context.getImageData(0, 0, width, height).data };
 }
@@ -566,20 +594,30 @@ export class DiffusionPipeline {
     }
     if (rest.maskImage && !rest.image) throw invalid('maskImage says where to redraw image; give image too.');
     if (rest.strength !== undefined && !rest.image) throw invalid('strength says how much of image is redrawn; give image too.');
-    if (this.#model.inpainting && !rest.maskImage) {
+    if (rest.hires && rest.image) throw invalid('hires enlarges what is drawn from a prompt; leave image out, or hires.');
+    if (rest.outpaint && (!rest.image || rest.maskImage)) throw invalid('outpaint extends image, and draws in what is new; give image, and no maskImage.');
+    if (this.#model.inpainting && !rest.maskImage && !rest.outpaint) {
       throw invalid('This is an inpainting model; give image and maskImage (white where it is to draw), or load a text-to-image model.');
     }
-    const { width = this.#model.defaultSize, height = this.#model.defaultSize } = rest;
-    if (rest.image) rest.image = await pixels(rest.image, width, height, 'white', 'image');
-    if (rest.maskImage) rest.maskImage = await pixels(rest.maskImage, width, height, 'black', 'maskImage');
+    let { width = this.#model.defaultSize, height = this.#model.defaultSize } = rest;
+    if (rest.image) {
+      // Extended, or redrawn in a part only, a picture keeps its own size.
+      const [w, h] = rest.outpaint ? [rest.width, rest.height] : rest.inpaintArea === 'masked' ? [] : [width, height];
+      rest.image = await pixels(rest.image, w, h, 'white', 'image');
+      if (rest.maskImage) rest.maskImage = await pixels(rest.maskImage, rest.image.width, rest.image.height, 'black', 'maskImage');
+    }
+    if (rest.outpaint) {
+      const { left = 0, right = 0, top = 0, bottom = 0 } = rest.outpaint;
+      [width, height] = [left + rest.image.width + right, top + rest.image.height + bottom];
+    }
     /** @type {Record<string, any>} */
     const wanted = {
-      width,
-      height,
       seed: crypto.getRandomValues(new Uint32Array(1))[0],
       preview: onStep ? 'fast' : 'none',
       ...rest,
       ...(rest.preview === 'tiny' && (this.#tinyVae ? { tinyVae: this.#tinyVae } : { preview: 'full' })),
+      width,
+      height,
     };
     if (wanted.loras || (wanted.promptSyntax ?? 'plain') !== 'plain') wanted.loras = await withScales(wanted.loras ?? [], wanted.prompt, wanted.promptSyntax);
     wanted.embeddings = await words(wanted.embeddings);

@@ -12,21 +12,47 @@ use crate::samplers::noise::Generator;
 const STRENGTH: f64 = 0.8;
 const INPAINT_STRENGTH: f64 = 1.0;
 
+/// Which steps `strength` leaves, of how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StrengthSteps {
+    /// diffusers: the last `int(steps * strength)` of `steps`.
+    #[default]
+    Diffusers,
+    /// A1111: the last `int(min(strength, 0.999) * steps) + 1` of `steps`.
+    A1111,
+    /// A1111 with "do exactly the amount of steps the slider specifies", as its hires fix always does and ComfyUI: the
+    /// last `steps` of `int(steps / min(strength, 0.999))`.
+    Exact,
+}
+
+/// What the loop starts from instead of noise.
+#[derive(Clone, Debug)]
+pub(super) enum Start {
+    /// NCHW, all pictures, as the UNet has them.
+    Latents(Vec<f32>),
+    /// One for each picture to draw.
+    Pictures(Vec<Picture>),
+}
+
 /// The latents of a picture before they are sampled, NCHW (`DiagonalGaussianDistribution` of diffusers), times the
 /// VAE's scaling factor.
 pub(super) struct LatentDist {
     mean: Vec<f32>,
+    /// Empty for latents that are known.
     std: Vec<f32>,
 }
 
 impl LatentDist {
-    /// Numbers of one picture's latents.
-    pub fn len(&self) -> usize {
-        self.mean.len()
+    /// Latents that are known: `sample` draws nothing.
+    pub fn exactly(mean: Vec<f32>) -> Self {
+        LatentDist { mean, std: Vec::new() }
     }
 
     /// `latent_dist.sample(generator)`.
     pub fn sample(&self, generator: &mut Generator) -> Vec<f32> {
+        if self.std.is_empty() {
+            return self.mean.clone();
+        }
         let mut noise = vec![0.0; self.mean.len()];
         generator.randn(&mut noise);
         self.mean.iter().zip(&self.std).zip(&noise).map(|((m, s), n)| m + s * n).collect()
@@ -39,20 +65,25 @@ pub(super) fn strength(options: &GenerateOptions) -> f64 {
     options.strength.unwrap_or(default)
 }
 
-/// The first step that is run, counted in the sampler's whole schedule: diffusers' `get_timesteps`.
+/// Steps of the sampler's whole schedule, and the first of them that is run: diffusers' `get_timesteps`, A1111's
+/// `setup_img2img_steps`. `started`: the loop starts from something other than noise and `image`.
 ///
 /// # Errors
 /// `invalid-option` for a picture of another size, for a strength outside 0..1 or one that leaves no step.
-pub(super) fn first_step(options: &GenerateOptions) -> Result<usize> {
-    let Some(image) = &options.image else {
+pub(super) fn schedule_steps(options: &GenerateOptions, started: bool) -> Result<(usize, usize)> {
+    /// More than any schedule has, fewer than take long to compute.
+    const MOST: usize = 10_000;
+    let steps = options.num_inference_steps;
+    if options.image.is_none() && !started {
         if options.strength.is_some() {
             return Err(Error::invalid(
                 "strength says how much of image is redrawn: give image too, or leave it out.",
             ));
         }
-        return Ok(0);
-    };
-    for (name, picture) in [("image", Some(image)), ("maskImage", options.mask_image.as_ref())] {
+        return Ok((steps, 0));
+    }
+    let pictures = [("image", options.image.as_ref()), ("maskImage", options.mask_image.as_ref())];
+    for (name, picture) in pictures {
         let Some(picture) = picture else { continue };
         let expected = 4 * options.width as usize * options.height as usize;
         if (picture.width, picture.height) != (options.width, options.height)
@@ -68,14 +99,19 @@ pub(super) fn first_step(options: &GenerateOptions) -> Result<usize> {
     if !(0.0..=1.0).contains(&strength) {
         return Err(Error::invalid(format!("strength = {strength}: choose a number from 0 to 1.")));
     }
-    let steps = options.num_inference_steps;
-    let run = ((steps as f64 * strength) as usize).min(steps);
-    if run == 0 {
+    let (all, run) = match options.strength_steps {
+        StrengthSteps::Diffusers => (steps, ((steps as f64 * strength) as usize).min(steps)),
+        StrengthSteps::A1111 => (steps, ((strength.min(0.999) * steps as f64) as usize + 1).min(steps)),
+        StrengthSteps::Exact if strength == 0.0 => (steps, 0),
+        StrengthSteps::Exact => ((steps as f64 / strength.min(0.999)) as usize, steps),
+    };
+    if run == 0 || all > MOST {
+        let (what, other) = if run == 0 { ("none", "more") } else { ("too many", "fewer") };
         return Err(Error::invalid(format!(
-            "strength = {strength} leaves none of {steps} steps. Choose more steps or a greater strength."
+            "strength = {strength} leaves {what} of {steps} steps. Choose {other} steps or a greater strength."
         )));
     }
-    Ok(steps - run)
+    Ok((all, all - run))
 }
 
 /// RGBA bytes to NHWC in -1..1, as diffusers' `VaeImageProcessor`.

@@ -2,22 +2,24 @@
 //! `StableDiffusionInpaintPipeline`, for UNets of four channels (blended after each step) and of nine (told of mask and
 //! picture).
 
-use super::image_to_image::{LatentDist, strength, to_field};
-use super::{DiffusionPipeline, GenerateOptions, Picture};
+use super::image_to_image::{LatentDist, Start, strength, to_field};
+use super::pixels::Bytes;
+use super::{DiffusionPipeline, GenerateOptions, MaskedContent, Picture};
 use crate::error::{Error, Result};
 use crate::samplers::Levels;
 use crate::samplers::noise::NoiseSource;
 
 /// A picture to start from, encoded; nothing random yet.
 pub(super) struct Encoded {
-    image: LatentDist,
+    /// Of one picture, or of each one to draw.
+    image: Vec<LatentDist>,
     /// The picture with grey where the mask is.
     masked: Option<LatentDist>,
 }
 
 /// A picture to start from, its random parts drawn.
 pub(super) struct Canvas {
-    /// NCHW, one picture, or all of the batch where each has a generator of its own.
+    /// NCHW, one picture, or all of the batch where each has a start or a generator of its own.
     image_latents: Vec<f32>,
     /// NCHW, all pictures of the batch.
     noise: Vec<f32>,
@@ -27,22 +29,9 @@ pub(super) struct Canvas {
     pub beside: Vec<f32>,
 }
 
-/// Whether each pixel is to be redrawn: grey of the mask at least one half, as Pillow's "L" and diffusers'
-/// `do_binarize` have it.
-pub(super) fn binarize(mask: &Picture) -> Vec<bool> {
-    let grey = |p: &[u8]| (p[0] as u32 * 19595 + p[1] as u32 * 38470 + p[2] as u32 * 7471 + 0x8000) >> 16;
-    mask.data.chunks_exact(4).map(|p| grey(p) >= 128).collect()
-}
-
-/// Puts the input's own bytes back wherever the mask is not.
-pub(super) fn paste_back(drawn: &mut Picture, options: &GenerateOptions) {
-    let (Some(image), Some(mask)) = (&options.image, &options.mask_image) else { return };
-    let pixels = drawn.data.chunks_exact_mut(4).zip(image.data.chunks_exact(4));
-    for ((to, from), redrawn) in pixels.zip(binarize(mask)) {
-        if !redrawn {
-            to.copy_from_slice(from);
-        }
-    }
+/// Whether each pixel is to be redrawn: grey of the mask at least one half, as diffusers' `do_binarize` has it.
+fn binarize(mask: &Picture) -> Vec<bool> {
+    Bytes::grey(mask).data.iter().map(|&grey| grey >= 128).collect()
 }
 
 impl DiffusionPipeline {
@@ -68,11 +57,27 @@ impl DiffusionPipeline {
     pub(super) async fn encode_inputs(
         &self,
         options: &GenerateOptions,
+        start: Option<Start>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<Option<Encoded>> {
+        match start {
+            Some(Start::Latents(latents)) => {
+                let each = latents.chunks_exact(latents.len() / options.num_images);
+                let image = each.map(|l| LatentDist::exactly(l.to_vec())).collect();
+                return Ok(Some(Encoded { image, masked: None }));
+            }
+            Some(Start::Pictures(pictures)) => {
+                let mut image = Vec::new();
+                for picture in &pictures {
+                    image.push(self.encode(&to_field(picture), aborted).await?);
+                }
+                return Ok(Some(Encoded { image, masked: None }));
+            }
+            None => {}
+        }
         let Some(picture) = &options.image else { return Ok(None) };
         let mut field = to_field(picture);
-        let image = self.encode(&field, aborted).await?;
+        let image = vec![self.encode(&field, aborted).await?];
         let mut masked = None;
         if let (Some(mask), true) = (&options.mask_image, self.model.inpainting) {
             for (pixel, redrawn) in field.values.chunks_exact_mut(3).zip(binarize(mask)) {
@@ -86,23 +91,30 @@ impl DiffusionPipeline {
     }
 
     /// Draws the random parts in diffusers' order (the picture's latents, the noise, the masked picture's latents), and
-    /// gives the first sample. `given` is noise to take instead of the seed's, `noise_len` that of all pictures.
+    /// gives the first sample. `given` is noise to take instead of the seed's, `one` the length of a picture's latents.
     pub(super) fn canvas(
         &self,
         options: &GenerateOptions,
         encoded: &Encoded,
         levels: &Levels,
         begin: usize,
+        one: usize,
         given: Option<&[f32]>,
         noises: &mut NoiseSource,
     ) -> (Canvas, Vec<f32>) {
-        let from_noise = options.mask_image.is_some() && strength(options) >= 1.0;
+        // A1111, which knows masked content, begins with it at every strength.
+        let content = options.masked_content;
+        let from_noise = options.mask_image.is_some() && strength(options) >= 1.0 && content.is_none();
         let draws_image = !(self.model.inpainting && (from_noise || given.is_some()));
-        let one = encoded.image.len();
-        let image_latents: Vec<f32> = if draws_image {
-            noises.generators().iter_mut().flat_map(|generator| encoded.image.sample(generator)).collect()
-        } else {
-            vec![0.0; one]
+        let image_latents: Vec<f32> = match (draws_image, &encoded.image[..]) {
+            (false, _) => vec![0.0; one],
+            (true, [image]) => noises.generators().iter_mut().flat_map(|g| image.sample(g)).collect(),
+            (true, images) => {
+                let generators = noises.generators();
+                let count = generators.len();
+                let images = images.iter().enumerate();
+                images.flat_map(|(i, image)| image.sample(&mut generators[i % count])).collect()
+            }
         };
         let mut noise = vec![0.0; one * options.num_images];
         match given {
@@ -115,6 +127,15 @@ impl DiffusionPipeline {
             latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
         } else {
             latents = image_latents.repeat(noise.len() / image_latents.len());
+            if let (Some(mask), Some(MaskedContent::Noise | MaskedContent::Nothing)) =
+                (&options.mask_image, content)
+            {
+                let mask = self.latent_mask(mask);
+                let under = |k: usize| if content == Some(MaskedContent::Noise) { noise[k] } else { 0.0 };
+                for (k, v) in latents.iter_mut().enumerate().filter(|(k, _)| mask[k % mask.len()] > 0.5) {
+                    *v = under(k);
+                }
+            }
             levels.add_noise(&mut latents, &noise, levels.sigma(begin));
         }
         let mut canvas = Canvas { image_latents, noise, blend: None, beside: Vec::new() };

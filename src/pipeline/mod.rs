@@ -5,6 +5,9 @@
 //! - `text`: prompts to conditioning; `embedding`: textual inversion.
 //! - `lora`: LoRAs, merged into the weights.
 //! - `text_to_image`: the loop itself.
+//! - `image_to_image`, `inpainting`: where it starts from a picture, and what it keeps of one.
+//! - `repaint`: A1111's options of inpainting, and outpainting; `pixels`: eight-bit pictures.
+//! - `hires`: two passes.
 //! - `decode`: latents to pixels.
 //! - `preview`: the small decoder that shows steps.
 //! - `residence`: which weights are on the GPU, and how they come back.
@@ -12,19 +15,25 @@
 
 mod decode;
 mod embedding;
+mod hires;
 mod image_to_image;
 mod inpainting;
 mod load;
 mod lora;
 mod parameters;
+mod pixels;
 mod preview;
+mod repaint;
 mod residence;
 mod text;
 mod text_to_image;
 pub mod tiles;
 
 pub use decode::Picture;
+pub use hires::{Enlarge, Hires};
+pub use image_to_image::StrengthSteps;
 pub use load::LoadOptions;
+pub use repaint::{InpaintArea, MaskedContent, Outpaint};
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};

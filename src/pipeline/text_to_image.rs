@@ -1,10 +1,14 @@
 //! Text to image: the loop.
 
 use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
-use super::inpainting::paste_back;
+use super::hires::Hires;
+use super::image_to_image::{Start, StrengthSteps};
+use super::repaint::{InpaintArea, MaskedContent, Outpaint};
 use super::residence::Stage;
 use super::text::{Conditioning, Prompts};
-use super::{DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, now, parameters};
+use super::{
+    DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, now, parameters, repaint,
+};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
 use crate::models::unet::{self, AddedCond};
@@ -53,12 +57,24 @@ pub struct GenerateOptions {
     pub num_images: usize,
     /// NCHW initial noise, unscaled, instead of the seed's.
     pub latents: Option<Vec<f32>>,
-    /// A picture to start from, of the size to draw.
+    /// A picture to start from, of the size to draw (but for `outpaint` and `inpaint_area`).
     pub image: Option<Picture>,
     /// How much of it is redrawn, 0 to 1; `None`: 0.8, with a mask 1.
     pub strength: Option<f64>,
+    pub strength_steps: StrengthSteps,
     /// Where it is redrawn: white. Of the same size.
     pub mask_image: Option<Picture>,
+    /// Pixels of sigma of a Gaussian over the mask.
+    pub mask_blur: f64,
+    /// Redraw what is black instead.
+    pub invert_mask: bool,
+    /// `None`: the picture, or with strength 1 nothing but noise, as diffusers; with `outpaint`, `Fill`.
+    pub masked_content: Option<MaskedContent>,
+    pub inpaint_area: InpaintArea,
+    /// `image` is extended to the size to draw, and what is new is drawn.
+    pub outpaint: Option<Outpaint>,
+    /// A second pass at a larger size.
+    pub hires: Option<Hires>,
     /// [tokens, cross_attention_dim] instead of the encoded prompts.
     pub prompt_embeds: Option<Vec<f32>>,
     pub negative_prompt_embeds: Option<Vec<f32>>,
@@ -127,14 +143,35 @@ impl DiffusionPipeline {
         on_step: &mut dyn FnMut(Step) -> Result<()>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<Generated> {
+        if let Some(hires) = options.hires {
+            return self.draw_twice(options, hires, on_step, aborted).await;
+        }
+        match repaint::prepare(options)? {
+            None => self.draw(options, None, on_step, aborted).await,
+            Some((inner, repaint)) => {
+                let mut generated = self.draw(&inner, None, on_step, aborted).await?;
+                let drawn = std::mem::take(&mut generated.pictures);
+                generated.pictures = drawn.into_iter().map(|picture| repaint.put_back(picture)).collect();
+                Ok(generated)
+            }
+        }
+    }
+
+    /// The loop, from noise, from `image` or from `start`.
+    pub(super) async fn draw(
+        &self,
+        options: &GenerateOptions,
+        start_from: Option<Start>,
+        on_step: &mut dyn FnMut(Step) -> Result<()>,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Generated> {
         let start = now();
         let mut timings = Timings::default();
         let (height, width) = self.latent_size(options)?;
-        let tuning = Tuning { sdxl: self.model.kind == Kind::Sdxl, ..options.tuning.clone() };
-        let sampler =
-            scheduler(options.scheduler.as_deref(), &self.scheduler, options.num_inference_steps, &tuning)?;
         self.check_mask(options)?;
-        let begin = image_to_image::first_step(options)?;
+        let (steps, begin) = image_to_image::schedule_steps(options, start_from.is_some())?;
+        let tuning = Tuning { sdxl: self.model.kind == Kind::Sdxl, ..options.tuning.clone() };
+        let sampler = scheduler(options.scheduler.as_deref(), &self.scheduler, steps, &tuning)?;
         if options.decode || options.preview == Preview::Full {
             self.check_decode(height, width)?;
         }
@@ -152,7 +189,7 @@ impl DiffusionPipeline {
         let shape = [channels, height as usize, width as usize];
         let mut noises =
             NoiseSource::new(options.seed, &options.noise, options.num_images, shape, self.vae.scale());
-        let encoded = self.encode_inputs(options, aborted).await?;
+        let encoded = self.encode_inputs(options, start_from, aborted).await?;
         // Before the noise is drawn: a size that cannot be is refused here.
         self.bring(Stage::Unet, aborted).await?;
         let mut plan = self.take_unet_plan(prompts.batch(), height, width, prompts.tokens)?;
@@ -174,7 +211,8 @@ impl DiffusionPipeline {
             // Some schedules have fewer steps than were asked for.
             let begin = begin.min(levels.timesteps().len() - 1);
             if let Some(encoded) = &encoded {
-                let (drawn, first) = self.canvas(options, encoded, &levels, begin, given, &mut noises);
+                let (drawn, first) =
+                    self.canvas(options, encoded, &levels, begin, picture_len, given, &mut noises);
                 (canvas, latents) = (Some(drawn), first);
             } else {
                 match given {
@@ -260,9 +298,7 @@ impl DiffusionPipeline {
             let vae_start = now();
             for picture in latents.chunks_exact(picture_len) {
                 check_aborted(aborted)?;
-                let mut picture = self.decode(picture, height, width).await?;
-                paste_back(&mut picture, options);
-                pictures.push(picture);
+                pictures.push(self.decode(picture, height, width).await?);
             }
             timings.vae = now() - vae_start;
         }
@@ -281,7 +317,7 @@ impl DiffusionPipeline {
     }
 
     /// Height and width of the latents.
-    fn latent_size(&self, options: &GenerateOptions) -> Result<(u32, u32)> {
+    pub(super) fn latent_size(&self, options: &GenerateOptions) -> Result<(u32, u32)> {
         if options.num_images == 0 {
             return Err(Error::invalid("numImages must be at least 1."));
         }

@@ -5,7 +5,8 @@ use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
 use crate::ops::Precision;
 use crate::pipeline::{
-    DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Picture, Preview, Step,
+    DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
+    Memory, Outpaint, Picture, Preview, Step, StrengthSteps,
 };
 use crate::prompt::Syntax;
 use crate::samplers;
@@ -53,6 +54,18 @@ fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
     get(options, key)
         .map(|v| v.as_f64().ok_or_else(|| Error::invalid(format!("{key} must be a number."))))
         .transpose()
+}
+
+/// What one of several names stands for.
+fn choice<T: Copy>(options: &JsValue, key: &str, names: &[(&str, T)]) -> Result<Option<T>> {
+    let Some(name) = text(options, key)? else { return Ok(None) };
+    match names.iter().find(|(n, _)| *n == name) {
+        Some((_, value)) => Ok(Some(*value)),
+        None => {
+            let names: Vec<String> = names.iter().map(|(n, _)| format!("{n:?}")).collect();
+            Err(Error::invalid(format!("{key} = {name:?}: choose {}.", names.join(" or "))))
+        }
+    }
 }
 
 /// A whole number from 0 to `max`.
@@ -175,6 +188,72 @@ fn tuning(o: &JsValue) -> Result<samplers::Tuning> {
         s_noise: or("sNoise", default.s_noise)?,
         ..default
     })
+}
+
+/// `strengthSteps`.
+fn strength_steps(options: &JsValue) -> Result<StrengthSteps> {
+    choice(
+        options,
+        "strengthSteps",
+        &[
+            ("diffusers", StrengthSteps::Diffusers),
+            ("a1111", StrengthSteps::A1111),
+            ("exact", StrengthSteps::Exact),
+        ],
+    )
+    .map(Option::unwrap_or_default)
+}
+
+/// `maskedContent`.
+fn masked_content(options: &JsValue) -> Result<Option<MaskedContent>> {
+    choice(
+        options,
+        "maskedContent",
+        &[
+            ("fill", MaskedContent::Fill),
+            ("original", MaskedContent::Original),
+            ("noise", MaskedContent::Noise),
+            ("nothing", MaskedContent::Nothing),
+        ],
+    )
+}
+
+/// `inpaintArea` and `maskPadding`.
+fn inpaint_area(options: &JsValue) -> Result<InpaintArea> {
+    let padding = count(options, "maskPadding", 16384.0)?.unwrap_or(32.0) as u32;
+    let areas = [("whole", InpaintArea::Whole), ("masked", InpaintArea::Masked { padding })];
+    choice(options, "inpaintArea", &areas).map(Option::unwrap_or_default)
+}
+
+/// `outpaint`.
+fn outpaint(options: &JsValue) -> Result<Option<Outpaint>> {
+    let Some(margins) = get(options, "outpaint") else { return Ok(None) };
+    let side = |name: &str| Ok::<_, Error>(count(&margins, name, 16384.0)?.unwrap_or(0.0) as u32);
+    let [left, right, top, bottom] = [side("left")?, side("right")?, side("top")?, side("bottom")?];
+    Ok(Some(Outpaint { left, right, top, bottom }))
+}
+
+/// `hires`, of a first pass of this width and height.
+fn hires(options: &JsValue, first: [u32; 2]) -> Result<Option<Hires>> {
+    let Some(o) = get(options, "hires") else { return Ok(None) };
+    let scale = number(&o, "scale")?.unwrap_or(2.0);
+    let side = |key: &str, first: u32| {
+        let scaled = (first as f64 * scale / 8.0).floor() * 8.0;
+        Ok::<_, Error>(count(&o, key, 16384.0)?.unwrap_or(scaled) as u32)
+    };
+    let upscalers = [
+        ("latent", Enlarge::Latent),
+        ("latent-nearest", Enlarge::LatentNearest),
+        ("latent-bicubic", Enlarge::LatentBicubic),
+        ("picture", Enlarge::Picture),
+    ];
+    Ok(Some(Hires {
+        width: side("width", first[0])?,
+        height: side("height", first[1])?,
+        upscaler: choice(&o, "upscaler", &upscalers)?.unwrap_or_default(),
+        steps: count(&o, "steps", 10000.0)?.map(|n| n as usize),
+        strength: number(&o, "strength")?.unwrap_or(0.7),
+    }))
 }
 
 /// A picture as the module has drawn it to the size asked for: `{ width, height, data }`, RGBA.
@@ -416,6 +495,8 @@ impl Pipeline {
     fn options(&self, o: &JsValue) -> Result<GenerateOptions> {
         let model = self.inner.model();
         let size = model.default_size as f64;
+        let side = |key: &str| Ok::<_, Error>(count(o, key, 16384.0)?.unwrap_or(size) as u32);
+        let (width, height) = (side("width")?, side("height")?);
         let seed = match count(o, "seed", EXACT)? {
             Some(seed) => seed,
             None => (js_sys::Math::random() * 4_294_967_296.0).floor(),
@@ -442,8 +523,8 @@ impl Pipeline {
             prompt: text(o, "prompt")?.unwrap_or_default(),
             prompt_syntax: syntax(o)?,
             negative_prompt: text(o, "negativePrompt")?,
-            width: count(o, "width", 16384.0)?.unwrap_or(size) as u32,
-            height: count(o, "height", 16384.0)?.unwrap_or(size) as u32,
+            width,
+            height,
             num_inference_steps: count(o, "numInferenceSteps", 10000.0)?
                 .map_or(model.num_inference_steps, |n| n as usize),
             guidance_scale: number(o, "guidanceScale")?.map_or(model.guidance_scale, |g| g as f32),
@@ -456,7 +537,14 @@ impl Pipeline {
             latents: floats(o, "latents")?,
             image: picture(o, "image")?,
             strength: number(o, "strength")?,
+            strength_steps: strength_steps(o)?,
             mask_image: picture(o, "maskImage")?,
+            mask_blur: number(o, "maskBlur")?.unwrap_or(0.0),
+            invert_mask: get(o, "invertMask").is_some_and(|v| v.is_truthy()),
+            masked_content: masked_content(o)?,
+            inpaint_area: inpaint_area(o)?,
+            outpaint: outpaint(o)?,
+            hires: hires(o, [width, height])?,
             prompt_embeds: floats(o, "promptEmbeds")?,
             negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
             clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,
