@@ -33,6 +33,7 @@ const GELU = 2u;
 const QUICK_GELU = 3u;
 const RELU = 4u;
 const TANH_CLAMP = 5u;
+const LEAKY_RELU = 6u;
 
 // Abramowitz & Stegun 7.1.26: absolute error below 1.5e-7.
 fn erf4(x: vec4f) -> vec4f {
@@ -51,6 +52,7 @@ fn activate(x: vec4f, kind: u32) -> vec4f {
     case QUICK_GELU: { return x * sigmoid4(1.702 * x); }
     case RELU: { return max(x, vec4f(0.0)); }
     case TANH_CLAMP: { return 3.0 * tanh(clamp(x / 3.0, vec4f(-20.0), vec4f(20.0))); }
+    case LEAKY_RELU: { return max(x, 0.2 * x); }
     default: { return x; }
   }
 }

@@ -169,6 +169,26 @@ export interface PromptView {
   foreign: boolean;
 }
 
+/** A network that enlarges pictures: RRDBNet of ESRGAN and Real-ESRGAN, .pth or .safetensors. */
+export class Upscaler {
+  private constructor();
+
+  /**
+   * @param source the address of a file, or a file from the visitor's disk
+   * @param options as those of {@link DiffusionPipeline.fromPretrained}
+   */
+  static fromPretrained(source: string | File, options?: Pick<LoadOptions, 'cache' | 'precision' | 'signal' | 'onProgress'>): Promise<Upscaler>;
+
+  /** How many times as large pictures become, each way. */
+  get scale(): number;
+
+  /** Enlarges a picture, large ones in tiles without seams; `onProgress` hears of each. */
+  upscale(image: ImageSource, options?: { signal?: AbortSignal; onProgress?(progress: { done: number; total: number }): void }): Promise<GeneratedImage>;
+
+  /** Frees every GPU buffer. */
+  dispose(): Promise<void>;
+}
+
 export interface GenerateOptions {
   prompt: string;
   negativePrompt?: string;
@@ -249,13 +269,13 @@ export interface GenerateOptions {
   /**
    * Hires fix: what is drawn at `width` x `height` is enlarged and drawn over once more. The size is `scale` times the
    * first (default 2), or `width` and `height`. `upscaler`: the latents, bilinear ("latent", the default), nearest or
-   * bicubic, or the "picture", Lanczos. `steps`: default as the first pass; `strength`: default 0.7, as in AUTOMATIC1111.
+   * bicubic, the "picture", Lanczos, or the picture by an {@link Upscaler}, scaled to the size. `steps`: default as the first pass; `strength`: default 0.7, as in AUTOMATIC1111.
    */
   hires?: {
     scale?: number;
     width?: number;
     height?: number;
-    upscaler?: 'latent' | 'latent-nearest' | 'latent-bicubic' | 'picture';
+    upscaler?: 'latent' | 'latent-nearest' | 'latent-bicubic' | 'picture' | Upscaler;
     steps?: number;
     strength?: number;
   };
@@ -294,7 +314,7 @@ export interface GenerateOptions {
 
 /** A picture as the DOM has it. */
 /** A string is an address. */
-export type ImageSource = string | Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas;
+export type ImageSource = string | Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | GeneratedImage;
 
 /** One step of denoising, done. */
 export interface Step {
@@ -333,6 +353,8 @@ export interface GeneratedImage {
   height: number;
   /** RGBA, row by row from the top, alpha 255. */
   data: Uint8ClampedArray<ArrayBuffer>;
+  /** The AUTOMATIC1111 "parameters" text; "" where there is none. */
+  readonly parameters: string;
   /** The picture as a file, default PNG; a PNG carries `parameters` in a text chunk of that name. */
   toBlob(type?: 'image/png' | 'image/jpeg' | 'image/webp'): Promise<Blob>;
 }

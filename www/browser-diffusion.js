@@ -115,7 +115,7 @@ export async function detect() {
 /** @type {Rule} */ const abortSignal = (v) =>
   (typeof v?.aborted === 'boolean' && typeof v.addEventListener === 'function' ? undefined : 'must be an AbortSignal');
 /** @type {Rule} */ const imageSource = (v) =>
-  (typeof v === 'string' || drawable().some((type) => v instanceof type) ? undefined : 'must be a picture: a Blob, ImageData, ImageBitmap, <img>, canvas or an address');
+  (typeof v === 'string' || v instanceof GeneratedImage || drawable().some((type) => v instanceof type) ? undefined : 'must be a picture: a Blob, ImageData, ImageBitmap, <img>, canvas or an address');
 /** @type {Rule} */ const modelSource = (v) => (typeof v === 'string' || typeof v === 'object' ? undefined : 'must be a model source: a Hub id, a URL, files or a folder');
 /** @type {Rule} */ const floats = (v) =>
   (v instanceof Float32Array && v.length > 0 ? undefined : 'must be a Float32Array that is not empty');
@@ -172,6 +172,14 @@ const LOAD_RULES = {
 };
 
 /** @type {Record<string, Rule>} */
+const UPSCALER_RULES = {
+  cache: boolean,
+  precision: oneOf(['auto', 'f16', 'f32']),
+  signal: abortSignal,
+  onProgress: callback,
+};
+
+/** @type {Record<string, Rule>} */
 const GENERATE_RULES = {
   prompt: text,
   negativePrompt: text,
@@ -211,7 +219,7 @@ const GENERATE_RULES = {
     scale: between(1, 16),
     width: integer(8, 8),
     height: integer(8, 8),
-    upscaler: oneOf(['latent', 'latent-nearest', 'latent-bicubic', 'picture']),
+    upscaler: (v) => (v instanceof Upscaler ? undefined : oneOf(['latent', 'latent-nearest', 'latent-bicubic', 'picture'])(v)?.replace('one of', 'an Upscaler or one of')),
     steps: integer(1),
     strength: between(0, 1),
   }),
@@ -354,7 +362,8 @@ const drawable = () => {
 async function pixels(source, w, h, background, name) {
   let bitmap;
   try {
-    const blob = typeof source === 'string' ? await (await fetch(new URL(source, base()))).blob() : source;
+    const blob = typeof source === 'string' ? await (await fetch(new URL(source, base()))).blob()
+      : source instanceof GeneratedImage ? new ImageData(source.data, source.width, source.height) : source;
     // ImageData that is opaque passes through a canvas unchanged; so do pictures drawn at their own size.
     bitmap = await createImageBitmap(blob, { colorSpaceConversion: 'none' });
   } catch (error) {
@@ -509,6 +518,26 @@ async function once(type, payload) {
   }
 }
 
+/**
+ * An engine that has loaded something, and what it says of it.
+ * @param {string} type
+ * @param {object} spec
+ * @param {AbortSignal | undefined} signal
+ * @param {((event: any) => void) | undefined} onEvent
+ */
+async function loadedEngine(type, spec, signal, onEvent) {
+  throwIfAborted(signal);
+  const { webgpu, reason } = await detect();
+  if (!webgpu) throw new DiffusionError('webgpu-unavailable', reason ?? 'WebGPU is not available.');
+  const engine = new Engine();
+  try {
+    return { engine, result: await engine.call(type, { spec }, { signal, onEvent }) };
+  } catch (error) {
+    engine.end(aborted());
+    throw error;
+  }
+}
+
 // ---------------------------------------------------------------------------------------- the pipeline
 
 const FROM_PRETRAINED = Symbol('fromPretrained');
@@ -558,20 +587,11 @@ export class DiffusionPipeline {
     /** Another source, read in the same way as the model. @param {unknown} other */
     const like = async (other) => ({ revision: 'main', cache: spec.cache, hub: spec.hub, ...await resolveSource(other) });
     if (vae !== undefined) spec.vae = await like(vae);
-    throwIfAborted(signal);
-    const { webgpu, reason } = await detect();
-    if (!webgpu) throw new DiffusionError('webgpu-unavailable', reason ?? 'WebGPU is not available.');
-    const engine = new Engine();
-    try {
-      const model = await engine.call('load', { spec }, { signal, onEvent: onProgress });
-      // The embedded model's latents are its own, and its decoder is small.
-      const own = spec.source === 'embedded' && tinyVae === undefined;
-      const tiny = own ? undefined : await like(tinyVae ?? (model.kind === 'sdxl' ? 'madebyollin/taesdxl' : 'madebyollin/taesd'));
-      return new DiffusionPipeline(FROM_PRETRAINED, engine, model, tiny);
-    } catch (error) {
-      engine.end(aborted());
-      throw error;
-    }
+    const tiny = tinyVae === undefined ? undefined : await like(tinyVae);
+    const { engine, result: model } = await loadedEngine('load', spec, signal, onProgress);
+    // The embedded model's latents are its own, and its decoder is small.
+    const usual = spec.source === 'embedded' ? undefined : await like(model.kind === 'sdxl' ? 'madebyollin/taesdxl' : 'madebyollin/taesd');
+    return new DiffusionPipeline(FROM_PRETRAINED, engine, model, tiny ?? usual);
   }
 
   /** What was loaded. */
@@ -600,6 +620,7 @@ export class DiffusionPipeline {
       throw invalid('This is an inpainting model; give image and maskImage (white where it is to draw), or load a text-to-image model.');
     }
     let { width = this.#model.defaultSize, height = this.#model.defaultSize } = rest;
+    if (rest.hires?.upscaler instanceof Upscaler) return this.#generateTwice(options, width, height);
     if (rest.image) {
       // Extended, or redrawn in a part only, a picture keeps its own size.
       const [w, h] = rest.outpaint ? [rest.width, rest.height] : rest.inpaintArea === 'masked' ? [] : [width, height];
@@ -643,6 +664,38 @@ export class DiffusionPipeline {
     return this.#engine.call('tokenize', { options: { prompt, promptSyntax, embeddings: await words(embeddings) } });
   }
 
+  /**
+   * Hires fix whose pictures are enlarged by an upscaler: each is drawn over on its own, the seed counting up.
+   * @param {any} options
+   * @param {number} width of the first pass
+   * @param {number} height
+   * @returns {Promise<GenerateResult>}
+   */
+  async #generateTwice({ hires, ...options }, width, height) {
+    const { upscaler, scale = 2, steps = options.numInferenceSteps, strength = 0.7 } = hires;
+    const to = (/** @type {number} */ side) => Math.floor((side * scale) / 8) * 8;
+    const { width: wide = to(width), height: high = to(height) } = hires;
+    // Steps of both passes, as far as they are known.
+    let done = 0;
+    /** @param {any} step */
+    const onStep = (step) => options.onStep({ ...step, step: done + step.step, total: done + step.total });
+    const more = options.onStep ? { onStep } : {};
+    const result = await this.generate({ ...options, ...more, output: 'image' });
+    const images = options.output === 'latent' ? [] : result.images;
+    for (const [i, first] of result.images.entries()) {
+      done = result.timings.steps.length;
+      const image = await upscaler.upscale(first, { signal: options.signal });
+      const { latents, ...second } = { ...options, ...more, image, strength, width: wide, height: high, seed: result.seed + i, numImages: 1 };
+      if (steps !== undefined) second.numInferenceSteps = steps;
+      const drawn = await this.generate(second);
+      if (drawn.images[0]) images[i] = new GeneratedImage(wide, high, drawn.images[0].data, result.parameters);
+      result.latents[i] = drawn.latents[0];
+      result.timings.steps.push(...drawn.timings.steps);
+      for (const part of /** @type {const} */ (['textEncoder', 'vae', 'total'])) result.timings[part] += drawn.timings[part];
+    }
+    return { ...result, images };
+  }
+
   /** Bytes held on the GPU and in WebAssembly. */
   async memory() {
     this.#checkUsable();
@@ -670,11 +723,71 @@ export class DiffusionPipeline {
   }
 }
 
+// ---------------------------------------------------------------------------------------- the upscaler
+
+/** A network that enlarges pictures (ESRGAN, Real-ESRGAN), on the GPU. */
+export class Upscaler {
+  /** @type {Engine} */ #engine;
+  /** @type {number} */ #scale;
+
+  /**
+   * @param {symbol} key
+   * @param {Engine} engine
+   * @param {number} scale
+   */
+  constructor(key, engine, scale) {
+    if (key !== FROM_PRETRAINED) throw invalid('Use Upscaler.fromPretrained(source) instead of new.');
+    this.#engine = engine;
+    this.#scale = scale;
+  }
+
+  /**
+   * Fetches an upscaler (from the cache, where it is there), and puts it on the GPU.
+   * @param {unknown} source
+   * @param {any} [options]
+   */
+  static async fromPretrained(source, options = {}) {
+    const { signal, onProgress, ...rest } = checked(UPSCALER_RULES, options, 'fromPretrained');
+    const spec = { cache: true, precision: 'auto', hub: HUB, revision: 'main', ...rest, ...await resolveSource(source) };
+    const { engine, result } = await loadedEngine('loadUpscaler', spec, signal, onProgress);
+    return new Upscaler(FROM_PRETRAINED, engine, result);
+  }
+
+  /** How many times as large pictures become, each way. */
+  get scale() {
+    return this.#scale;
+  }
+
+  /**
+   * Enlarges a picture.
+   * @param {any} image
+   * @param {{ signal?: AbortSignal, onProgress?(p: { done: number, total: number }): void }} [options]
+   */
+  async upscale(image, options = {}) {
+    const wrong = imageSource(image);
+    if (wrong) throw invalid(`image ${wrong}.`);
+    const { signal, onProgress } = checked({ signal: abortSignal, onProgress: callback }, options, 'upscale');
+    const source = await pixels(image, undefined, undefined, 'white', 'image');
+    const { width, height, data } = await this.#engine.call('upscale', { options: { image: source } }, { signal, onEvent: onProgress });
+    return new GeneratedImage(width, height, data, image instanceof GeneratedImage ? image.parameters : '');
+  }
+
+  /** Frees every GPU buffer. */
+  async dispose() {
+    this.#engine.end(new DiffusionError('aborted', 'The upscaler was disposed of; load it again.'));
+  }
+}
+
 // ------------------------------------------------------------------------------------------ the picture
 
 /** A picture: its pixels, and itself as a file. */
 class GeneratedImage {
   #parameters;
+
+  /** How it was made, as the PNG carries it. */
+  get parameters() {
+    return this.#parameters;
+  }
 
   /**
    * @param {number} width
@@ -701,7 +814,7 @@ class GeneratedImage {
     context?.putImageData(new ImageData(this.data, this.width, this.height), 0, 0);
     const blob = await canvas.convertToBlob({ type, quality: 0.95 });
     if (blob.type !== type) throw invalid(`This browser cannot write ${type}; use "image/png".`);
-    if (type !== 'image/png') return blob;
+    if (type !== 'image/png' || !this.#parameters) return blob;
     const png = new Uint8Array(await blob.arrayBuffer());
     // The header chunk always comes first and ends at byte 33; text may stand anywhere after it.
     return new Blob([png.subarray(0, 33), textChunk('parameters', this.#parameters), png.subarray(33)], { type });

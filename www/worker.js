@@ -3,13 +3,15 @@
  * another; only "abort" is heard at once. Everything that it sends is described by what
  * browser-diffusion.js does with it.
  */
-import init, { Pipeline, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Upscaler, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
 
 const engine = init();
 engine.catch(() => {}); // told to the first call
 
 /** @type {Pipeline | undefined} */
 let pipeline;
+/** @type {Upscaler | undefined} */
+let upscaler;
 
 /** @type {Map<number, AbortController>} calls that wait or run */
 const calls = new Map();
@@ -75,11 +77,21 @@ async function perform(call, signal) {
     }
     case 'tokenize':
       return { result: await loaded().tokenize(call.options, signal) };
+    case 'loadUpscaler':
+      upscaler = await Upscaler.load(call.spec, send, signal);
+      return { result: upscaler.scale() };
+    case 'upscale': {
+      if (!upscaler) throw { code: 'invalid-option', message: 'No upscaler is loaded; load one with Upscaler.fromPretrained.' };
+      const onTile = (/** @type {number} */ done, /** @type {number} */ total) => send({ done, total });
+      const result = /** @type {any} */ (await upscaler.upscale(call.options, onTile, signal));
+      return { result, transfer: [result.data.buffer] };
+    }
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':
       pipeline?.free();
-      pipeline = undefined;
+      upscaler?.free();
+      pipeline = upscaler = undefined;
       return {};
     case 'cacheList':
       return { result: await cacheList() };

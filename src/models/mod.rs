@@ -9,6 +9,7 @@
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`vae`] | `AutoencoderKL` |
 //! | [`taesd`] | `AutoencoderTiny` (decoder) |
+//! | [`rrdbnet`] | `RRDBNet` of ESRGAN and Real-ESRGAN |
 //! | [`resnet`], [`transformer`] | the blocks that they are made of |
 //! | [`config`] | reading and refusing configuration fields |
 //!
@@ -17,6 +18,7 @@
 pub mod clip;
 pub mod config;
 pub mod resnet;
+pub mod rrdbnet;
 pub mod taesd;
 pub mod transformer;
 pub mod unet;

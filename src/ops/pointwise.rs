@@ -18,6 +18,8 @@ pub enum Activation {
     Relu = 4,
     /// 3 tanh(x / 3): AutoencoderTiny's input clamp.
     TanhClamp = 5,
+    /// max(x, 0.2 x): ESRGAN's.
+    LeakyRelu = 6,
 }
 
 /// What one launch of `shaders/pointwise.wgsl` does.

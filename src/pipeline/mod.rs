@@ -10,6 +10,7 @@
 //! - `hires`: two passes.
 //! - `decode`: latents to pixels.
 //! - `preview`: the small decoder that shows steps.
+//! - `upscaler`: pictures enlarged by an ESRGAN, a model of its own.
 //! - `residence`: which weights are on the GPU, and how they come back.
 //! - `parameters`: what is written into the PNG.
 
@@ -28,6 +29,7 @@ mod residence;
 mod text;
 mod text_to_image;
 pub mod tiles;
+mod upscaler;
 
 pub use decode::Picture;
 pub use hires::{Enlarge, Hires};
@@ -37,6 +39,7 @@ pub use repaint::{InpaintArea, MaskedContent, Outpaint};
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
+pub use upscaler::Upscaler;
 
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Arithmetic, Executable, Gpu, Options, Tensor};

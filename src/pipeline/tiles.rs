@@ -18,7 +18,12 @@ impl Field {
 
     /// The part from row `y` and column `x` on, at most `side` each way.
     fn crop(&self, y: usize, x: usize, side: usize) -> Field {
-        let (h, w, c) = (side.min(self.h - y), side.min(self.w - x), self.channels());
+        self.part(y, x, side.min(self.h - y), side.min(self.w - x))
+    }
+
+    /// The part of `h` x `w`, which must lie within, from row `y` and column `x` on.
+    pub fn part(&self, y: usize, x: usize, h: usize, w: usize) -> Field {
+        let c = self.channels();
         let rows = self.values.chunks_exact(self.w * c).skip(y).take(h);
         Field { h, w, values: rows.flat_map(|row| &row[x * c..(x + w) * c]).copied().collect() }
     }
@@ -55,6 +60,33 @@ impl Field {
         let rows = self.values.chunks_exact_mut(self.w * c).skip(y);
         for (to, from) in rows.zip(part.values.chunks_exact(part.w * c)) {
             to[x * c..x * c + n].copy_from_slice(&from[..n]);
+        }
+    }
+}
+
+/// A stretch of a side that goes through a network of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub start: usize,
+    /// What is kept of it, counted as `start` is.
+    pub keep: std::ops::Range<usize>,
+}
+
+/// Windows of `side` (or all of `len`, if that is less) over `len`: each keeps what lies `pad` away from its ends, where
+/// they are not the picture's, and together they keep all, once. For a network whose result at a place depends on no
+/// more than `pad` around it, they give what the whole gives.
+pub fn windows(len: usize, side: usize, pad: usize) -> Vec<Window> {
+    if len <= side {
+        return vec![Window { start: 0, keep: 0..len }];
+    }
+    let mut out: Vec<Window> = Vec::new();
+    loop {
+        let from = out.last().map_or(0, |w| w.keep.end);
+        let start = from.saturating_sub(pad).min(len - side);
+        let end = if start + side == len { len } else { start + side - pad };
+        out.push(Window { start, keep: from..end });
+        if end == len {
+            return out;
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What `www/worker.js` calls. Everything of `api.md` that needs the engine crosses here, as plain JavaScript
 //! values; failures are `{ code, message }`.
 
+mod upscaler;
+
 use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
 use crate::ops::Precision;
@@ -266,6 +268,28 @@ fn picture(options: &JsValue, key: &str) -> Result<Option<Picture>> {
     Ok(Some(Picture { width: side("width")? as u32, height: side("height")? as u32, data: data.to_vec() }))
 }
 
+/// `precision`.
+fn precision(spec: &JsValue) -> Result<Precision> {
+    let names = [("auto", Precision::Auto), ("f16", Precision::F16), ("f32", Precision::F32)];
+    Ok(choice(spec, "precision", &names)?.unwrap_or(Precision::Auto))
+}
+
+/// Hands on transformers.js's progress payload.
+fn reporter(on_progress: Function) -> Rc<dyn Fn(Progress)> {
+    Rc::new(move |p: Progress| {
+        let event = Object::new();
+        set(&event, "status", p.status);
+        set(&event, "name", p.name);
+        set(&event, "file", p.file);
+        set(&event, "loaded", p.loaded as f64);
+        set(&event, "total", p.total as f64);
+        set(&event, "progress", p.progress);
+        set(&event, "fromCache", p.from_cache);
+        // A listener that throws does not stop the download.
+        let _ = on_progress.call1(&JsValue::NULL, &event);
+    })
+}
+
 /// A model on the GPU.
 #[wasm_bindgen]
 pub struct Pipeline {
@@ -281,15 +305,7 @@ impl Pipeline {
         on_progress: Function,
         signal: AbortSignal,
     ) -> Result<Pipeline, JsValue> {
-        let precision = match text(&spec, "precision")?.as_deref() {
-            None | Some("auto") => Precision::Auto,
-            Some("f16") => Precision::F16,
-            Some("f32") => Precision::F32,
-            Some(other) => {
-                let message = format!("precision = {other:?}: choose \"auto\", \"f16\" or \"f32\".");
-                return Err(Error::invalid(message).into());
-            }
-        };
+        let precision = precision(&spec)?;
         let weights = match text(&spec, "weights")?.as_deref() {
             None | Some("f16") => None,
             Some("q8") => Some(Bits::Q8),
@@ -308,18 +324,7 @@ impl Pipeline {
                 return Err(Error::invalid(message).into());
             }
         };
-        let report: Rc<dyn Fn(Progress)> = Rc::new(move |p: Progress| {
-            let event = Object::new();
-            set(&event, "status", p.status);
-            set(&event, "name", p.name);
-            set(&event, "file", p.file);
-            set(&event, "loaded", p.loaded as f64);
-            set(&event, "total", p.total as f64);
-            set(&event, "progress", p.progress);
-            set(&event, "fromCache", p.from_cache);
-            // A listener that throws does not stop the download.
-            let _ = on_progress.call1(&JsValue::NULL, &event);
-        });
+        let report = reporter(on_progress);
         let aborted = signal.clone();
         // Weights that are streamed again later are no progress of this call.
         let loading = Rc::new(Cell::new(true));

@@ -226,16 +226,18 @@ fn activation(x: f64, a: Activation) -> f64 {
         Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
         Activation::Relu => x.max(0.0),
         Activation::TanhClamp => 3.0 * (x / 3.0).tanh(),
+        Activation::LeakyRelu => x.max(0.2 * x),
     }
 }
 
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 7] = [
     Activation::None,
     Activation::Silu,
     Activation::Gelu,
     Activation::QuickGelu,
     Activation::Relu,
     Activation::TanhClamp,
+    Activation::LeakyRelu,
 ];
 
 /// Two tensors [rows, a] and [rows, b] joined to [rows, a + b].
