@@ -1,15 +1,18 @@
 //! A1111's options of inpainting, outpainting and hires fix with the model that ships with the page, against diffusers
-//! (tests/reference/pictures.py).
+//! (tests/reference/pictures.py); ESRGAN against spandrel (tests/reference/upscaler.py).
 
 use browser_diffusion::Code;
+use browser_diffusion::gpu::{Options, Recorder};
+use browser_diffusion::models::rrdbnet;
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::{
     DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
-    Outpaint, Picture, StrengthSteps,
+    Outpaint, Picture, StrengthSteps, Upscaler,
 };
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The embedded model in f32, so that only what the engine does otherwise than diffusers counts.
@@ -221,5 +224,156 @@ fn options_that_do_not_go_together_are_refused_by_name() {
         let error = draw(&pipeline, &options).map(|_| ()).unwrap_err();
         assert_eq!(error.code, Code::InvalidOption, "{}", error.message);
         assert!(error.message.contains(word), "{word}: {}", error.message);
+    }
+}
+
+// ---- the upscaler -------------------------------------------------------------------------------------------
+
+fn upscaler_file(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data/upscaler/");
+    std::fs::read(format!("{folder}{name}")).unwrap()
+}
+
+fn upscaler(file: &str) -> Upscaler {
+    let bytes = upscaler_file(file);
+    block_on(Upscaler::load(&bytes.as_slice(), Precision::F32, &|| false)).unwrap()
+}
+
+fn upscale(upscaler: &Upscaler, picture: &Picture) -> (Picture, usize) {
+    let mut tiles = 0;
+    let mut tile = |_, total| {
+        tiles = total;
+        Ok(())
+    };
+    (block_on(upscaler.upscale(picture, &mut tile, &|| false)).unwrap(), tiles)
+}
+
+#[test]
+fn esrgans_of_every_spelling_enlarge_as_spandrel_does() {
+    let index: Value = serde_json::from_slice(&upscaler_file("index.json")).unwrap();
+    let expected = upscaler_file("pictures.bin");
+    let size = |v: &Value| v.as_u64().unwrap() as usize;
+    let given = picture(size(&index["picture"][0]) as u32, size(&index["picture"][1]) as u32);
+    for case in index["files"].as_array().unwrap() {
+        let file = case["file"].as_str().unwrap();
+        let upscaler = upscaler(file);
+        assert_eq!(upscaler.scale() as usize, size(&case["scale"]), "{file}");
+        let got = upscale(&upscaler, &given).0;
+        assert_eq!((got.width as usize, got.height as usize), (size(&case["width"]), size(&case["height"])));
+        let theirs = &expected[size(&case["offset"])..];
+        let mut off = 0;
+        for (ours, theirs) in got.data.chunks_exact(4).zip(theirs.chunks_exact(3)) {
+            // f32 on both sides: a level where a value lies between two.
+            assert!(ours.iter().zip(theirs).all(|(a, b)| a.abs_diff(*b) <= 1), "{file}: {ours:?} {theirs:?}");
+            off += ours.iter().zip(theirs).filter(|(a, b)| a != b).count();
+        }
+        println!("{file}: {off} of {} bytes differ", got.data.len() / 4 * 3);
+        assert!(off * 100 <= got.data.len());
+    }
+}
+
+#[test]
+fn tiles_leave_no_seam() {
+    // One block sees 20 pixels around, less than tiles overlap: cut anywhere, the result is the same.
+    let upscaler = upscaler("x4plus.pth");
+    let (w, h) = (700, 24);
+    let wide = painted(w, h, |x, y| [(x * 7) as u8, (y * 9) as u8, (x * y) as u8]);
+    let (whole, tiles) = upscale(&upscaler, &wide);
+    assert!(tiles > 1, "{tiles} tile");
+    // A part around where the first tile ends, whole.
+    let (from, part_w) = (400, 200);
+    let part = painted(part_w, h, |x, y| [((x + from) * 7) as u8, (y * 9) as u8, ((x + from) * y) as u8]);
+    let (part, one) = upscale(&upscaler, &part);
+    assert_eq!(one, 1);
+    for y in 0..4 * h {
+        for x in 4 * 24..4 * (part_w - 24) {
+            let (a, b) = (4 * (y * whole.width + x + 4 * from) as usize, 4 * (y * part.width + x) as usize);
+            let (a, b) = (&whole.data[a..a + 4], &part.data[b..b + 4]);
+            assert!(a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= 1), "{x}, {y}: {a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_esrgan_is_refused() {
+    let load = |bytes: &[u8]| block_on(Upscaler::load(&bytes, Precision::F32, &|| false)).map(|_| ());
+    let file = |tensors: &[(&str, &[usize])]| {
+        let mut header = serde_json::Map::new();
+        let mut at = 0;
+        for (name, shape) in tensors {
+            let end = at + 4 * shape.iter().product::<usize>();
+            header.insert(
+                (*name).into(),
+                serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]}),
+            );
+            at = end;
+        }
+        let header = serde_json::to_vec(&header).unwrap();
+        [&(header.len() as u64).to_le_bytes()[..], &header, &vec![0; at]].concat()
+    };
+    let cases = [
+        ("body.0.weight", file(&[("body.0.weight", &[4, 3, 3, 3])])),
+        (
+            "input channels",
+            file(&[("conv_first.weight", &[8, 5, 3, 3]), ("body.0.rdb1.conv1.weight", &[4, 8, 3, 3])]),
+        ),
+        ("lacks", file(&[("conv_first.weight", &[8, 3, 3, 3])])),
+        ("lacks", file(&[("model.0.weight", &[8, 3, 3, 3])])),
+        ("", b"no file of weights".to_vec()),
+    ];
+    for (word, bytes) in cases {
+        let error = load(&bytes).unwrap_err();
+        assert!(matches!(error.code, Code::UnsupportedModel | Code::BadCheckpoint), "{}", error.message);
+        assert!(error.message.contains(word), "{word}: {}", error.message);
+    }
+    // Every beginning of a good file is refused too, and none makes it stop.
+    let good = upscaler_file("esrgan-old.safetensors");
+    for end in (0..good.len()).step_by(good.len() / 40) {
+        assert_eq!(load(&good[..end]).unwrap_err().code, Code::BadCheckpoint);
+    }
+}
+
+#[test]
+fn published_upscalers_are_what_their_shapes_say() {
+    // Real-ESRGAN x4plus, x2plus and the anime model of 6 blocks.
+    for (input, blocks, scale, parameters) in
+        [(3, 23, 4, 16_697_987), (12, 23, 2, 16_703_171), (3, 6, 4, 4_467_779)]
+    {
+        let mut shapes = BTreeMap::new();
+        let mut conv = |name: String, input: u64, out: u64| {
+            shapes.insert(format!("{name}.weight"), vec![out, input, 3, 3]);
+            shapes.insert(format!("{name}.bias"), vec![out]);
+        };
+        conv("conv_first".into(), input, 64);
+        for (i, j, k) in (0..blocks).flat_map(|i| (1..4).flat_map(move |j| (1..6).map(move |k| (i, j, k)))) {
+            conv(format!("body.{i}.rdb{j}.conv{k}"), 32 + 32 * k, if k == 5 { 64 } else { 32 });
+        }
+        for name in ["conv_body", "conv_up1", "conv_up2", "conv_hr"] {
+            conv(name.into(), 64, 64);
+        }
+        conv("conv_last".into(), 64, 3);
+        let count: u64 = shapes.values().map(|s| s.iter().product::<u64>()).sum();
+        assert_eq!(count, parameters);
+        let config = rrdbnet::Config::of(&shapes).unwrap();
+        assert_eq!(config.scale(), scale);
+        // Every weight of the plan has its piece, of the right size.
+        let mut r = Recorder::new(&Options::default());
+        let picture = r.input(1, 192, 192, input as u32);
+        let out = rrdbnet::forward(&config, &mut r, picture).unwrap();
+        assert_eq!((out.h, out.w, out.c), (768, 768, 3));
+        r.output(out);
+        let plan = r.finish();
+        let pieces = config.pieces();
+        assert_eq!(plan.weights().len(), pieces.len());
+        for weight in plan.weights() {
+            let piece = pieces.iter().find(|p| p.name == weight.name).unwrap();
+            let elements = shapes[&piece.tensor].iter().product::<u64>();
+            let due = match &piece.channels {
+                Some(part) => elements / shapes[&piece.tensor][1] * (part.end - part.start) as u64,
+                None => elements,
+            };
+            assert_eq!(weight.layout.elements(), Some(due), "{}", weight.name);
+        }
+        println!("{blocks} blocks: a tile of 192 takes {} MiB", plan.peak_bytes() >> 20);
     }
 }

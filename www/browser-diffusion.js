@@ -173,7 +173,7 @@ const LOAD_RULES = {
 
 /** @type {Record<string, Rule>} */
 const UPSCALER_RULES = {
-  cache: boolean,
+  cache: flag,
   precision: oneOf(['auto', 'f16', 'f32']),
   signal: abortSignal,
   onProgress: callback,

@@ -115,7 +115,9 @@ impl Config {
             12 => 2,
             48 => 4,
             other => {
-                return Err(Error::unsupported(format!("An upscaler of {other} input channels, where RGB has 3")));
+                return Err(Error::unsupported(format!(
+                    "An upscaler of {other} input channels, where RGB has 3"
+                )));
             }
         };
         if size("conv_last.weight", 0)? != 3 || !features.is_multiple_of(4) || !growth.is_multiple_of(4) {
@@ -123,10 +125,13 @@ impl Config {
                 "An upscaler {features} wide that grows by {growth}: multiples of 4 and RGB are read"
             )));
         }
-        let blocks = (0..).take_while(|i| shapes.contains_key(&format!("body.{i}.rdb1.conv1.weight"))).count();
+        let blocks =
+            (0..).take_while(|i| shapes.contains_key(&format!("body.{i}.rdb1.conv1.weight"))).count();
         let doublings = (1..).take_while(|i| shapes.contains_key(&format!("conv_up{i}.weight"))).count();
         if blocks > 64 || doublings > 3 {
-            return Err(Error::unsupported(format!("An upscaler of {blocks} blocks that doubles {doublings} times")));
+            return Err(Error::unsupported(format!(
+                "An upscaler of {blocks} blocks that doubles {doublings} times"
+            )));
         }
         let config =
             Config { unshuffle, doublings: doublings as u32, features, growth, blocks: blocks as u32 };
@@ -135,7 +140,9 @@ impl Config {
             let (weight, bias) = (shape(&format!("{name}.weight"))?, shape(&format!("{name}.bias"))?);
             let due = [*out as u64, *channels as u64, 3, 3];
             if weight[..] != due || bias[..] != due[..1] {
-                return Err(Error::bad_checkpoint(format!("{name} is {weight:?} and {bias:?}, where {due:?} is due")));
+                return Err(Error::bad_checkpoint(format!(
+                    "{name} is {weight:?} and {bias:?}, where {due:?} is due"
+                )));
             }
         }
         if shapes.len() != 2 * convs.len() {

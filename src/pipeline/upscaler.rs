@@ -202,8 +202,7 @@ impl Upscaler {
             plan.executable.write(&self.gpu, plan.input, &part.values)?;
             plan.executable.run(&self.gpu);
             let values = plan.executable.read(&self.gpu, plan.out).await?;
-            let sound =
-                !plan.executable.overflowed(&self.gpu).await? && values.iter().all(|v| v.is_finite());
+            let sound = !plan.executable.overflowed(&self.gpu).await? && values.iter().all(|v| v.is_finite());
             *self.plan.borrow_mut() = Some(plan);
             if sound {
                 return Ok(values);
