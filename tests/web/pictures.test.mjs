@@ -10,9 +10,13 @@ import { serve } from './hub.mjs';
 const LATENTS = 1e-2; // relative L2
 /** @type {{ cases: { picture: [number, number] | null, mask: boolean, options: Record<string, any>, latents: number[] }[] }} */
 const { cases } = JSON.parse(readFileSync(join(root, 'tests/reference/data/pictures/cases.json'), 'utf8'));
+const UPSCALER = 'tests/reference/data/upscaler';
+/** @type {{ picture: [number, number], files: { file: string, scale: number, width: number, height: number, offset: number }[] }} */
+const upscalers = JSON.parse(readFileSync(join(root, UPSCALER, 'index.json'), 'utf8'));
+const enlarged = readFileSync(join(root, UPSCALER, 'pictures.bin'));
 
-test(`inpainting's options, outpainting, hires fix, on ${adapters[0]}`, { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
+test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`, { timeout: 600_000 }, async t => {
+  const server = await serve({ roots: { '/': join(root, 'www'), '/upscaler': join(root, UPSCALER) }, files: { '/blank.html': '' } });
   t.after(server.close);
   await withBrowser({ adapter: adapters[0] }, async context => {
     const page = await context.newPage();
@@ -103,6 +107,64 @@ test(`inpainting's options, outpainting, hires fix, on ${adapters[0]}`, { timeou
         }
       });
     }
+
+    await t.test('ESRGANs of every spelling enlarge as spandrel does', async t => {
+      for (const { file, scale, width, height, offset } of upscalers.files) {
+        const drawn = await page.evaluate(async ({ file, size }) => {
+          const { Upscaler } = await import(`${location.origin}/browser-diffusion.js`);
+          const address = new URL(`/upscaler/${file}`, location.href).href;
+          // .safetensors by address, .pth from the visitor's disk
+          const source = file.endsWith('.pth') ? new File([await (await fetch(address)).blob()], file) : address;
+          const upscaler = await Upscaler.fromPretrained(source, { cache: false });
+          /** @type {any[]} */
+          const tiles = [];
+          const image = await upscaler.upscale(/** @type {any} */ (window).picture(...size), { onProgress: (/** @type {any} */ p) => tiles.push(p) });
+          const { scale } = upscaler;
+          await upscaler.dispose();
+          return { scale, width: image.width, height: image.height, data: [...image.data], tiles };
+        }, { file, size: upscalers.picture });
+        assert.deepEqual([drawn.scale, drawn.width, drawn.height, drawn.tiles], [scale, width, height, [{ done: 1, total: 1 }]]);
+        let [difference, norm] = [0, 0];
+        for (let i = 0; i < width * height * 3; i++) {
+          const theirs = enlarged[offset + i];
+          difference += (drawn.data[4 * Math.floor(i / 3) + (i % 3)] - theirs) ** 2;
+          norm += theirs ** 2;
+        }
+        const error = Math.sqrt(difference / norm);
+        t.diagnostic(`${file}: ${error.toExponential(1)}`);
+        assert.ok(error <= 1e-2, `${file}: ${error}`);
+      }
+    });
+
+    await t.test('hires fix with an upscaler is what its parts are', async () => {
+      const { same, size, steps, parameters, refusals } = await page.evaluate(async () => {
+        const { Upscaler } = await import(`${location.origin}/browser-diffusion.js`);
+        const { pipeline } = /** @type {any} */ (window);
+        const upscaler = await Upscaler.fromPretrained(`${location.origin}/upscaler/esrgan-old.safetensors`, { cache: false });
+        const options = { prompt: 'a red apple', width: 64, height: 64, numInferenceSteps: 3, seed: 5 };
+        const once = await pipeline.generate({ ...options, hires: { width: 96, height: 80, strength: 0.7, steps: 3, upscaler } });
+        const first = await pipeline.generate(options);
+        const image = await upscaler.upscale(first.images[0]);
+        const second = await pipeline.generate({ ...options, width: 96, height: 80, image, strength: 0.7 });
+        /** @type {string[]} */
+        const refusals = [];
+        const refused = (/** @type {Promise<any>} */ p) => p.then(() => 'done', (/** @type {any} */ e) => e.code).then((/** @type {string} */ said) => refusals.push(said));
+        await refused(upscaler.upscale(7));
+        await refused(Upscaler.fromPretrained('stabilityai/sd-turbo', { hub: 'x' }));
+        await refused(Upscaler.fromPretrained(new File(['nothing'], 'nothing.pth')));
+        await refused(Upscaler.fromPretrained(`${location.origin}/embedded/vae/diffusion_pytorch_model.safetensors`, { cache: false }));
+        await upscaler.dispose();
+        return {
+          same: once.latents[0].every((/** @type {number} */ v, /** @type {number} */ i) => v === second.latents[0][i]),
+          size: [once.images[0].width, once.images[0].height], steps: once.timings.steps.length,
+          parameters: image.parameters === first.parameters && first.parameters.includes('a red apple'), refusals,
+        };
+      });
+      assert.ok(same);
+      assert.ok(parameters, 'an enlarged picture says how it was made');
+      assert.deepEqual([size, steps], [[96, 80], 5]);
+      assert.deepEqual(refusals, ['invalid-option', 'invalid-option', 'bad-checkpoint', 'unsupported-model']);
+    });
 
     await t.test('what cannot be is refused by name', async () => {
       const refusals = await page.evaluate(async () => {
