@@ -206,7 +206,7 @@ impl Config {
                     };
                     (self.parts(layer), scale)
                 }
-                _ => (vec![0..channels], 1.0),
+                _ => (std::iter::once(0..channels).collect(), 1.0),
             };
             for (i, part) in parts.into_iter().enumerate() {
                 let (tensor, channels) = (format!("{name}.weight"), Some(part));

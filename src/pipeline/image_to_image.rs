@@ -48,6 +48,11 @@ impl LatentDist {
         LatentDist { mean, std: Vec::new() }
     }
 
+    /// Numbers of one picture's latents.
+    pub fn len(&self) -> usize {
+        self.mean.len()
+    }
+
     /// `latent_dist.sample(generator)`.
     pub fn sample(&self, generator: &mut Generator) -> Vec<f32> {
         if self.std.is_empty() {

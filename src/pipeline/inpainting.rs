@@ -91,17 +91,17 @@ impl DiffusionPipeline {
     }
 
     /// Draws the random parts in diffusers' order (the picture's latents, the noise, the masked picture's latents), and
-    /// gives the first sample. `given` is noise to take instead of the seed's, `one` the length of a picture's latents.
+    /// gives the first sample. `given` is noise to take instead of the seed's.
     pub(super) fn canvas(
         &self,
         options: &GenerateOptions,
         encoded: &Encoded,
         levels: &Levels,
         begin: usize,
-        one: usize,
         given: Option<&[f32]>,
         noises: &mut NoiseSource,
     ) -> (Canvas, Vec<f32>) {
+        let one = encoded.image.first().map_or(0, LatentDist::len);
         // A1111, which knows masked content, begins with it at every strength.
         let content = options.masked_content;
         let from_noise = options.mask_image.is_some() && strength(options) >= 1.0 && content.is_none();

@@ -212,7 +212,7 @@ impl DiffusionPipeline {
             let begin = begin.min(levels.timesteps().len() - 1);
             if let Some(encoded) = &encoded {
                 let (drawn, first) =
-                    self.canvas(options, encoded, &levels, begin, picture_len, given, &mut noises);
+                    self.canvas(options, encoded, &levels, begin, given, &mut noises);
                 (canvas, latents) = (Some(drawn), first);
             } else {
                 match given {

@@ -83,3 +83,6 @@ export class Pipeline {
 export async function cacheList() { return [{ name: 'embedded', bytes: 4000, complete: true }]; }
 /** @param {string} name */
 export async function cacheDelete(name) { if (name !== 'embedded') fail('invalid-option', `${name} is not kept here.`); }
+
+/** The worker imports it; no test of the fake engine enlarges. */
+export class Upscaler {}
