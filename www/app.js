@@ -2,7 +2,7 @@
  * The page: a form, a canvas that shows every step, and a strip to look at the steps again.
  * It knows the engine only through browser-diffusion.js, like any other site.
  */
-import { DiffusionPipeline, DiffusionError, cache, detect, readParameters } from './browser-diffusion.js';
+import { DiffusionPipeline, DiffusionError, Upscaler, cache, detect, readParameters } from './browser-diffusion.js';
 import { PictureEditor } from './editor.js';
 import { AXES, cells, readAxes, sheet } from './grid.js';
 import { Parts } from './parts.js';
@@ -69,6 +69,15 @@ const ui = {
   image: input('image'),
   editor: any('editor'),
   strength: input('strength'),
+  maskBlur: input('mask-blur'),
+  maskedContent: select('masked-content'),
+  inpaintArea: select('inpaint-area'),
+  extend: ['left', 'right', 'top', 'bottom'].map((side) => input(`extend-${side}`)),
+  hiresScale: select('hires-scale'),
+  hiresStrength: input('hires-strength'),
+  hiresUpscaler: select('hires-upscaler'),
+  upscalerFile: input('upscaler-file'),
+  upscale: button('upscale'),
   variationSeed: input('variation-seed'),
   variationStrength: input('variation-strength'),
   rng: select('rng'),
@@ -295,7 +304,7 @@ function learn(model) {
 
 /** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength]) {
+  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
     field.closest('details')?.setAttribute('open', '');
@@ -320,9 +329,73 @@ function readForm() {
     ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
     loras: /** @type {any} */ (loras.read()),
     embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)),
-    ...(editor.picture && { image: editor.picture, strength: ui.strength.valueAsNumber, maskImage: editor.mask }),
+    ...(editor.picture ? readStart() : ui.hiresScale.value && {
+      hires: {
+        scale: Number(ui.hiresScale.value), strength: ui.hiresStrength.valueAsNumber,
+        ...(ui.hiresUpscaler.value !== 'file' && { upscaler: /** @type {any} */ (ui.hiresUpscaler.value) }),
+      },
+    }),
     preview: /** @type {'fast' | 'tiny' | 'full'} */ (ui.preview.value),
   };
+}
+
+/** What is done with the picture to start from. */
+function readStart() {
+  const [left, right, top, bottom] = ui.extend.map((field) => field.valueAsNumber);
+  const extends_ = left + right + top + bottom > 0;
+  const mask = extends_ ? undefined : editor.mask;
+  return {
+    image: editor.picture,
+    strength: ui.strength.valueAsNumber,
+    ...(extends_ && { outpaint: { left, right, top, bottom } }),
+    ...(mask && { maskImage: mask, inpaintArea: /** @type {'whole' | 'masked'} */ (ui.inpaintArea.value) }),
+    ...((mask || extends_) && {
+      maskBlur: ui.maskBlur.valueAsNumber,
+      maskedContent: /** @type {'fill' | 'original' | 'noise' | 'nothing' | undefined} */ (extends_ ? undefined : ui.maskedContent.value || undefined),
+    }),
+  };
+}
+
+/** @type {{ file: File, promise: Promise<Upscaler> } | undefined} */
+let upscaler;
+/** The ESRGAN model that was chosen. */
+function chosenUpscaler() {
+  const [file] = ui.upscalerFile.files ?? [];
+  if (!file) throw new DiffusionError('invalid-option', 'Choose an ESRGAN model (.pth or .safetensors) to enlarge with, under “Bigger”.');
+  if (upscaler?.file === file) return upscaler.promise;
+  upscaler?.promise.then((old) => old.dispose(), () => {});
+  const mine = upscaler = { file, promise: Upscaler.fromPretrained(file) };
+  mine.promise.catch(() => { if (upscaler === mine) upscaler = undefined; });
+  return mine.promise;
+}
+
+/** Enlarges the finished picture that is shown. */
+async function upscaleShown() {
+  const shown = finishedFrame();
+  if (drawing || !shown?.image) return;
+  ui.error.hidden = true;
+  const controller = drawing = new AbortController();
+  busy(true);
+  try {
+    say('Enlarging …');
+    const model = await chosenUpscaler();
+    const big = await model.upscale(shown.image, { signal: controller.signal, onProgress: ({ done, total }) => { ui.progress.value = done / total; } });
+    /** @type {Frame} */
+    const frame = {
+      image: new ImageData(big.data, big.width, big.height), file: () => big.toBlob('image/png'), name: `${shown.name}-x${model.scale}`,
+      title: shown.title, detail: `enlarged to ${big.width} × ${big.height} pixels`,
+    };
+    addFrame(frame, big.width, big.height, frames.length + 1);
+    keep(frame);
+    say(`Enlarged to ${big.width} × ${big.height} pixels.`);
+  } catch (error) {
+    say('Not enlarged; your picture is as it was.');
+    if (!isAbort(error)) showError(error);
+  } finally {
+    drawing = undefined;
+    ui.progress.value = 0;
+    busy(false);
+  }
 }
 
 /**
@@ -401,6 +474,7 @@ async function run(job) {
       job.options.width = ui.width.valueAsNumber; // the model may have brought its own size
       job.options.height = ui.height.valueAsNumber;
     }
+    if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await chosenUpscaler();
     const all = job.axes ? cells(job.options, job.axes) : [job.options];
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
@@ -687,7 +761,7 @@ function show(number) {
   const frame = frames[number - 1];
   if (!frame) return;
   paint(ui.canvas, frame);
-  ui.save.disabled = ui.redraw.disabled = frames.at(-1)?.image === undefined;
+  ui.save.disabled = ui.redraw.disabled = ui.upscale.disabled = frames.at(-1)?.image === undefined;
   ui.scrub.value = String(number);
   ui.scrub.setAttribute('aria-valuetext', `${frame.title}, ${frame.detail}`);
   const detail = document.createElement('small');
@@ -812,6 +886,7 @@ function wireEditor() {
   button('clear-paint').onclick = () => editor.clear();
   button('remove-image').onclick = () => startFrom(undefined);
   for (const field of [ui.width, ui.height]) field.addEventListener('change', () => { if (field.checkValidity()) editor.resize(); });
+  ui.upscale.onclick = upscaleShown;
   ui.redraw.onclick = async () => {
     const image = finishedFrame()?.image;
     if (!image) return;

@@ -118,6 +118,11 @@ export class PictureEditor {
     context.moveTo(from.x, from.y);
     context.lineTo(to.x, to.y);
     context.stroke();
+    // A line of no length leaves no trace: a dot is a disc.
+    context.fillStyle = 'white';
+    context.beginPath();
+    context.arc(to.x, to.y, context.lineWidth / 2, 0, 2 * Math.PI);
+    context.fill();
     this.#show();
   }
 

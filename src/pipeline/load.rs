@@ -78,13 +78,20 @@ impl DiffusionPipeline {
         let vae_class = component(named.as_ref().unwrap_or(&index), "vae", VAES)?;
         component(&index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
         let unet_config = unet::Config::from_config(&files.json("unet/config.json").await?)?;
-        let latent_rgb = match files.bytes("vae/config.json").await? {
-            Some(own) => latent_rgb(&serde_json::from_slice(&own).unwrap_or_default()),
-            None => latent_rgb(&Value::Null),
-        };
-        let vae_json: Value = match other_vae {
-            Some(config) => config,
-            None => files.json("vae/config.json").await?,
+        // Previews see the latents as the model's own VAE has them; a model may lack one where another is given.
+        let (vae_json, latent_rgb) = match other_vae {
+            Some(config) => {
+                let own: Value = match files.bytes("vae/config.json").await? {
+                    Some(own) => serde_json::from_slice(&own).unwrap_or_default(),
+                    None => Value::Null,
+                };
+                (config, latent_rgb(&own))
+            }
+            None => {
+                let own: Value = files.json("vae/config.json").await?;
+                let latent_rgb = latent_rgb(&own);
+                (own, latent_rgb)
+            }
         };
         let mut encoder_names = vec!["text_encoder"];
         if sdxl {

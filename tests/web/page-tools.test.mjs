@@ -216,3 +216,42 @@ test('LoRAs, words and the noise: rows by mouse and by keyboard, files from disk
   await drawAgain(page);
   assert.equal((await asked(page)).loras.length, 1);
 }));
+
+test('what is under the paint, extending, and the second pass: by mouse and by keyboard', { timeout }, () => withPage({ height: 1400 }, async page => {
+  await status(page, /^Ready/);
+  await page.click('#bigger summary');
+  await page.selectOption('#hires-scale', '2');
+  await page.selectOption('#hires-upscaler', 'file');
+  await page.click('#generate');
+  await page.waitForFunction(() => /ESRGAN/.test(document.getElementById('error')?.textContent ?? ''));
+  await page.selectOption('#hires-upscaler', 'latent-bicubic');
+  await page.focus('#hires-strength');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type('0.55');
+  await shot(page, 'bigger');
+  await page.keyboard.press('Control+Enter');
+  await hasResult(page);
+  assert.deepEqual((await asked(page)).hires, { scale: 2, strength: 0.55, upscaler: 'latent-bicubic' });
+
+  await page.focus('#start summary');
+  await page.keyboard.press('Enter');
+  await page.setInputFiles('#image', await pictureFile(page, 64, 64));
+  await page.waitForSelector('#editor:not([hidden])');
+  await page.focus('#paint');
+  await page.keyboard.press(' ');
+  await page.fill('#mask-blur', '4');
+  await page.selectOption('#masked-content', 'fill');
+  await page.selectOption('#inpaint-area', 'masked');
+  await shot(page, 'under-the-paint');
+  await drawAgain(page);
+  const painted = await asked(page);
+  assert.deepEqual([painted.maskBlur, painted.maskedContent, painted.inpaintArea, painted.hires], [4, 'fill', 'masked', undefined]);
+  assert.ok(painted.maskImage.white > 0);
+
+  await page.fill('#extend-right', '32');
+  await shot(page, 'extend');
+  await drawAgain(page);
+  const extended = await asked(page);
+  assert.deepEqual(extended.outpaint, { left: 0, right: 32, top: 0, bottom: 0 });
+  assert.equal(extended.maskImage, undefined);
+}));
