@@ -4,6 +4,31 @@ use browser_diffusion::Code;
 use browser_diffusion::store::{ModelFiles, Source, SourceOptions, disk::Folder};
 use std::fs;
 
+/// The visitor's token goes to the origin of the Hub that was named, and nowhere else.
+#[test]
+fn only_the_hub_sees_the_token() {
+    for (source, hub, sees) in [
+        ("a/b", None, true),
+        ("a/b", Some("http://localhost:8"), true),
+        ("https://huggingface.co/a/b/resolve/main/v1.safetensors", None, true),
+        ("https://huggingface.co/a/b/resolve/main/v1.safetensors", Some("http://localhost:8"), false),
+        ("https://huggingface.co.evil.org/a/b", None, false),
+        ("http://huggingface.co/a/b", None, false),
+        ("https://x.org/m/", None, false),
+        ("https://x.org/huggingface.co/v1.ckpt", None, false),
+        ("embedded", None, false),
+    ] {
+        let options = SourceOptions {
+            hub: hub.map(Into::into),
+            embedded: Some("https://huggingface.co/embedded/".into()),
+            token: Some("hf_x".into()),
+            ..Default::default()
+        };
+        let source = Source::resolve(source, &options).expect("a good source");
+        assert_eq!(source.token().is_some(), sees, "{source:?}");
+    }
+}
+
 #[test]
 fn resolves_sources() {
     let resolve = |source: &str, revision: Option<&str>, hub: Option<&str>| {
@@ -11,6 +36,7 @@ fn resolves_sources() {
             revision: revision.map(Into::into),
             hub: hub.map(Into::into),
             embedded: Some("https://here/embedded/".into()),
+            token: None,
         };
         Source::resolve(source, &options).map_err(|e| e.code)
     };

@@ -46,6 +46,8 @@ export interface LoadOptions {
   variant?: string;
   /** Hub base URL, so that a mirror can stand in. */
   hub?: string;
+  /** An access token for gated models. Sent to the Hub's origin alone, not to where it redirects; never stored. */
+  token?: string;
   /** Keep the model in this browser (IndexedDB), default true. */
   cache?: boolean;
   /**

@@ -161,6 +161,7 @@ const LOAD_RULES = {
   revision: text,
   variant: text,
   hub: text,
+  token: (v) => (typeof v === 'string' && /^[\x21-\x7e]+$/.test(v) ? undefined : 'must be an access token of the Hub (hf_...), without spaces'),
   cache: flag,
   weights: oneOf(['f16', 'q8', 'q4']),
   precision: oneOf(['auto', 'f16', 'f32']),
@@ -585,7 +586,7 @@ export class DiffusionPipeline {
       /** @type {any} */ vae: undefined,
     };
     /** Another source, read in the same way as the model. @param {unknown} other */
-    const like = async (other) => ({ revision: 'main', cache: spec.cache, hub: spec.hub, ...await resolveSource(other) });
+    const like = async (other) => ({ revision: 'main', cache: spec.cache, hub: spec.hub, token: rest.token, ...await resolveSource(other) });
     if (vae !== undefined) spec.vae = await like(vae);
     const tiny = tinyVae === undefined ? undefined : await like(tinyVae);
     const { engine, result: model } = await loadedEngine('load', spec, signal, onProgress);

@@ -63,7 +63,7 @@ async function perform(call, signal) {
   const send = (event, transfer = []) => self.postMessage({ id: call.id, event }, { transfer });
   switch (call.type) {
     case 'load':
-      pipeline = await Pipeline.load(call.spec, send, signal);
+      pipeline = await alone(call.spec, signal, () => Pipeline.load(call.spec, send, signal));
       return { result: pipeline.model() };
     case 'generate': {
       const onStep = call.steps ? (/** @type {any} */ step) => send(...packStep(step)) : () => {};
@@ -101,6 +101,19 @@ async function perform(call, signal) {
     default:
       throw new TypeError(`no call "${call.type}"`);
   }
+}
+
+/**
+ * Does the work while no other tab of this origin loads the same model into the cache: two tabs fetch it once.
+ * @template T
+ * @param {any} spec
+ * @param {AbortSignal} signal
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function alone({ source, revision, hub, cache, files }, signal, work) {
+  if (!cache || files) return work();
+  return navigator.locks.request(`browser-diffusion ${JSON.stringify([source, revision, hub])}`, { signal }, work);
 }
 
 function loaded() {

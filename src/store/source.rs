@@ -14,6 +14,8 @@ pub struct SourceOptions {
     pub hub: Option<String>,
     /// Address of the folder of the model that ships with the page.
     pub embedded: Option<String>,
+    /// The visitor's access token for the Hub, for models that are gated.
+    pub token: Option<String>,
 }
 
 /// A model in diffusers' folder layout, or in one file, somewhere on the network.
@@ -23,6 +25,10 @@ pub struct Source {
     base: String,
     /// The file's name, if the model is one file, whose address `base` is.
     file: Option<String>,
+    /// Whether `base` is of the Hub's origin.
+    on_hub: bool,
+    /// The visitor's access token, where `base` is of the Hub's origin.
+    token: Option<String>,
 }
 
 /// How the names of checkpoint files end.
@@ -40,9 +46,21 @@ impl Source {
             let Some(url) = &options.embedded else {
                 return Err(Error::invalid("no embedded model ships with this page; name a Hub id or a URL"));
             };
-            return Ok(Source { name: source.into(), base: folder(url), file: None });
+            return Ok(Source {
+                name: source.into(),
+                base: folder(url),
+                file: None,
+                on_hub: false,
+                token: None,
+            });
         }
         let http = source.starts_with("https://") || source.starts_with("http://");
+        let hub = folder(options.hub.as_deref().unwrap_or(DEFAULT_HUB));
+        let at = |base: String, hub: &str| {
+            let on_hub = origin(&base) == origin(hub);
+            let token = options.token.clone().filter(|_| on_hub);
+            Source { name: base.clone(), base, file: None, on_hub, token }
+        };
         let path = source.split(['?', '#']).next().unwrap_or(source);
         let lower = path.to_ascii_lowercase();
         if lower.ends_with(".gguf") {
@@ -59,7 +77,8 @@ impl Source {
             // The Hub shows a file at /blob/ and gives it at /resolve/.
             let base = source.split('#').next().unwrap_or(source).replacen("/blob/", "/resolve/", 1);
             let file = path.rsplit('/').next().unwrap_or(path).to_owned();
-            return Ok(Source { name: path.replacen("/blob/", "/resolve/", 1), base, file: Some(file) });
+            let name = path.replacen("/blob/", "/resolve/", 1);
+            return Ok(Source { name, file: Some(file), ..at(base, &hub) });
         }
         if http {
             if source.contains(['?', '#']) {
@@ -68,7 +87,7 @@ impl Source {
                 )));
             }
             let base = folder(source);
-            return Ok(Source { name: base.clone(), base, file: None });
+            return Ok(at(base, &hub));
         }
         let (id, revision) = (source, options.revision.as_deref().unwrap_or("main"));
         let part = |s: &str| {
@@ -91,14 +110,13 @@ impl Source {
                 "{revision:?} is not a revision; name a branch, tag or commit"
             )));
         }
-        let hub = folder(options.hub.as_deref().unwrap_or(DEFAULT_HUB));
         if !hub.starts_with("https://") && !hub.starts_with("http://") {
             return Err(Error::invalid(format!("hub {hub:?} is not an http(s) address")));
         }
         // A revision such as refs/pr/1 is one segment of the address.
         let revision_segment = revision.replace('/', "%2F");
         let name = if revision == "main" { id.into() } else { format!("{id}@{revision}") };
-        Ok(Source { name, base: format!("{hub}/{id}/resolve/{revision_segment}"), file: None })
+        Ok(Source { name, ..at(format!("{hub}/{id}/resolve/{revision_segment}"), &hub) })
     }
 
     /// What the model is called in the cache and in messages: the Hub id (with `@revision` unless it is
@@ -117,10 +135,27 @@ impl Source {
         self.file.as_deref()
     }
 
+    /// Whether its files come from the Hub's own origin.
+    pub fn on_hub(&self) -> bool {
+        self.on_hub
+    }
+
+    /// What to send with requests: the visitor's access token, which the Hub's own origin alone may see.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// The address of a file.
     pub fn url(&self, path: &str) -> String {
         if self.file.is_some() { self.base.clone() } else { format!("{}/{path}", self.base) }
     }
+}
+
+/// Scheme, host and port of an address.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
+    url.get(..end).unwrap_or(url)
 }
 
 /// An address without a slash at its end.

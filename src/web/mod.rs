@@ -112,6 +112,7 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         revision: text(spec, "revision")?,
         hub: text(spec, "hub")?,
         embedded: text(spec, "embedded")?,
+        token: text(spec, "token")?,
     };
     Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
 }

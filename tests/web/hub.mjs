@@ -48,6 +48,9 @@ const MIME = {
  * @property {number} [shift]         Send the range moved by so many bytes, and say so.
  * @property {number} [shorten]       Send so many bytes fewer than asked for, and say so.
  * @property {number} [corrupt]       Flip a bit of the file's byte at this offset.
+ * @property {number} [lie]           Name a file's length that is so many bytes longer.
+ * @property {string} [redirect]      Answer 302 with this Location.
+ * @property {string} [token]         Answer 401 where this access token does not come along.
  * @property {string} [etag]          Another ETag; '' for none.
  * @property {boolean} [hideHeaders]  Expose no header to other origins.
  * @property {number} [delay]         Milliseconds before the answer.
@@ -119,7 +122,7 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
       entry.status = status;
       const cors = {
         'Access-Control-Allow-Origin': '*',
-        'Access-Control-Allow-Headers': 'Range',
+        'Access-Control-Allow-Headers': 'Range, Authorization',
         ...(fault.hideHeaders ? {} : {
           'Access-Control-Expose-Headers': 'Content-Range, ETag, Accept-Ranges, X-Linked-ETag, Retry-After',
         }),
@@ -132,7 +135,12 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
       send(fault.status, fault.retryAfter === undefined ? {} : { 'Retry-After': fault.retryAfter });
       return void res.end();
     }
+    if (fault.redirect) {
+      send(302, { Location: fault.redirect });
+      return void res.end();
+    }
     if (entry.method === 'OPTIONS') return void (send(204), res.end());
+    if (fault.token && req.headers.authorization !== `Bearer ${fault.token}`) return void (send(401), res.end());
     const file = await find(path);
     if (!file) return void (send(404), res.end());
     const etag = fault.etag ?? `"${file.tag}"`;
@@ -159,7 +167,7 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
       begin += fault.shift ?? 0;
       end += (fault.shift ?? 0) - (fault.shorten ?? 0);
       status = 206;
-      more['Content-Range'] = `bytes ${begin}-${end - 1}/${file.size}`;
+      more['Content-Range'] = `bytes ${begin}-${end - 1}/${file.size + (fault.lie ?? 0)}`;
     }
     if (!fault.noLength) more['Content-Length'] = end - begin;
     send(status, more);

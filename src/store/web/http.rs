@@ -114,10 +114,13 @@ pub struct Answer {
     _abort: AbortOnDrop,
 }
 
-/// Asks for a file, or for `range` (first byte, one past the last) of it.
+/// Asks for a file, or for `range` (first byte, one past the last) of it. `token`: the visitor's for the Hub, which goes
+/// to the origin of `url` alone: fetch takes it off where a redirect leads elsewhere (Fetch standard, HTTP-redirect
+/// fetch).
 pub async fn get(
     url: &str,
     range: Option<(u64, u64)>,
+    token: Option<&str>,
     signal: Option<&AbortSignal>,
 ) -> Result<Answer, Failure> {
     check(signal)?;
@@ -126,27 +129,47 @@ pub async fn get(
     init.set_signal(Some(&abort.controller.signal()));
     // The browser's own cache would keep the bytes a second time.
     init.set_cache(RequestCache::NoStore);
+    let headers = web_sys::Headers::new().map_err(|e| Failure::network(text(&e)))?;
+    let set = |name, value: &str| headers.set(name, value).map_err(|e| Failure::network(text(&e)));
+    if let Some(token) = token {
+        // The browser refuses what cannot stand in a header.
+        headers.set("Authorization", &format!("Bearer {token}")).map_err(|_| {
+            Failure::Stop(Error::invalid("token has characters that no access token has; copy it again"))
+        })?;
+    }
     if let Some((begin, end)) = range {
         // No If-Range: unlike Range it would need a preflight, which file servers refuse. The answer's ETag
         // is compared instead.
-        let headers = web_sys::Headers::new().map_err(|e| Failure::network(text(&e)))?;
-        headers
-            .set("Range", &format!("bytes={begin}-{}", end.saturating_sub(1)))
-            .map_err(|e| Failure::network(text(&e)))?;
-        init.set_headers(&headers);
+        set("Range", &format!("bytes={begin}-{}", end.saturating_sub(1)))?;
     }
+    init.set_headers(&headers);
     let response = JsFuture::from(js_fetch(url, &init)).await;
     check(signal)?;
-    let response: Response = response.map_err(|e| Failure::network(text(&e)))?.unchecked_into();
+    // All that a page is told of no connection, of an answer that it may not read, and of redirects in a circle.
+    let unread = |e: JsValue| {
+        Failure::network(format!(
+            "no answer came that this page may read ({}): there is no connection, the server does not allow other \
+             sites (CORS), or its redirects go in a circle",
+            text(&e)
+        ))
+    };
+    let response: Response = response.map_err(unread)?.unchecked_into();
     let answer = Answer { response, reader: None, _abort: abort };
     let status = answer.response.status();
     let stop = |message: String| Err(Failure::Stop(Error::new(Code::Network, message)));
     match status {
         200 | 206 => Ok(answer),
         404 | 410 => Err(Failure::Absent),
-        401 | 403 => stop(format!(
-            "{url} is not open to everyone (HTTP {status}). Check the model's name; if it is gated or private, \
-             name a copy that can be read without signing in"
+        401 | 403 if token.is_none() => stop(format!(
+            "{url} is not open to everyone (HTTP {status}). Check the model's name. If the model is gated, accept its \
+             licence on its page while signed in, and load it with an access token; or name a copy that is open"
+        )),
+        401 => {
+            stop(format!("{url}: the access token is not valid (HTTP 401). Copy it again, or make a new one"))
+        }
+        403 => stop(format!(
+            "{url} is not open to this access token (HTTP 403). Accept the model's licence on its page with the \
+             account of the token, and give the token the right to read gated models"
         )),
         416 => Err(Failure::Changed),
         408 | 425 | 429 | 500.. => Err(Failure::Again {
@@ -184,9 +207,11 @@ impl Answer {
         Some(tag.strip_prefix("W/").unwrap_or(&tag).to_string())
     }
 
-    /// SHA-256 of the file, where the server names it as the Hub does. A plain ETag may be any hash.
-    pub fn sha256(&self) -> Option<String> {
-        let tag = self.header("X-Linked-ETag")?;
+    /// SHA-256 of the file, where the server names it as the Hub does: in X-Linked-ETag, and in the ETag of what the Hub
+    /// itself (`hub`) sends. Elsewhere, and so after a redirect, a plain ETag may be any hash.
+    pub fn sha256(&self, hub: bool) -> Option<String> {
+        let own = || self.header("ETag").filter(|_| hub && !self.response.redirected());
+        let tag = self.header("X-Linked-ETag").or_else(own)?;
         let hex = tag.trim_start_matches("W/").trim_matches('"');
         (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hex.to_ascii_lowercase())
     }

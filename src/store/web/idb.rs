@@ -21,8 +21,9 @@ use web_sys::{
 };
 
 const NAME: &str = "browser-diffusion";
-/// Counts changes of the layout. An older cache is dropped, not converted.
-const VERSION: u32 = 1;
+/// Counts changes of the layout. An older cache that has these very stores stays, any other is dropped. 1 had the same,
+/// without models from disk.
+const VERSION: u32 = 2;
 const STORES: [&str; 3] = [FILES, CHUNKS, MODELS];
 const FILES: &str = "files";
 const CHUNKS: &str = "chunks";
@@ -71,7 +72,7 @@ impl FileRecord {
 pub struct Database(IdbDatabase);
 
 impl Database {
-    /// Opens the database, and makes it anew if it is of another version.
+    /// Opens the database, and makes it anew if it is of another layout.
     pub async fn open() -> Result<Database> {
         Self::try_open().await.map_err(failed)
     }
@@ -85,6 +86,9 @@ impl Database {
         let upgrade = Closure::once(move || -> Result<(), JsValue> {
             let db: IdbDatabase = opening.result()?.unchecked_into();
             let old = db.object_store_names();
+            if old.length() as usize == STORES.len() && STORES.iter().all(|name| old.contains(name)) {
+                return Ok(());
+            }
             for name in (0..old.length()).rev().filter_map(|i| old.item(i)) {
                 db.delete_object_store(&name)?;
             }

@@ -180,13 +180,57 @@ impl WebFiles {
     /// To be called when all files that the model needs have been read: from then on it loads without any
     /// request, and `list` says that it is complete.
     pub async fn finish(&self) -> Result<()> {
-        for file in self.at.borrow().values() {
+        let read_at = self.at.take();
+        for file in read_at.values() {
+            self.verify(file).await?;
             file.meter.emit("done");
         }
+        self.at.replace(read_at);
         match &self.cache {
             Some(cache) => cache.complete_model(self.source.base(), self.source.name()).await,
             None => Ok(()),
         }
+    }
+
+    /// Holds a file that was read at places against the SHA-256 that the server names, once all of it lies in the cache.
+    async fn verify(&self, file: &OpenFile) -> Result<()> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        if file.record.complete || cache.chunk_indices(&file.url).await?.len() as u64 != file.chunks() {
+            return Ok(());
+        }
+        if let Some(due) = &file.record.sha256 {
+            let (mut hash, mut bytes) = (Sha256::new(), Vec::new());
+            for index in 0..file.chunks() {
+                // A damaged one has gone, and is fetched when it is wanted.
+                let Some(chunk) = self.stored(file, index).await? else { return Ok(()) };
+                hand_on(&chunk, &mut bytes, &mut async |bytes: &[u8]| {
+                    hash.update(bytes);
+                    Ok(())
+                })
+                .await?;
+            }
+            self.compare(file, hash, due).await?;
+        }
+        cache.complete_file(&file.url, &file.record, file.record.total).await
+    }
+
+    /// Drops a file whose bytes are not those that the server names.
+    async fn compare(&self, file: &OpenFile, hash: Sha256, due: &str) -> Result<()> {
+        if hex(hash.finalize().as_slice()) == due {
+            return Ok(());
+        }
+        if let Some(cache) = &self.cache {
+            let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
+            cache.reset_file(&file.url, &gone).await?;
+        }
+        let url = &file.url;
+        let message =
+            format!("{url} arrived damaged: its SHA-256 is not the one that the server names. Load again");
+        Err(Error::new(Code::Integrity, message))
+    }
+
+    async fn get(&self, url: &str, range: Option<(u64, u64)>) -> Result<Answer, Failure> {
+        http::get(url, range, self.source.token(), self.signal()).await
     }
 
     fn signal(&self) -> Option<&AbortSignal> {
@@ -304,12 +348,12 @@ impl WebFiles {
         base: &FileRecord,
     ) -> Result<(FileRecord, bool, Option<Uint8Array>), Failure> {
         let _pass = self.gate.enter().await;
-        let mut answer = http::get(url, Some((0, REQUEST_BYTES)), self.signal()).await?;
+        let mut answer = self.get(url, Some((0, REQUEST_BYTES))).await?;
         let record = |total| FileRecord {
             total,
             chunk: chunk_bytes(total),
             tag: answer.tag(),
-            sha256: answer.sha256(),
+            sha256: answer.sha256(self.source.on_hub()),
             ..base.clone()
         };
         if answer.partial() {
@@ -318,7 +362,7 @@ impl WebFiles {
                 return Err(Failure::integrity("the server sent another range than was asked for"));
             }
             let record = record(total);
-            let start = self.body(&mut answer, Some(end)).await?;
+            let start = self.body(&mut answer, Some(end), record.chunk).await?;
             return Ok((record, true, start));
         }
         match answer.content_length() {
@@ -326,7 +370,7 @@ impl WebFiles {
             length => {
                 // Compressed on the way, a body may be longer than its Content-Length.
                 let record_of = record(0);
-                match self.body(&mut answer, None).await? {
+                match self.body(&mut answer, None, REQUEST_BYTES).await? {
                     Some(start) if length.is_some_and(|due| u64::from(start.length()) < due) => {
                         Err(Failure::network("the connection ended early"))
                     }
@@ -340,11 +384,24 @@ impl WebFiles {
         }
     }
 
-    /// A body of `length` bytes, or of any length up to [`REQUEST_BYTES`] (`None` if it is longer).
-    async fn body(&self, answer: &mut Answer, length: Option<u64>) -> Result<Option<Uint8Array>, Failure> {
+    /// A body of `length` bytes, or of any length up to [`REQUEST_BYTES`] (`None` if it is longer). Of one of known
+    /// length that breaks off the whole chunks that have come, if any.
+    async fn body(
+        &self,
+        answer: &mut Answer,
+        length: Option<u64>,
+        chunk: u64,
+    ) -> Result<Option<Uint8Array>, Failure> {
         let body = Uint8Array::new_with_length(length.unwrap_or(REQUEST_BYTES) as u32);
         let mut filled = 0;
-        while let Some(part) = answer.next(self.signal()).await? {
+        let whole = |filled: u32| filled - filled % chunk as u32;
+        loop {
+            let part = match answer.next(self.signal()).await {
+                Ok(Some(part)) => part,
+                Ok(None) => break,
+                Err(Failure::Again { .. }) if length.is_some() && whole(filled) > 0 => break,
+                Err(failure) => return Err(failure),
+            };
             if part.length() > body.length() - filled {
                 return match length {
                     Some(_) => Err(Failure::integrity("the server sent more than was asked for")),
@@ -355,8 +412,9 @@ impl WebFiles {
             filled += part.length();
         }
         match length {
-            Some(_) if filled < body.length() => Err(Failure::network("the connection ended early")),
-            Some(_) => Ok(Some(body)),
+            Some(_) if filled == body.length() => Ok(Some(body)),
+            Some(_) if whole(filled) > 0 => Ok(Some(body.slice(0, whole(filled)))),
+            Some(_) => Err(Failure::network("the connection ended early")),
             None => Ok(Some(body.slice(0, filled))),
         }
     }
@@ -390,7 +448,7 @@ impl WebFiles {
         let _pass = self.gate.enter().await;
         let mut index = first + chunks.len() as u64;
         let asked = (file.span(index).0, file.span(end - 1).1);
-        let mut answer = http::get(&file.url, Some(asked), self.signal()).await?;
+        let mut answer = self.get(&file.url, Some(asked)).await?;
         let Some((from, to, total)) = answer.content_range().filter(|_| answer.partial()) else {
             return Err(Failure::NoRanges);
         };
@@ -626,7 +684,7 @@ impl WebFiles {
         sink: &mut impl AsyncFnMut(&[u8]) -> Result<()>,
     ) -> Result<(), Failure> {
         let _pass = self.gate.enter().await;
-        let mut answer = http::get(&file.url, None, self.signal()).await?;
+        let mut answer = self.get(&file.url, None).await?;
         let total = answer.content_length();
         let known = file.record.total;
         let now = FileRecord {
@@ -795,17 +853,7 @@ impl ModelFiles for WebFiles {
             }
         }
         if let (Some(hash), Some(due)) = (hash.take(), &file.record.sha256) {
-            let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            if found != *due {
-                if let Some(cache) = &self.cache {
-                    let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
-                    cache.reset_file(&url, &gone).await?;
-                }
-                let message = format!(
-                    "{url} arrived damaged: its SHA-256 is not the one that the server names. Load again"
-                );
-                return Err(Error::new(Code::Integrity, message));
-            }
+            self.compare(&file, hash, due).await?;
         }
         if let Some(cache) = self.cache.as_ref().filter(|_| !file.record.complete) {
             cache.complete_file(&url, &file.record, done).await?;
@@ -834,7 +882,11 @@ async fn sha256(bytes: &Uint8Array) -> Result<String> {
         let message = "this page cannot compute SHA-256: serve it over https, or from localhost";
         Error::new(Code::Integrity, message)
     })?;
-    Ok(Uint8Array::new(&hash).to_vec().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(&Uint8Array::new(&hash).to_vec()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Adds to a refusal to store how much there is and how much there may be.
