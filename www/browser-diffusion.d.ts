@@ -314,8 +314,7 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
-/** A picture as the DOM has it. */
-/** A string is an address. */
+/** A picture as the DOM has it; a string is an address. */
 export type ImageSource = string | Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | GeneratedImage;
 
 /** One step of denoising, done. */

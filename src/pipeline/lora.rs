@@ -125,7 +125,6 @@ impl DiffusionPipeline {
                 continue;
             }
             weights.restore(&self.gpu);
-            // Until all is merged: a failure leaves nothing that is taken for whole.
             weights.merged.borrow_mut().clear();
             let mut touched: BTreeMap<&str, Vec<(&Adapter, f32)>> = BTreeMap::new();
             for (key, scale) in chosen.iter() {
@@ -138,7 +137,11 @@ impl DiffusionPipeline {
                 }
             }
             for (name, adapters) in touched {
-                ops::merge(&self.gpu, &weights, name, &adapters)?;
+                if let Err(e) = ops::merge(&self.gpu, &weights, name, &adapters) {
+                    // Half of a LoRA must not be taken for a model without any.
+                    weights.restore(&self.gpu);
+                    return Err(e);
+                }
             }
             weights.merged.borrow_mut().clone_from(&chosen);
         }
