@@ -15,6 +15,8 @@ pub struct GpuOptions {
     /// Do not use shader-f16 even where the adapter has it: f16 values are unpacked from words, as on
     /// adapters without the feature.
     pub without_shader_f16: bool,
+    /// Do not use subgroups even where the adapter has them.
+    pub without_subgroups: bool,
 }
 
 /// The limits that the plans are checked against, in bytes.
@@ -88,6 +90,8 @@ pub struct Gpu {
     pub limits: Limits,
     /// The adapter has shader-f16 and our kernels use it.
     pub shader_f16: bool,
+    /// Lanes of every subgroup, where the adapter has subgroups and they are all of one size; else 0.
+    pub subgroup: u32,
     /// Timestamp queries work here.
     pub timestamps: bool,
     ledger: Arc<Ledger>,
@@ -128,6 +132,9 @@ impl Gpu {
         if !options.without_shader_f16 {
             wanted |= features & wgpu::Features::SHADER_F16;
         }
+        if !options.without_subgroups {
+            wanted |= features & wgpu::Features::SUBGROUP;
+        }
         // The defaults of WebGPU, but buffers as large as the adapter gives: plans fit the defaults where they can.
         let limits = wgpu::Limits {
             max_buffer_size: have.max_buffer_size,
@@ -159,6 +166,7 @@ impl Gpu {
             }));
         }
         Ok(Self {
+            subgroup: if options.without_subgroups { 0 } else { subgroup_size(&device, &adapter) },
             device,
             queue,
             name: adapter.get_info().name,
@@ -244,6 +252,8 @@ impl Gpu {
         }
         let mut complete = kernel.clone();
         complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
+        // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
+        complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
         let text = preprocess(&complete, PRELUDE)?;
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
@@ -331,6 +341,22 @@ impl Gpu {
             ),
         }
     }
+}
+
+/// Lanes of a subgroup, where the device has them and the adapter's smallest and largest subgroups are of one size
+/// that the kernels know; else 0.
+fn subgroup_size(device: &wgpu::Device, adapter: &wgpu::Adapter) -> u32 {
+    #[cfg(target_arch = "wasm32")]
+    let (least, most) = {
+        let _ = adapter;
+        super::web_features::subgroup_sizes(device)
+    };
+    #[cfg(not(target_arch = "wasm32"))]
+    let (least, most) = match device.features().contains(wgpu::Features::SUBGROUP) {
+        true => (adapter.get_info().subgroup_min_size, adapter.get_info().subgroup_max_size),
+        false => (0, 0),
+    };
+    if least == most && [4, 8, 16, 32, 64].contains(&least) { least } else { 0 }
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
