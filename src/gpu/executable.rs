@@ -94,7 +94,7 @@ impl Plan {
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
             for (j, binding) in d.bindings.iter().enumerate() {
                 let (buffer, offset, size) = match binding {
-                    Binding::Weight(w) => weights.place(&self.weights[w.0].name)?,
+                    Binding::Weight(w) => weights.place(self.specs(*w))?,
                     Binding::Read(t) | Binding::Write(t) => {
                         let slot = &slots[self.slot_of[t.id]];
                         (&slot.raw, 0, self.sizes[t.id].next_multiple_of(16))

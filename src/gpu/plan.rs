@@ -95,6 +95,8 @@ impl Tensor {
 pub struct WeightSpec {
     pub name: String,
     pub layout: Layout,
+    /// It lies right behind the one before it: the two are parts of one stack (see [`Recorder::stack`]).
+    pub follows: bool,
 }
 
 impl WeightSpec {
@@ -104,9 +106,17 @@ impl WeightSpec {
     }
 }
 
-/// A weight of this recording: index into [`Plan::weights`].
+/// Specs of one stack after the other.
+pub(super) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
+    specs.chunk_by(|_, next| next.follows)
+}
+
+/// A weight of this recording, or several that lie in a row: so many of [`Plan::weights`] from the first on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight(pub(super) usize);
+pub struct Weight {
+    first: usize,
+    count: usize,
+}
 
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +187,12 @@ impl Recorder {
 
     /// A tensor written from outside before each run, and kept from run to run.
     pub fn input(&mut self, n: u32, h: u32, w: u32, c: u32) -> Tensor {
-        let t = self.tensor(n, h, w, c);
+        self.input_of(self.options.activations, n, h, w, c)
+    }
+
+    /// An input of a type of its own.
+    pub fn input_of(&mut self, dtype: Dtype, n: u32, h: u32, w: u32, c: u32) -> Tensor {
+        let t = self.tensor_of(dtype, n, h, w, c);
         self.keep(t, 0);
         t
     }
@@ -214,16 +229,29 @@ impl Recorder {
     /// # Errors
     /// `unsupported-model` if the same name was recorded with another layout.
     pub fn weight(&mut self, name: String, layout: Layout) -> Result<Weight> {
-        if let Some(&i) = self.by_name.get(&name) {
-            if self.weights[i].layout != layout {
-                return Err(Error::unsupported(format!("{name} is used with two shapes")));
+        self.stack(vec![(name, layout)])
+    }
+
+    /// The weights called so, one right behind the other in memory: bound as one. Each is still written, and changed
+    /// by LoRAs, under its own name.
+    ///
+    /// # Errors
+    /// `unsupported-model` if one of the names was recorded with another layout, or not in this stack.
+    pub fn stack(&mut self, parts: Vec<(String, Layout)>) -> Result<Weight> {
+        let count = parts.len();
+        let next = self.weights.len();
+        let first = parts.first().and_then(|(name, _)| self.by_name.get(name)).copied().unwrap_or(next);
+        for (i, (name, layout)) in parts.into_iter().enumerate() {
+            let spec = WeightSpec { name, layout, follows: i > 0 };
+            let known = self.by_name.get(&spec.name).copied();
+            if known.is_none() && first == next {
+                self.by_name.insert(spec.name.clone(), next + i);
+                self.weights.push(spec);
+            } else if known != Some(first + i) || self.weights[first + i] != spec {
+                return Err(Error::unsupported(format!("{} is used with two shapes", spec.name)));
             }
-            return Ok(Weight(i));
         }
-        let i = self.weights.len();
-        self.by_name.insert(name.clone(), i);
-        self.weights.push(WeightSpec { name, layout });
-        Ok(Weight(i))
+        Ok(Weight { first, count })
     }
 
     pub fn dispatch(&mut self, dispatch: Dispatch) {
@@ -294,6 +322,10 @@ impl Plan {
         &self.weights
     }
 
+    pub(super) fn specs(&self, weight: Weight) -> &[WeightSpec] {
+        &self.weights[weight.first..weight.first + weight.count]
+    }
+
     pub fn dispatches(&self) -> &[Dispatch] {
         &self.dispatches
     }
@@ -305,7 +337,7 @@ impl Plan {
         let mut bytes = 0;
         for binding in &dispatch.bindings {
             let (key, size) = match binding {
-                Binding::Weight(w) => ((true, w.0), self.weights[w.0].bytes()),
+                Binding::Weight(w) => ((true, w.first), self.specs(*w).iter().map(WeightSpec::bytes).sum()),
                 Binding::Read(t) | Binding::Write(t) => ((false, t.id), self.sizes[t.id]),
             };
             if !seen.contains(&key) {
@@ -350,7 +382,8 @@ impl Plan {
     /// `out-of-memory`, with the numbers, where one buffer is larger than the adapter binds.
     pub fn check(&self, limits: &super::Limits) -> Result<()> {
         let largest_slot = self.slots.iter().copied().max().unwrap_or(0);
-        let largest_weight = self.weights.iter().map(WeightSpec::bytes).max().unwrap_or(0);
+        let bytes = |stack: &[WeightSpec]| stack.iter().map(WeightSpec::bytes).sum();
+        let largest_weight = stacks(&self.weights).map(bytes).max().unwrap_or(0);
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let need = largest_slot.max(largest_weight);
         if need > limit {
