@@ -38,6 +38,8 @@ struct Params {
   has_residual: u32,
   activation: u32,
   post: u32,
+  add_stride: u32,   // channel_add: vectors from picture to picture,
+  add_from: u32,     // and to the first of these channels
 }
 #if QUANTISED
 alias weight = u32;
@@ -112,7 +114,7 @@ fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
   }
   var v = sum;
   if p.has_channel_add != 0u {
-    v += from_act(channel_add[row / p.out_positions * n4 + column]);
+    v += from_act(channel_add[row / p.out_positions * p.add_stride + p.add_from + column]);
   }
   v = activate(v, p.activation);
   if p.has_residual != 0u {

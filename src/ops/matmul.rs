@@ -1,7 +1,7 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
 use super::matrix::{Matrix, matrix};
-use super::{Activation, Input, wide};
+use super::{Activation, Columns, Input, wide};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
 use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
@@ -15,7 +15,7 @@ pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 pub struct Epilogue {
     pub activation: Activation,
     /// [n, 1, 1, out], added at every position (the time embedding).
-    pub channel_add: Option<Tensor>,
+    pub channel_add: Option<Columns>,
     /// Same shape as the output.
     pub residual: Option<Tensor>,
     pub post: Activation,
@@ -135,7 +135,7 @@ fn product(
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
     let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
 
-    if e.channel_add.is_some_and(|t| (t.n, t.rows(), t.c) != (y.n, y.n, out)) {
+    if e.channel_add.is_some_and(|t| (t.tensor.n, t.tensor.rows(), t.c) != (y.n, y.n, out)) {
         return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
     }
     if e.residual.is_some_and(|t| (t.rows(), t.c) != (y.rows(), out)) {
@@ -147,7 +147,7 @@ fn product(
         Binding::Read(x.second.unwrap_or(input)),
         Binding::Weight(weight),
         Binding::Weight(bias.unwrap_or(weight)),
-        Binding::Read(e.channel_add.unwrap_or(input)),
+        Binding::Read(e.channel_add.map_or(input, |columns| columns.tensor)),
         Binding::Read(e.residual.unwrap_or(input)),
         Binding::Write(y),
     ];
@@ -156,6 +156,7 @@ fn product(
         bindings.push(Binding::Write(r.overflow()));
     }
 
+    let [add_stride, add_from] = e.channel_add.map_or([0, 0], |columns| columns.params());
     let m = y.rows();
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
@@ -217,6 +218,8 @@ fn product(
                 e.residual.is_some() as u32,
                 e.activation as u32,
                 e.post as u32,
+                add_stride,
+                add_from,
             ],
             workgroups: [columns, rows.div_ceil(tile.bm()), 1],
             flops: flops_a_row * rows as u64,
