@@ -46,6 +46,8 @@ struct Params {
   has_residual: u32,
   activation: u32,
   post: u32,
+  add_stride: u32,   // channel_add: vectors from picture to picture,
+  add_from: u32,     // and to the first of these channels
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
@@ -122,7 +124,7 @@ fn load_w(n: u32, k: u32) -> factor4 {
 fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
   if p.has_channel_add != 0u {
-    v += from_act(channel_add[row / p.out_positions * n4 + column]);
+    v += from_act(channel_add[row / p.out_positions * p.add_stride + p.add_from + column]);
   }
 #if ACTIVATION
   v = activate(v, p.activation);

@@ -41,6 +41,7 @@ pub(super) struct Ledger {
     peak_total: AtomicU64,
     largest_binding: AtomicU64,
     uploaded: AtomicU64,
+    created: AtomicU64,
 }
 
 /// One reading of the allocator's books, in bytes.
@@ -231,6 +232,7 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         });
+        self.note_created();
         self.ledger.now[kind as usize].fetch_add(size, Ordering::Relaxed);
         let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
@@ -239,6 +241,26 @@ impl Gpu {
 
     pub(super) fn note_upload(&self, bytes: u64) {
         self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Buffers, bind groups and pipelines made since the device was opened.
+    pub(super) fn created(&self) -> u64 {
+        self.ledger.created.load(Ordering::Relaxed)
+    }
+
+    fn note_created(&self) {
+        self.ledger.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Binds `entries`.
+    pub(super) fn bind_group(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        entries: &[wgpu::BindGroupEntry<'_>],
+    ) -> wgpu::BindGroup {
+        self.note_created();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
     }
 
     pub(super) fn note_binding(&self, size: u64) {
@@ -273,6 +295,7 @@ impl Gpu {
             },
             cache: None,
         });
+        self.note_created();
         let entry = Pipeline { pipeline, layout: layouts.0.clone() };
         self.pipelines.borrow_mut().insert(kernel.clone(), entry.clone());
         Ok(entry)

@@ -608,6 +608,13 @@ fn result_object(g: Generated) -> Object {
     set(&timings, "steps", g.timings.steps.iter().map(|t| JsValue::from(*t)).collect::<Array>());
     set(&timings, "vae", g.timings.vae);
     set(&timings, "total", g.timings.total);
+    let step = Object::new();
+    set(&step, "dispatches", g.timings.step.dispatches as f64);
+    set(&step, "submits", g.timings.step.submits as f64);
+    set(&step, "bytes", g.timings.step.bytes as f64);
+    set(&step, "created", g.timings.step.created as f64);
+    set(&step, "encodeMs", g.timings.step.encode_ms);
+    set(&timings, "step", step);
     set(&out, "timings", timings);
     out
 }
