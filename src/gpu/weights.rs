@@ -7,6 +7,7 @@ use super::plan::WeightSpec;
 use crate::checkpoint::pack::{Layout, Packer};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::{Error, Result};
+use half::f16;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use wgpu::BufferUsages as Usage;
@@ -106,6 +107,28 @@ impl Weights {
         let mut packer = Packer::new(&info, layout)?;
         packer.push(bytes, &mut write)?;
         packer.finish(&mut write)
+    }
+
+    /// Fills every weight with `pattern` (f16 values), over and over: one small upload, copied on the GPU. To measure a
+    /// model without its checkpoint.
+    pub fn fill(&self, gpu: &Gpu, pattern: &[f16]) {
+        let bytes: &[u8] = bytemuck::cast_slice(pattern);
+        let size = bytes.len() as u64 & !3;
+        let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
+        gpu.queue.write_buffer(&source.raw, 0, &bytes[..size as usize]);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for block in &self.blocks {
+            for at in (0..block.raw.size()).step_by(size as usize) {
+                encoder.copy_buffer_to_buffer(
+                    &source.raw,
+                    0,
+                    &block.raw,
+                    at,
+                    size.min(block.raw.size() - at),
+                );
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
     }
 
     /// Puts a computed tensor in the place of `name`, and keeps a copy of what stood there for [`Weights::restore`].

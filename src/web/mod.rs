@@ -1,6 +1,7 @@
 //! What `www/worker.js` calls. Everything of `api.md` that needs the engine crosses here, as plain JavaScript
 //! values; failures are `{ code, message }`.
 
+mod bench;
 mod upscaler;
 
 use crate::checkpoint::Bits;
