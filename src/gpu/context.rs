@@ -1,9 +1,9 @@
 //! The device: what the adapter offers, what we ask of it, and how many bytes we hold on it.
 
 use super::kernel::{Kernel, preprocess};
-use super::plan::Binding;
+use super::plan::{Binding, Plan};
 #[cfg(target_arch = "wasm32")]
-use super::{plan::Plan, web_features};
+use super::web_features;
 use crate::error::{Code, Error, Result};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -41,6 +41,7 @@ pub(super) struct Ledger {
     peak_total: AtomicU64,
     largest_binding: AtomicU64,
     uploaded: AtomicU64,
+    created: AtomicU64,
 }
 
 /// One reading of the allocator's books, in bytes.
@@ -253,6 +254,7 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         });
+        self.note_created();
         self.ledger.now[kind as usize].fetch_add(size, Ordering::Relaxed);
         let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
@@ -261,6 +263,26 @@ impl Gpu {
 
     pub(super) fn note_upload(&self, bytes: u64) {
         self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Buffers, bind groups and pipelines made since the device was opened.
+    pub(super) fn created(&self) -> u64 {
+        self.ledger.created.load(Ordering::Relaxed)
+    }
+
+    fn note_created(&self) {
+        self.ledger.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Binds `entries`.
+    pub(super) fn bind_group(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        entries: &[wgpu::BindGroupEntry<'_>],
+    ) -> wgpu::BindGroup {
+        self.note_created();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
     }
 
     pub(super) fn note_binding(&self, size: u64) {
@@ -290,6 +312,7 @@ impl Gpu {
             },
             cache: None,
         });
+        self.note_created();
         let entry = Pipeline { pipeline, layout: layouts.0.clone() };
         self.pipelines.borrow_mut().insert(kernel.clone(), entry.clone());
         #[cfg(target_arch = "wasm32")]
@@ -305,12 +328,14 @@ impl Gpu {
     }
 
     /// Begins to compile the kernels of `plan` that are not compiled yet, beside everything else, so that
-    /// [`Plan::instantiate`] finds them ready. Call [`Gpu::compiled`] before that.
+    /// [`Plan::instantiate`] finds them ready. Call [`Gpu::compiled`] before that. Does nothing on a native device, which
+    /// compiles in [`Plan::instantiate`].
     ///
     /// # Errors
     /// `unsupported-model` for a kernel that is none.
-    #[cfg(target_arch = "wasm32")]
+    #[cfg_attr(not(target_arch = "wasm32"), expect(unused_variables))]
     pub fn compile_ahead(&self, plan: &Plan) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
         for d in plan.dispatches() {
             if self.pipelines.borrow().contains_key(&d.kernel) || self.ahead.borrow().contains_key(&d.kernel)
             {
@@ -325,12 +350,14 @@ impl Gpu {
     }
 
     /// Waits for what [`Gpu::compile_ahead`] has begun.
-    #[cfg(target_arch = "wasm32")]
     pub async fn compiled(&self) {
-        let begun: Vec<js_sys::Promise> = self.ahead.borrow().values().cloned().collect();
-        for promise in begun {
-            // A kernel that does not compile is reported when it is asked for.
-            let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
+        #[cfg(target_arch = "wasm32")]
+        {
+            let begun: Vec<js_sys::Promise> = self.ahead.borrow().values().cloned().collect();
+            for promise in begun {
+                // A kernel that does not compile is reported when it is asked for.
+                let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
+            }
         }
     }
 

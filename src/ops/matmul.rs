@@ -1,8 +1,8 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
+use super::matrix::{Matrix, matrix};
 use super::{Activation, Input, wide};
-use crate::checkpoint::pack::Layout;
-use crate::checkpoint::quantise::{BLOCK, Bits};
+use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
 use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
 
@@ -73,6 +73,22 @@ pub fn linear(
     conv2d(r, x, prefix, out, bias, Conv::k1(), e)
 }
 
+/// Several linear layers over the same `x`, (prefix, out) each, in one product: their outputs beside each other, to be
+/// read as [`Columns`](super::Columns).
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit, or an `out` is no multiple of 4.
+pub fn linear_stack(
+    r: &mut Recorder,
+    x: impl Into<Input>,
+    parts: &[(&str, u32)],
+    bias: bool,
+) -> Result<Tensor> {
+    let x = x.into();
+    let w = matrix(r, parts, x.channels(), 1, bias)?;
+    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default())
+}
+
 /// A convolution over [n, h, w, c], 1x1 or 3x3.
 ///
 /// # Errors
@@ -87,7 +103,21 @@ pub fn conv2d(
     e: Epilogue,
 ) -> Result<Tensor> {
     let x = x.into();
+    let w = matrix(r, &[(prefix, out)], x.channels(), conv.kernel * conv.kernel, bias)?;
+    product(r, x, prefix, w, conv, e)
+}
+
+/// The dispatches; `prefix` is for messages.
+fn product(
+    r: &mut Recorder,
+    x: Input,
+    prefix: &str,
+    matrix: Matrix,
+    conv: Conv,
+    e: Epilogue,
+) -> Result<Tensor> {
     x.check()?;
+    let Matrix { weight, bias, bits: quantised, rows: out } = matrix;
     let input = x.first;
     let [h, w] = conv.upsample.unwrap_or([input.h, input.w]);
     if conv.upsample.is_some() && (h.div_ceil(2) != input.h || w.div_ceil(2) != input.w) {
@@ -102,23 +132,9 @@ pub fn conv2d(
     let (out_h, out_w) = (size(h, top, bottom)?, size(w, left, right)?);
     let taps = conv.kernel * conv.kernel;
     let c = x.channels();
-    let (rows, inner) = (out as usize, c as usize);
-    let layout = match r.options().weights {
-        // A model's first and last convolutions, which are narrower than a block, stay as they are.
-        Some(bits) if rows.min(inner) >= BLOCK => {
-            Layout::Blocks { rows, inner, taps: taps as usize, bits: bits_of(prefix, bits) }
-        }
-        _ => Layout::Matrix { rows, inner, taps: taps as usize },
-    };
-    let quantised = if let Layout::Blocks { bits, .. } = layout { Some(bits) } else { None };
-    let weight = r.weight(format!("{prefix}.weight"), layout)?;
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
     let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
 
-    let mut biases = weight;
-    if bias {
-        biases = r.weight(format!("{prefix}.bias"), Layout::Vector { len: out as usize })?;
-    }
     if e.channel_add.is_some_and(|t| (t.n, t.rows(), t.c) != (y.n, y.n, out)) {
         return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
     }
@@ -130,7 +146,7 @@ pub fn conv2d(
         Binding::Read(input),
         Binding::Read(x.second.unwrap_or(input)),
         Binding::Weight(weight),
-        Binding::Weight(biases),
+        Binding::Weight(bias.unwrap_or(weight)),
         Binding::Read(e.channel_add.unwrap_or(input)),
         Binding::Read(e.residual.unwrap_or(input)),
         Binding::Write(y),
@@ -196,7 +212,7 @@ pub fn conv2d(
                 w,
                 conv.kernel,
                 conv.upsample.is_some() as u32,
-                bias as u32,
+                bias.is_some() as u32,
                 e.channel_add.is_some() as u32,
                 e.residual.is_some() as u32,
                 e.activation as u32,
@@ -208,25 +224,6 @@ pub fn conv2d(
         m_base += rows;
     }
     Ok(y)
-}
-
-/// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
-/// the residual blocks, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
-/// the blocks and the feed-forward layers, takes four.
-fn bits_of(prefix: &str, bits: Bits) -> Bits {
-    const EIGHT: [&str; 10] = [
-        ".to_q",
-        ".to_k",
-        ".to_v",
-        ".to_out",
-        ".proj_in",
-        ".proj_out",
-        "conv_shortcut",
-        "samplers",
-        "embedding",
-        "time_emb_proj",
-    ];
-    if EIGHT.iter().any(|part| prefix.contains(part)) { Bits::Q8 } else { bits }
 }
 
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).

@@ -1,10 +1,10 @@
 //! What `www/bench.html` and `./build.sh bench` time: single operations, and a UNet with random weights, recorded by the
 //! same code as a model's.
 
-use super::{count, set, text};
+use super::{count, set, step_counters, text};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Weights,
+    Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Timing, Weights,
 };
 use crate::models::unet;
 use crate::ops::{self, Activation, Conv, Epilogue};
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     /// Records a UNet of `{ config, precision, batch, height, width }` (diffusers' `config.json` as text, latents'
-    /// size, 77 tokens), and fills weights and inputs with random values.
+    /// size, 77 tokens). Inputs: sample, sinusoidal embedding of the time step, text.
     pub fn unet(&self, spec: JsValue) -> Result<Recording, JsValue> {
         let config = serde_json::from_str(&text(&spec, "config")?.unwrap_or_default())
             .map_err(|e| Error::invalid(format!("config is no JSON ({e}).")))?;
@@ -98,14 +98,7 @@ impl Bench {
         let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
         let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
         let output = unet::forward(&config, &mut r, sample, t_emb, tokens, None, None)?;
-        let recording = self.finish(r, vec![sample, t_emb, tokens], output)?;
-        recording.weights.fill(&self.gpu, &pattern());
-        for t in &recording.inputs {
-            let len = (t.rows() * t.c) as usize;
-            let values: Vec<f32> = pattern().iter().cycle().take(len).map(|v| v.to_f32() * 20.0).collect();
-            recording.executable.write(&self.gpu, *t, &values)?;
-        }
-        Ok(recording)
+        Ok(self.finish(r, vec![sample, t_emb, tokens], output)?)
     }
 }
 
@@ -115,8 +108,7 @@ impl Bench {
         let plan: Plan = r.finish();
         let weights = Weights::allocate(&self.gpu, plan.weights());
         let executable = plan.instantiate(&self.gpu, &weights)?;
-        let dispatches = plan.dispatches().to_vec();
-        Ok(Recording { gpu: self.gpu.clone(), weights, executable, inputs, output, dispatches })
+        Ok(Recording { gpu: self.gpu.clone(), weights, plan, executable, inputs, output })
     }
 }
 
@@ -150,10 +142,10 @@ fn pattern() -> Vec<f16> {
 pub struct Recording {
     gpu: Rc<Gpu>,
     weights: Weights,
+    plan: Plan,
     executable: Executable,
     inputs: Vec<Tensor>,
     output: Tensor,
-    dispatches: Vec<Dispatch>,
 }
 
 #[wasm_bindgen]
@@ -170,9 +162,39 @@ impl Recording {
         Ok(self.weights.upload(&self.gpu, name, values)?)
     }
 
+    /// Fills weights and inputs with random values, made on the GPU but for one megabyte.
+    pub fn fill(&self) -> Result<(), JsValue> {
+        let pattern = pattern();
+        self.weights.fill(&self.gpu, &pattern);
+        for t in &self.inputs {
+            let len = (t.rows() * t.c) as usize;
+            let values: Vec<f32> = pattern.iter().cycle().take(len).map(|v| v.to_f32() * 20.0).collect();
+            self.executable.write(&self.gpu, *t, &values)?;
+        }
+        Ok(())
+    }
+
     /// Submits everything once.
     pub fn run(&self) {
         self.executable.run(&self.gpu);
+    }
+
+    /// Runs once and returns what each dispatch took on the GPU: `{ kernel, flops, ms }`; empty where the adapter has no
+    /// timestamp queries.
+    pub async fn timed(&self) -> Result<Array, JsValue> {
+        let one = |t: &Timing| {
+            let out = Object::new();
+            set(&out, "kernel", t.kernel);
+            set(&out, "flops", t.flops as f64);
+            set(&out, "ms", t.nanoseconds / 1e6);
+            out
+        };
+        Ok(self.executable.run_timed(&self.gpu).await?.iter().map(one).collect())
+    }
+
+    /// `step` of the timings that a picture comes with.
+    pub fn counters(&self) -> Object {
+        step_counters(&self.executable.counters(&self.gpu))
     }
 
     /// Waits until all that was submitted is done.
@@ -185,16 +207,17 @@ impl Recording {
         Ok(Float32Array::from(self.executable.read(&self.gpu, self.output).await?.as_slice()))
     }
 
-    /// Every dispatch: `{ kernel, flops, workgroups }`.
+    /// Every dispatch: `{ kernel, flops, bytes, workgroups }`.
     pub fn dispatches(&self) -> Array {
         let one = |d: &Dispatch| {
             let out = Object::new();
             set(&out, "kernel", d.kernel.name);
             set(&out, "flops", d.flops as f64);
+            set(&out, "bytes", self.plan.bytes(d) as f64);
             set(&out, "workgroups", d.workgroups.iter().product::<u32>());
             out
         };
-        self.dispatches.iter().map(one).collect()
+        self.plan.dispatches().iter().map(one).collect()
     }
 
     /// Bytes held on the GPU by all that is recorded now, and at the peak.
