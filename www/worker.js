@@ -3,7 +3,6 @@
  * another; only "abort" is heard at once. Everything that it sends is described by what
  * browser-diffusion.js does with it.
  */
-import './webgpu.js';
 import init, { Pipeline, Upscaler, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
 
 const engine = init();

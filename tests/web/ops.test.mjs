@@ -11,13 +11,12 @@ const ways = [
   ...adapters.includes('lavapipe') ? [{ adapter: 'lavapipe', subgroup: 8, shaderF16: true }] : [],
 ];
 for (const { adapter, subgroup, shaderF16 } of ways) test(`every op is right on ${adapter}, subgroups of ${subgroup}`, { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': `${root}/tests/web`, '/www/': `${root}/www`, '/check/': `${root}/target/ops-check` } });
+  const server = await serve({ roots: { '/': `${root}/tests/web`, '/check/': `${root}/target/ops-check` } });
   t.after(() => server.close());
   await withBrowser({ adapter }, async context => {
     const page = await context.newPage();
     await page.goto(`${server.url}/blank.html`);
     const report = await page.evaluate(async without => {
-      await import(/** @type {any} */ ('/www/webgpu.js'));
       const { default: init, checkOps } = await import(/** @type {any} */ ('/check/ops_check.js'));
       await init();
       return JSON.parse(await checkOps(1, without));

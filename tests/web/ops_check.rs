@@ -19,6 +19,7 @@ mod check {
             .iter()
             .map(|o| serde_json::json!({ "name": o.name, "error": o.error, "tolerance": o.tolerance, "passed": o.passed() }))
             .collect();
-        Ok(serde_json::json!({ "shaderF16": gpu.shader_f16, "subgroup": gpu.subgroup, "rows": rows }).to_string())
+        Ok(serde_json::json!({ "shaderF16": gpu.shader_f16, "subgroup": gpu.subgroup, "rows": rows })
+            .to_string())
     }
 }
