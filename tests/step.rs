@@ -44,7 +44,8 @@ fn a_step_of_stable_diffusion_1_5() {
     let (dispatches, submits, bytes) = (plan.dispatches().len(), plan.submits().len(), plan.bytes_moved());
     let flops: u64 = plan.dispatches().iter().map(|d| d.flops).sum();
     println!(
-        "{dispatches} dispatches, {submits} submits, {:.0} GFLOP, {:.2} GB moved",
+        "{dispatches} dispatches ({} more when the prompt changes), {submits} submits, {:.0} GFLOP, {:.2} GB moved",
+        plan.setup().len(),
         flops as f64 / 1e9,
         bytes as f64 / 1e9
     );
