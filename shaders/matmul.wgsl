@@ -2,6 +2,9 @@
 //
 //   out[m, n] = post(activation(sum_k A[m, k] * W[n, k] + bias[n] + channel_add[picture(m), n]) + residual[m, n])
 //
+// or, with GEGLU, half as many channels: those of the first half of W's rows times gelu of the second's. There value
+// and gate take turns as n, so that one thread has both.
+//
 // m runs over positions (picture, y, x) of the output, n over its channels, k over (tap, input channel), four
 // at a time. A is gathered: for a convolution A[m, (tap, c)] is the input at the tap's place, zero outside;
 // with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
@@ -53,6 +56,9 @@ alias weight = half4;
 @group(0) @binding($binding) var<storage, read> bias: array<half4>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
+#if GEGLU
+@group(0) @binding($binding) var<storage, read_write> out: array<act2>;
+#else
 #if F32_OUTPUT
 alias out4 = vec4f;
 fn to_out(v: vec4f) -> out4 { return v; }
@@ -61,6 +67,7 @@ alias out4 = act4;
 fn to_out(v: vec4f) -> out4 { return to_act(v); }
 #endif
 @group(0) @binding($binding) var<storage, read_write> out: array<out4>;
+#endif
 #if WATCH
 @group(0) @binding($binding) var<storage, read_write> overflow: array<atomic<u32>>;
 #endif
@@ -108,6 +115,29 @@ fn load_a(at: u32, c: u32) -> tile4 {
   return to_tile_a(first[at * p.c4_first + c]);
 }
 
+// The row of the weights that makes channel n.
+fn weight_row(n: u32) -> u32 {
+#if GEGLU
+  return n / 2u + n % 2u * (p.n / 2u);
+#else
+  return n;
+#endif
+}
+
+// The biases of four channels.
+fn biases(column: u32) -> vec4f {
+  if p.has_bias == 0u {
+    return vec4f(0.0);
+  }
+#if GEGLU
+  let value = from_half(bias[column / 2u]);
+  let gate = from_half(bias[p.n / 8u + column / 2u]);
+  return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
+#else
+  return from_half(bias[column]);
+#endif
+}
+
 fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
   if row >= p.m {
     return;
@@ -121,13 +151,20 @@ fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
     v += from_act(residual[row * n4 + column]);
   }
   v = activate(v, p.post);
+#if GEGLU
+  v = vec4f(v.xz * gelu4(v).yw, 0.0, 0.0);
+#endif
 #if WATCH
   // Not ">=", so that NaN is told as well.
   if !all(abs(v) < vec4f(65504.0)) {
     atomicStore(&overflow[0], 1u);
   }
 #endif
+#if GEGLU
+  out[row * n4 + column] = to_act2(v.xy);
+#else
   out[row * n4 + column] = to_out(v);
+#endif
 }
 
 @compute @workgroup_size(WX, WY)
@@ -184,7 +221,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let row_$i = load_m + $iu * (THREADS / BK4);
     var w_$i = tile4();
     if k_in_range && n0 + row_$i < p.n {
-      w_$i = load_w(n0 + row_$i, k);
+      w_$i = load_w(weight_row(n0 + row_$i), k);
     }
     tile_w[load_k * BN + row_$i % 4u * WX + row_$i / 4u] = w_$i;
 #endfor
@@ -205,10 +242,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let n4 = (p.n + 3u) / 4u;
   let column = group.x * WX + x;
   if column < n4 {
-    var b = vec4f(0.0);
-    if p.has_bias != 0u {
-      b = from_half(bias[column]);
-    }
+    let b = biases(column);
 #for i TM
     store(m0 + $iu * WY + y, column, n4, sum_$i + b);
 #endfor

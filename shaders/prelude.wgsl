@@ -17,6 +17,19 @@ fn to_half(v: vec4f) -> half4 {
   return half4(pack2x16float(w.xy), pack2x16float(w.zw));
 }
 #endif
+// Two channels of activations.
+#if WIDE
+alias act2 = vec2f;
+fn to_act2(v: vec2f) -> act2 { return v; }
+#else
+#if SHADER_F16
+alias act2 = vec2<f16>;
+fn to_act2(v: vec2f) -> act2 { return act2(clamp(v, vec2f(-65504.0), vec2f(65504.0))); }
+#else
+alias act2 = u32;
+fn to_act2(v: vec2f) -> act2 { return pack2x16float(clamp(v, vec2f(-65504.0), vec2f(65504.0))); }
+#endif
+#endif
 #if WIDE
 alias act4 = vec4f;
 fn from_act(v: act4) -> vec4f { return v; }

@@ -74,8 +74,8 @@ fn basic_transformer_block(
     let x = attention(a.heads, r, h, encoder_hidden_states, x, &format!("{prefix}.attn2"))?;
 
     let h = ops::layer_norm(r, x, &format!("{prefix}.norm3"), LAYER_NORM_EPS)?;
-    let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, Epilogue::default())?;
-    let h = ops::geglu(r, h)?;
+    let geglu = Epilogue { geglu: true, ..Default::default() };
+    let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, geglu)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
     ops::linear(r, h, &format!("{prefix}.ff.net.2"), x.c, true, plus_x)
 }
