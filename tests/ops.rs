@@ -115,3 +115,49 @@ fn a_setup_follows_its_input() {
     let h = ops::linear(&mut r, x, "a", 16, false, Epilogue::default()).unwrap();
     assert!(r.setup(|r| ops::linear(r, h, "b", 16, false, Epilogue::default())).is_err());
 }
+
+/// Attention of more than one dispatch holds: rows on both sides of the cut against the same in f64.
+#[test]
+fn attention_is_cut_into_dispatches() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    let (length, heads, d) = (4400, 8, 40);
+    let c = heads * d;
+    let mut r = Recorder::new(&Options::default());
+    let qkv = r.input(1, 1, length as u32, 3 * c as u32);
+    let [q, k, v] = [0, 1, 2].map(|i| Columns::nth(qkv, i, c as u32));
+    let y = ops::attention(&mut r, q, k, v, heads as u32, false).unwrap();
+    r.output(y);
+    let plan = r.finish();
+    let [first, _] = plan.dispatches() else { panic!("{} dispatches", plan.dispatches().len()) };
+    assert!(plan.dispatches().iter().all(|d| d.flops <= ops::MAX_DISPATCH_FLOPS));
+    let cut = (first.flops / (4 * (c * length) as u64)) as usize;
+    let executable = plan.instantiate(&gpu, &Weights::allocate(&gpu, &[])).unwrap();
+    // Sixteenths, which f16 holds, without a pattern.
+    let values: Vec<f32> = (0..length * 3 * c)
+        .map(|i| (((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 65) as f32 / 16.0 - 2.0)
+        .collect();
+    executable.write(&gpu, qkv, &values).unwrap();
+    executable.run(&gpu);
+    let got = block_on(executable.read(&gpu, y)).unwrap();
+    let at = |part: usize, row: usize, head: usize| &values[row * 3 * c + part * c + head * d..][..d];
+    let (mut off, mut size) = (0.0, 0.0);
+    for row in [0, cut - 1, cut, cut + 1, length - 1] {
+        for head in 0..heads {
+            let dot = |key: usize| {
+                at(0, row, head).iter().zip(at(1, key, head)).map(|(q, k)| f64::from(q * k)).sum::<f64>()
+            };
+            let weights: Vec<f64> = (0..length).map(|key| (dot(key) / (d as f64).sqrt()).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for e in 0..d {
+                let values = (0..length).map(|key| weights[key] * f64::from(at(2, key, head)[e]));
+                let wanted = values.sum::<f64>() / total;
+                off += (f64::from(got[row * c + head * d + e]) - wanted).powi(2);
+                size += wanted * wanted;
+            }
+        }
+    }
+    // As cases::attention: the output is rounded once.
+    let (error, most) = ((off / size).sqrt(), 1.0 / 2048.0 + (length + d) as f64 / (1u64 << 24) as f64);
+    println!("attention in two dispatches: {error:.1e} of {most:.1e}");
+    assert!(error <= most, "{error}");
+}
