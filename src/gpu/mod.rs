@@ -11,6 +11,8 @@ mod context;
 mod executable;
 mod kernel;
 mod plan;
+#[cfg(target_arch = "wasm32")]
+mod web_features;
 mod weights;
 
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};

@@ -6,6 +6,7 @@ use super::plan::{Tensor, WeightSpec, stacks};
 use crate::checkpoint::pack::{Layout, Packer};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::{Error, Result};
+use half::f16;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use wgpu::BufferUsages as Usage;
@@ -107,6 +108,28 @@ impl Weights {
         let mut packer = Packer::new(&info, layout)?;
         packer.push(bytes, &mut write)?;
         packer.finish(&mut write)
+    }
+
+    /// Fills every weight with `pattern` (f16 values), over and over: one small upload, copied on the GPU. To measure a
+    /// model without its checkpoint.
+    pub fn fill(&self, gpu: &Gpu, pattern: &[f16]) {
+        let bytes: &[u8] = bytemuck::cast_slice(pattern);
+        let size = bytes.len() as u64 & !3;
+        let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
+        gpu.queue.write_buffer(&source.raw, 0, &bytes[..size as usize]);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for block in &self.blocks {
+            for at in (0..block.raw.size()).step_by(size as usize) {
+                encoder.copy_buffer_to_buffer(
+                    &source.raw,
+                    0,
+                    &block.raw,
+                    at,
+                    size.min(block.raw.size() - at),
+                );
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
     }
 
     /// Copies `name` as it lies here into a tensor of the same size.

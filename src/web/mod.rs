@@ -1,10 +1,12 @@
 //! What `www/worker.js` calls. Everything of `api.md` that needs the engine crosses here, as plain JavaScript
 //! values; failures are `{ code, message }`.
 
+mod bench;
 mod upscaler;
 
 use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
+use crate::gpu::Counters;
 use crate::ops::Precision;
 use crate::pipeline::{
     DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
@@ -608,14 +610,19 @@ fn result_object(g: Generated) -> Object {
     set(&timings, "steps", g.timings.steps.iter().map(|t| JsValue::from(*t)).collect::<Array>());
     set(&timings, "vae", g.timings.vae);
     set(&timings, "total", g.timings.total);
-    let step = Object::new();
-    set(&step, "dispatches", g.timings.step.dispatches as f64);
-    set(&step, "submits", g.timings.step.submits as f64);
-    set(&step, "bytes", g.timings.step.bytes as f64);
-    set(&step, "created", g.timings.step.created as f64);
-    set(&step, "encodeMs", g.timings.step.encode_ms);
-    set(&timings, "step", step);
+    set(&timings, "step", step_counters(&g.timings.step));
     set(&out, "timings", timings);
+    out
+}
+
+/// `timings.step`.
+fn step_counters(step: &Counters) -> Object {
+    let out = Object::new();
+    set(&out, "dispatches", step.dispatches as f64);
+    set(&out, "submits", step.submits as f64);
+    set(&out, "bytes", step.bytes as f64);
+    set(&out, "created", step.created as f64);
+    set(&out, "encodeMs", step.encode_ms);
     out
 }
 

@@ -640,6 +640,7 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
     }
     let mut outcomes = Vec::new();
     for (way, options) in ways {
+        let options = Options { subgroup: gpu.subgroup, ..options };
         let from = outcomes.len();
         for seed in 0..rounds * 6 {
             outcomes.push(convolution(gpu, &options, seed).await);

@@ -121,7 +121,7 @@ async function draw({ source, size, steps }) {
 
 const model = await serve(sd15Folder());
 const page = await serve(join(root, 'www'), 0, {
-  '/bench.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,">',
+  '/blank.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,">',
   '/worker.js': `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
 });
 const profile = mkdtempSync(join(root, '.tools/bench-profile-')); // on disk: a private window's quota is too small
@@ -129,7 +129,7 @@ try {
   const report = await withBrowser({ adapter: options.adapter, profile }, async context => {
     const tab = await context.newPage();
     tab.on('console', message => console.error(`    ${message.text()}`));
-    await tab.goto(`${page.url}bench.html`);
+    await tab.goto(`${page.url}blank.html`);
     const heap = await heapReader(context, tab);
     const before = await heap();
     let heapPeak = before;
