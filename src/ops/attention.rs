@@ -1,6 +1,6 @@
 //! Attention that never materialises scores.
 
-use super::{Columns, wide};
+use super::{Columns, MAX_DISPATCH_FLOPS, wide};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
@@ -53,15 +53,26 @@ pub fn attention(
         let defines = [("WIDE", wide(r)), ("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
         (Kernel::new("attention_wide", include_str!("../../shaders/attention_wide.wgsl"), &defines), 16)
     };
-    r.dispatch(Dispatch {
-        kernel,
-        bindings: [q, k, v].iter().map(|x| Binding::Read(x.tensor)).chain([Binding::Write(out)]).collect(),
-        params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
-            .into_iter()
-            .chain([q, k, v].iter().flat_map(Columns::params))
-            .collect(),
-        workgroups: [length_q.div_ceil(rows), heads, n],
-        flops: 4 * n as u64 * q.c as u64 * length_q as u64 * length_k as u64,
-    });
+    let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
+    let rows_at_once =
+        u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row.max(1)).unwrap_or(u32::MAX).max(rows) / rows * rows;
+    for first in (0..length_q).step_by(rows_at_once as usize) {
+        let count = rows_at_once.min(length_q - first);
+        r.dispatch(Dispatch {
+            kernel: kernel.clone(),
+            bindings: [q, k, v]
+                .iter()
+                .map(|x| Binding::Read(x.tensor))
+                .chain([Binding::Write(out)])
+                .collect(),
+            params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
+                .into_iter()
+                .chain([q, k, v].iter().flat_map(Columns::params))
+                .chain([first])
+                .collect(),
+            workgroups: [count.div_ceil(rows), heads, n],
+            flops: flops_a_row * count as u64,
+        });
+    }
     Ok(out)
 }
