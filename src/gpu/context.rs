@@ -17,6 +17,8 @@ pub struct GpuOptions {
     /// Do not use shader-f16 even where the adapter has it: f16 values are unpacked from words, as on
     /// adapters without the feature.
     pub without_shader_f16: bool,
+    /// Do not use subgroups even where the adapter has them.
+    pub without_subgroups: bool,
 }
 
 /// The limits that the plans are checked against, in bytes.
@@ -94,10 +96,10 @@ pub struct Gpu {
     pub limits: Limits,
     /// The adapter has shader-f16 and our kernels use it.
     pub shader_f16: bool,
+    /// Lanes of every subgroup, where the adapter has subgroups that are all of one size, 4, 8 or 16; else 0.
+    pub subgroup: u32,
     /// Timestamp queries work here.
     pub timestamps: bool,
-    /// Kernels may use subgroups.
-    pub subgroups: bool,
     ledger: Arc<Ledger>,
     lost: Arc<Mutex<Option<String>>>,
     failed: Arc<Mutex<Option<String>>>,
@@ -139,6 +141,9 @@ impl Gpu {
         if !options.without_shader_f16 {
             wanted |= features & wgpu::Features::SHADER_F16;
         }
+        if !options.without_subgroups {
+            wanted |= features & wgpu::Features::SUBGROUP;
+        }
         // The defaults of WebGPU, but buffers as large as the adapter gives: plans fit the defaults where they can.
         let limits = wgpu::Limits {
             max_buffer_size: have.max_buffer_size,
@@ -157,19 +162,24 @@ impl Gpu {
             .await
             .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
         #[cfg(target_arch = "wasm32")]
-        let (name, vendor, architecture, subgroups) =
-            (web.description, web.vendor, web.architecture, web.subgroups);
+        let (name, vendor, architecture, (least, most)) =
+            (web.description, web.vendor, web.architecture, web.subgroup_sizes);
         #[cfg(not(target_arch = "wasm32"))]
         let (device, queue) = adapter
             .request_device(&descriptor)
             .await
             .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
         #[cfg(not(target_arch = "wasm32"))]
-        let (name, vendor, architecture, subgroups) = {
+        let (name, vendor, architecture, (least, most)) = {
             let info = adapter.get_info();
-            let subgroups = wanted.contains(wgpu::Features::SUBGROUP);
-            (info.name, format!("{:#06x}", info.vendor), String::new(), subgroups)
+            let sizes = (info.subgroup_min_size, info.subgroup_max_size);
+            let sizes = if features.contains(wgpu::Features::SUBGROUP) { sizes } else { (0, 0) };
+            (info.name, format!("{:#06x}", info.vendor), String::new(), sizes)
         };
+        // Broadcasting registers pays where a subgroup is narrow (Intel's, software's); wide ones read workgroup memory
+        // that all lanes share as fast.
+        let narrow = least == most && [4, 8, 16].contains(&least) && !options.without_subgroups;
+        let subgroup = if narrow { least } else { 0 };
         let lost = Arc::new(Mutex::new(None));
         let failed = Arc::new(Mutex::new(None));
         {
@@ -196,7 +206,7 @@ impl Gpu {
             },
             shader_f16: wanted.contains(wgpu::Features::SHADER_F16),
             timestamps: wanted.contains(wgpu::Features::TIMESTAMP_QUERY),
-            subgroups,
+            subgroup,
             ledger: Arc::default(),
             lost,
             failed,
@@ -324,6 +334,8 @@ impl Gpu {
     fn text(&self, kernel: &Kernel) -> Result<String> {
         let mut complete = kernel.clone();
         complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
+        // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
+        complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
         preprocess(&complete, PRELUDE)
     }
 

@@ -46,11 +46,13 @@ pub struct Options {
     pub arithmetic: Arithmetic,
     /// Matrices in quantised blocks; `None`: f16.
     pub weights: Option<Bits>,
+    /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
+    pub subgroup: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None }
+        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None, subgroup: 0 }
     }
 }
 

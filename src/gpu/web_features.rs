@@ -6,13 +6,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
-/// Of `GPUAdapter.info`, and whether the device was asked for subgroups.
+/// Of `GPUAdapter.info`; the device was asked for subgroups where the adapter has them.
 #[derive(Clone, Debug, Default)]
 pub struct AdapterInfo {
     pub vendor: String,
     pub architecture: String,
     pub description: String,
-    pub subgroups: bool,
+    /// Smallest and largest; zeros where the device has none.
+    pub subgroup_sizes: (u32, u32),
 }
 
 #[wasm_bindgen]
@@ -80,11 +81,18 @@ impl Asking {
                     wanted.unchecked_into::<Array>().push(&"subgroups".into());
                 }
             }
+            let size = |key: &str| {
+                Reflect::get(&info, &key.into()).ok().and_then(|v| v.as_f64()).map_or(0, |n| n as u32)
+            };
             *seen.borrow_mut() = AdapterInfo {
                 vendor: text("vendor"),
                 architecture: text("architecture"),
                 description: text("description"),
-                subgroups,
+                subgroup_sizes: if subgroups {
+                    (size("subgroupMinSize"), size("subgroupMaxSize"))
+                } else {
+                    (0, 0)
+                },
             };
             Reflect::apply(&target, &this, &arguments).unwrap_or_else(|e| Promise::reject(&e).into())
         });

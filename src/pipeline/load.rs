@@ -110,12 +110,8 @@ impl DiffusionPipeline {
         check_widths(&unet_config, &encoders, sdxl)?;
         check_aborted(aborted)?;
 
-        let (gpu, arithmetic) = ops::open(options.precision).await?;
-        let wide = Options { activations: Dtype::F32, ..Options::default() };
-        let usual = match options.precision {
-            Precision::F32 => wide,
-            Precision::Auto | Precision::F16 => Options { arithmetic, ..Options::default() },
-        };
+        let (gpu, usual) = ops::open(options.precision).await?;
+        let wide = Options { activations: Dtype::F32, ..usual };
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
         let unet_options = Options { weights: options.weights, ..usual };
@@ -219,7 +215,7 @@ impl DiffusionPipeline {
             gpu,
             source,
             low,
-            arithmetic,
+            options: usual,
             text_encoders,
             unet,
             vae,

@@ -159,7 +159,7 @@ pub struct DiffusionPipeline {
     source: Box<dyn WeightSource>,
     /// One stage's weights on the GPU at a time.
     low: bool,
-    arithmetic: Arithmetic,
+    options: Options,
     model: Model,
     text_encoders: Vec<TextEncoder>,
     unet: Module<unet::Config>,
@@ -195,7 +195,7 @@ impl DiffusionPipeline {
 
     /// What products are computed in here.
     pub fn arithmetic(&self) -> Arithmetic {
-        self.arithmetic
+        self.options.arithmetic
     }
 }
 

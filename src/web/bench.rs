@@ -26,14 +26,14 @@ impl Bench {
         Ok(Bench { gpu: Rc::new(Gpu::new(&GpuOptions::default()).await?) })
     }
 
-    /// `{ name, vendor, architecture, shaderF16, subgroups, timestamps }`.
+    /// `{ name, vendor, architecture, shaderF16, subgroup, timestamps }`.
     pub fn adapter(&self) -> Object {
         let out = Object::new();
         set(&out, "name", self.gpu.name.as_str());
         set(&out, "vendor", self.gpu.vendor.as_str());
         set(&out, "architecture", self.gpu.architecture.as_str());
         set(&out, "shaderF16", self.gpu.shader_f16);
-        set(&out, "subgroups", self.gpu.subgroups);
+        set(&out, "subgroup", self.gpu.subgroup);
         set(&out, "timestamps", self.gpu.timestamps);
         out
     }
@@ -52,7 +52,7 @@ impl Bench {
                 .map(|n| n as u32)
                 .ok_or_else(|| Error::invalid(format!("{key} must be a number.")))
         };
-        let mut r = Recorder::new(&options(&spec)?);
+        let mut r = Recorder::new(&options(&self.gpu, &spec)?);
         let record = |r: &mut Recorder| -> Result<(Vec<Tensor>, Tensor)> {
             let op = text(&spec, "op")?.unwrap_or_default();
             let c = size("c")?;
@@ -93,7 +93,7 @@ impl Bench {
         let config = unet::Config::from_config(&config)?;
         let size = |key: &str, or: f64| Ok::<_, Error>(count(&spec, key, 1024.0)?.unwrap_or(or) as u32);
         let (batch, height, width) = (size("batch", 2.0)?, size("height", 64.0)?, size("width", 64.0)?);
-        let mut r = Recorder::new(&options(&spec)?);
+        let mut r = Recorder::new(&options(&self.gpu, &spec)?);
         let sample = r.input(batch, height, width, config.in_channels);
         let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
         let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
@@ -113,7 +113,7 @@ impl Bench {
 }
 
 /// `precision`: "f16" or "f32" arithmetic; values lie as f16 in both.
-fn options(spec: &JsValue) -> Result<Options> {
+fn options(gpu: &Gpu, spec: &JsValue) -> Result<Options> {
     let arithmetic = match text(spec, "precision")?.as_deref() {
         Some("f16") => Arithmetic::F16,
         None | Some("f32") => Arithmetic::F32,
@@ -121,7 +121,7 @@ fn options(spec: &JsValue) -> Result<Options> {
             return Err(Error::invalid(format!("precision = {other:?}: choose \"f16\" or \"f32\".")));
         }
     };
-    Ok(Options { arithmetic, ..Options::default() })
+    Ok(Options { arithmetic, subgroup: gpu.subgroup, ..Options::default() })
 }
 
 /// Values in -0.05 .. 0.05, small enough that a UNet of them stays within f16.

@@ -296,9 +296,10 @@ async fn convolution_of(gpu: &Gpu, options: &Options, seed: u64, large: bool) ->
     let mut e = Epilogue { activation: act, post, f32_output, ..Default::default() };
     let (mut added, mut residual) = (Vec::new(), Vec::new());
     if with_add {
-        let (t, v) = case.input(n, 1, 1, out);
-        e.channel_add = Some(t);
-        added = v;
+        // Behind four channels of something else.
+        let (tensor, v) = case.input(n, 1, 1, 4 + out);
+        e.channel_add = Some(Columns { tensor, from: 4, c: out });
+        added = v.chunks(4 + out as usize).flat_map(|v| &v[4..]).copied().collect();
     }
     if with_residual {
         let (t, v) = case.input(n, out_h, out_w, out);
@@ -636,6 +637,7 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
     }
     let mut outcomes = Vec::new();
     for (way, options) in ways {
+        let options = Options { subgroup: gpu.subgroup, ..options };
         let from = outcomes.len();
         for seed in 0..rounds * 6 {
             outcomes.push(convolution(gpu, &options, seed).await);
