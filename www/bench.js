@@ -117,7 +117,7 @@ function browserName() {
 function tables({ adapter, browser, date, loadMs, peaks, rows, steps }) {
   const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16'}, ${digits(peaks.copy / 1e9)} GB/s copied`;
   return {
-    about: `${[adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter'}${adapter.subgroups ? ', subgroups' : ''}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`,
+    about: `${[adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter'}${adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : ''}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`,
     operations: [
       ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', 'workgroups'],
       ...rows.map((row) => [row.name, row.precision, digits(row.ms), digits(row.flops / row.ms / 1e9), digits(row.bytes / row.ms / 1e6), `${digits(row.share * 100)} %`, String(row.workgroups)]),

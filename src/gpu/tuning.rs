@@ -89,10 +89,9 @@ pub fn shipped(vendor: &str, architecture: &str) -> Choices {
 /// date. `kernels`: all that the hash is to cover.
 pub fn key(gpu: &Gpu, options: &Options, kernels: &[&str]) -> String {
     // FNV-1a, 64 bits
-    let hash = kernels
-        .iter()
-        .flat_map(|text| text.bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = kernels.iter().flat_map(|text| text.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!(
         "{} {} {}|{:?} {:?} {}|{hash:016x}",
         gpu.vendor, gpu.architecture, gpu.name, options.arithmetic, options.activations, options.subgroup
@@ -172,7 +171,8 @@ mod tests {
         for _ in 0..2000 {
             let times: Vec<f64> = (0..12).map(|_| 1.0 + 4.0 * random()).collect();
             let usual = (random() * 12.0) as usize;
-            let exact = pollster::block_on(search(12, usual, async |i| Ok(Some(times[i])))).unwrap().unwrap_or(usual);
+            let exact =
+                pollster::block_on(search(12, usual, async |i| Ok(Some(times[i])))).unwrap().unwrap_or(usual);
             let least = times.iter().copied().fold(f64::INFINITY, f64::min);
             assert!(times[exact] <= 1.05 * least);
             assert!(times[exact] <= times[usual]);

@@ -205,8 +205,8 @@ async function* safetensors(url) {
   const bytes = async (start, end) => (await fetch(url, { headers: { range: `bytes=${start}-${end - 1}` } })).arrayBuffer();
   const length = Number(new DataView(await bytes(0, 8)).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(await bytes(8, 8 + length)));
+  delete header.__metadata__;
   for (const [name, { dtype, data_offsets: [start, end] }] of Object.entries(header)) {
-    if (name === '__metadata__') continue;
     const raw = await bytes(8 + length + start, 8 + length + end);
     yield { name, values: dtype === 'F16' ? new Float32Array(new F16(raw)) : new Float32Array(raw) };
   }
