@@ -277,7 +277,7 @@ fn precision(spec: &JsValue) -> Result<Precision> {
     Ok(choice(spec, "precision", &names)?.unwrap_or(Precision::Auto))
 }
 
-/// `tunings`: `[key, text]` of each; what is damaged is left out.
+/// `[key, text]` of each; what is damaged is left out.
 fn tunings(list: &JsValue) -> Vec<(String, String)> {
     let entry = |entry: JsValue| {
         let entry = Array::from(&entry);
@@ -310,12 +310,14 @@ pub struct Pipeline {
 
 #[wasm_bindgen]
 impl Pipeline {
-    /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory, vae, tunings }`, `vae`
-    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload.
+    /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory, vae }`, `vae`
+    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload;
+    /// `kept` is `[key, text]` of the choices of earlier visits, undefined for a load that is not to time anything.
     pub async fn load(
         spec: JsValue,
         on_progress: Function,
         signal: AbortSignal,
+        kept: JsValue,
     ) -> Result<Pipeline, JsValue> {
         let precision = precision(&spec)?;
         let weights = match text(&spec, "weights")?.as_deref() {
@@ -354,7 +356,7 @@ impl Pipeline {
         let source = Rc::new(source(&spec, options_of()).await?);
         let name = source.name().to_owned();
         let vocabulary = Rc::new(store().await.model(embedded(&spec)?, options_of()));
-        let tunings = get(&spec, "tunings").map(|list| tunings(&list));
+        let tunings = (!kept.is_undefined()).then(|| tunings(&kept));
         let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory, tunings };
         let load = async || -> Result<DiffusionPipeline> {
             let files = Rc::new(PageFiles::open(source.clone(), vocabulary).await?);
