@@ -4,13 +4,13 @@
  * another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
  */
 import init, { Bench } from './pkg/browser_diffusion.js';
-import { median, operations } from './operations.js';
+import { figures, median, operations } from './operations.js';
 import { measurePeaks } from './probes.js';
 
 /**
  * @typedef {'f32' | 'f16'} Precision
- * @typedef {{ name: string, kind: string, precision: Precision, ms: number, flops: number, bytes: number, workgroups: number, share: number }} Row
- *   share: of the peak, FLOP/s or (for norms) bytes/s
+ * @typedef {{ name: string, kind: string, precision: Precision, ms: number, flops: number, bytes: number, workgroups: number, share: number,
+ *   kernel?: { loads: number, registers: number } }} Row share: of the peak, FLOP/s or (for norms) bytes/s; kernel: see `figures`
  * @typedef {{ dispatches: number, submits: number, bytes: number, created: number, encodeMs: number }} Counters
  * @typedef {{ precision: Precision, ms: number, flops: number, prepareMs: number, firstMs: number, memory: number, counters: Counters,
  *   kernels: { kernel: string, ms: number, flops: number, dispatches: number }[] }} Step kernels: empty without timestamp queries
@@ -66,7 +66,7 @@ async function measureOperation(bench, operation, precision, peaks) {
     const total = (/** @type {'flops' | 'bytes'} */ key) => dispatches.reduce((sum, d) => sum + d[key], 0);
     const [flops, bytes] = [total('flops'), total('bytes')];
     const share = operation.kind === 'norm' ? bytes / ms * 1000 / peaks.copy : flops / ms * 1000 / (peaks[precision] ?? peaks.f32);
-    return { name: operation.name, kind: operation.kind, precision, ms, flops, bytes, workgroups: Math.max(...dispatches.map((d) => d.workgroups)), share };
+    return { name: operation.name, kind: operation.kind, precision, ms, flops, bytes, workgroups: Math.min(...dispatches.map((d) => d.workgroups)), share, kernel: figures(dispatches[0].defines) };
   } finally {
     recording.free();
   }
@@ -119,8 +119,9 @@ function tables({ adapter, browser, date, loadMs, peaks, rows, steps }) {
   return {
     about: `${[adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter'}${adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : ''}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`,
     operations: [
-      ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', 'workgroups'],
-      ...rows.map((row) => [row.name, row.precision, digits(row.ms), digits(row.flops / row.ms / 1e9), digits(row.bytes / row.ms / 1e6), `${digits(row.share * 100)} %`, String(row.workgroups)]),
+      ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', 'workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'],
+      ...rows.map((row) => [row.name, row.precision, digits(row.ms), digits(row.flops / row.ms / 1e9), digits(row.bytes / row.ms / 1e6), `${digits(row.share * 100)} %`, String(row.workgroups),
+        digits(row.bytes / row.flops), ...(row.kernel ? [digits(row.kernel.loads), String(row.kernel.registers)] : ['', ''])]),
     ],
     step: !steps.length ? [] : [
       ['what', ...steps.map((s) => s.precision)],

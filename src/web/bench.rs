@@ -191,11 +191,16 @@ impl Recording {
         Ok(Float32Array::from(self.executable.read(&self.gpu, self.output).await?.as_slice()))
     }
 
-    /// Every dispatch: `{ kernel, flops, bytes, workgroups }`.
+    /// Every dispatch: `{ kernel, defines, flops, bytes, workgroups }`.
     pub fn dispatches(&self) -> Array {
         let one = |d: &Dispatch| {
             let out = Object::new();
             set(&out, "kernel", d.kernel.name);
+            let defines = Object::new();
+            for (name, value) in &d.kernel.defines {
+                set(&defines, name, *value);
+            }
+            set(&out, "defines", defines);
             set(&out, "flops", d.flops as f64);
             set(&out, "bytes", self.plan.bytes(d) as f64);
             set(&out, "workgroups", d.workgroups.iter().product::<u32>());

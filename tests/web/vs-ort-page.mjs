@@ -269,6 +269,24 @@ export async function compareUnet({ name, folder, model, side, shards }, precisi
 }
 
 /**
+ * What a step of this UNet is made of, with guidance at 64x64 latents; what running it creates and how long encoding takes is
+ * seen at 8x8, whose dispatches are about as many and whose work a processor gets through.
+ * @param {string} config
+ */
+export async function step(config) {
+  const at = async (/** @type {number} */ side, /** @type {number} */ runs) => {
+    const recording = bench.unet({ config, precision: 'f32', batch: 2, height: side, width: side });
+    for (let i = 0; i < runs; i++) { recording.run(); await recording.done(); }
+    const counters = /** @type {any} */ (recording.counters());
+    recording.free();
+    return counters;
+  };
+  const { dispatches, submits, bytes } = await at(64, 0);
+  const { created, encodeMs } = await at(8, 3);
+  return { dispatches, submits, bytes, created, encode_ms: encodeMs };
+}
+
+/**
  * Ours, theirs, ours, theirs ...; what comes first compiles and is not counted.
  * @template T
  * @param {() => Promise<T>} mine @param {() => Promise<T>} other @param {number} runs

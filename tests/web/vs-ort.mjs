@@ -2,7 +2,7 @@
 // The operations of www/operations.js beside onnxruntime-web, in the same page on the same adapter, in turn: ours, theirs,
 // ours, theirs. Both have inputs and outputs on the GPU; a run is timed from the call until the queue is empty.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { operations } from '../../www/operations.js';
@@ -40,6 +40,9 @@ const server = await serve({ roots: {
 } });
 /** @type {any[]} */
 const rows = [];
+/** @type {any} */
+let step;
+let browser = '';
 /** @param {number} ms */
 const ms = ms => (ms < 100 ? ms.toFixed(1) : ms.toFixed(0)).padStart(8);
 try {
@@ -63,10 +66,16 @@ try {
         console.log(row.error ? `${name.padEnd(34)} ${precision}  ${row.error}` : `${name.padEnd(34)} ${precision}      ${ms(row.ours_ms)}  ${ms(row.ort_ms)}  ${row.ratio.toFixed(2).padStart(6)}  ${row.max_err.toExponential(1)}   ${row.ort_max_err.toExponential(1)}`);
       }
     }
+    if (!options.unet && !options.filter) {
+      const configs = JSON.parse(readFileSync(join(root, 'tests/web/sd15-configs.json'), 'utf8'));
+      step = await call('step', JSON.stringify(configs['unet/config.json']));
+      console.log(`a step of Stable Diffusion 1.5's UNet, 64x64 latents with guidance: ${step.dispatches} dispatches, ${step.submits} submits, ${(step.bytes / 1e9).toFixed(2)} GB moved; at 8x8: ${step.created} things created after the first, ${step.encode_ms.toFixed(1)} ms to encode`);
+    }
+    browser = `Chromium ${context.browser()?.version()}`;
     errors.length = 0; // onnxruntime-web tells its warnings as errors; what matters failed above
   });
 } finally {
   await server.close();
 }
-if (options.json) writeFileSync(options.json, `${JSON.stringify({ adapter: options.adapter, browser: 'Chromium', rows }, null, 2)}\n`);
+if (options.json) writeFileSync(options.json, `${JSON.stringify({ adapter: options.adapter, browser, rows, step }, null, 2)}\n`);
 if (rows.some(row => row.error)) process.exitCode = 1;
