@@ -285,41 +285,50 @@ impl Executable {
         let mut timings = Vec::new();
         for batch in self.every_run().chunks(2048) {
             let count = batch.len() as u32 * 2;
-            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: None,
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            });
-            let size = count as u64 * 8;
-            let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
-            let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+            let set = stamps(gpu, count);
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             for (i, launch) in batch.iter().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
-                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &set,
-                        beginning_of_pass_write_index: Some(i as u32 * 2),
-                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
-                    }),
+                    timestamp_writes: Some(between(&set, i as u32)),
                 });
                 launch.encode(&mut pass);
             }
-            encoder.resolve_query_set(&set, 0..count, &resolved.raw, 0);
-            encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            let bytes = gpu.map(&staging, size).await?;
-            let period = gpu.queue.get_timestamp_period() as f64;
-            timings.extend(batch.iter().zip(bytes.chunks_exact(16)).map(|(launch, pair)| {
-                let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-                Timing {
-                    kernel: launch.name,
-                    flops: launch.flops,
-                    nanoseconds: stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period,
-                }
+            let spans = spans(gpu, encoder, &set, count).await?;
+            timings.extend(batch.iter().zip(spans).map(|(launch, nanoseconds)| Timing {
+                kernel: launch.name,
+                flops: launch.flops,
+                nanoseconds,
             }));
         }
         Ok(timings)
+    }
+
+    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries, from
+    /// the call to the end of the work.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn time(&self, gpu: &Gpu, times: usize) -> Result<f64> {
+        gpu.idle().await?;
+        let start = now();
+        let set = gpu.timestamps.then(|| stamps(gpu, 2));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: set.as_ref().map(|set| between(set, 0)),
+            });
+            for launch in std::iter::repeat_n(&self.launches, times).flatten() {
+                launch.encode(&mut pass);
+            }
+        }
+        if let Some(set) = set {
+            return Ok(spans(gpu, encoder, &set, 2).await?.iter().sum::<f64>() / 1e6);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        gpu.idle().await?;
+        Ok(now() - start)
     }
 
     /// Waits for the GPU and reads an output: NHWC without padding.
@@ -371,6 +380,43 @@ fn encode(gpu: &Gpu, launches: &[Launch]) {
         launches.iter().for_each(|launch| launch.encode(&mut pass));
     }
     gpu.queue.submit([encoder.finish()]);
+}
+
+/// A query set of `count` timestamps.
+fn stamps(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
+    let ty = wgpu::QueryType::Timestamp;
+    gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty, count })
+}
+
+/// Stamps 2i and 2i + 1 around a pass.
+fn between(query_set: &wgpu::QuerySet, i: u32) -> wgpu::ComputePassTimestampWrites<'_> {
+    wgpu::ComputePassTimestampWrites {
+        query_set,
+        beginning_of_pass_write_index: Some(2 * i),
+        end_of_pass_write_index: Some(2 * i + 1),
+    }
+}
+
+/// Submits, and reads how many nanoseconds lie between the stamps of each pair.
+async fn spans(
+    gpu: &Gpu,
+    mut encoder: wgpu::CommandEncoder,
+    set: &wgpu::QuerySet,
+    count: u32,
+) -> Result<Vec<f64>> {
+    let size = count as u64 * 8;
+    let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
+    let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+    encoder.resolve_query_set(set, 0..count, &resolved.raw, 0);
+    encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
+    gpu.queue.submit([encoder.finish()]);
+    let bytes = gpu.map(&staging, size).await?;
+    let period = gpu.queue.get_timestamp_period() as f64;
+    let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    Ok(bytes
+        .chunks_exact(16)
+        .map(|pair| stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period)
+        .collect())
 }
 
 impl Launch {

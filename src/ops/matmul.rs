@@ -4,7 +4,8 @@ use super::matrix::{Matrix, matrix};
 use super::{Activation, Columns, Input, wide};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
+use crate::gpu::tuning::Class;
+use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
 /// far below the two seconds after which Windows resets a GPU.
@@ -168,7 +169,7 @@ fn product(
     let m = y.rows();
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
-    let tile = Tile::choose(r.options().subgroup, m, out);
+    let tile = Tile::of(r.options(), is_conv, m, out);
     let defines = [
         ("WIDE", wide(r)),
         ("F32_OUTPUT", e.f32_output as u32),
@@ -239,7 +240,7 @@ fn product(
 
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tile {
+pub(super) enum Tile {
     /// `sx` x `sy` subgroups of `size` lanes, each `rows` rows by four channels a lane.
     Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
     /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
@@ -263,6 +264,30 @@ impl Tile {
             Tile::Subgroup { size, sx, .. } => 4 * size * sx,
             Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
         }
+    }
+
+    /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
+    pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
+        let mut tiles: Vec<Tile> =
+            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            for (rows, sx, sy) in
+                [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
+            {
+                let tile = Tile::Subgroup { size: subgroup, rows, sx, sy };
+                if !tiles.contains(&tile) {
+                    tiles.push(tile);
+                }
+            }
+        }
+        tiles
+    }
+
+    /// The tuned tile, or the usual one.
+    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32) -> Self {
+        let tuned = options.choices.get(Class::of(conv, m, n));
+        let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
+        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n))
     }
 
     /// The largest tile that still leaves workgroups enough to fill a GPU.

@@ -10,6 +10,7 @@ mod matrix;
 mod norm;
 mod pointwise;
 mod selftest;
+pub mod tune;
 
 pub use attention::attention;
 pub use gather::{embed, gather};
