@@ -112,8 +112,8 @@ async function perform(call, signal) {
  * @returns {Promise<T>}
  */
 async function alone({ source, revision, hub, cache, files }, signal, work) {
-  if (!cache || files) return work();
-  return navigator.locks.request(`browser-diffusion ${JSON.stringify([source, revision, hub])}`, { signal }, work);
+  if (!cache) return work();
+  return navigator.locks.request(`browser-diffusion ${JSON.stringify([files ? `disk:${source}` : source, revision, hub])}`, { signal }, work);
 }
 
 function loaded() {

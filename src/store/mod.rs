@@ -45,7 +45,7 @@ pub mod web;
 pub use single_file::{FileAt, SingleFile};
 pub use source::{Source, SourceOptions};
 #[cfg(target_arch = "wasm32")]
-pub use web::{CachedModel, LocalFiles, ModelStore, PageFiles, PageSource, ReadOptions, WebFiles};
+pub use web::{CachedModel, ModelStore, PageFiles, ReadOptions, WebFiles};
 
 use crate::checkpoint::shards;
 use crate::error::{Code, Error, Result};

@@ -31,13 +31,16 @@ pub struct Source {
     token: Option<String>,
 }
 
+/// What the addresses of models from the visitor's disk begin with: their names in the cache.
+const DISK: &str = "disk:";
+
 /// How the names of checkpoint files end.
 const CHECKPOINTS: [&str; 5] = [".safetensors", ".ckpt", ".pt", ".pth", ".bin"];
 
 impl Source {
     /// Resolves what the caller named: a Hub id `owner/name`, the `http(s)` address of a diffusers folder
-    /// or of a checkpoint file (with its query, where a server needs one; a Hub page of a file counts as the file), or
-    /// `embedded`.
+    /// or of a checkpoint file (with its query, where a server needs one; a Hub page of a file counts as the file),
+    /// `disk:name` for files from disk that the cache has kept, or `embedded`.
     ///
     /// `UnsupportedModel` for a file of a kind that is not read, `InvalidOption` for anything else.
     pub fn resolve(source: &str, options: &SourceOptions) -> Result<Source> {
@@ -46,13 +49,11 @@ impl Source {
             let Some(url) = &options.embedded else {
                 return Err(Error::invalid("no embedded model ships with this page; name a Hub id or a URL"));
             };
-            return Ok(Source {
-                name: source.into(),
-                base: folder(url),
-                file: None,
-                on_hub: false,
-                token: None,
-            });
+            return Ok(Source::off_hub(source, folder(url)));
+        }
+        if let Some(name) = source.strip_prefix(DISK) {
+            let single = CHECKPOINTS.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
+            return Ok(Source::disk(name, single.then(|| name.to_owned())));
         }
         let http = source.starts_with("https://") || source.starts_with("http://");
         let hub = folder(options.hub.as_deref().unwrap_or(DEFAULT_HUB));
@@ -119,8 +120,27 @@ impl Source {
         Ok(Source { name, ..at(format!("{hub}/{id}/resolve/{revision_segment}"), &hub) })
     }
 
-    /// What the model is called in the cache and in messages: the Hub id (with `@revision` unless it is
-    /// `main`), the address, or `embedded`. A mirror's copy has the Hub's name.
+    /// Files from the visitor's disk, called `name` together. `file`: the name of the one file, if they are no folder.
+    pub fn disk(name: &str, file: Option<String>) -> Source {
+        Source { file, ..Source::off_hub(name, format!("{DISK}{name}")) }
+    }
+
+    fn off_hub(name: &str, base: String) -> Source {
+        Source { name: name.into(), base, file: None, on_hub: false, token: None }
+    }
+
+    /// Whether the files come from the visitor's disk, or came from there.
+    pub fn on_disk(&self) -> bool {
+        self.base.starts_with(DISK)
+    }
+
+    /// What the model is called in the cache, and what loads it again: its name, with `disk:` if it came from there.
+    pub fn kept_name(&self) -> &str {
+        if self.on_disk() { &self.base } else { &self.name }
+    }
+
+    /// What the model is called: the Hub id (with `@revision` unless it is `main`), the address, `embedded`, or the name
+    /// of its file or folder on disk. A mirror's copy has the Hub's name.
     pub fn name(&self) -> &str {
         &self.name
     }

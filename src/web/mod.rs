@@ -14,8 +14,7 @@ use crate::prompt::Syntax;
 use crate::samplers;
 use crate::samplers::noise::{NoiseOptions, Rng};
 use crate::store::{
-    FileAt, LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source,
-    SourceOptions,
+    FileAt, ModelFiles, ModelStore, PageFiles, Progress, ReadOptions, Source, SourceOptions, WebFiles,
 };
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
@@ -96,8 +95,8 @@ fn embedded(spec: &JsValue) -> Result<Source> {
 }
 
 /// What a `ModelSource` of `api.md` names. `spec`: `{ source, revision, hub, embedded }`, and `files` where the
-/// visitor picked them: `[path, File]` of each, `source` being what they are called.
-async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
+/// visitor picked them: `[path, File]` of each, `source` being what they are called. `cache`: whether it is kept.
+async fn source(spec: &JsValue, mut options: ReadOptions) -> Result<WebFiles> {
     let name = text(spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
     if let Some(files) = get(spec, "files") {
         let file = |entry: JsValue| {
@@ -106,7 +105,9 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         };
         let files = Array::from(&files).iter().map(file).collect::<Option<_>>();
         let files = files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
-        return Ok(PageSource::Local(LocalFiles::new(name, files)));
+        // What lies on disk is kept a second time only where that is asked for.
+        options.no_cache |= !get(spec, "cache").is_some_and(|v| v.is_truthy());
+        return Ok(store().await.picked(&name, files, options));
     }
     let places = SourceOptions {
         revision: text(spec, "revision")?,
@@ -114,22 +115,18 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         embedded: text(spec, "embedded")?,
         token: text(spec, "token")?,
     };
-    Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
+    Ok(store().await.model(Source::resolve(&name, &places)?, options))
 }
 
 /// What a `ModelSource` names, as a folder, and the source itself, to be finished when all is read.
-async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<PageSource>)> {
+async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<WebFiles>)> {
     let vocabulary = Rc::new(store().await.model(embedded(spec)?, options.clone()));
     let source = Rc::new(source(spec, options).await?);
     Ok((Rc::new(PageFiles::open(source.clone(), vocabulary).await?), source))
 }
 
 /// The one file that a `ModelSource` names, and the source itself, to be finished when all is read.
-async fn file(
-    spec: &JsValue,
-    key: &str,
-    signal: &AbortSignal,
-) -> Result<(FileAt<PageSource>, Rc<PageSource>)> {
+async fn file(spec: &JsValue, key: &str, signal: &AbortSignal) -> Result<(FileAt<WebFiles>, Rc<WebFiles>)> {
     let reading = ReadOptions {
         no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
         signal: Some(signal.clone()),

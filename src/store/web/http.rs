@@ -1,7 +1,8 @@
 //! One HTTP request: its signal, its status, its body; and the rules for trying again.
 
+use super::chunk::Chunk;
 use crate::error::{Code, Error, Result};
-use js_sys::{Date, Function, Promise, Reflect, Uint8Array};
+use js_sys::{Date, Function, Promise, Reflect};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -234,7 +235,7 @@ impl Answer {
     }
 
     /// The body's next bytes; `None` at its end.
-    pub async fn next(&mut self, signal: Option<&AbortSignal>) -> Result<Option<Uint8Array>, Failure> {
+    pub async fn next(&mut self, signal: Option<&AbortSignal>) -> Result<Option<Chunk>, Failure> {
         let reader = match &self.reader {
             Some(reader) => reader,
             None => {
@@ -249,7 +250,8 @@ impl Answer {
         if Reflect::get(&part, &"done".into()).map_err(lost)?.is_truthy() {
             return Ok(None);
         }
-        Ok(Some(Reflect::get(&part, &"value".into()).map_err(lost)?.unchecked_into()))
+        let bytes = Reflect::get(&part, &"value".into()).map_err(lost)?.unchecked_into();
+        Ok(Some(Chunk::new(bytes)))
     }
 }
 

@@ -10,6 +10,7 @@
 //! that it belongs to: so tabs that load the same model at once cannot mix two versions of a file.
 
 use super::super::CachedModel;
+use super::chunk::Chunk;
 use crate::error::{Code, Error, Result};
 use js_sys::{Array, Function, JsString, Object, Promise, Reflect, Uint8Array};
 use std::collections::BTreeMap;
@@ -174,14 +175,14 @@ impl Database {
     }
 
     /// A stored chunk and its SHA-256 as hex.
-    pub async fn chunk(&self, url: &str, index: u64) -> Result<Option<(Uint8Array, String)>> {
+    pub async fn chunk(&self, url: &str, index: u64) -> Result<Option<(Chunk, String)>> {
         let find = async || {
             let tx = self.read(&[CHUNKS])?;
             let value = done(&tx.store(CHUNKS)?.get(&key_of(url, index))?).await?;
             if value.is_undefined() {
                 return Ok(None);
             }
-            let data = Uint8Array::new(&Reflect::get(&value, &"data".into())?);
+            let data = Chunk::new(Uint8Array::new(&Reflect::get(&value, &"data".into())?));
             let sha256 = Reflect::get(&value, &"sha256".into())?.as_string().unwrap_or_default();
             Ok(Some((data, sha256)))
         };
@@ -194,7 +195,7 @@ impl Database {
         url: &str,
         file: &FileRecord,
         index: u64,
-        data: &Uint8Array,
+        data: &Chunk,
         sha256: &str,
     ) -> Result<()> {
         let write = async || {

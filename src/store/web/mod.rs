@@ -2,16 +2,18 @@
 //!
 //! A file is cut into chunks. Each is either read from the cache and checked against its SHA-256, or asked
 //! for by Range, stored as it comes, and handed on; a few requests run ahead of the consumer, and memory
-//! holds no more than they bring.
+//! holds no more than they bring. Files that the visitor picked go the same way, with slices for requests.
 
+mod chunk;
 mod http;
 mod idb;
 mod local;
 
-pub use local::{LocalFiles, PageFiles, PageSource};
+pub use local::PageFiles;
 
 use super::{ModelFiles, Progress, Source};
 use crate::error::{Code, Error, Result};
+use chunk::Chunk;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use http::{Answer, Failure, Gate, Tries, check};
@@ -24,7 +26,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::AbortSignal;
+use web_sys::{AbortSignal, Blob};
 
 /// Requests in flight, over all files of all models.
 const REQUESTS: usize = 4;
@@ -86,12 +88,23 @@ impl ModelStore {
 
     /// The files of one model.
     pub fn model(&self, source: Source, options: ReadOptions) -> WebFiles {
+        self.files(source, None, options)
+    }
+
+    /// Files that the visitor picked: those of a folder by their paths in it, or one alone, a checkpoint file.
+    pub fn picked(&self, name: &str, files: HashMap<String, Blob>, options: ReadOptions) -> WebFiles {
+        let single = if files.len() == 1 { files.keys().next().cloned() } else { None };
+        self.files(Source::disk(name, single), Some(files), options)
+    }
+
+    fn files(&self, source: Source, disk: Option<HashMap<String, Blob>>, options: ReadOptions) -> WebFiles {
         let ReadOptions { no_cache, signal, on_progress } = options;
         let cache = self.cache.as_ref().ok().filter(|_| !no_cache).cloned();
         WebFiles {
             cache,
             gate: self.gate.clone(),
             source,
+            disk,
             signal,
             on_progress,
             open: RefCell::default(),
@@ -110,7 +123,7 @@ impl ModelStore {
     }
 }
 
-/// The files of one model on the network and in the cache.
+/// The files of one model on the network or on the visitor's disk, and in the cache.
 ///
 /// Errors of all its reads: `Network` (after four tries, but at once for what trying cannot mend),
 /// `Integrity` (wrong bytes, or a file that changed on the server while it was read), `Quota`, `Aborted`.
@@ -119,6 +132,8 @@ pub struct WebFiles {
     cache: Option<Database>,
     gate: Rc<Gate>,
     source: Source,
+    /// The files themselves, where the visitor picked them.
+    disk: Option<HashMap<String, Blob>>,
     signal: Option<AbortSignal>,
     on_progress: Option<Rc<dyn Fn(Progress)>>,
     /// Files that have been found to exist, and not been read yet.
@@ -136,7 +151,7 @@ struct OpenFile {
     /// Chunks in the cache.
     stored: HashSet<u64>,
     /// Chunks that came with the first request.
-    ready: HashMap<u64, Uint8Array>,
+    ready: HashMap<u64, Rc<Chunk>>,
     meter: Meter,
 }
 
@@ -161,7 +176,7 @@ impl OpenFile {
 
 /// Where the next chunks come from.
 enum Job {
-    Ready(Uint8Array),
+    Ready(Rc<Chunk>),
     Stored(u64),
     /// First and one past the last.
     Fetch(u64, u64),
@@ -187,7 +202,7 @@ impl WebFiles {
         }
         self.at.replace(read_at);
         match &self.cache {
-            Some(cache) => cache.complete_model(self.source.base(), self.source.name()).await,
+            Some(cache) => cache.complete_model(self.source.base(), self.source.kept_name()).await,
             None => Ok(()),
         }
     }
@@ -230,6 +245,13 @@ impl WebFiles {
     }
 
     async fn get(&self, url: &str, range: Option<(u64, u64)>) -> Result<Answer, Failure> {
+        if self.source.on_disk() {
+            let message = format!(
+                "{} is not kept in this browser, or not whole. Choose it from disk again",
+                self.source.kept_name()
+            );
+            return Err(Error::new(Code::Network, message).into());
+        }
         http::get(url, range, self.source.token(), self.signal()).await
     }
 
@@ -240,6 +262,9 @@ impl WebFiles {
     /// Finds out about a file: from the cache, or with a request for its first missing bytes.
     async fn open(&self, path: &str) -> Result<Option<OpenFile>> {
         check(self.signal())?;
+        if let Some(files) = &self.disk {
+            return self.open_picked(path, files.get(path)).await;
+        }
         let url = self.source.url(path);
         if let Some(cache) = &self.cache
             && let Some(record) = cache.file(&url).await?
@@ -265,6 +290,47 @@ impl WebFiles {
             }
         }
         self.open_fresh(path, url).await
+    }
+
+    /// What is known before anything has come.
+    fn blank(&self) -> FileRecord {
+        FileRecord {
+            base: self.source.base().to_string(),
+            name: self.source.kept_name().to_string(),
+            chunk: REQUEST_BYTES,
+            ..FileRecord::default()
+        }
+    }
+
+    /// A picked file, with what the cache has of this very version.
+    async fn open_picked(&self, path: &str, picked: Option<&Blob>) -> Result<Option<OpenFile>> {
+        let url = self.source.url(path);
+        let total = picked.map_or(0, |file| file.size() as u64);
+        let fresh = FileRecord {
+            absent: picked.is_none(),
+            total,
+            chunk: chunk_bytes(total),
+            tag: picked.and_then(local::tag),
+            ..self.blank()
+        };
+        let mut record = fresh.clone();
+        let mut stored = HashSet::new();
+        if let Some(cache) = &self.cache {
+            match cache.file(&url).await?.filter(|known| known.same_version(&fresh)) {
+                Some(known) => {
+                    record = known;
+                    stored.extend(cache.chunk_indices(&url).await?);
+                }
+                None => cache.reset_file(&url, &fresh).await?,
+            }
+        }
+        if picked.is_none() {
+            return Ok(None);
+        }
+        let mut file = self.open_file(path, url, record);
+        file.stored = stored;
+        file.meter.begin();
+        Ok(Some(file))
     }
 
     fn open_file(&self, path: &str, url: String, record: FileRecord) -> OpenFile {
@@ -293,19 +359,14 @@ impl WebFiles {
         file.stored.remove(&first);
         let run = file.missing_run(first);
         let fetched = self.fetch(file, first, run).await?;
-        file.ready.extend((first..).zip(fetched));
+        file.ready.extend((first..).zip(fetched.into_iter().map(Rc::new)));
         Ok(())
     }
 
     /// Learns a file's length with a first request, and begins its record in the cache.
     async fn open_fresh(&self, path: &str, url: String) -> Result<Option<OpenFile>> {
         let mut tries = Tries::new(&url, self.signal());
-        let base = FileRecord {
-            base: self.source.base().to_string(),
-            name: self.source.name().to_string(),
-            chunk: REQUEST_BYTES,
-            ..FileRecord::default()
-        };
+        let base = self.blank();
         let (record, ranges, start) = loop {
             match self.first_request(&url, &base).await {
                 Ok(found) => break found,
@@ -331,9 +392,9 @@ impl WebFiles {
             let mut index = 0;
             while index < file.chunks() && file.span(index).0 < u64::from(start.length()) {
                 let (begin, end) = file.span(index);
-                let chunk = start.slice(begin as u32, end as u32);
+                let chunk = Chunk::new(start.slice(begin as u32, end as u32));
                 self.store(&file, index, &chunk).await?;
-                file.ready.insert(index, chunk);
+                file.ready.insert(index, Rc::new(chunk));
                 index += 1;
             }
         }
@@ -346,7 +407,7 @@ impl WebFiles {
         &self,
         url: &str,
         base: &FileRecord,
-    ) -> Result<(FileRecord, bool, Option<Uint8Array>), Failure> {
+    ) -> Result<(FileRecord, bool, Option<Chunk>), Failure> {
         let _pass = self.gate.enter().await;
         let mut answer = self.get(url, Some((0, REQUEST_BYTES))).await?;
         let record = |total| FileRecord {
@@ -391,8 +452,8 @@ impl WebFiles {
         answer: &mut Answer,
         length: Option<u64>,
         chunk: u64,
-    ) -> Result<Option<Uint8Array>, Failure> {
-        let body = Uint8Array::new_with_length(length.unwrap_or(REQUEST_BYTES) as u32);
+    ) -> Result<Option<Chunk>, Failure> {
+        let body = Chunk::zeros(length.unwrap_or(REQUEST_BYTES) as u32);
         let mut filled = 0;
         let whole = |filled: u32| filled - filled % chunk as u32;
         loop {
@@ -413,15 +474,26 @@ impl WebFiles {
         }
         match length {
             Some(_) if filled == body.length() => Ok(Some(body)),
-            Some(_) if whole(filled) > 0 => Ok(Some(body.slice(0, whole(filled)))),
+            Some(_) if whole(filled) > 0 => Ok(Some(body.cut(whole(filled)))),
             Some(_) => Err(Failure::network("the connection ended early")),
-            None => Ok(Some(body.slice(0, filled))),
+            None => Ok(Some(body.cut(filled))),
         }
     }
 
     /// Fetches the chunks `first..end` and stores each as it is complete.
-    async fn fetch(&self, file: &OpenFile, first: u64, end: u64) -> Result<Vec<Uint8Array>, Failure> {
+    async fn fetch(&self, file: &OpenFile, first: u64, end: u64) -> Result<Vec<Chunk>, Failure> {
         let mut chunks = Vec::new();
+        if let Some(picked) = self.disk.as_ref().and_then(|files| files.get(&file.meter.file)) {
+            for index in first..end {
+                check(self.signal())?;
+                let (begin, end) = file.span(index);
+                let chunk = local::slice(picked, &file.meter.file, begin, end).await?;
+                self.store(file, index, &chunk).await?;
+                file.meter.add(end - begin);
+                chunks.push(chunk);
+            }
+            return Ok(chunks);
+        }
         let mut tries = Tries::new(&file.url, self.signal());
         loop {
             let before = chunks.len();
@@ -443,7 +515,7 @@ impl WebFiles {
         file: &OpenFile,
         first: u64,
         end: u64,
-        chunks: &mut Vec<Uint8Array>,
+        chunks: &mut Vec<Chunk>,
     ) -> Result<(), Failure> {
         let _pass = self.gate.enter().await;
         let mut index = first + chunks.len() as u64;
@@ -460,9 +532,10 @@ impl WebFiles {
             return Err(Failure::integrity("the server sent another range than was asked for"));
         }
         let length = |index| file.span(index).1 - file.span(index).0;
-        let mut chunk = Uint8Array::new_with_length(length(index) as u32);
+        let mut chunk = Chunk::zeros(length(index) as u32);
         let mut filled = Unfinished { meter: &file.meter, bytes: 0 };
-        while let Some(mut part) = answer.next(self.signal()).await? {
+        while let Some(received) = answer.next(self.signal()).await? {
+            let mut part = received.clone();
             while part.length() > 0 {
                 if index == end {
                     return Err(Failure::integrity("the server sent more than was asked for"));
@@ -477,7 +550,7 @@ impl WebFiles {
                     filled.bytes = 0;
                     index += 1;
                     let next = if index < end { length(index) } else { 0 };
-                    chunks.push(std::mem::replace(&mut chunk, Uint8Array::new_with_length(next as u32)));
+                    chunks.push(std::mem::replace(&mut chunk, Chunk::zeros(next as u32)));
                 }
             }
         }
@@ -488,7 +561,7 @@ impl WebFiles {
     }
 
     /// Stores a chunk with its hash.
-    async fn store(&self, file: &OpenFile, index: u64, chunk: &Uint8Array) -> Result<()> {
+    async fn store(&self, file: &OpenFile, index: u64, chunk: &Chunk) -> Result<()> {
         let Some(cache) = &self.cache else { return Ok(()) };
         let hash = sha256(chunk).await?;
         match cache.put_chunk(&file.url, &file.record, index, chunk, &hash).await {
@@ -541,6 +614,13 @@ impl WebFiles {
         let end = end.ok_or_else(|| {
             Failure::Stop(Error::bad_checkpoint(format!("{} is truncated. Download it again", file.url)))
         })?;
+        if let (None, Some(files)) = (&self.cache, &self.disk)
+            && let Some(picked) = files.get(&file.meter.file)
+        {
+            check(self.signal())?;
+            file.meter.set(end, None);
+            return Ok(local::slice(picked, &file.meter.file, offset, end).await?.to_vec());
+        }
         let mut out = vec![0; len];
         let mut at = offset;
         while at < end {
@@ -558,14 +638,14 @@ impl WebFiles {
     }
 
     /// A chunk, from wherever it is. Where it must be fetched, some that follow it come along.
-    async fn chunk_at(&self, file: &mut OpenFile, index: u64) -> Result<Uint8Array, Failure> {
+    async fn chunk_at(&self, file: &mut OpenFile, index: u64) -> Result<Rc<Chunk>, Failure> {
         if let Some(chunk) = file.ready.get(&index) {
             return Ok(chunk.clone());
         }
         // A reader that goes from front to back has done with what lies behind.
         file.ready.retain(|&i, _| i > index);
         if file.stored.contains(&index) {
-            if let Some(chunk) = self.stored(file, index).await? {
+            if let Some(chunk) = self.stored(file, index).await?.map(Rc::new) {
                 file.ready.insert(index, chunk.clone());
                 return Ok(chunk);
             }
@@ -573,7 +653,8 @@ impl WebFiles {
         }
         let mut runs = Vec::new();
         let mut next = index;
-        while runs.len() < REQUESTS && next < file.chunks() && file.missing_run(next) > next {
+        let ahead = if self.disk.is_some() { 1 } else { REQUESTS };
+        while runs.len() < ahead && next < file.chunks() && file.missing_run(next) > next {
             let end = file.missing_run(next);
             runs.push((next, end));
             next = end;
@@ -585,7 +666,7 @@ impl WebFiles {
                 if self.cache.is_some() {
                     file.stored.insert(i);
                 }
-                file.ready.insert(i, chunk);
+                file.ready.insert(i, Rc::new(chunk));
             }
         }
         let chunk = file.ready.get(&index).cloned();
@@ -593,7 +674,7 @@ impl WebFiles {
     }
 
     /// A chunk from the cache, if it is there and whole; a damaged one is deleted.
-    async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Uint8Array>> {
+    async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Chunk>> {
         let Some(cache) = &self.cache else { return Ok(None) };
         check(self.signal())?;
         let Some((chunk, hash)) = cache.chunk(&file.url, index).await? else { return Ok(None) };
@@ -607,15 +688,16 @@ impl WebFiles {
         Ok(None)
     }
 
-    async fn chunks(&self, file: &OpenFile, job: Job) -> Result<Vec<Uint8Array>, Failure> {
-        match job {
-            Job::Ready(chunk) => Ok(vec![chunk]),
+    async fn chunks(&self, file: &OpenFile, job: Job) -> Result<Vec<Rc<Chunk>>, Failure> {
+        let chunks = match job {
+            Job::Ready(chunk) => return Ok(vec![chunk]),
             Job::Stored(index) => match self.stored(file, index).await? {
-                Some(chunk) => Ok(vec![chunk]),
-                None => self.fetch(file, index, index + 1).await,
+                Some(chunk) => vec![chunk],
+                None => self.fetch(file, index, index + 1).await?,
             },
-            Job::Fetch(first, end) => self.fetch(file, first, end).await,
-        }
+            Job::Fetch(first, end) => self.fetch(file, first, end).await?,
+        };
+        Ok(chunks.into_iter().map(Rc::new).collect())
     }
 
     /// Hands on the file from byte `done` on, chunk by chunk from wherever each is.
@@ -696,12 +778,12 @@ impl WebFiles {
             return Err(Failure::Changed);
         }
         let mut buffer = Vec::new();
-        let chunk = Uint8Array::new_with_length(file.record.chunk as u32);
+        let chunk = Chunk::zeros(file.record.chunk as u32);
         let (mut index, mut filled, mut got) = (0, 0, 0);
         loop {
             let part = answer.next(self.signal()).await?;
             let ended = part.is_none();
-            let mut part = part.unwrap_or_default();
+            let mut part = part.as_deref().cloned().unwrap_or_default();
             got += u64::from(part.length());
             file.meter.set(got.max(*done), total);
             if ended && total.is_some_and(|due| got < due) {
@@ -717,7 +799,7 @@ impl WebFiles {
                 }
                 // Of a second try, only what the sink has not seen.
                 if index * file.record.chunk >= *done {
-                    let whole = chunk.slice(0, filled);
+                    let whole = Chunk::new(chunk.slice(0, filled));
                     if !file.stored.contains(&index) {
                         self.store(file, index, &whole).await?;
                         file.stored.insert(index);
