@@ -58,7 +58,7 @@ impl Writer {
             return None;
         }
         let after = self.out.split_off(most.min(self.out.len()));
-        self.taken += (self.out.len() as u64).min(most as u64);
+        self.taken += self.out.len() as u64;
         Some(std::mem::replace(&mut self.out, after))
     }
 
@@ -92,7 +92,9 @@ impl Reader {
         if self.tensors.is_none() {
             let due = loop {
                 let due = match self.head.first_chunk::<8>() {
-                    Some(&n) => usize::try_from(u64::from_le_bytes(n)).map_err(|_| stale())?.saturating_add(8),
+                    Some(&n) => {
+                        usize::try_from(u64::from_le_bytes(n)).map_err(|_| stale())?.saturating_add(8)
+                    }
                     None => 8,
                 };
                 let (now, rest) = bytes.split_at(bytes.len().min(due - self.head.len()));

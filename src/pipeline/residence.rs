@@ -1,10 +1,10 @@
 //! Which modules' weights lie on the GPU: all of them, or one stage's at a time.
 
 use super::{DiffusionPipeline, Vae, check_aborted};
-use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo};
+use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, packed};
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Gpu, WeightSpec, Weights};
-use crate::store::ModelFiles;
+use crate::store::{ModelFiles, PACKED_PIECE};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -176,17 +176,52 @@ impl<F: ModelFiles> WeightSource for FilesSource<F> {
             };
             let files = model.weights(folder, self.variant.as_deref()).await?;
             let layouts = part.specs.iter().map(|s| (s.name.as_str(), s.layout)).collect();
-            let mut sink = Sink { gpu, weights, layouts, rename: part.rename, seen: HashSet::new() };
+            let mut sink =
+                Sink { gpu, weights, layouts, rename: part.rename, seen: HashSet::new(), packs: None };
+            let quantised = part.specs.iter().any(|s| matches!(s.layout, Layout::Blocks { .. }));
+            let packs = quantised && model.keeps_packed();
             for file in &files {
+                let mut reader = packed::Reader::default();
+                let kept = async |bytes: &[u8]| {
+                    check_aborted(aborted)?;
+                    gpu.check()?;
+                    let layout = |name: &str| sink.layouts.get(name).copied();
+                    let mut seen = Vec::new();
+                    reader.push(bytes, layout, |name, offset, bytes| {
+                        if offset == 0 {
+                            seen.push(name.to_owned());
+                        }
+                        sink.put(name, offset, bytes)
+                    })?;
+                    sink.seen.extend(seen);
+                    Ok(())
+                };
+                if packs && model.packed(file, kept).await? && reader.complete() {
+                    continue;
+                }
+                sink.packs = packs.then(packed::Writer::default);
+                let mut pieces = 0;
                 let mut unpacker = FileUnpacker::new(file.as_str());
                 model
                     .read(file, async |bytes| {
                         check_aborted(aborted)?;
                         gpu.check()?;
-                        unpacker.push(bytes, &mut sink)
+                        unpacker.push(bytes, &mut sink)?;
+                        while let Some(piece) = sink.piece(false) {
+                            model.keep(file, pieces, &piece).await?;
+                            pieces += 1;
+                        }
+                        Ok(())
                     })
                     .await?;
                 unpacker.finish()?;
+                while let Some(piece) = sink.piece(true) {
+                    model.keep(file, pieces, &piece).await?;
+                    pieces += 1;
+                }
+                if let Some(writer) = sink.packs.take() {
+                    model.kept(file, writer.taken()).await?;
+                }
             }
             let missing: Vec<&str> = part
                 .specs
@@ -217,6 +252,22 @@ struct Sink<'a> {
     layouts: HashMap<&'a str, Layout>,
     rename: Rename,
     seen: HashSet<String>,
+    /// What is written is kept as well.
+    packs: Option<packed::Writer>,
+}
+
+impl Sink<'_> {
+    fn put(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        match &self.weights {
+            Some(weights) => weights.write(self.gpu, name, offset, bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// The next bytes to keep; with `rest`, the last ones too.
+    fn piece(&mut self, rest: bool) -> Option<Vec<u8>> {
+        self.packs.as_mut()?.take(PACKED_PIECE, rest)
+    }
 }
 
 impl Target for Sink<'_> {
@@ -227,15 +278,18 @@ impl Target for Sink<'_> {
         Ok(self.layouts.get(name.as_ref()).map(|&layout| {
             let name = name.into_owned();
             self.seen.insert(name.clone());
+            if let Some(packs) = &mut self.packs {
+                packs.tensor(&name, layout);
+            }
             (layout, name)
         }))
     }
 
     fn write(&mut self, name: &String, offset: u64, bytes: &[u8]) -> Result<()> {
-        match &self.weights {
-            Some(weights) => weights.write(self.gpu, name, offset, bytes),
-            None => Ok(()),
+        if let Some(packs) = &mut self.packs {
+            packs.write(bytes);
         }
+        self.put(name, offset, bytes)
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Source {
     on_hub: bool,
     /// The visitor's access token, where `base` is of the Hub's origin.
     token: Option<String>,
+    /// How its weights are kept, if not as they come: `q8`.
+    kept_as: Option<&'static str>,
 }
 
 /// What the addresses of models from the visitor's disk begin with: their names in the cache.
@@ -60,7 +62,7 @@ impl Source {
         let at = |base: String, hub: &str| {
             let on_hub = origin(&base) == origin(hub);
             let token = options.token.clone().filter(|_| on_hub);
-            Source { name: base.clone(), base, file: None, on_hub, token }
+            Source { on_hub, token, ..Source::off_hub(&base.clone(), base) }
         };
         let path = source.split(['?', '#']).next().unwrap_or(source);
         let lower = path.to_ascii_lowercase();
@@ -126,7 +128,7 @@ impl Source {
     }
 
     fn off_hub(name: &str, base: String) -> Source {
-        Source { name: name.into(), base, file: None, on_hub: false, token: None }
+        Source { name: name.into(), base, file: None, on_hub: false, token: None, kept_as: None }
     }
 
     /// Whether the files come from the visitor's disk, or came from there.
@@ -134,9 +136,25 @@ impl Source {
         self.base.starts_with(DISK)
     }
 
-    /// What the model is called in the cache, and what loads it again: its name, with `disk:` if it came from there.
-    pub fn kept_name(&self) -> &str {
-        if self.on_disk() { &self.base } else { &self.name }
+    /// The same model, whose weights are kept quantised, beside whatever else the cache has of it. `bits`: `q8`, `q4`.
+    pub fn kept_as(self, bits: &'static str) -> Source {
+        Source { kept_as: Some(bits), ..self }
+    }
+
+    /// Whether its weights are kept quantised.
+    pub fn keeps_packed(&self) -> bool {
+        self.kept_as.is_some()
+    }
+
+    /// The model in the cache whose weights are as they came.
+    pub fn unpacked(&self) -> Source {
+        Source { kept_as: None, ..self.clone() }
+    }
+
+    /// What the model is called in the cache: its name, with `disk:` if it came from there, and `(q8)` if it is kept so.
+    pub fn kept_name(&self) -> String {
+        let name = if self.on_disk() { &self.base } else { &self.name };
+        self.kept_as.map_or_else(|| name.clone(), |bits| format!("{name} ({bits})"))
     }
 
     /// What the model is called: the Hub id (with `@revision` unless it is `main`), the address, `embedded`, or the name
@@ -145,9 +163,24 @@ impl Source {
         &self.name
     }
 
-    /// The address of the folder: what tells two models of one name apart in the cache.
-    pub fn base(&self) -> &str {
-        &self.base
+    /// What tells the models in the cache apart: the address of the folder, and how the weights are kept.
+    pub fn key(&self) -> String {
+        self.with_kind(&self.base)
+    }
+
+    /// What tells the files in the cache apart.
+    pub fn file_key(&self, path: &str) -> String {
+        self.with_kind(&self.url(path))
+    }
+
+    /// The cache's key of what is kept in the place of the weights at `path`.
+    pub fn packed_key(&self, path: &str) -> String {
+        format!("{}/{path}", self.key())
+    }
+
+    fn with_kind(&self, url: &str) -> String {
+        // No address of a file has a fragment.
+        self.kept_as.map_or_else(|| url.to_owned(), |bits| format!("{url}#{bits}"))
     }
 
     /// The model's one file, if it is not a folder.

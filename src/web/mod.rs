@@ -18,6 +18,7 @@ use crate::store::{
 };
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
@@ -98,16 +99,24 @@ fn embedded(spec: &JsValue) -> Result<Source> {
 /// visitor picked them: `[path, File]` of each, `source` being what they are called. `cache`: whether it is kept.
 async fn source(spec: &JsValue, mut options: ReadOptions) -> Result<WebFiles> {
     let name = text(spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
+    // Quantised models are kept quantised.
+    let bits = choice(spec, "weights", &[("f16", None), ("q8", Some("q8")), ("q4", Some("q4"))])?.flatten();
+    let kept = |source: Source| match bits {
+        Some(bits) => source.kept_as(bits),
+        None => source,
+    };
     if let Some(files) = get(spec, "files") {
         let file = |entry: JsValue| {
             let entry = Array::from(&entry);
             Some((entry.get(0).as_string()?, entry.get(1).dyn_into::<Blob>().ok()?))
         };
         let files = Array::from(&files).iter().map(file).collect::<Option<_>>();
-        let files = files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
+        let files: HashMap<String, Blob> =
+            files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
         // What lies on disk is kept a second time only where that is asked for.
         options.no_cache |= !get(spec, "cache").is_some_and(|v| v.is_truthy());
-        return Ok(store().await.picked(&name, files, options));
+        let single = if files.len() == 1 { files.keys().next().cloned() } else { None };
+        return Ok(store().await.picked(kept(Source::disk(&name, single)), files, options));
     }
     let places = SourceOptions {
         revision: text(spec, "revision")?,
@@ -115,7 +124,7 @@ async fn source(spec: &JsValue, mut options: ReadOptions) -> Result<WebFiles> {
         embedded: text(spec, "embedded")?,
         token: text(spec, "token")?,
     };
-    Ok(store().await.model(Source::resolve(&name, &places)?, options))
+    Ok(store().await.model(kept(Source::resolve(&name, &places)?), options))
 }
 
 /// What a `ModelSource` names, as a folder, and the source itself, to be finished when all is read.

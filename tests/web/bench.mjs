@@ -154,7 +154,7 @@ try {
         const { loadMs, ...loaded } = await tab.evaluate(load, from === 'disk' ? '' : model.url);
         const [worker] = tab.workers();
         const probed = async () => worker.evaluate(() => /** @type {any} */ (self).probe());
-        seen.from[from] = { loadMs, heapGrowth: heapPeak - before, wasm: (await probed()).wasm };
+        seen.from[from] = { loadMs, heapGrowth: heapPeak - before, wasm: (await probed()).wasm, renderer: (await residentPeaks(context)).renderer };
         Object.assign(seen, loaded);
         if (steps > 0 && from === sources.at(-1)) Object.assign(seen, await tab.evaluate(draw, { size: Number(options.size), steps }));
         Object.assign(seen, await probed(), { resident: await residentPeaks(context) });
@@ -170,12 +170,12 @@ try {
   const disk = ['text_encoder/model', 'unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model']
     .reduce((sum, file) => sum + statSync(join(root, `.tools/sd15/${file}.safetensors`)).size, 0);
   console.log(`Stable Diffusion 1.5's shapes (${mib(disk)} of f16 weights), ${options.adapter}
-  loaded from   JS heap growth   wasm memory   time
+  loaded from   JS heap growth   wasm memory   renderer      time
 ${sources.map(from => {
-    const { heapGrowth, wasm, loadMs } = report.from[from];
-    return `  ${from.padEnd(12)} ${mib(heapGrowth).padStart(15)} ${mib(wasm).padStart(13)} ${seconds(loadMs).padStart(9)}`;
+    const { heapGrowth, wasm, renderer, loadMs } = report.from[from];
+    return `  ${from.padEnd(12)} ${mib(heapGrowth).padStart(15)} ${mib(wasm).padStart(13)} ${`${renderer} MiB`.padStart(10)} ${seconds(loadMs).padStart(9)}`;
   }).join('\n')}
-  (JS heap: sampled peak, array buffers and garbage included, wasm memory not)
+  (JS heap: sampled peak, array buffers and garbage included, wasm memory not; renderer: all that any has held resident at once)
   largest binding     ${mib(report.binding)}
   largest GPU buffer  ${mib(report.buffer)}
   GPU buffers, peak   ${mib(report.gpuPeak)}

@@ -1,13 +1,11 @@
 //! Models from the visitor's own disk: files that were picked or dropped, read by slices.
 
 use super::WebFiles;
-use super::chunk::Chunk;
+use super::chunk::{Bytes, Chunk, Pool};
 use crate::error::{Code, Error, Result};
 use crate::store::{FileAt, ModelFiles, SingleFile};
-use js_sys::{ArrayBuffer, Uint8Array};
 use std::rc::Rc;
-use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::JsFuture;
+use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Blob, File};
 
 /// What tells this version of a file from others of its name.
@@ -17,25 +15,34 @@ pub fn tag(file: &Blob) -> Option<String> {
 }
 
 /// The bytes of a file from `begin` to before `end`. `path`: its name, for messages.
-pub async fn slice(file: &Blob, path: &str, begin: u64, end: u64) -> Result<Chunk> {
-    let failed = |_| {
-        let message = format!("{path} cannot be read: was it changed or moved? Choose it again");
-        Error::new(Code::Network, message)
+pub async fn slice(file: &Blob, path: &str, begin: u64, end: u64, pool: &Rc<Pool>) -> Result<Chunk> {
+    let mut chunk = pool.take((end - begin) as u32);
+    let mut filled = 0;
+    let mut read = async || -> Result<(), JsValue> {
+        let mut bytes = Bytes::of(file.slice_with_f64_and_f64(begin as f64, end as f64)?.stream())?;
+        while filled < chunk.length() {
+            match bytes.read(&mut chunk, filled).await? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        Ok(())
     };
-    let slice = file.slice_with_f64_and_f64(begin as f64, end as f64).map_err(failed)?;
-    let buffer = JsFuture::from(slice.array_buffer()).await.map_err(failed)?;
-    let bytes = Chunk::new(Uint8Array::new(&buffer.unchecked_into::<ArrayBuffer>()));
-    if u64::from(bytes.length()) != end - begin {
+    if read().await.is_err() {
+        let message = format!("{path} cannot be read: was it changed or moved? Choose it again");
+        return Err(Error::new(Code::Network, message));
+    }
+    if filled < chunk.length() {
         return Err(Error::bad_checkpoint(format!("{path} is truncated. Download it again")));
     }
-    Ok(bytes)
+    Ok(chunk)
 }
 
 /// A source as a folder, whether it is one or a single file. One type, so that what loads models is compiled once.
 pub enum PageFiles {
     Folder(Rc<WebFiles>),
     /// CLIP's vocabulary comes with the page.
-    Single(SingleFile<FileAt<WebFiles>, WebFiles>),
+    Single(SingleFile<FileAt<WebFiles>, WebFiles>, Rc<WebFiles>),
 }
 
 impl PageFiles {
@@ -44,9 +51,18 @@ impl PageFiles {
         match source.single_file() {
             Some(path) => {
                 let file = FileAt::new(source.clone(), path);
-                Ok(PageFiles::Single(SingleFile::open(source.name(), file, vocabulary).await?))
+                let single = SingleFile::open(source.name(), file, vocabulary).await?;
+                Ok(PageFiles::Single(single, source))
             }
             None => Ok(PageFiles::Folder(source)),
+        }
+    }
+}
+
+impl PageFiles {
+    fn source(&self) -> &WebFiles {
+        match self {
+            PageFiles::Folder(source) | PageFiles::Single(_, source) => source,
         }
     }
 }
@@ -55,7 +71,7 @@ macro_rules! folder {
     ($self:ident, $files:ident => $then:expr) => {
         match $self {
             PageFiles::Folder($files) => $then,
-            PageFiles::Single($files) => $then,
+            PageFiles::Single($files, _) => $then,
         }
     };
 }
@@ -78,5 +94,17 @@ impl ModelFiles for PageFiles {
     }
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         folder!(self, f => f.read_at(path, offset, len).await)
+    }
+    fn keeps_packed(&self) -> bool {
+        self.source().keeps_packed()
+    }
+    async fn packed(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        self.source().packed(path, sink).await
+    }
+    async fn keep(&self, path: &str, index: u64, bytes: &[u8]) -> Result<()> {
+        self.source().keep(path, index, bytes).await
+    }
+    async fn kept(&self, path: &str, total: u64) -> Result<()> {
+        self.source().kept(path, total).await
     }
 }
