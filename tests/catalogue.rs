@@ -151,6 +151,19 @@ fn costs(model: &Value) -> Value {
     out
 }
 
+/// Whether all numbers are the same but for a share of them.
+fn near(a: &Value, b: &Value, allowed: f64) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| near(v, w, allowed)))
+        }
+        _ => match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => (a - b).abs() <= allowed * b,
+            _ => false,
+        },
+    }
+}
+
 #[test]
 fn the_catalogue_says_what_our_plans_say() {
     let catalogue = read("www/models.json");
@@ -159,7 +172,9 @@ fn the_catalogue_says_what_our_plans_say() {
         let costs = costs(model);
         println!("{}: {costs}", model["source"]);
         for part in ["download", "kept", "gpu"] {
-            if model[part] != costs[part] {
+            // What activations take moves a little with every change of a kernel.
+            let allowed = if part == "gpu" { 0.05 } else { 0.0 };
+            if !near(&model[part], &costs[part], allowed) {
                 wrong.push(format!("{} {part}: {}", model["source"], costs[part]));
             }
         }
