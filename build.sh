@@ -6,6 +6,7 @@
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
 #   ./build.sh bench [--json FILE]      Stable Diffusion 1.5's shapes, streamed into headless Chromium
+#   ./build.sh bench --vs-ort [...]     its operations beside onnxruntime-web's (tests/web/vs-ort.mjs)
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -224,6 +225,6 @@ case "${1:-}" in
   serve) serve "${2:-}" ;;
   test) run_tests ;;
   generate) drive generate.mjs "${@:2}" ;;
-  bench) drive bench.mjs "${@:2}" ;;
-  *) sed -n '2,8s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  bench) if [[ " $* " = *" --vs-ort "* ]]; then drive vs-ort.mjs "${@:2}"; else drive bench.mjs "${@:2}"; fi ;;
+  *) sed -n '2,9s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

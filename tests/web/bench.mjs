@@ -132,7 +132,7 @@ const sources = options.from.split(',');
 const steps = Number(options.steps);
 const model = await serve(folder);
 const page = await serve(join(root, 'www'), 0, {
-  '/bench.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,"><input type="file" webkitdirectory>',
+  '/blank.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,"><input type="file" webkitdirectory>',
   '/worker.js': `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
 });
 const profile = mkdtempSync(join(root, '.tools/bench-profile-')); // on disk: a private window's quota is too small
@@ -143,7 +143,7 @@ try {
     for (const from of sources) {
       const tab = await context.newPage();
       tab.on('console', message => console.error(`    ${message.text()}`));
-      await tab.goto(`${page.url}bench.html`);
+      await tab.goto(`${page.url}blank.html`);
       if (from === 'disk') await tab.setInputFiles('input', folder);
       const heap = await heapReader(context, tab);
       const before = await heap();
