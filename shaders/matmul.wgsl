@@ -68,14 +68,14 @@ alias weight = u32;
 #if F16_ARITHMETIC
 alias weight = vec4<f16>;
 #else
-alias weight = half4;
+alias weight = weight4_0;
 #endif
 #endif
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> input_0: array<stored4>;
 @group(0) @binding($binding) var<storage, read> input_1: array<stored4>;
 @group(0) @binding($binding) var<storage, read> weights: array<weight>;
-@group(0) @binding($binding) var<storage, read> bias: array<half4>;
+@group(0) @binding($binding) var<storage, read> bias: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
 #if F32_OUTPUT
@@ -115,7 +115,7 @@ fn load_w(n: u32, k: u32) -> factor4 {
 #if F16_ARITHMETIC
   return weights[n * p.k4 + k];
 #else
-  return from_half(weights[n * p.k4 + k]);
+  return from_weight_0(weights[n * p.k4 + k]);
 #endif
 }
 #endif
@@ -233,7 +233,7 @@ fn main(
   }
   var b = vec4f(0.0);
   if p.has_bias != 0u {
-    b = from_half(bias[column]);
+    b = from_weight_1(bias[column]);
   }
   var fits = true;
 #for i SLOTS
@@ -348,7 +348,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   if column_$j < n4 {
     var b = vec4f(0.0);
     if p.has_bias != 0u {
-      b = from_half(bias[column_$j]);
+      b = from_weight_1(bias[column_$j]);
     }
 #for i TM
     if m0 + $iu * WY + y < p.m {

@@ -101,6 +101,8 @@ export interface Model {
   /** Steps and guidance where `generate` is given none. */
   numInferenceSteps: number;
   guidanceScale: number;
+  /** Tensors that lie as f32 on the GPU, since f16 does not hold all their values: "unet/conv_in.weight". Empty as a rule. */
+  f32Tensors: string[];
   sha256?: string;
 }
 

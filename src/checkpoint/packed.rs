@@ -1,6 +1,6 @@
 //! What is kept of weights that were quantised as they came: the bytes that lie on the GPU, tensor by tensor, with a
 //! header. Like a safetensors file: 64 bits with the header's length, the header as JSON, the data. The header names
-//! each tensor's [`Layout`], and whoever loads it with another layout does not get it.
+//! each tensor's [`Layout`] and whether it is f32, and whoever loads it with another layout does not get it.
 
 use super::pack::Layout;
 use crate::error::{Error, Result};
@@ -16,8 +16,12 @@ struct Header {
     tensors: Vec<(String, String, u64)>,
 }
 
-fn layout_name(layout: Layout) -> String {
-    format!("{layout:?}")
+fn layout_name(layout: Layout, wide: bool) -> String {
+    if wide { format!("f32 {layout:?}") } else { format!("{layout:?}") }
+}
+
+fn size(layout: Layout, wide: bool) -> u64 {
+    if wide { layout.wide_bytes() } else { layout.packed_bytes().unwrap_or(u64::MAX) }
 }
 
 /// Makes the bytes: first all tensors, in order, then their packed bytes in the same order.
@@ -32,9 +36,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The next tensor.
-    pub fn tensor(&mut self, name: &str, layout: Layout) {
-        self.tensors.push((name.into(), layout_name(layout), layout.packed_bytes().unwrap_or(0)));
+    /// The next tensor. `wide`: as f32.
+    pub fn tensor(&mut self, name: &str, layout: Layout, wide: bool) {
+        self.tensors.push((name.into(), layout_name(layout, wide), size(layout, wide)));
     }
 
     /// The next packed bytes.
@@ -75,17 +79,21 @@ pub struct Reader {
     tensors: Option<VecDeque<(String, u64)>>,
     /// Bytes of the first of `tensors` that have come.
     at: u64,
+    /// Tensors that lie as f32 here, where f16 is expected.
+    wider: Vec<String>,
 }
 
 impl Reader {
-    /// Takes the next bytes. `layout` tells how a tensor must lie; `write` gets its name, an offset and bytes from there on.
+    /// Takes the next bytes. `layout` tells how a tensor must lie, and whether as f32; `write` gets its name, an offset and
+    /// bytes from there on.
     ///
     /// # Errors
-    /// `BadCheckpoint` if these are not the bytes of a `Writer` of this version and of these layouts; what `write` fails with.
+    /// `BadCheckpoint` if these are not the bytes of a `Writer` of this version and of these layouts; `UnsupportedModel`
+    /// where all that differs is that some are f32 here, see [`Reader::wider`]; what `write` fails with.
     pub fn push(
         &mut self,
         mut bytes: &[u8],
-        layout: impl Fn(&str) -> Option<Layout>,
+        layout: impl Fn(&str) -> Option<(Layout, bool)>,
         mut write: impl FnMut(&str, u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let stale = || Error::bad_checkpoint("what was kept of these weights is of another version");
@@ -115,12 +123,21 @@ impl Reader {
             if header.version != VERSION {
                 return Err(stale());
             }
-            let fits = |(name, lies, size): (String, String, u64)| {
-                let layout = layout(&name).filter(|&l| layout_name(l) == lies)?;
-                (layout.packed_bytes() == Some(size)).then_some((name, size))
-            };
-            let tensors = header.tensors.into_iter().map(fits).collect::<Option<_>>();
-            self.tensors = Some(tensors.ok_or_else(stale)?);
+            let mut tensors = VecDeque::with_capacity(header.tensors.len());
+            for (name, lies, bytes) in header.tensors {
+                let (layout, wide) = layout(&name).ok_or_else(stale)?;
+                if !wide && layout_name(layout, true) == lies {
+                    self.wider.push(name);
+                } else if layout_name(layout, wide) != lies || size(layout, wide) != bytes {
+                    return Err(stale());
+                } else {
+                    tensors.push_back((name, bytes));
+                }
+            }
+            if !self.wider.is_empty() {
+                return Err(Error::unsupported("tensors that were kept as f32"));
+            }
+            self.tensors = Some(tensors);
         }
         let tensors = self.tensors.get_or_insert_default();
         while let Some((name, size)) = tensors.front() {
@@ -138,6 +155,11 @@ impl Reader {
             tensors.pop_front();
         }
         if bytes.is_empty() { Ok(()) } else { Err(stale()) }
+    }
+
+    /// Tensors that were kept as f32, where f16 was expected: to be asked for so.
+    pub fn wider(&self) -> &[String] {
+        &self.wider
     }
 
     /// Whether all has come.

@@ -399,6 +399,11 @@ impl Pipeline {
         set(&out, "parameters", model.parameters as f64);
         set(&out, "numInferenceSteps", model.num_inference_steps as f64);
         set(&out, "guidanceScale", model.guidance_scale);
+        set(
+            &out,
+            "f32Tensors",
+            model.f32_tensors.iter().map(|n| JsValue::from(n.as_str())).collect::<Array>(),
+        );
         out
     }
 
