@@ -19,8 +19,8 @@ struct Params {
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
 @group(0) @binding($binding) var<storage, read> stats: array<vec2f>;
-@group(0) @binding($binding) var<storage, read> gamma: array<half4>;
-@group(0) @binding($binding) var<storage, read> beta: array<half4>;
+@group(0) @binding($binding) var<storage, read> gamma: array<weight4_0>;
+@group(0) @binding($binding) var<storage, read> beta: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;
 
 var<workgroup> means: array<f32, 256>;
@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
       let g = min((vec4u(c * 4u) + vec4u(0u, 1u, 2u, 3u)) / channels_a_group, vec4u(p.groups - 1u));
       let mean = vec4f(means[g.x], means[g.y], means[g.z], means[g.w]);
       let scale = vec4f(scales[g.x], scales[g.y], scales[g.z], scales[g.w]);
-      let y = (v - mean) * scale * from_half(gamma[c]) + from_half(beta[c]);
+      let y = (v - mean) * scale * from_weight_0(gamma[c]) + from_weight_1(beta[c]);
       out[position * p.c4 + c] = to_act(activate(y, p.activation));
     }
   }

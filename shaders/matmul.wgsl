@@ -71,14 +71,14 @@ alias weight = u32;
 #if F16_ARITHMETIC
 alias weight = vec4<f16>;
 #else
-alias weight = half4;
+alias weight = weight4_0;
 #endif
 #endif
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> input_0: array<stored4>;
 @group(0) @binding($binding) var<storage, read> input_1: array<stored4>;
 @group(0) @binding($binding) var<storage, read> weights: array<weight>;
-@group(0) @binding($binding) var<storage, read> bias: array<half4>;
+@group(0) @binding($binding) var<storage, read> bias: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
 #if GEGLU
@@ -123,7 +123,7 @@ fn load_w(n: u32, k: u32) -> factor4 {
 #if F16_ARITHMETIC
   return weights[n * p.k4 + k];
 #else
-  return from_half(weights[n * p.k4 + k]);
+  return from_weight_0(weights[n * p.k4 + k]);
 #endif
 }
 #endif
@@ -143,11 +143,11 @@ fn biases(column: u32) -> vec4f {
     return vec4f(0.0);
   }
 #if GEGLU
-  let value = from_half(bias[column / 2u]);
-  let gate = from_half(bias[p.n / 8u + column / 2u]);
+  let value = from_weight_1(bias[column / 2u]);
+  let gate = from_weight_1(bias[p.n / 8u + column / 2u]);
   return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
 #else
-  return from_half(bias[column]);
+  return from_weight_1(bias[column]);
 #endif
 }
 

@@ -34,8 +34,8 @@ export function detect(): Promise<Detection>;
 
 /**
  * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt),
- * File objects or a directory handle from the visitor's disk, or "embedded" (the model that ships with the
- * page). One File is a checkpoint file; several are a diffusers folder.
+ * File objects or a directory handle from the visitor's disk, "disk:name" for such that were kept with `cache: true`, or
+ * "embedded" (the model that ships with the page). One File is a checkpoint file; several are a diffusers folder.
  */
 export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
 
@@ -48,7 +48,7 @@ export interface LoadOptions {
   hub?: string;
   /** An access token for gated models. Sent to the Hub's origin alone, not to where it redirects; never stored. */
   token?: string;
-  /** Keep the model in this browser (IndexedDB), default true. */
+  /** Keep the model in this browser (IndexedDB), default true, but for files from disk, which then load as "disk:name". */
   cache?: boolean;
   /**
    * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive, to 9
@@ -101,6 +101,8 @@ export interface Model {
   /** Steps and guidance where `generate` is given none. */
   numInferenceSteps: number;
   guidanceScale: number;
+  /** Tensors that lie as f32 on the GPU, since f16 does not hold all their values: "unet/conv_in.weight". Empty as a rule. */
+  f32Tensors: string[];
   sha256?: string;
 }
 
@@ -399,6 +401,7 @@ export function readParameters(source: Blob | string): Promise<{ parameters?: st
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {
+  /** `name` loads the model again: a Hub id (with `@revision` unless that is "main"), an address, "embedded", "disk:name". */
   list(): Promise<{ name: string; bytes: number; complete: boolean }[]>;
   delete(name: string): Promise<void>;
   /** Asks the browser not to clear the cache by itself; true if it agreed. */

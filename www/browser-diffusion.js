@@ -282,13 +282,20 @@ async function resolveSource(source) {
   if (typeof source !== 'string') {
     throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL, files or a folder from disk, or "embedded".`);
   }
-  if (source === 'embedded') return { source, embedded };
+  if (source === 'embedded' || /^disk:./.test(source)) return { source, embedded };
   if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
     return { source: new URL(source, base()).href, embedded };
   }
   if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, embedded };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
 }
+
+/**
+ * Whether a model is kept in this browser: what comes from disk is there already, and is kept where that is asked for.
+ * @param {{ files?: unknown }} source
+ * @param {boolean} [wish] the option `cache`
+ */
+const keeps = ({ files }, wish = !files) => wish;
 
 /**
  * A file beside the model as the engine takes it. Two picked files of one name are told apart.
@@ -576,17 +583,21 @@ export class DiffusionPipeline {
   static async fromPretrained(source, options = {}) {
     const { signal, onProgress, hub, vae, tinyVae, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
     if (hub !== undefined && !URL.canParse(hub, base())) throw invalid(`hub must be a URL, not ${show(hub)}.`);
+    const from = await resolveSource(source);
     const spec = {
       revision: 'main',
-      cache: true,
       precision: 'auto',
       hub: hub === undefined ? HUB : new URL(hub, base()).href.replace(/\/$/, ''),
       ...rest,
-      ...await resolveSource(source),
+      ...from,
+      cache: keeps(from, rest.cache),
       /** @type {any} */ vae: undefined,
     };
     /** Another source, read in the same way as the model. @param {unknown} other */
-    const like = async (other) => ({ revision: 'main', cache: spec.cache, hub: spec.hub, token: rest.token, ...await resolveSource(other) });
+    const like = async (other) => {
+      const its = await resolveSource(other);
+      return { revision: 'main', hub: spec.hub, token: rest.token, ...its, cache: keeps(its, rest.cache) };
+    };
     if (vae !== undefined) spec.vae = await like(vae);
     const tiny = tinyVae === undefined ? undefined : await like(tinyVae);
     const { engine, result: model } = await loadedEngine('load', spec, signal, onProgress);
@@ -765,7 +776,8 @@ export class Upscaler {
    */
   static async fromPretrained(source, options = {}) {
     const { signal, onProgress, ...rest } = checked(UPSCALER_RULES, options, 'fromPretrained');
-    const spec = { cache: true, precision: 'auto', hub: HUB, revision: 'main', ...rest, ...await resolveSource(source) };
+    const from = await resolveSource(source);
+    const spec = { precision: 'auto', hub: HUB, revision: 'main', ...rest, ...from, cache: keeps(from, rest.cache) };
     const { engine, result } = await loadedEngine('loadUpscaler', spec, signal, onProgress);
     return new Upscaler(FROM_PRETRAINED, engine, result);
   }

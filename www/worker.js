@@ -119,9 +119,9 @@ async function perform(call, signal) {
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-async function alone({ source, revision, hub, cache, files }, signal, work) {
-  if (!cache || files) return work();
-  return navigator.locks.request(`browser-diffusion ${JSON.stringify([source, revision, hub])}`, { signal }, work);
+async function alone({ source, revision, hub, weights, cache, files }, signal, work) {
+  if (!cache) return work();
+  return navigator.locks.request(`browser-diffusion ${JSON.stringify([files ? `disk:${source}` : source, revision, hub, weights])}`, { signal }, work);
 }
 
 /** Keeps what was timed in this session. @param {Pipeline} pipeline */

@@ -1,6 +1,6 @@
 //! The device: what the adapter offers, what we ask of it, and how many bytes we hold on it.
 
-use super::kernel::{Kernel, preprocess};
+use super::kernel::{F32_WEIGHTS, Kernel, preprocess};
 use super::plan::{Binding, Plan};
 #[cfg(target_arch = "wasm32")]
 use super::web_features;
@@ -336,6 +336,11 @@ impl Gpu {
     fn text(&self, kernel: &Kernel) -> Result<String> {
         let mut complete = kernel.clone();
         complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
+        for name in F32_WEIGHTS {
+            if !complete.defines.iter().any(|(known, _)| *known == name) {
+                complete.defines.push((name, 0));
+            }
+        }
         // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
         complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
         preprocess(&complete, PRELUDE)

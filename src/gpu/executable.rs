@@ -98,7 +98,15 @@ impl Plan {
 
         let mut launches = Vec::new();
         for (i, d) in dispatches().enumerate() {
-            let p = gpu.pipeline(&d.kernel, &d.bindings)?;
+            let mut kernel = d.kernel.clone();
+            let bound =
+                d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
+            for (k, w) in bound.enumerate() {
+                if weights.is_wide(self.specs(*w)) {
+                    kernel = kernel.with_f32_weight(k);
+                }
+            }
+            let p = gpu.pipeline(&kernel, &d.bindings)?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
             for (j, binding) in d.bindings.iter().enumerate() {

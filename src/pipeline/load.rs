@@ -216,6 +216,10 @@ impl DiffusionPipeline {
         streamed?;
         let choices = choices?;
         gpu.check()?;
+        let encoder_parts = text_encoders.iter().map(|e| &e.module.part);
+        let mut f32_tensors: Vec<String> =
+            encoder_parts.chain([vae_part, &unet.part]).flat_map(Part::wide).collect();
+        f32_tensors.sort();
 
         let kind = match (sdxl, unet.config.cross_attention_dim) {
             (true, _) => Kind::Sdxl,
@@ -238,6 +242,7 @@ impl DiffusionPipeline {
                     .get("default_guidance_scale")
                     .and_then(Value::as_f64)
                     .map_or(if sdxl { 5.0 } else { 7.5 }, |g| g as f32),
+                f32_tensors,
             },
             gpu,
             source,

@@ -88,6 +88,8 @@ pub struct Model {
     /// `default_guidance_scale` of `model_index.json` (ours; diffusers ignores them), or diffusers' own.
     pub num_inference_steps: usize,
     pub guidance_scale: f32,
+    /// Tensors that lie as f32, since f16 does not hold all their values: component and name.
+    pub f32_tensors: Vec<String>,
 }
 
 /// A module's configuration, its weights and how its plans are recorded.

@@ -16,11 +16,11 @@ use crate::prompt::Syntax;
 use crate::samplers;
 use crate::samplers::noise::{NoiseOptions, Rng};
 use crate::store::{
-    FileAt, LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source,
-    SourceOptions,
+    FileAt, ModelFiles, ModelStore, PageFiles, Progress, ReadOptions, Source, SourceOptions, WebFiles,
 };
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
@@ -98,17 +98,27 @@ fn embedded(spec: &JsValue) -> Result<Source> {
 }
 
 /// What a `ModelSource` of `api.md` names. `spec`: `{ source, revision, hub, embedded }`, and `files` where the
-/// visitor picked them: `[path, File]` of each, `source` being what they are called.
-async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
+/// visitor picked them: `[path, File]` of each, `source` being what they are called. `cache`: whether it is kept.
+async fn source(spec: &JsValue, mut options: ReadOptions) -> Result<WebFiles> {
     let name = text(spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
+    // Quantised models are kept quantised.
+    let bits = choice(spec, "weights", &[("f16", None), ("q8", Some("q8")), ("q4", Some("q4"))])?.flatten();
+    let kept = |source: Source| match bits {
+        Some(bits) => source.kept_as(bits),
+        None => source,
+    };
     if let Some(files) = get(spec, "files") {
         let file = |entry: JsValue| {
             let entry = Array::from(&entry);
             Some((entry.get(0).as_string()?, entry.get(1).dyn_into::<Blob>().ok()?))
         };
         let files = Array::from(&files).iter().map(file).collect::<Option<_>>();
-        let files = files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
-        return Ok(PageSource::Local(LocalFiles::new(name, files)));
+        let files: HashMap<String, Blob> =
+            files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
+        // What lies on disk is kept a second time only where that is asked for.
+        options.no_cache |= !get(spec, "cache").is_some_and(|v| v.is_truthy());
+        let single = if files.len() == 1 { files.keys().next().cloned() } else { None };
+        return Ok(store().await.picked(kept(Source::disk(&name, single)), files, options));
     }
     let places = SourceOptions {
         revision: text(spec, "revision")?,
@@ -116,22 +126,18 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         embedded: text(spec, "embedded")?,
         token: text(spec, "token")?,
     };
-    Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
+    Ok(store().await.model(kept(Source::resolve(&name, &places)?), options))
 }
 
 /// What a `ModelSource` names, as a folder, and the source itself, to be finished when all is read.
-async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<PageSource>)> {
+async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<WebFiles>)> {
     let vocabulary = Rc::new(store().await.model(embedded(spec)?, options.clone()));
     let source = Rc::new(source(spec, options).await?);
     Ok((Rc::new(PageFiles::open(source.clone(), vocabulary).await?), source))
 }
 
 /// The one file that a `ModelSource` names, and the source itself, to be finished when all is read.
-async fn file(
-    spec: &JsValue,
-    key: &str,
-    signal: &AbortSignal,
-) -> Result<(FileAt<PageSource>, Rc<PageSource>)> {
+async fn file(spec: &JsValue, key: &str, signal: &AbortSignal) -> Result<(FileAt<WebFiles>, Rc<WebFiles>)> {
     let reading = ReadOptions {
         no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
         signal: Some(signal.clone()),
@@ -405,6 +411,11 @@ impl Pipeline {
         set(&out, "parameters", model.parameters as f64);
         set(&out, "numInferenceSteps", model.num_inference_steps as f64);
         set(&out, "guidanceScale", model.guidance_scale);
+        set(
+            &out,
+            "f32Tensors",
+            model.f32_tensors.iter().map(|n| JsValue::from(n.as_str())).collect::<Array>(),
+        );
         out
     }
 
