@@ -101,6 +101,17 @@ impl<'a> Part<'a> {
         self.outputs.push((name, t));
     }
 
+    fn unet_inputs(&mut self) -> unet::Inputs {
+        let added = self.input("text_embeds").zip(self.input("time_ids"));
+        unet::Inputs {
+            sample: self.input("sample").unwrap(),
+            t_emb: self.input("t_emb").unwrap(),
+            encoder_hidden_states: self.input("encoder_hidden_states").unwrap(),
+            added: added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids }),
+            timestep_cond: self.input("timestep_cond"),
+        }
+    }
+
     fn record(&mut self, config: &Value) {
         if let Some(class) = config.get("architectures") {
             let with_projection = class[0] == "CLIPTextModelWithProjection";
@@ -124,13 +135,8 @@ impl<'a> Part<'a> {
             self.output(pooled.0, pooled.1);
         } else if config["_class_name"] == "UNet2DConditionModel" {
             let config = unet::Config::from_config(config).unwrap();
-            let sample = self.input("sample").unwrap();
-            let t_emb = self.input("t_emb").unwrap();
-            let text = self.input("encoder_hidden_states").unwrap();
-            let timestep_cond = self.input("timestep_cond");
-            let added = self.input("text_embeds").zip(self.input("time_ids"));
-            let added = added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids });
-            let out = unet::forward(&config, &mut self.r, sample, t_emb, text, added, timestep_cond).unwrap();
+            let inputs = self.unet_inputs();
+            let out = unet::forward(&config, &mut self.r, &inputs, &[]).unwrap();
             self.output("out_sample", out);
         } else if config["_class_name"] == "AutoencoderKL" {
             let config = vae::Config::from_config(config).unwrap();
@@ -232,6 +238,21 @@ fn f16_storage_f16_arithmetic() {
 
 // ---- published checkpoints --------------------------------------------------------------------------------
 
+/// Inputs of eight by eight latents.
+fn unet_inputs(config: &unet::Config, r: &mut Recorder) -> unet::Inputs {
+    unet::Inputs {
+        sample: r.input(1, 8, 8, config.in_channels),
+        t_emb: r.input(1, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(1, 1, 77, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time = 6 * t.addition_time_embed_dim;
+            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
+            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
+        }),
+        timestep_cond: config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim)),
+    }
+}
+
 /// All the weights that a configuration's functions ask for.
 fn weights(config: &Value) -> Vec<WeightSpec> {
     let r = &mut Recorder::new(&Options::default());
@@ -246,16 +267,8 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
         }
     } else if config["_class_name"] == "UNet2DConditionModel" {
         let config = unet::Config::from_config(config).unwrap();
-        let sample = r.input(1, 8, 8, config.in_channels);
-        let t_emb = r.input(1, 1, 1, config.time_proj_dim);
-        let text = r.input(1, 1, 77, config.cross_attention_dim);
-        let added = config.text_time.map(|t| {
-            let time = 6 * t.addition_time_embed_dim;
-            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
-            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
-        });
-        let cond = config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim));
-        unet::forward(&config, r, sample, t_emb, text, added, cond).unwrap();
+        let inputs = unet_inputs(&config, r);
+        unet::forward(&config, r, &inputs, &[]).unwrap();
     } else if config["_class_name"] == "AutoencoderKL" {
         let config = vae::Config::from_config(config).unwrap();
         let (latents, image) =
@@ -444,13 +457,17 @@ fn parts_of_different_models_are_refused() {
     let config = unet::Config::from_config(&real["sdxl/unet"]["config"]).unwrap();
     let forward = |channels, t, text, added: Option<(u32, u32)>| {
         let r = &mut Recorder::new(&Options::default());
-        let (sample, t_emb, text) =
-            (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));
-        let added = added.map(|(text_embeds, time_ids)| unet::AddedCond {
-            text_embeds: r.input(1, 1, 1, text_embeds),
-            time_ids: r.input(1, 1, 1, time_ids),
-        });
-        unet::forward(&config, r, sample, t_emb, text, added, None).map(drop)
+        let inputs = unet::Inputs {
+            sample: r.input(1, 8, 8, channels),
+            t_emb: r.input(1, 1, 1, t),
+            encoder_hidden_states: r.input(1, 1, 77, text),
+            added: added.map(|(text_embeds, time_ids)| unet::AddedCond {
+                text_embeds: r.input(1, 1, 1, text_embeds),
+                time_ids: r.input(1, 1, 1, time_ids),
+            }),
+            timestep_cond: None,
+        };
+        unet::forward(&config, r, &inputs, &[]).map(drop)
     };
     forward(4, 320, 2048, Some((1280, 1536))).unwrap();
     for (field, result) in [

@@ -336,7 +336,7 @@ const SMALL: u32 = 16;
 fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
     record(options, |r| {
         let inputs = super::text_to_image::unet_inputs(config, r, 1, SMALL, SMALL, 1);
-        super::text_to_image::record_unet(config, r, &inputs).map(|_| ())
+        unet::forward(config, r, &inputs, &[]).map(|_| ())
     })
 }
 

@@ -134,11 +134,7 @@ struct UnetPlan {
     width: u32,
     tokens: u32,
     executable: Executable,
-    sample: Tensor,
-    t_emb: Tensor,
-    text: Tensor,
-    added: Option<unet::AddedCond>,
-    timestep_cond: Option<Tensor>,
+    inputs: unet::Inputs,
     out: Tensor,
 }
 

@@ -10,8 +10,8 @@ use super::{
     DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, now, parameters, repaint,
 };
 use crate::error::{Error, Result};
-use crate::gpu::{Recorder, Tensor};
-use crate::models::unet::{self, AddedCond};
+use crate::gpu::Recorder;
+use crate::models::unet::{self, AddedCond, Inputs};
 use crate::prompt::Syntax;
 use crate::samplers::noise::{NoiseOptions, NoiseSource};
 use crate::samplers::{
@@ -352,22 +352,10 @@ impl DiffusionPipeline {
         let config = &self.unet.config;
         let mut r = Recorder::new(&self.unet.options);
         let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
-        let out = record_unet(config, &mut r, &inputs)?;
+        let out = unet::forward(config, &mut r, &inputs, &[])?;
+        r.output(out);
         let executable = r.finish().instantiate(&self.gpu, &*self.unet.part.weights()?)?;
-        let UnetInputs { sample, t_emb, text, added, timestep_cond } = inputs;
-        Ok(UnetPlan {
-            batch,
-            height,
-            width,
-            tokens,
-            executable,
-            sample,
-            t_emb,
-            text,
-            added,
-            timestep_cond,
-            out,
-        })
+        Ok(UnetPlan { batch, height, width, tokens, executable, inputs, out })
     }
 
     /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
@@ -381,8 +369,8 @@ impl DiffusionPipeline {
         let all = |part: fn(&Conditioning) -> &Vec<f32>| {
             texts.iter().flat_map(|c| part(c)).copied().collect::<Vec<f32>>()
         };
-        plan.executable.write(&self.gpu, plan.text, &all(|c| &c.embeds))?;
-        if let (Some(added), Some(text_time)) = (plan.added, self.unet.config.text_time) {
+        plan.executable.write(&self.gpu, plan.inputs.encoder_hidden_states, &all(|c| &c.embeds))?;
+        if let (Some(added), Some(text_time)) = (plan.inputs.added, self.unet.config.text_time) {
             plan.executable.write(&self.gpu, added.text_embeds, &all(|c| &c.pooled))?;
             // Original size, top left of the crop, target size: the picture as it is.
             let (h, w) = (options.height as f32, options.width as f32);
@@ -394,7 +382,7 @@ impl DiffusionPipeline {
                 .collect();
             plan.executable.write(&self.gpu, added.time_ids, &one.repeat(plan.batch as usize))?;
         }
-        if let (Some(t), Some(dim)) = (plan.timestep_cond, self.unet.config.time_cond_proj_dim) {
+        if let (Some(t), Some(dim)) = (plan.inputs.timestep_cond, self.unet.config.time_cond_proj_dim) {
             let cond = get_guidance_scale_embedding(options.guidance_scale - 1.0, dim as usize);
             plan.executable.write(&self.gpu, t, &cond.repeat(plan.batch as usize))?;
         }
@@ -414,11 +402,11 @@ impl DiffusionPipeline {
         let config = &self.unet.config;
         let repeat = plan.batch as usize;
         let nhwc = to_nhwc(sample, config.in_channels as usize);
-        plan.executable.write(&self.gpu, plan.sample, &nhwc.repeat(repeat))?;
+        plan.executable.write(&self.gpu, plan.inputs.sample, &nhwc.repeat(repeat))?;
         let dim = config.time_proj_dim as usize;
         let t_emb =
             get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
-        plan.executable.write(&self.gpu, plan.t_emb, &t_emb.repeat(repeat))?;
+        plan.executable.write(&self.gpu, plan.inputs.t_emb, &t_emb.repeat(repeat))?;
         plan.executable.run(&self.gpu);
         let out = plan.executable.read(&self.gpu, plan.out).await?;
         let channels = config.out_channels as usize;
@@ -438,15 +426,7 @@ impl DiffusionPipeline {
     }
 }
 
-/// What a recorded UNet is given.
-pub(super) struct UnetInputs {
-    sample: Tensor,
-    t_emb: Tensor,
-    text: Tensor,
-    added: Option<AddedCond>,
-    timestep_cond: Option<Tensor>,
-}
-
+/// The inputs of a UNet's plan.
 pub(super) fn unet_inputs(
     config: &unet::Config,
     r: &mut Recorder,
@@ -454,11 +434,11 @@ pub(super) fn unet_inputs(
     height: u32,
     width: u32,
     tokens: u32,
-) -> UnetInputs {
-    UnetInputs {
+) -> Inputs {
+    Inputs {
         sample: r.input(batch, height, width, config.in_channels),
         t_emb: r.input(batch, 1, 1, config.time_proj_dim),
-        text: r.input(batch, 1, tokens, config.cross_attention_dim),
+        encoder_hidden_states: r.input(batch, 1, tokens, config.cross_attention_dim),
         added: config.text_time.map(|t| {
             let time_ids = 6 * t.addition_time_embed_dim;
             let pooled = t.projection_class_embeddings_input_dim.saturating_sub(time_ids);
@@ -466,11 +446,4 @@ pub(super) fn unet_inputs(
         }),
         timestep_cond: config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c)),
     }
-}
-
-pub(super) fn record_unet(config: &unet::Config, r: &mut Recorder, inputs: &UnetInputs) -> Result<Tensor> {
-    let UnetInputs { sample, t_emb, text, added, timestep_cond } = *inputs;
-    let out = unet::forward(config, r, sample, t_emb, text, added, timestep_cond)?;
-    r.output(out);
-    Ok(out)
 }
