@@ -171,7 +171,12 @@ impl Recorder {
 
     /// A tensor written from outside before each run, and kept from run to run.
     pub fn input(&mut self, n: u32, h: u32, w: u32, c: u32) -> Tensor {
-        let t = self.tensor(n, h, w, c);
+        self.input_of(self.options.activations, n, h, w, c)
+    }
+
+    /// The same, of a type of its own.
+    pub fn input_of(&mut self, dtype: Dtype, n: u32, h: u32, w: u32, c: u32) -> Tensor {
+        let t = self.tensor_of(dtype, n, h, w, c);
         self.keep(t, 0);
         t
     }
