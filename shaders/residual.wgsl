@@ -21,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   if i >= p.size {
     return;
   }
-  let from = select(i, i / p.picture * p.c4 + i % p.c4, p.everywhere != 0u);
+  let source = select(i, i / p.picture * p.c4 + i % p.c4, p.everywhere != 0u);
   let at = p.offset + i;
-  out[at] = to_act(from_act(out[at]) + scales[p.at] * from_act(x[from]));
+  out[at] = to_act(from_act(out[at]) + scales[p.at] * from_act(x[source]));
 }

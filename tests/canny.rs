@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// `picture` of canny.py, RGBA.
 fn picture(kind: &str, w: i64, h: i64) -> Vec<u8> {
-    let noise = |x: i64, y: i64| (x * 73856093 ^ y * 19349663) & 0xffff;
+    let noise = |x: i64, y: i64| ((x * 73856093) ^ (y * 19349663)) & 0xffff;
     let colours = |x: i64, y: i64| match kind {
         "rings" => {
             [(x * x + 3 * y * y) / 40, (2 * (x - w) * (x - w) + y * y) / 60, (x * y) / 9].map(|c| c % 256)

@@ -269,23 +269,26 @@ fn transformer_layers(f: &Fields, n: usize) -> Result<(Vec<Depth>, Vec<Depth>)> 
 }
 
 /// The attention fields of all blocks, indexed from the outermost.
-struct Attentions {
+struct Attentions<'a> {
+    /// The field that `heads` come from.
+    field: &'a str,
     heads: Vec<u32>,
     only_cross: Vec<bool>,
     cross_attention_dim: u32,
     groups: u32,
 }
 
-impl Attentions {
-    fn read(f: &Fields, heads: &str, n: usize, groups: u32) -> Result<Attentions> {
+impl<'a> Attentions<'a> {
+    fn read(f: &Fields, field: &'a str, n: usize, groups: u32) -> Result<Attentions<'a>> {
         let widths = f.per_block("cross_attention_dim", 1280, n, SIZE, as_size)?;
         let cross_attention_dim = widths[0];
         if widths.iter().any(|&w| w != cross_attention_dim) {
             return Err(f.refuse("cross_attention_dim", "one width for all blocks"));
         }
         Ok(Attentions {
-            // The name is a mistake that diffusers keeps: these are counts of heads.
-            heads: f.per_block(heads, 8, n, SIZE, as_size)?,
+            field,
+            // The usual field's name is a mistake that diffusers keeps: these are counts of heads.
+            heads: f.per_block(field, 8, n, SIZE, as_size)?,
             only_cross: f.per_block("only_cross_attention", false, n, "true or false", Value::as_bool)?,
             cross_attention_dim,
             groups,
@@ -298,7 +301,7 @@ impl Attentions {
         if !channels.is_multiple_of(heads) || !(channels / heads).is_multiple_of(4) {
             let wanted =
                 format!("counts of heads that cut the block's {channels} channels into multiples of 4");
-            return Err(f.refuse("attention_head_dim", &wanted));
+            return Err(f.refuse(self.field, &wanted));
         }
         let depth = depth
             .ok_or_else(|| f.refuse("transformer_layers_per_block", "lists with a count for every layer"))?;

@@ -1,6 +1,6 @@
 //! A model's folder to modules on the GPU.
 
-use super::residence::{FilesSource, Memory, Part, VaeFiles};
+use super::residence::{FilesSource, Memory, Part, Place};
 use super::text::{Recipe, TextCache};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
@@ -53,14 +53,15 @@ impl DiffusionPipeline {
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let vae = match vae {
-            Some(files) => Some(VaeFiles::find(files).await?),
+            Some(files) => Some(Place::find(files, "vae").await?),
             None => None,
         };
         let other_vae = match &vae {
             Some(vae) => Some(vae.config().await?),
             None => None,
         };
-        let source = Box::new(FilesSource { files: files.clone(), vae, variant: options.variant.clone() });
+        let source =
+            Box::new(FilesSource { files: files.clone(), other: vae, variant: options.variant.clone() });
         let files = files.as_ref();
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
@@ -233,6 +234,7 @@ impl DiffusionPipeline {
             text_cache: TextCache::default(),
             embeddings: RefCell::default(),
             loras: RefCell::default(),
+            controlnets: RefCell::default(),
             chosen_loras: RefCell::default(),
             decode_wide: Cell::new(false),
         })
@@ -331,7 +333,7 @@ pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Res
 }
 
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
-const SMALL: u32 = 16;
+pub(super) const SMALL: u32 = 16;
 
 fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
     record(options, |r| {
