@@ -3,7 +3,7 @@
  * another; only "abort" is heard at once. Everything that it sends is described by what
  * browser-diffusion.js does with it.
  */
-import init, { Pipeline, Upscaler, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 
 const engine = init();
 engine.catch(() => {}); // told to the first call
@@ -84,6 +84,10 @@ async function perform(call, signal) {
       if (!upscaler) throw { code: 'invalid-option', message: 'No upscaler is loaded; load one with Upscaler.fromPretrained.' };
       const onTile = (/** @type {number} */ done, /** @type {number} */ total) => send({ done, total });
       const result = /** @type {any} */ (await upscaler.upscale(call.options, onTile, signal));
+      return { result, transfer: [result.data.buffer] };
+    }
+    case 'canny': {
+      const result = /** @type {any} */ (await canny(call.spec));
       return { result, transfer: [result.data.buffer] };
     }
     case 'memory':
