@@ -84,15 +84,18 @@ fn real(name: &str) -> Value {
 fn unet_bytes(name: &str, weights: Option<Bits>, batch: u32, side: u32) -> u64 {
     let config = unet::Config::from_config(&real(name)).unwrap();
     let mut r = Recorder::new(&Options { weights, ..Options::default() });
-    let sample = r.input(batch, side, side, config.in_channels);
-    let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
-    let text = r.input(batch, 1, 77, config.cross_attention_dim);
-    let added = config.text_time.map(|t| {
-        let time = 6 * t.addition_time_embed_dim;
-        let text_embeds = r.input(batch, 1, 1, t.projection_class_embeddings_input_dim - time);
-        unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
-    });
-    let out = unet::forward(&config, &mut r, sample, t_emb, text, added, None).unwrap();
+    let inputs = unet::Inputs {
+        sample: r.input(batch, side, side, config.in_channels),
+        t_emb: r.input(batch, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(batch, 1, 77, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time = 6 * t.addition_time_embed_dim;
+            let text_embeds = r.input(batch, 1, 1, t.projection_class_embeddings_input_dim - time);
+            unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
+        }),
+        timestep_cond: None,
+    };
+    let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
     r.output(out);
     let plan = r.finish();
     plan.weights().iter().map(WeightSpec::bytes).sum::<u64>() + plan.peak_bytes()

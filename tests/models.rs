@@ -1,4 +1,4 @@
-//! CLIP, UNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
+//! CLIP, UNet, ControlNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
 //! `tests/reference/models.py` computed, and the weights that the published checkpoints' configurations ask for.
 
 mod drawn;
@@ -9,14 +9,27 @@ use browser_diffusion::checkpoint::pack::Layout;
 use browser_diffusion::gpu::{
     Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights,
 };
-use browser_diffusion::models::{clip, taesd, unet, vae};
+use browser_diffusion::models::{clip, controlnet, taesd, unet, vae};
 use drawn::{drawn, fnv1a};
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-const CASES: [&str; 8] = ["sd1", "sd2", "sdxl", "lcm", "inpaint", "odd", "distilled", "taesd"];
+const CASES: [&str; 12] = [
+    "sd1",
+    "sd2",
+    "sdxl",
+    "lcm",
+    "inpaint",
+    "odd",
+    "distilled",
+    "taesd",
+    "control_sd1",
+    "control_sd2",
+    "control_sdxl",
+    "control_pooled",
+];
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data/models").join(name)
@@ -75,7 +88,9 @@ struct Part<'a> {
     r: Recorder,
     inputs: Vec<(Tensor, &'a [f32])>,
     indices: Vec<(Tensor, Vec<u32>)>,
-    outputs: Vec<(&'static str, Tensor)>,
+    outputs: Vec<(String, Tensor)>,
+    /// Numbers that are inputs but not in the file.
+    scales: Vec<(Tensor, Vec<f32>)>,
 }
 
 impl<'a> Part<'a> {
@@ -96,9 +111,20 @@ impl<'a> Part<'a> {
         Some(t)
     }
 
-    fn output(&mut self, name: &'static str, t: Tensor) {
+    fn output(&mut self, name: &str, t: Tensor) {
         self.r.output(t);
-        self.outputs.push((name, t));
+        self.outputs.push((name.to_owned(), t));
+    }
+
+    fn unet_inputs(&mut self) -> unet::Inputs {
+        let added = self.input("text_embeds").zip(self.input("time_ids"));
+        unet::Inputs {
+            sample: self.input("sample").unwrap(),
+            t_emb: self.input("t_emb").unwrap(),
+            encoder_hidden_states: self.input("encoder_hidden_states").unwrap(),
+            added: added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids }),
+            timestep_cond: self.input("timestep_cond"),
+        }
     }
 
     fn record(&mut self, config: &Value) {
@@ -124,14 +150,30 @@ impl<'a> Part<'a> {
             self.output(pooled.0, pooled.1);
         } else if config["_class_name"] == "UNet2DConditionModel" {
             let config = unet::Config::from_config(config).unwrap();
-            let sample = self.input("sample").unwrap();
-            let t_emb = self.input("t_emb").unwrap();
-            let text = self.input("encoder_hidden_states").unwrap();
-            let timestep_cond = self.input("timestep_cond");
-            let added = self.input("text_embeds").zip(self.input("time_ids"));
-            let added = added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids });
-            let out = unet::forward(&config, &mut self.r, sample, t_emb, text, added, timestep_cond).unwrap();
+            let inputs = self.unet_inputs();
+            let residuals: Vec<Tensor> = (0..).map_while(|i| self.input(&format!("residual_{i}"))).collect();
+            let out = unet::forward(&config, &mut self.r, &inputs, &residuals).unwrap();
             self.output("out_sample", out);
+        } else if config["_class_name"] == "ControlNetModel" {
+            let config = controlnet::Config::from_config(config).unwrap();
+            let inputs = self.unet_inputs();
+            let image = self.input("image").unwrap();
+            let r = &mut self.r;
+            let cond = controlnet::cond_embedding(&config, r, image).unwrap();
+            let results = controlnet::forward(&config, r, &inputs, cond).unwrap();
+            for (mode, scale) in [("plain", 1.0), ("guess", 0.7)] {
+                let r = &mut self.r;
+                let Tensor { n, h, w, .. } = inputs.sample;
+                let size = if config.global_pool_conditions { [1, 1] } else { [h, w] };
+                let into = controlnet::residuals(&config.unet, r, n, size);
+                let numbers = config.scales(scale, mode == "guess");
+                let scales = r.input_of(Dtype::F32, 1, 1, 1, numbers.len() as u32);
+                controlnet::add(r, &results, scales, &into, 0).unwrap();
+                self.scales.push((scales, numbers));
+                for (i, t) in into.into_iter().enumerate() {
+                    self.output(&format!("{mode}_{i}"), t);
+                }
+            }
         } else if config["_class_name"] == "AutoencoderKL" {
             let config = vae::Config::from_config(config).unwrap();
             let latents = self.input("latents").unwrap();
@@ -164,10 +206,10 @@ fn check(gpu: &Gpu, options: Options, tolerance: f64) {
         let data = Data::read(case);
         for (name, config) in json_file(&format!("{case}.json")) {
             let r = Recorder::new(&options);
-            let mut part =
-                Part { data: &data, name: &name, r, inputs: vec![], indices: vec![], outputs: vec![] };
+            let (inputs, indices, outputs, scales) = (vec![], vec![], vec![], vec![]);
+            let mut part = Part { data: &data, name: &name, r, inputs, indices, outputs, scales };
             part.record(&config);
-            let Part { r, inputs, indices, outputs, .. } = part;
+            let Part { r, inputs, indices, outputs, scales, .. } = part;
             let plan = r.finish();
             let weights = Weights::allocate(gpu, plan.weights());
             for spec in plan.weights() {
@@ -177,6 +219,9 @@ fn check(gpu: &Gpu, options: Options, tolerance: f64) {
             for (t, values) in inputs {
                 executable.write(gpu, t, values).unwrap();
             }
+            for (t, values) in scales {
+                executable.write(gpu, t, &values).unwrap();
+            }
             for (t, values) in indices {
                 executable.write_u32(gpu, t, &values).unwrap();
             }
@@ -185,7 +230,7 @@ fn check(gpu: &Gpu, options: Options, tolerance: f64) {
                 let got = block_on(executable.read(gpu, t)).unwrap();
                 let named = if output == "moments" {
                     let (mean, std) = vae::posterior(&vae::Config::from_config(&config).unwrap(), &got);
-                    vec![("mean", mean), ("std", std)]
+                    vec![("mean".to_owned(), mean), ("std".to_owned(), std)]
                 } else {
                     vec![(output, got)]
                 };
@@ -198,8 +243,9 @@ fn check(gpu: &Gpu, options: Options, tolerance: f64) {
         }
     }
     worst.sort_by(|a, b| b.0.total_cmp(&a.0));
-    // Seven UNets, four text encoders with three outputs, four autoencoders with three and one with one.
-    assert_eq!(worst.len(), 7 + 4 * 3 + 4 * 3 + 1);
+    // Eight UNets, four text encoders with three outputs, four autoencoders with three and one with one, four
+    // ControlNets of seven or five residuals in two modes.
+    assert_eq!(worst.len(), 8 + 4 * 3 + 4 * 3 + 1 + 2 * (7 + 5 + 7 + 5));
     let above = |e: f64| e.is_nan() || e > tolerance;
     let failed: Vec<_> =
         worst.iter().filter(|w| above(w.0)).map(|(e, what)| format!("{what} {e:.1e}")).collect();
@@ -232,6 +278,21 @@ fn f16_storage_f16_arithmetic() {
 
 // ---- published checkpoints --------------------------------------------------------------------------------
 
+/// Inputs of eight by eight latents.
+fn unet_inputs(config: &unet::Config, r: &mut Recorder) -> unet::Inputs {
+    unet::Inputs {
+        sample: r.input(1, 8, 8, config.in_channels),
+        t_emb: r.input(1, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(1, 1, 77, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time = 6 * t.addition_time_embed_dim;
+            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
+            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
+        }),
+        timestep_cond: config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim)),
+    }
+}
+
 /// All the weights that a configuration's functions ask for.
 fn weights(config: &Value) -> Vec<WeightSpec> {
     let r = &mut Recorder::new(&Options::default());
@@ -246,16 +307,14 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
         }
     } else if config["_class_name"] == "UNet2DConditionModel" {
         let config = unet::Config::from_config(config).unwrap();
-        let sample = r.input(1, 8, 8, config.in_channels);
-        let t_emb = r.input(1, 1, 1, config.time_proj_dim);
-        let text = r.input(1, 1, 77, config.cross_attention_dim);
-        let added = config.text_time.map(|t| {
-            let time = 6 * t.addition_time_embed_dim;
-            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
-            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
-        });
-        let cond = config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim));
-        unet::forward(&config, r, sample, t_emb, text, added, cond).unwrap();
+        let inputs = unet_inputs(&config, r);
+        unet::forward(&config, r, &inputs, &[]).unwrap();
+    } else if config["_class_name"] == "ControlNetModel" {
+        let config = controlnet::Config::from_config(config).unwrap();
+        let image = r.input(1, 8 * config.scale(), 8 * config.scale(), config.conditioning_channels);
+        let cond = controlnet::cond_embedding(&config, r, image).unwrap();
+        let inputs = unet_inputs(&config.unet, r);
+        controlnet::forward(&config, r, &inputs, cond).unwrap();
     } else if config["_class_name"] == "AutoencoderKL" {
         let config = vae::Config::from_config(config).unwrap();
         let (latents, image) =
@@ -273,7 +332,7 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
 #[test]
 fn published_configurations_ask_for_exactly_the_weights_of_their_state_dicts() {
     let real = json_file("real.json");
-    assert_eq!(real.len(), 11);
+    assert_eq!(real.len(), 14);
     for (name, expected) in real {
         let weights = weights(&expected["config"]);
         let mut lines: Vec<String> = weights
@@ -306,6 +365,7 @@ fn changed(component: &str, field: &str, value: &Value) -> Value {
 fn read(component: &str, config: &Value) -> browser_diffusion::Result<()> {
     match component.split_once('/').unwrap() {
         (_, "unet") => unet::Config::from_config(config).map(drop),
+        (_, "controlnet") => controlnet::Config::from_config(config).map(drop),
         ("taesd", _) => taesd::Config::from_config(config).map(drop),
         (_, "vae") => vae::Config::from_config(config).map(drop),
         _ => clip::Config::from_config(config).map(drop),
@@ -315,6 +375,7 @@ fn read(component: &str, config: &Value) -> browser_diffusion::Result<()> {
 #[test]
 fn fields_that_are_not_computed_are_refused_by_name_and_value() {
     let unet = "sd15/unet";
+    let control = "sd15/controlnet";
     let vae = "sd15/vae";
     let text = "sd15/text_encoder";
     let taesd = "taesd/vae";
@@ -367,6 +428,18 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         (unet, "attention_type", json!("gated")),
         (unet, "class_embeddings_concat", json!(true)),
         (unet, "sample_size", json!([64])),
+        (control, "_class_name", json!("ControlNetUnionModel")),
+        (control, "mid_block_type", Value::Null),
+        (control, "mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
+        (control, "num_attention_heads", json!(7)),
+        (control, "attention_head_dim", json!(7)),
+        (control, "down_block_types", json!(["DownBlock2D"])),
+        (control, "encoder_hid_dim", json!(4096)),
+        (control, "class_embed_type", json!("timestep")),
+        (control, "addition_embed_type", json!("text")),
+        (control, "controlnet_conditioning_channel_order", json!("gbr")),
+        (control, "conditioning_embedding_out_channels", Value::Null),
+        (control, "conditioning_channels", json!(0)),
         (vae, "_class_name", json!("AutoencoderKLTemporalDecoder")),
         (vae, "down_block_types", json!(vec!["AttnDownEncoderBlock2D"; 4])),
         (vae, "up_block_types", json!(vec!["UpDecoderBlock2D"; 3])),
@@ -407,7 +480,7 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         assert!(shown || error.message.contains("null"), "{field} = {value}: {}", error.message);
     }
     for not_an_object in [json!(null), json!([]), json!("unet")] {
-        for component in [unet, vae, text, taesd] {
+        for component in [unet, control, vae, text, taesd] {
             assert_eq!(read(component, &not_an_object).unwrap_err().code, Code::UnsupportedModel);
         }
     }
@@ -426,6 +499,9 @@ fn fields_that_change_nothing_here_are_taken() {
         ("sd15/unet", "mid_block_type", Value::Null),
         ("sd15/unet", "sample_size", json!([96, 64])),
         ("sd15/unet", "a_field_from_the_future", json!({"a": 1})),
+        ("sd15/controlnet", "num_attention_heads", json!(8)),
+        ("sd15/controlnet", "global_pool_conditions", json!(true)),
+        ("sd15/controlnet", "conditioning_embedding_out_channels", json!([16, 32])),
         ("sd15/vae", "shift_factor", Value::Null),
         ("sd15/vae", "shift_factor", json!(0)),
         ("sd15/vae", "sample_size", json!(1024)),
@@ -444,13 +520,17 @@ fn parts_of_different_models_are_refused() {
     let config = unet::Config::from_config(&real["sdxl/unet"]["config"]).unwrap();
     let forward = |channels, t, text, added: Option<(u32, u32)>| {
         let r = &mut Recorder::new(&Options::default());
-        let (sample, t_emb, text) =
-            (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));
-        let added = added.map(|(text_embeds, time_ids)| unet::AddedCond {
-            text_embeds: r.input(1, 1, 1, text_embeds),
-            time_ids: r.input(1, 1, 1, time_ids),
-        });
-        unet::forward(&config, r, sample, t_emb, text, added, None).map(drop)
+        let inputs = unet::Inputs {
+            sample: r.input(1, 8, 8, channels),
+            t_emb: r.input(1, 1, 1, t),
+            encoder_hidden_states: r.input(1, 1, 77, text),
+            added: added.map(|(text_embeds, time_ids)| unet::AddedCond {
+                text_embeds: r.input(1, 1, 1, text_embeds),
+                time_ids: r.input(1, 1, 1, time_ids),
+            }),
+            timestep_cond: None,
+        };
+        unet::forward(&config, r, &inputs, &[]).map(drop)
     };
     forward(4, 320, 2048, Some((1280, 1536))).unwrap();
     for (field, result) in [

@@ -212,6 +212,31 @@ export class Upscaler {
   dispose(): Promise<void>;
 }
 
+/**
+ * Canny's edges of a picture, white on black and of its size, found on the GPU: pixel by pixel those of OpenCV's
+ * `Canny(image, low, high)`. A gradient above `high` (default 200) is an edge, and one above `low` (default 100) that
+ * hangs together with such.
+ */
+export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
+
+/** A ControlNet of Stable Diffusion 1.x, 2.x or SDXL, of the kind of the model, and what it is shown. */
+export interface ControlNet {
+  /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
+  source: ModelSource;
+  /** Edges, a depth map, a pose ... of any size: resized to that of the drawing as diffusers does. */
+  image: ImageSource;
+  /** What is made of `image` first: "canny" finds its edges, at the size of the drawing. Default "none". */
+  preprocess?: 'none' | 'canny';
+  /** Thresholds of "canny", see {@link canny}. */
+  low?: number;
+  high?: number;
+  /** `controlnet_conditioning_scale` of diffusers, default 1. */
+  scale?: number;
+  /** `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1. */
+  start?: number;
+  end?: number;
+}
+
 export interface GenerateOptions {
   prompt: string;
   negativePrompt?: string;
@@ -302,8 +327,13 @@ export interface GenerateOptions {
     steps?: number;
     strength?: number;
   };
-  /** Not there yet. */
-  controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
+  /** ControlNets, several at once: their results are added up, as diffusers' `MultiControlNetModel` does. */
+  controlnets?: ControlNet[];
+  /**
+   * As in diffusers: ControlNets act with the prompt only, not with the negative one, and the less the finer the layer,
+   * so that a picture can be drawn without words. `guidanceScale` 3 to 5 suits it.
+   */
+  guessMode?: boolean;
   /**
    * LoRA, LoCon, LoHa, LoKr or DoRA files, merged into the weights; scale 1 where none is given. With `promptSyntax`
    * "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. Needs

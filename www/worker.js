@@ -3,7 +3,7 @@
  * another; only "abort" is heard at once. Everything that it sends is described by what
  * browser-diffusion.js does with it.
  */
-import init, { Pipeline, Upscaler, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 import { keepTuning, keptTunings } from './tuning.js';
 
 const engine = init();
@@ -94,6 +94,10 @@ async function perform(call, signal) {
       await loaded().tune(call.milliseconds);
       await keepTimed(loaded());
       return { result: loaded().tuning() };
+    case 'canny': {
+      const result = /** @type {any} */ (await canny(call.spec));
+      return { result, transfer: [result.data.buffer] };
+    }
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':

@@ -1,6 +1,6 @@
 //! A model's folder to modules on the GPU.
 
-use super::residence::{FilesSource, Memory, Part, VaeFiles};
+use super::residence::{FilesSource, Memory, Part, Place};
 use super::text::{Recipe, TextCache};
 use super::tuning::{self, Origin};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
@@ -59,14 +59,15 @@ impl DiffusionPipeline {
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let vae = match vae {
-            Some(files) => Some(VaeFiles::find(files).await?),
+            Some(files) => Some(Place::find(files, "vae").await?),
             None => None,
         };
         let other_vae = match &vae {
             Some(vae) => Some(vae.config().await?),
             None => None,
         };
-        let source = Box::new(FilesSource { files: files.clone(), vae, variant: options.variant.clone() });
+        let source =
+            Box::new(FilesSource { files: files.clone(), other: vae, variant: options.variant.clone() });
         let files = files.as_ref();
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
@@ -265,6 +266,7 @@ impl DiffusionPipeline {
             text_cache: TextCache::default(),
             embeddings: RefCell::default(),
             loras: RefCell::default(),
+            controlnets: RefCell::default(),
             chosen_loras: RefCell::default(),
             decode_wide: Cell::new(false),
         };
@@ -379,7 +381,7 @@ fn compile_first(
     let [h, w] = unet.config.sample_size.unwrap_or([64, 64]);
     let mut plans = vec![record(&tuned(unet.options), |r| {
         let inputs = super::text_to_image::unet_inputs(&unet.config, r, 2, h, w, TOKENS);
-        super::text_to_image::record_unet(&unet.config, r, &inputs).map(|_| ())
+        unet::forward(&unet.config, r, &inputs, &[]).map(|out| r.output(out))
     })];
     plans.push(match vae {
         Vae::Kl(m) => record(&tuned(m.options), |r| {
@@ -403,12 +405,12 @@ fn compile_first(
 
 /// A side of latents that every level
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
-const SMALL: u32 = 16;
+pub(super) const SMALL: u32 = 16;
 
 fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
     record(options, |r| {
         let inputs = super::text_to_image::unet_inputs(config, r, 1, SMALL, SMALL, 1);
-        super::text_to_image::record_unet(config, r, &inputs).map(|_| ())
+        unet::forward(config, r, &inputs, &[]).map(|_| ())
     })
 }
 
