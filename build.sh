@@ -6,6 +6,8 @@
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
 #   ./build.sh bench [--json FILE]      Stable Diffusion 1.5's shapes, streamed into headless Chromium
+#   ./build.sh bench --memory [--json FILE]   GPU bytes at the peak, Stable Diffusion 1.5 and SDXL
+#   ./build.sh bench --parity [--json FILE]   their networks at full size against torch
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -69,7 +71,7 @@ need_node_modules() {
 # The lavapipe layer gives headless Chromium a software GPU with shader-f16. Without it tests use SwiftShader.
 need_lavapipe() {
   need_vulkan_driver
-  [ -f .tools/lavapipe/ready ] && return
+  [ .tools/lavapipe/ready -nt tests/web/lavapipe/layer.c ] && return
   say "building the lavapipe layer"
   has cc && [ -f /usr/include/vulkan/vk_layer.h ] || apt_install gcc libc6-dev libvulkan-dev
   if tests/web/lavapipe/build.sh .tools/lavapipe; then touch .tools/lavapipe/ready
@@ -219,11 +221,26 @@ drive() {
   exec node "tests/web/$1" "${@:2}"
 }
 
+# The parity command: torch and this engine on the same files.
+parity() {
+  need_rust; need_vulkan_driver; need_node
+  node tests/web/real.mjs sd15 sdxl
+  say "torch"
+  tests/reference/run.sh parity.py
+  say "this engine"
+  exec cargo run --quiet --profile test --example parity -- "$@"
+}
+
 case "${1:-}" in
   "") build_wasm ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
   generate) drive generate.mjs "${@:2}" ;;
-  bench) drive bench.mjs "${@:2}" ;;
-  *) sed -n '2,8s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  bench)
+    case "${2:-}" in
+      --memory) drive memory.mjs "${@:3}" ;;
+      --parity) parity "${@:3}" ;;
+      *) drive bench.mjs "${@:2}" ;;
+    esac ;;
+  *) sed -n '2,10s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

@@ -229,8 +229,16 @@ impl Gpu {
         Buffer { raw, kind, ledger: self.ledger.clone() }
     }
 
+    /// Counts bytes written to weights, and hands them over now and then: until then a copy of each is held.
     pub(super) fn note_upload(&self, bytes: u64) {
-        self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        const HELD: u64 = 64 << 20;
+        let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        if before / HELD != (before + bytes) / HELD {
+            self.queue.submit([]);
+            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            #[cfg(not(target_arch = "wasm32"))]
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
     }
 
     pub(super) fn note_binding(&self, size: u64) {
