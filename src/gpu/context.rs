@@ -309,6 +309,22 @@ impl Gpu {
             .clone()
     }
 
+    /// Waits until all that was submitted is done: only then does a driver let go of the buffers that were freed.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn idle(&self) -> Result<()> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.submit([]);
+        self.queue.on_submitted_work_done(move || {
+            // The receiver is gone only where the caller gave up waiting.
+            let _ = sender.send(());
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| self.lost_error(&e.to_string()))?;
+        receiver.await.map_err(|e| self.lost_error(&e.to_string()))
+    }
+
     /// Maps `buffer` and returns its first `size` bytes; it is unmapped again.
     pub(super) async fn map(&self, buffer: &Buffer, size: u64) -> Result<Vec<u8>> {
         let (sender, receiver) = futures_channel::oneshot::channel();
