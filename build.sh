@@ -8,6 +8,7 @@
 #   ./build.sh bench [--json FILE]      Stable Diffusion 1.5's shapes, streamed into headless Chromium
 #   ./build.sh bench --memory [--json FILE]   GPU bytes at the peak, Stable Diffusion 1.5 and SDXL
 #   ./build.sh bench --parity [--json FILE]   their networks at full size against torch
+#   ./build.sh bench --vs-ort [...]     its operations beside onnxruntime-web's (tests/web/vs-ort.mjs)
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -240,7 +241,8 @@ case "${1:-}" in
     case "${2:-}" in
       --memory) drive memory.mjs "${@:3}" ;;
       --parity) parity "${@:3}" ;;
+      --vs-ort) drive vs-ort.mjs "${@:2}" ;;
       *) drive bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,10s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,11s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

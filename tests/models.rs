@@ -79,7 +79,7 @@ fn f32_storage_and_arithmetic() {
 /// Activations lie as f16: the product's default.
 #[test]
 fn f16_storage_f32_arithmetic() {
-    let gpu = block_on(Gpu::new(&GpuOptions { without_shader_f16: true })).unwrap();
+    let gpu = block_on(Gpu::new(&GpuOptions { without_shader_f16: true, ..Default::default() })).unwrap();
     check(&gpu, Options::default(), 2e-3);
 }
 

@@ -3,7 +3,7 @@
 
 mod cases;
 
-use browser_diffusion::gpu::{Arithmetic, Gpu, GpuOptions, Options, Recorder, Weights};
+use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
 use browser_diffusion::ops::{self, Epilogue};
 use pollster::block_on;
 
@@ -28,19 +28,25 @@ fn ops_with_shader_f16() {
 
 #[test]
 fn ops_without_shader_f16() {
-    check(&GpuOptions { without_shader_f16: true });
+    check(&GpuOptions { without_shader_f16: true, ..Default::default() });
+}
+
+#[test]
+fn ops_without_subgroups() {
+    check(&GpuOptions { without_subgroups: true, ..Default::default() });
 }
 
 #[test]
 fn self_test_accepts_this_adapter() {
-    for (precision, expected) in [
-        (ops::Precision::Auto, Arithmetic::F32),
-        (ops::Precision::F32, Arithmetic::F32),
-        (ops::Precision::F16, Arithmetic::F16),
+    for (precision, arithmetic, activations) in [
+        (ops::Precision::Auto, Arithmetic::F32, Dtype::F16),
+        (ops::Precision::F32, Arithmetic::F32, Dtype::F32),
+        (ops::Precision::F16, Arithmetic::F16, Dtype::F16),
     ] {
-        let (gpu, arithmetic) = block_on(ops::open(precision)).unwrap();
+        let (gpu, options) = block_on(ops::open(precision)).unwrap();
         assert!(gpu.shader_f16, "{} has shader-f16, and it is right", gpu.name);
-        assert_eq!(arithmetic, expected);
+        assert_eq!((options.arithmetic, options.activations), (arithmetic, activations));
+        assert_eq!(options.subgroup, gpu.subgroup, "its subgroups are right, too");
     }
 }
 

@@ -345,8 +345,20 @@ export interface GenerateResult {
   truncated: string[];
   /** Of each LoRA that has some: its tensors that belong to no weight of this model. */
   unmatched: { source: string; keys: string[] }[];
-  /** Milliseconds. */
-  timings: { textEncoder: number; steps: number[]; vae: number; total: number };
+  /** Milliseconds, and what the UNet's last run was made of. */
+  timings: { textEncoder: number; steps: number[]; vae: number; total: number; step: StepCounters };
+}
+
+/** What one run of the UNet is made of: figures that hold on any GPU. */
+export interface StepCounters {
+  dispatches: number;
+  submits: number;
+  /** Bytes of every tensor and weight that a dispatch reads or writes, once a dispatch. */
+  bytes: number;
+  /** GPU buffers, bind groups and pipelines made since the second step began. */
+  created: number;
+  /** Milliseconds of the worker to encode and submit it. */
+  encodeMs: number;
 }
 
 export interface GeneratedImage {

@@ -3,15 +3,12 @@
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::plan::{Binding, Dtype, Plan, Tensor};
 use super::weights::Weights;
+use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use wgpu::BufferUsages as Usage;
-
-/// A submit holds at most this many dispatches and about this much work, so that the browser's watchdog and
-/// Windows' two-second limit stay far away on slow GPUs.
-const DISPATCHES_PER_SUBMIT: usize = 48;
-const FLOPS_PER_SUBMIT: u64 = 60_000_000_000;
 
 struct Launch {
     pipeline: wgpu::ComputePipeline,
@@ -29,6 +26,20 @@ pub struct Timing {
     pub nanoseconds: f64,
 }
 
+/// What a run is made of: figures that hold on any GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    pub dispatches: usize,
+    pub submits: usize,
+    /// Bytes that the dispatches move (see [`Plan::bytes`]).
+    pub bytes: u64,
+    /// Buffers, bind groups and pipelines made on the device since the second run began: 0, or something makes
+    /// anew at every step what could be kept.
+    pub created: u64,
+    /// Milliseconds that the last run took to encode and to submit.
+    pub encode_ms: f64,
+}
+
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
     slots: Vec<Buffer>,
@@ -36,6 +47,13 @@ pub struct Executable {
     /// Keeps the uniform blocks alive.
     _params: Buffer,
     launches: Vec<Launch>,
+    /// Launches of each submit.
+    submits: Vec<Range<usize>>,
+    bytes_moved: u64,
+    runs: Cell<u64>,
+    /// Things made on the device when the second run began.
+    created: Cell<u64>,
+    encode_ms: Cell<f64>,
     overflow: Option<Tensor>,
     staging: RefCell<Option<Buffer>>,
 }
@@ -76,7 +94,7 @@ impl Plan {
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
             for (j, binding) in d.bindings.iter().enumerate() {
                 let (buffer, offset, size) = match binding {
-                    Binding::Weight(w) => weights.place(&self.weights[w.0].name)?,
+                    Binding::Weight(w) => weights.place(self.specs(*w))?,
                     Binding::Read(t) | Binding::Write(t) => {
                         let slot = &slots[self.slot_of[t.id]];
                         (&slot.raw, 0, self.sizes[t.id].next_multiple_of(16))
@@ -86,11 +104,7 @@ impl Plan {
                 entries.push(entry(j + 1, buffer, offset, size));
             }
             launches.push(Launch {
-                group: gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(d.kernel.name),
-                    layout: &p.layout,
-                    entries: &entries,
-                }),
+                group: gpu.bind_group(d.kernel.name, &p.layout, &entries),
                 pipeline: p.pipeline,
                 workgroups: d.workgroups,
                 flops: d.flops,
@@ -102,6 +116,11 @@ impl Plan {
             slot_of: self.slot_of.clone(),
             _params: params,
             launches,
+            submits: self.submits(),
+            bytes_moved: self.bytes_moved(),
+            runs: Cell::new(0),
+            created: Cell::new(0),
+            encode_ms: Cell::new(0.0),
             overflow: self.overflow,
             staging: RefCell::new(None),
         })
@@ -194,20 +213,32 @@ impl Executable {
 
     /// Encodes and submits every dispatch.
     pub fn run(&self, gpu: &Gpu) {
-        let mut launches = self.launches.iter().peekable();
-        while launches.peek().is_some() {
+        if self.runs.get() == 1 {
+            self.created.set(gpu.created());
+        }
+        let start = now();
+        for submit in &self.submits {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
-                let (mut count, mut flops) = (0, 0);
-                while count < DISPATCHES_PER_SUBMIT && flops < FLOPS_PER_SUBMIT {
-                    let Some(launch) = launches.next() else { break };
+                for launch in &self.launches[submit.clone()] {
                     launch.encode(&mut pass);
-                    count += 1;
-                    flops += launch.flops;
                 }
             }
             gpu.queue.submit([encoder.finish()]);
+        }
+        self.encode_ms.set(now() - start);
+        self.runs.set(self.runs.get() + 1);
+    }
+
+    /// What the last run was made of.
+    pub fn counters(&self, gpu: &Gpu) -> Counters {
+        Counters {
+            dispatches: self.launches.len(),
+            submits: self.submits.len(),
+            bytes: self.bytes_moved,
+            created: if self.runs.get() > 1 { gpu.created() - self.created.get() } else { 0 },
+            encode_ms: self.encode_ms.get(),
         }
     }
 

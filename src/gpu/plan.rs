@@ -4,6 +4,12 @@ use super::kernel::Kernel;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
+/// 0.4 TFLOP/s at 40 %, so that the browser's watchdog and Windows' two-second limit stay far away.
+const DISPATCHES_PER_SUBMIT: usize = 64;
+const FLOPS_PER_SUBMIT: u64 = 90_000_000_000;
 
 /// How an element lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +46,13 @@ pub struct Options {
     pub arithmetic: Arithmetic,
     /// Matrices in quantised blocks; `None`: f16.
     pub weights: Option<Bits>,
+    /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
+    pub subgroup: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None }
+        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None, subgroup: 0 }
     }
 }
 
@@ -89,6 +97,8 @@ impl Tensor {
 pub struct WeightSpec {
     pub name: String,
     pub layout: Layout,
+    /// It lies right behind the one before it: the two are parts of one stack (see [`Recorder::stack`]).
+    pub follows: bool,
 }
 
 impl WeightSpec {
@@ -98,9 +108,17 @@ impl WeightSpec {
     }
 }
 
-/// A weight of this recording: index into [`Plan::weights`].
+/// Specs of one stack after the other.
+pub(super) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
+    specs.chunk_by(|_, next| next.follows)
+}
+
+/// A weight of this recording, or several that lie in a row: so many of [`Plan::weights`] from the first on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight(pub(super) usize);
+pub struct Weight {
+    first: usize,
+    count: usize,
+}
 
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +189,12 @@ impl Recorder {
 
     /// A tensor written from outside before each run, and kept from run to run.
     pub fn input(&mut self, n: u32, h: u32, w: u32, c: u32) -> Tensor {
-        let t = self.tensor(n, h, w, c);
+        self.input_of(self.options.activations, n, h, w, c)
+    }
+
+    /// An input of a type of its own.
+    pub fn input_of(&mut self, dtype: Dtype, n: u32, h: u32, w: u32, c: u32) -> Tensor {
+        let t = self.tensor_of(dtype, n, h, w, c);
         self.keep(t, 0);
         t
     }
@@ -208,16 +231,29 @@ impl Recorder {
     /// # Errors
     /// `unsupported-model` if the same name was recorded with another layout.
     pub fn weight(&mut self, name: String, layout: Layout) -> Result<Weight> {
-        if let Some(&i) = self.by_name.get(&name) {
-            if self.weights[i].layout != layout {
-                return Err(Error::unsupported(format!("{name} is used with two shapes")));
+        self.stack(vec![(name, layout)])
+    }
+
+    /// The weights called so, one right behind the other in memory: bound as one. Each is still written, and changed
+    /// by LoRAs, under its own name.
+    ///
+    /// # Errors
+    /// `unsupported-model` if one of the names was recorded with another layout, or not in this stack.
+    pub fn stack(&mut self, parts: Vec<(String, Layout)>) -> Result<Weight> {
+        let count = parts.len();
+        let next = self.weights.len();
+        let first = parts.first().and_then(|(name, _)| self.by_name.get(name)).copied().unwrap_or(next);
+        for (i, (name, layout)) in parts.into_iter().enumerate() {
+            let spec = WeightSpec { name, layout, follows: i > 0 };
+            let known = self.by_name.get(&spec.name).copied();
+            if known.is_none() && first == next {
+                self.by_name.insert(spec.name.clone(), next + i);
+                self.weights.push(spec);
+            } else if known != Some(first + i) || self.weights[first + i] != spec {
+                return Err(Error::unsupported(format!("{} is used with two shapes", spec.name)));
             }
-            return Ok(Weight(i));
         }
-        let i = self.weights.len();
-        self.by_name.insert(name.clone(), i);
-        self.weights.push(WeightSpec { name, layout });
-        Ok(Weight(i))
+        Ok(Weight { first, count })
     }
 
     pub fn dispatch(&mut self, dispatch: Dispatch) {
@@ -288,8 +324,55 @@ impl Plan {
         &self.weights
     }
 
+    pub(super) fn specs(&self, weight: Weight) -> &[WeightSpec] {
+        &self.weights[weight.first..weight.first + weight.count]
+    }
+
     pub fn dispatches(&self) -> &[Dispatch] {
         &self.dispatches
+    }
+
+    /// Bytes that a dispatch moves where every one is read or written once: those of each tensor and weight bound.
+    /// What a kernel does not read, and so is bound to something else, is not counted.
+    pub fn bytes(&self, dispatch: &Dispatch) -> u64 {
+        let mut seen: Vec<(bool, usize)> = Vec::with_capacity(dispatch.bindings.len());
+        let mut bytes = 0;
+        for binding in &dispatch.bindings {
+            let (key, size) = match binding {
+                Binding::Weight(w) => ((true, w.first), self.specs(*w).iter().map(WeightSpec::bytes).sum()),
+                Binding::Read(t) | Binding::Write(t) => ((false, t.id), self.sizes[t.id]),
+            };
+            if !seen.contains(&key) {
+                seen.push(key);
+                bytes += size;
+            }
+        }
+        bytes
+    }
+
+    /// [`Plan::bytes`] of all dispatches.
+    pub fn bytes_moved(&self) -> u64 {
+        self.dispatches.iter().map(|d| self.bytes(d)).sum()
+    }
+
+    /// The dispatches of each submit: as few submits as the limits allow, of about the same work each.
+    pub fn submits(&self) -> Vec<Range<usize>> {
+        let total: u64 = self.dispatches.iter().map(|d| d.flops).sum();
+        let share = total.div_ceil(total.div_ceil(FLOPS_PER_SUBMIT).max(1));
+        let mut submits = Vec::new();
+        let (mut start, mut flops, mut due) = (0, 0, share);
+        for (i, dispatch) in self.dispatches.iter().enumerate() {
+            flops += dispatch.flops;
+            if flops >= due || i + 1 - start == DISPATCHES_PER_SUBMIT {
+                submits.push(start..i + 1);
+                start = i + 1;
+                due = (flops / share + 1) * share;
+            }
+        }
+        if start < self.dispatches.len() {
+            submits.push(start..self.dispatches.len());
+        }
+        submits
     }
 
     /// Bytes of GPU memory for activations, before anything is allocated.
@@ -301,7 +384,8 @@ impl Plan {
     /// `out-of-memory`, with the numbers, where one buffer is larger than the adapter binds.
     pub fn check(&self, limits: &super::Limits) -> Result<()> {
         let largest_slot = self.slots.iter().copied().max().unwrap_or(0);
-        let largest_weight = self.weights.iter().map(WeightSpec::bytes).max().unwrap_or(0);
+        let bytes = |stack: &[WeightSpec]| stack.iter().map(WeightSpec::bytes).sum();
+        let largest_weight = stacks(&self.weights).map(bytes).max().unwrap_or(0);
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let need = largest_slot.max(largest_weight);
         if need > limit {

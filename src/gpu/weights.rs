@@ -2,11 +2,11 @@
 
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::executable::Executable;
-use super::plan::Tensor;
-use super::plan::WeightSpec;
+use super::plan::{Tensor, WeightSpec, stacks};
 use crate::checkpoint::pack::{Layout, Packer};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::{Error, Result};
+use half::f16;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use wgpu::BufferUsages as Usage;
@@ -34,21 +34,23 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Allocates room for every weight of `specs`. Their content is zero until written.
+    /// Allocates room for every weight of `specs`, those of a stack one right behind the other. Their content is zero
+    /// until written.
     pub fn allocate(gpu: &Gpu, specs: &[WeightSpec]) -> Self {
         let mut sizes: Vec<u64> = Vec::new();
         let mut places = HashMap::with_capacity(specs.len());
-        for spec in specs {
-            let size = spec.bytes();
-            let bytes = size.next_multiple_of(ALIGN);
+        for stack in stacks(specs) {
+            let bytes = stack.iter().map(WeightSpec::bytes).sum::<u64>().next_multiple_of(ALIGN);
             if sizes.last().is_none_or(|last| last + bytes > BLOCK_BYTES) {
                 sizes.push(0);
             }
             let block = sizes.len() - 1;
-            places.insert(
-                spec.name.clone(),
-                Place { block, offset: sizes[block], bytes: size, layout: spec.layout },
-            );
+            let mut offset = sizes[block];
+            for spec in stack {
+                let bytes = spec.bytes();
+                places.insert(spec.name.clone(), Place { block, offset, bytes, layout: spec.layout });
+                offset += bytes;
+            }
             sizes[block] += bytes;
         }
         let blocks = sizes
@@ -108,6 +110,44 @@ impl Weights {
         packer.finish(&mut write)
     }
 
+    /// Fills every weight with `pattern` (f16 values), over and over: one small upload, copied on the GPU. To measure a
+    /// model without its checkpoint.
+    pub fn fill(&self, gpu: &Gpu, pattern: &[f16]) {
+        let bytes: &[u8] = bytemuck::cast_slice(pattern);
+        let size = bytes.len() as u64 & !3;
+        let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
+        gpu.queue.write_buffer(&source.raw, 0, &bytes[..size as usize]);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for block in &self.blocks {
+            for at in (0..block.raw.size()).step_by(size as usize) {
+                encoder.copy_buffer_to_buffer(
+                    &source.raw,
+                    0,
+                    &block.raw,
+                    at,
+                    size.min(block.raw.size() - at),
+                );
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// Copies `name` as it lies here into a tensor of the same size.
+    ///
+    /// # Errors
+    /// `bad-checkpoint` for an unknown name, or a tensor of another size.
+    pub fn copy(&self, gpu: &Gpu, name: &str, to: &Executable, t: Tensor) -> Result<()> {
+        let place = self.find(name)?;
+        if t.bytes() != place.bytes {
+            return Err(Error::bad_checkpoint(format!("{name} has another size")));
+        }
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let block = &self.blocks[place.block].raw;
+        encoder.copy_buffer_to_buffer(block, place.offset, to.buffer(t)?, 0, place.bytes);
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
     /// Puts a computed tensor in the place of `name`, and keeps a copy of what stood there for [`Weights::restore`].
     ///
     /// # Errors
@@ -142,9 +182,19 @@ impl Weights {
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Buffer, offset and size of `name`, to bind.
-    pub(super) fn place(&self, name: &str) -> Result<(&wgpu::Buffer, u64, u64)> {
-        let place = self.find(name)?;
-        Ok((&self.blocks[place.block].raw, place.offset, place.bytes.next_multiple_of(16)))
+    /// Buffer, offset and size of a stack, to bind.
+    pub(super) fn place(&self, stack: &[WeightSpec]) -> Result<(&wgpu::Buffer, u64, u64)> {
+        let [first, rest @ ..] = stack else { return Err(Error::bad_checkpoint("no weight at all")) };
+        let start = self.find(&first.name)?;
+        let mut end = start.offset + start.bytes;
+        for spec in rest {
+            let place = self.find(&spec.name)?;
+            if (place.block, place.offset) != (start.block, end) {
+                return Err(Error::bad_checkpoint(format!("{} does not lie in its stack", spec.name)));
+            }
+            end += place.bytes;
+        }
+        let size = (end - start.offset).next_multiple_of(16);
+        Ok((&self.blocks[start.block].raw, start.offset, size))
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Epilogue};
+use crate::ops::{self, Activation, Columns, Epilogue};
 
 /// What the transformers of one UNet block have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,10 +90,16 @@ fn attention(
     residual: Tensor,
     prefix: &str,
 ) -> Result<Tensor> {
-    let mut project = |x: Tensor, name: &str| {
-        ops::linear(r, x, &format!("{prefix}.{name}"), h.c, false, Epilogue::default())
+    let [to_q, to_k, to_v] = ["to_q", "to_k", "to_v"].map(|name| format!("{prefix}.{name}"));
+    let c = h.c;
+    let (q, k, v) = if h == context {
+        let qkv = ops::linear_stack(r, h, &[(&to_q, c), (&to_k, c), (&to_v, c)], false)?;
+        (Columns::nth(qkv, 0, c), Columns::nth(qkv, 1, c), Columns::nth(qkv, 2, c))
+    } else {
+        let kv = ops::linear_stack(r, context, &[(&to_k, c), (&to_v, c)], false)?;
+        let q = ops::linear(r, h, &to_q, c, false, Epilogue::default())?;
+        (q.into(), Columns::nth(kv, 0, c), Columns::nth(kv, 1, c))
     };
-    let (q, k, v) = (project(h, "to_q")?, project(context, "to_k")?, project(context, "to_v")?);
     let h = ops::attention(r, q, k, v, heads, false)?;
     let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
     ops::linear(r, h, &format!("{prefix}.to_out.0"), residual.c, true, plus_residual)

@@ -2,7 +2,7 @@
 //! The block types are those of SD 1.x, SD 2.x, SDXL and their distillations.
 
 use super::config::{Fields, SIZE, as_size};
-use super::resnet::{Norm, resnet};
+use super::resnet::{Norm, TimeProjections, resnet};
 use super::transformer::{Attention, transformer_2d};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
@@ -198,6 +198,25 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Prefix and width of every residual block.
+    fn resnets(&self) -> Vec<(String, u32)> {
+        let of = |way: &str, blocks: &[Block]| -> Vec<(String, u32)> {
+            let layers =
+                blocks.iter().enumerate().flat_map(|(i, b)| (0..b.layers).map(move |j| (i, j, b.channels)));
+            layers.map(|(i, j, c)| (format!("{way}_blocks.{i}.resnets.{j}"), c)).collect()
+        };
+        let widest = self.down.last().map_or(0, |b| b.channels);
+        let mid = match self.mid {
+            Mid::Nothing => 0,
+            Mid::Resnet => 1,
+            Mid::CrossAttention(_) => 2,
+        };
+        let mid = (0..mid).map(|j| (format!("mid_block.resnets.{j}"), widest)).collect();
+        [of("down", &self.down), mid, of("up", &self.up)].concat()
+    }
+}
+
 /// Which blocks have cross-attention. `plain` is the type without; "UNetRes" before a name is an old spelling.
 fn block_types(f: &Fields, field: &str, default: &[&str], plain: &str, n: usize) -> Result<Vec<bool>> {
     let types = match f.get(field) {
@@ -316,7 +335,8 @@ pub fn forward(
 ) -> Result<Tensor> {
     expect("in_channels", config.in_channels, sample.c)?;
     expect("cross_attention_dim", config.cross_attention_dim, encoder_hidden_states.c)?;
-    let temb = Some(time_embedding(config, r, t_emb, added, timestep_cond)?);
+    let temb = time_embedding(config, r, t_emb, added, timestep_cond)?;
+    let temb = Some(&TimeProjections::record(r, temb, &config.resnets())?);
     let text = encoder_hidden_states;
     let norm = config.norm;
 

@@ -4,7 +4,7 @@ use super::config::Fields;
 use super::resnet::{Norm, resnet};
 use crate::error::Result;
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Conv, Epilogue};
+use crate::ops::{self, Activation, Columns, Conv, Epilogue};
 use serde_json::Value;
 
 /// Epsilon of every norm; diffusers does not configure it here.
@@ -155,9 +155,9 @@ fn mid_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Resu
         let p = format!("{prefix}.attentions.0");
         let (name, groups) = (format!("{p}.group_norm"), config.norm_num_groups);
         let h = ops::group_norm(r, x, &name, groups, EPS, Activation::None)?;
-        let mut project =
-            |name: &str| ops::linear(r, h, &format!("{p}.{name}"), x.c, true, Epilogue::default());
-        let (q, k, v) = (project("to_q")?, project("to_k")?, project("to_v")?);
+        let names = ["to_q", "to_k", "to_v"].map(|name| format!("{p}.{name}"));
+        let qkv = ops::linear_stack(r, h, &names.each_ref().map(|name| (name.as_str(), x.c)), true)?;
+        let [q, k, v] = [0, 1, 2].map(|i| Columns::nth(qkv, i, x.c));
         let h = ops::attention(r, q, k, v, 1, false)?;
         let plus_x = Epilogue { residual: Some(x), ..Default::default() };
         x = ops::linear(r, h, &format!("{p}.to_out.0"), x.c, true, plus_x)?;

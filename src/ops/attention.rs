@@ -1,24 +1,26 @@
 //! Attention that never materialises scores.
 
-use super::wide;
+use super::{Columns, wide};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
-/// With `causal`, a query sees the keys up to its own place.
+/// They may be columns of one tensor. With `causal`, a query sees the keys up to its own place.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit, d is not a multiple of 4 or above 512.
 pub fn attention(
     r: &mut Recorder,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    q: impl Into<Columns>,
+    k: impl Into<Columns>,
+    v: impl Into<Columns>,
     heads: u32,
     causal: bool,
 ) -> Result<Tensor> {
-    let (length_q, length_k) = (q.h * q.w, k.h * k.w);
-    let fits = (k.n, k.c) == (q.n, q.c) && (v.n, v.h * v.w, v.c) == (k.n, length_k, k.c);
+    let (q, k, v) = (q.into(), k.into(), v.into());
+    let [length_q, length_k, length_v] = [q, k, v].map(|x| x.tensor.h * x.tensor.w);
+    let n = q.tensor.n;
+    let fits = (k.tensor.n, k.c) == (n, q.c) && (v.tensor.n, length_v, v.c) == (n, length_k, k.c);
     if heads == 0 || !fits || !q.c.is_multiple_of(heads) {
         return Err(Error::unsupported(format!(
             "attention with {heads} heads over {}, {} and {} channels",
@@ -32,7 +34,7 @@ pub fn attention(
         )));
     }
     let d4 = d / 4;
-    let out = r.tensor(q.n, q.h, q.w, q.c);
+    let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
     let (kernel, rows) = if d4 <= 24 {
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
@@ -45,10 +47,13 @@ pub fn attention(
     };
     r.dispatch(Dispatch {
         kernel,
-        bindings: vec![Binding::Read(q), Binding::Read(k), Binding::Read(v), Binding::Write(out)],
-        params: vec![length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32],
-        workgroups: [length_q.div_ceil(rows), heads, q.n],
-        flops: 4 * q.n as u64 * q.c as u64 * length_q as u64 * length_k as u64,
+        bindings: [q, k, v].iter().map(|x| Binding::Read(x.tensor)).chain([Binding::Write(out)]).collect(),
+        params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
+            .into_iter()
+            .chain([q, k, v].iter().flat_map(Columns::params))
+            .collect(),
+        workgroups: [length_q.div_ceil(rows), heads, n],
+        flops: 4 * n as u64 * q.c as u64 * length_q as u64 * length_k as u64,
     });
     Ok(out)
 }

@@ -5,7 +5,7 @@ use super::text::{Recipe, TextCache};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Options, Plan, Recorder, WeightSpec};
+use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
@@ -110,12 +110,8 @@ impl DiffusionPipeline {
         check_widths(&unet_config, &encoders, sdxl)?;
         check_aborted(aborted)?;
 
-        let (gpu, arithmetic) = ops::open(options.precision).await?;
-        let wide = Options { activations: Dtype::F32, ..Options::default() };
-        let usual = match options.precision {
-            Precision::F32 => wide,
-            Precision::Auto | Precision::F16 => Options { arithmetic, ..Options::default() },
-        };
+        let (gpu, usual) = ops::open(options.precision).await?;
+        let wide = Options { activations: Dtype::F32, ..usual };
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
         let unet_options = Options { weights: options.weights, ..usual };
@@ -177,6 +173,8 @@ impl DiffusionPipeline {
             Vae::Kl(m) => &m.part,
             Vae::Tiny(m) => &m.part,
         };
+        // Kernels compile while the weights arrive.
+        compile_first(&gpu, &unet, &vae, &text_encoders, sdxl)?;
         for part in [vae_part, &unet.part] {
             if low {
                 // Each is streamed again when its turn comes.
@@ -189,6 +187,7 @@ impl DiffusionPipeline {
         for encoder in &text_encoders {
             encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
         }
+        gpu.compiled().await;
         gpu.check()?;
 
         let kind = match (sdxl, unet.config.cross_attention_dim) {
@@ -216,7 +215,7 @@ impl DiffusionPipeline {
             gpu,
             source,
             low,
-            arithmetic,
+            options: usual,
             text_encoders,
             unet,
             vae,
@@ -330,6 +329,42 @@ pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Res
     Ok(r.finish())
 }
 
+/// Begins to compile what the first picture most likely needs: the model's own size, guidance, a prompt of one window.
+/// Other sizes compile the few kernels that they lack when they are drawn.
+fn compile_first(
+    gpu: &Gpu,
+    unet: &Module<unet::Config>,
+    vae: &Vae,
+    encoders: &[TextEncoder],
+    sdxl: bool,
+) -> Result<()> {
+    const TOKENS: u32 = 77;
+    let [h, w] = unet.config.sample_size.unwrap_or([64, 64]);
+    let mut plans = vec![record(&unet.options, |r| {
+        let inputs = super::text_to_image::unet_inputs(&unet.config, r, 2, h, w, TOKENS);
+        super::text_to_image::record_unet(&unet.config, r, &inputs).map(|_| ())
+    })];
+    plans.push(match vae {
+        Vae::Kl(m) => record(&m.options, |r| {
+            let latents = r.input(1, h, w, m.config.latent_channels);
+            vae::decode(&m.config, r, latents).map(|_| ())
+        }),
+        Vae::Tiny(m) => record(&m.options, |r| {
+            let latents = r.input(1, h, w, m.config.latent_channels);
+            taesd::decode(&m.config, r, latents).map(|_| ())
+        }),
+    });
+    for (i, TextEncoder { module, .. }) in encoders.iter().enumerate() {
+        plans.push(record(&module.options, |r| {
+            let recipe = Recipe { pooled: sdxl && i == 1, penultimate: sdxl, ..Default::default() };
+            super::text::record(&module.config, recipe, r, 2, TOKENS).map(|_| ())
+        }));
+    }
+    // A size of its own that the model cannot have is refused when it is asked for.
+    plans.iter().flatten().try_for_each(|plan| gpu.compile_ahead(plan))
+}
+
+/// A side of latents that every level
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
 const SMALL: u32 = 16;
 

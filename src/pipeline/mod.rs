@@ -159,7 +159,7 @@ pub struct DiffusionPipeline {
     source: Box<dyn WeightSource>,
     /// One stage's weights on the GPU at a time.
     low: bool,
-    arithmetic: Arithmetic,
+    options: Options,
     model: Model,
     text_encoders: Vec<TextEncoder>,
     unet: Module<unet::Config>,
@@ -195,7 +195,7 @@ impl DiffusionPipeline {
 
     /// What products are computed in here.
     pub fn arithmetic(&self) -> Arithmetic {
-        self.arithmetic
+        self.options.arithmetic
     }
 }
 
@@ -208,24 +208,4 @@ fn check_aborted(aborted: &dyn Fn() -> bool) -> Result<()> {
         return Err(Error::new(Code::Aborted, "Stopped. What was loaded or drawn before stays as it is."));
     }
     Ok(())
-}
-
-/// Milliseconds since some fixed moment.
-fn now() -> f64 {
-    #[cfg(target_arch = "wasm32")]
-    {
-        // The worker's clock; Date where there is no `performance`.
-        use wasm_bindgen::JsCast;
-        js_sys::Reflect::get(&js_sys::global(), &"performance".into())
-            .ok()
-            .and_then(|p| p.dyn_into::<web_sys::Performance>().ok())
-            .map_or_else(js_sys::Date::now, |p| p.now())
-    }
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        use std::sync::LazyLock;
-        use std::time::Instant;
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        START.elapsed().as_secs_f64() * 1000.0
-    }
 }

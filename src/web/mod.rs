@@ -1,10 +1,12 @@
 //! What `www/worker.js` calls. Everything of `api.md` that needs the engine crosses here, as plain JavaScript
 //! values; failures are `{ code, message }`.
 
+mod bench;
 mod upscaler;
 
 use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
+use crate::gpu::Counters;
 use crate::ops::Precision;
 use crate::pipeline::{
     DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
@@ -608,7 +610,19 @@ fn result_object(g: Generated) -> Object {
     set(&timings, "steps", g.timings.steps.iter().map(|t| JsValue::from(*t)).collect::<Array>());
     set(&timings, "vae", g.timings.vae);
     set(&timings, "total", g.timings.total);
+    set(&timings, "step", step_counters(&g.timings.step));
     set(&out, "timings", timings);
+    out
+}
+
+/// `timings.step`.
+fn step_counters(step: &Counters) -> Object {
+    let out = Object::new();
+    set(&out, "dispatches", step.dispatches as f64);
+    set(&out, "submits", step.submits as f64);
+    set(&out, "bytes", step.bytes as f64);
+    set(&out, "created", step.created as f64);
+    set(&out, "encodeMs", step.encode_ms);
     out
 }
 

@@ -12,7 +12,7 @@
 use browser_diffusion::checkpoint::pack::Packer;
 use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
 use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
-use browser_diffusion::ops::{self, Activation, Conv, Epilogue, Input};
+use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input};
 use half::f16;
 
 const U: f64 = 1.0 / 2048.0;
@@ -296,9 +296,10 @@ async fn convolution_of(gpu: &Gpu, options: &Options, seed: u64, large: bool) ->
     let mut e = Epilogue { activation: act, post, f32_output, ..Default::default() };
     let (mut added, mut residual) = (Vec::new(), Vec::new());
     if with_add {
-        let (t, v) = case.input(n, 1, 1, out);
-        e.channel_add = Some(t);
-        added = v;
+        // Behind four channels of something else.
+        let (tensor, v) = case.input(n, 1, 1, 4 + out);
+        e.channel_add = Some(Columns { tensor, from: 4, c: out });
+        added = v.chunks(4 + out as usize).flat_map(|v| &v[4..]).copied().collect();
     }
     if with_residual {
         let (t, v) = case.input(n, out_h, out_w, out);
@@ -374,6 +375,26 @@ async fn matmul(gpu: &Gpu, options: &Options, m: u32, k: u32, n: u32) -> Outcome
     .await
 }
 
+/// Matrices over one input in one product: rows of `outs`, each weight under its own name.
+async fn stack(gpu: &Gpu, options: &Options, m: u32, k: u32, outs: [u32; 3]) -> Outcome {
+    let mut case = Case::new(options, (m + k + outs[1]) as u64);
+    let (x, xs) = case.input(1, 1, m, k);
+    let names = ["a", "b", "c"];
+    let parts: Vec<(&str, u32)> = names.into_iter().zip(outs).collect();
+    let y = ops::linear_stack(&mut case.r, x, &parts, true).unwrap();
+    let tolerance = case.product_tolerance(k as usize);
+    let xs = wide(&xs);
+    case.finish(gpu, format!("stack {m}x{k}x{outs:?}"), y, tolerance, |weight| {
+        let matrix: Vec<f64> = names.iter().flat_map(|n| weight(&format!("{n}.weight"))).collect();
+        let b: Vec<f64> = names.iter().flat_map(|n| weight(&format!("{n}.bias"))).collect();
+        let rows = xs.chunks(k as usize);
+        let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
+        rows.flat_map(|x| matrix.chunks(k as usize).zip(&b).map(|(w, b)| dot(x, w) + b).collect::<Vec<_>>())
+            .collect()
+    })
+    .await
+}
+
 async fn attention(gpu: &Gpu, options: &Options, seed: u64, d: u32) -> Outcome {
     let mut case = Case::new(options, seed);
     let n = case.random.range(1, 2);
@@ -382,9 +403,20 @@ async fn attention(gpu: &Gpu, options: &Options, seed: u64, d: u32) -> Outcome {
     let lq = case.random.range(1, 90);
     let lk = if causal { lq } else { case.random.range(1, 90) };
     let c = heads * d;
-    let (q, qs) = case.input(n, 1, lq, c);
-    let (k, ks) = case.input(n, 1, lk, c);
-    let (v, vs) = case.input(n, 1, lk, c);
+    let (q, mut qs) = case.input(n, 1, lq, c);
+    let (k, mut ks) = case.input(n, 1, lk, c);
+    let (v, mut vs) = case.input(n, 1, lk, c);
+    let [mut q, mut k, mut v] = [q, k, v].map(Columns::from);
+    if causal {
+        // All three among the channels of one tensor.
+        let (t, ts) = case.input(n, 1, lq, 3 * c + 4);
+        [q, v, k] = [0, 1, 2].map(|i| Columns { tensor: t, from: 4 + i * c, c });
+        let of = |x: Columns| {
+            let rows = ts.chunks_exact(3 * c as usize + 4);
+            rows.flat_map(|row| &row[x.from as usize..][..c as usize]).copied().collect()
+        };
+        (qs, ks, vs) = (of(q), of(k), of(v));
+    }
     let y = ops::attention(&mut case.r, q, k, v, heads, causal).unwrap();
     let tolerance = case.storage() + (lk + d) as f64 / (1u64 << 24) as f64;
     let (qs, ks, vs) = (wide(&qs), wide(&ks), wide(&vs));
@@ -605,6 +637,7 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
     }
     let mut outcomes = Vec::new();
     for (way, options) in ways {
+        let options = Options { subgroup: gpu.subgroup, ..options };
         let from = outcomes.len();
         for seed in 0..rounds * 6 {
             outcomes.push(convolution(gpu, &options, seed).await);
@@ -626,6 +659,9 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
         ] {
             outcomes.push(matmul(gpu, &options, m, k, n).await);
         }
+        // Rows of f16 that do not end where a binding may begin, and of blocks.
+        outcomes.push(stack(gpu, &options, 37, 20, [24, 4, 12]).await);
+        outcomes.push(stack(gpu, &options, 70, 100, [40, 36, 64]).await);
         // The other ops read no matrices.
         for seed in 0..if options.weights.is_some() { 0 } else { rounds } {
             for d in [4, 8, 12, 40, 64, 80, 96, 128, 160, 260, 512] {

@@ -44,7 +44,7 @@ try {
   const report = await withBrowser({ adapter: options.adapter, profile }, async context => {
     const tab = await context.newPage();
     tab.on('console', message => console.error(`    ${message.text()}`));
-    await tab.goto(`${page.url}bench.html`);
+    await tab.goto(`${page.url}blank.html`);
     const heap = await heapReader(context, tab);
     const before = await heap();
     let heapPeak = before;

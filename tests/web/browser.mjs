@@ -43,8 +43,8 @@ function configuration(adapter) {
  * uncaught exceptions); any that are left there when the work is done make the call fail, so a test that expects
  * one takes it out.
  * @template T
- * @param {{ adapter?: string, args?: string[], profile?: string, env?: Record<string, string> }} options profile: a folder to keep
- *   IndexedDB in
+ * @param {{ adapter?: string, args?: string[], profile?: string, env?: Record<string, string> }} options profile: a folder
+ *   to keep IndexedDB in; env: beside the adapter's own
  * @param {(context: import('playwright-core').BrowserContext, errors: string[]) => Promise<T>} work
  * @returns {Promise<T>}
  */

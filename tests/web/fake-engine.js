@@ -64,7 +64,7 @@ export class Pipeline {
       options,
       truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
       seed, parameters,
-      timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total },
+      timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
     };
   }
 

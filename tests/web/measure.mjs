@@ -118,10 +118,10 @@ export async function processMemory(context, type) {
   return () => resident(found.id);
 }
 
-/** The page's folder with an empty /bench.html, and {@link probe} before the worker. */
+/** The page's folder with an empty /blank.html, and {@link probe} before the worker. */
 export function pageWithProbe() {
   return serve(join(root, 'www'), 0, {
-    '/bench.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,">',
+    '/blank.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,">',
     '/worker.js': `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
   });
 }
