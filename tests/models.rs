@@ -10,7 +10,7 @@ use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Record
 use browser_diffusion::models::{clip, taesd, unet, vae};
 use drawn::{drawn, fnv1a};
 use pollster::block_on;
-use recorded::{Data, Part};
+use recorded::{Data, Part, relative_error};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +81,42 @@ fn f32_storage_and_arithmetic() {
 fn f16_storage_f32_arithmetic() {
     let gpu = block_on(Gpu::new(&GpuOptions { without_shader_f16: true, ..Default::default() })).unwrap();
     check(&gpu, Options::default(), 2e-3);
+}
+
+/// The decoder's wide level made a few rows at a time is the decoder: of one picture, since bands are for one.
+#[test]
+fn decoders_in_bands() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    for case in ["sd1", "odd"] {
+        let config = &json_file(&format!("{case}.json"))["vae"];
+        let vae = vae::Config::from_config(config).unwrap();
+        let Data(data) = Data::read(&file(&format!("{case}.safetensors")));
+        let (shape, latents) = &data["vae.latents"];
+        let (latents, wanted) = (&latents[..latents.len() / 2], &data["vae.decoded"].1);
+        let mut dispatches = Vec::new();
+        // Bands of eight rows, and none.
+        for most in [1, u64::MAX] {
+            let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
+            let input = r.input(1, shape[1], shape[2], shape[3]);
+            let decoded = vae::decode_in_bands(&vae, &mut r, input, most).unwrap();
+            r.output(decoded);
+            let plan = r.finish();
+            dispatches.push(plan.dispatches().len());
+            let weights = Weights::allocate(&gpu, plan.weights());
+            for spec in plan.weights() {
+                weights.upload(&gpu, &spec.name, &weight(spec, config["gain"].as_f64().unwrap())).unwrap();
+            }
+            let executable = plan.instantiate(&gpu, &weights).unwrap();
+            executable.write(&gpu, input, latents).unwrap();
+            executable.run(&gpu);
+            let got = block_on(executable.read(&gpu, decoded)).unwrap();
+            let error = relative_error(&got, &wanted[..wanted.len() / 2]);
+            println!("{case}, at most {most} bytes: {error:.1e}, {} dispatches", plan.dispatches().len());
+            // As f32_storage_and_arithmetic.
+            assert!(error <= 1e-5, "{case} {most}: {error}");
+        }
+        assert!(dispatches[0] > dispatches[1] + 10, "{case}: {dispatches:?}");
+    }
 }
 
 /// Products in f16 as well.

@@ -14,8 +14,8 @@ mod selftest;
 pub use attention::attention;
 pub use gather::{embed, gather};
 pub use lora::merge;
-pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, conv2d, linear, linear_stack};
-pub use norm::{group_norm, layer_norm};
+pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, linear, linear_stack};
+pub use norm::{GroupStats, group_norm, layer_norm};
 pub use pointwise::{Activation, activate, add, affine, geglu};
 pub use selftest::{Precision, open};
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The tensors of a case: shape and values (integers as floats, which hold them exactly).
-pub struct Data(BTreeMap<String, (Vec<u32>, Vec<f32>)>);
+pub struct Data(pub BTreeMap<String, (Vec<u32>, Vec<f32>)>);
 
 impl Data {
     /// A safetensors file of f32 and i32, all of it.
@@ -165,7 +165,7 @@ impl<'a> Recording<'a> {
 }
 
 /// ||a - b|| / ||b||.
-fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let square = |x: f64| x * x;
     let difference: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();

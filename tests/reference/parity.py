@@ -47,8 +47,8 @@ def text(model):
     ids[0, 0], ids[0, 12:] = 49406, 49407
     out = model(input_ids=ids, output_hidden_states=True)
     outputs = {"last_hidden_state": out.last_hidden_state, "penultimate": out.hidden_states[-2]}
-    if isinstance(model, CLIPTextModelWithProjection):
-        outputs["text_embeds"] = out.text_embeds
+    pooled = "text_embeds" if isinstance(model, CLIPTextModelWithProjection) else "pooler_output"
+    outputs[pooled] = out[pooled]
     return {"input_ids": ids.int()}, outputs
 
 
