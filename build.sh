@@ -8,7 +8,8 @@
 #   ./build.sh bench [--json FILE]      Stable Diffusion 1.5's shapes, streamed into headless Chromium
 #   ./build.sh bench --memory [--json FILE]   GPU bytes at the peak, Stable Diffusion 1.5 and SDXL
 #   ./build.sh bench --parity [--json FILE]   their networks at full size against torch
-#   ./build.sh bench --vs-ort [...]     its operations beside onnxruntime-web's (tests/web/vs-ort.mjs)
+#   ./build.sh bench --vs-ort [...]     its operations, with --unet whole UNets, beside onnxruntime-web's
+#   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -238,11 +239,12 @@ case "${1:-}" in
   test) run_tests ;;
   generate) drive generate.mjs "${@:2}" ;;
   bench)
-    case "${2:-}" in
-      --memory) drive memory.mjs "${@:3}" ;;
-      --parity) parity "${@:3}" ;;
-      --vs-ort) drive vs-ort.mjs "${@:2}" ;;
+    case " $* " in
+      *" --memory "*) drive memory.mjs "${@:2}" ;;
+      *" --parity "*) parity "${@:2}" ;;
+      *" --vs-ort "*) drive vs-ort.mjs "${@:2}" ;;
+      *" --trace "*) drive trace.mjs "${@:2}" ;;
       *) drive bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,11s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,12s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

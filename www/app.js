@@ -369,6 +369,24 @@ function chosenUpscaler() {
   return mine.promise;
 }
 
+/** Times the kernels again. */
+async function tune() {
+  if (drawing) return;
+  ui.error.hidden = true;
+  busy(true);
+  try {
+    const pipeline = await pipelineOf(ui.source.value.trim() || 'embedded');
+    say('Trying what is fastest here …');
+    await pipeline.tune();
+    say('What is fastest here is used from now on.');
+  } catch (error) {
+    say('');
+    if (!isAbort(error)) showError(error);
+  } finally {
+    busy(false);
+  }
+}
+
 /** Enlarges the finished picture that is shown. */
 async function upscaleShown() {
   const shown = finishedFrame();
@@ -1141,6 +1159,7 @@ function wire() {
     say(agreed ? 'The browser will keep the models.' : 'The browser did not promise to keep them. It may, once you use this page more often.');
     listCache();
   };
+  button('tune').onclick = tune;
   document.addEventListener('keydown', (event) => {
     if (event.isComposing) return;
     if (event.key === 'Escape') stop();

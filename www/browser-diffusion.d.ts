@@ -147,8 +147,27 @@ export class DiffusionPipeline {
   /** GPU bytes held now and at the peak, by kind (weights, activations, staging), and wasm heap bytes. */
   memory(): Promise<MemoryReport>;
 
+  /** Which variants of the kernels draw here, and where that choice comes from. */
+  tuning(): Promise<Tuning>;
+
+  /**
+   * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now on; never
+   * with slower ones than before. The choice is kept for later visits. Large models do this while they load, on the first visit.
+   */
+  tune(options?: { milliseconds?: number }): Promise<Tuning>;
+
   /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
   dispose(): Promise<void>;
+}
+
+/** A choice of kernels' variants. */
+export interface Tuning {
+  /** Adapter, variant and hash of the kernels. */
+  key: string;
+  /** The variant of each class of shapes; "-": as the engine chooses by itself. */
+  text: string;
+  /** "shipped" with the engine, "kept" from an earlier visit, or "timed" in this one. */
+  origin: 'shipped' | 'kept' | 'timed';
 }
 
 /** A prompt as the text encoder reads it. */

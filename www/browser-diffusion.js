@@ -703,6 +703,22 @@ export class DiffusionPipeline {
     return this.#engine.call('memory');
   }
 
+  /** Which variants of the kernels draw here. */
+  async tuning() {
+    this.#checkUsable();
+    return this.#engine.call('tuning');
+  }
+
+  /**
+   * Times the kernels' variants on this GPU and draws with the fastest from now on.
+   * @param {{ milliseconds?: number }} [options]
+   */
+  async tune({ milliseconds = 10_000 } = {}) {
+    this.#checkUsable();
+    if (!(milliseconds > 0)) throw invalid(`milliseconds must be a positive number, not ${show(milliseconds)}.`);
+    return this.#engine.call('tune', { milliseconds });
+  }
+
   /** Frees every GPU buffer; what still runs rejects with "aborted". */
   dispose() {
     this.#disposed ??= (async () => {

@@ -11,6 +11,7 @@ mod context;
 mod executable;
 mod kernel;
 mod plan;
+pub mod tuning;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
@@ -19,4 +20,4 @@ pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
 pub use executable::{Counters, Executable, Timing};
 pub use kernel::{Kernel, preprocess};
 pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
-pub use weights::Weights;
+pub use weights::{Weights, random_values};

@@ -4,7 +4,8 @@ use super::matrix::{Matrix, matrix};
 use super::{Activation, Columns, Input, wide};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
+use crate::gpu::tuning::Class;
+use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
 use std::ops::Range;
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
@@ -20,6 +21,8 @@ pub struct Epilogue {
     /// Same shape as the output.
     pub residual: Option<Tensor>,
     pub post: Activation,
+    /// GEGLU (Shazeer 2020): half as many channels, the first half times gelu of the second. Nothing else is added then.
+    pub geglu: bool,
     /// Store f32 whatever the activations are: for a model's last layer, whose rounding guidance would multiply.
     pub f32_output: bool,
 }
@@ -164,9 +167,15 @@ fn product(
     let taps = conv.kernel * conv.kernel;
     let c = x.channels();
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
+    if e.geglu && (!out.is_multiple_of(8) || e.channel_add.is_some() || e.residual.is_some() || e.f32_output)
+    {
+        return Err(Error::unsupported(format!(
+            "{prefix}: GEGLU over {out} channels: only multiples of 8 are supported, and no other epilogue"
+        )));
+    }
     let (in_from, out_from, positions, y) = match part {
         None => {
-            let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
+            let y = r.tensor_of(dtype, input.n, out_h, out_w, if e.geglu { out / 2 } else { out });
             (0, 0, 0..y.rows(), y)
         }
         Some((x, rows, into)) => {
@@ -208,10 +217,11 @@ fn product(
     let m = positions.end - positions.start;
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
-    let tile = Tile::choose(r.options().subgroup, m, out);
+    let tile = Tile::of(r.options(), is_conv, m, out);
     let defines = [
         ("WIDE", wide(r)),
         ("F32_OUTPUT", e.f32_output as u32),
+        ("GEGLU", e.geglu as u32),
         ("WATCH", watch as u32),
         ("F16_ARITHMETIC", f16 as u32),
         ("CONV", is_conv as u32),
@@ -280,7 +290,7 @@ fn product(
 
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tile {
+pub(super) enum Tile {
     /// `sx` x `sy` subgroups of `size` lanes, each `rows` rows by four channels a lane.
     Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
     /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
@@ -304,6 +314,30 @@ impl Tile {
             Tile::Subgroup { size, sx, .. } => 4 * size * sx,
             Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
         }
+    }
+
+    /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
+    pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
+        let mut tiles: Vec<Tile> =
+            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            for (rows, sx, sy) in
+                [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
+            {
+                let tile = Tile::Subgroup { size: subgroup, rows, sx, sy };
+                if !tiles.contains(&tile) {
+                    tiles.push(tile);
+                }
+            }
+        }
+        tiles
+    }
+
+    /// The tuned tile, or the usual one.
+    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32) -> Self {
+        let tuned = options.choices.get(Class::of(conv, m, n));
+        let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
+        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n))
     }
 
     /// The largest tile that still leaves workgroups enough to fill a GPU.

@@ -10,13 +10,14 @@ mod matrix;
 mod norm;
 mod pointwise;
 mod selftest;
+pub mod tune;
 
 pub use attention::attention;
 pub use gather::{embed, gather};
 pub use lora::merge;
 pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, linear, linear_stack};
 pub use norm::{GroupStats, group_norm, layer_norm};
-pub use pointwise::{Activation, activate, add, affine, geglu};
+pub use pointwise::{Activation, activate, add, affine};
 pub use selftest::{Precision, open};
 
 use crate::error::{Error, Result};

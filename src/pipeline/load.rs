@@ -2,15 +2,18 @@
 
 use super::residence::{FilesSource, Memory, Part, VaeFiles};
 use super::text::{Recipe, TextCache};
+use super::tuning::{self, Origin};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result};
+use crate::gpu::tuning::{Choices, shipped};
 use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{SD1_FACTORS, SchedulerConfig, Tuning, scheduler};
 use crate::store::ModelFiles;
+use futures_util::future::join;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,6 +28,9 @@ pub struct LoadOptions {
     /// multiplies what they lose, and the VAE, small and seen at once, stays f16.
     pub weights: Option<Bits>,
     pub memory: Memory,
+    /// Choices of earlier visits (key and text, see [`DiffusionPipeline::tuning`]); where none is of this GPU, tiles are
+    /// timed while the weights arrive. `None`: as shipped.
+    pub tunings: Option<Vec<(String, String)>>,
 }
 
 /// Pipeline classes whose parts and way of sampling are those of text-to-image.
@@ -110,7 +116,13 @@ impl DiffusionPipeline {
         check_widths(&unet_config, &encoders, sdxl)?;
         check_aborted(aborted)?;
 
-        let (gpu, usual) = ops::open(options.precision).await?;
+        let (gpu, mut usual) = ops::open(options.precision).await?;
+        usual.choices = shipped(&gpu.vendor, &gpu.architecture);
+        let mut chosen = Origin::Shipped;
+        if let Some(choices) = tuning::kept(&gpu, &usual, options.tunings.as_deref().unwrap_or_default()) {
+            usual.choices = choices;
+            chosen = Origin::Kept;
+        }
         let wide = Options { activations: Dtype::F32, ..usual };
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
@@ -173,21 +185,36 @@ impl DiffusionPipeline {
             Vae::Kl(m) => &m.part,
             Vae::Tiny(m) => &m.part,
         };
-        // Kernels compile while the weights arrive.
-        compile_first(&gpu, &unet, &vae, &text_encoders, sdxl)?;
-        for part in [vae_part, &unet.part] {
-            if low {
-                // Each is streamed again when its turn comes.
-                part.verify(&gpu, source.as_ref(), aborted).await?;
-            } else {
-                part.fill(&gpu, source.as_ref(), aborted).await?;
+        let stream = async {
+            for part in [vae_part, &unet.part] {
+                if low {
+                    // Each is streamed again when its turn comes.
+                    part.verify(&gpu, source.as_ref(), aborted).await?;
+                } else {
+                    part.fill(&gpu, source.as_ref(), aborted).await?;
+                }
             }
-        }
-        // What a picture begins with.
-        for encoder in &text_encoders {
-            encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
-        }
-        gpu.compiled().await;
+            // What a picture begins with.
+            for encoder in &text_encoders {
+                encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
+            }
+            Ok(())
+        };
+        // Tiles are timed and kernels compile while the weights arrive.
+        let prepare = async {
+            let mut choices = usual.choices;
+            let unknown = options.tunings.is_some() && chosen == Origin::Shipped;
+            if unknown && unet.part.bytes() >= tuning::WORTH {
+                chosen = Origin::Timed;
+                choices = ops::tune::tune(&gpu, &usual, &ops::tune::EXAMPLES, tuning::BUDGET).await?;
+            }
+            compile_first(&gpu, choices, &unet, &vae, &text_encoders, sdxl)?;
+            gpu.compiled().await;
+            Ok(choices)
+        };
+        let (streamed, choices): (Result<()>, Result<Choices>) = join(stream, prepare).await;
+        streamed?;
+        let choices = choices?;
         gpu.check()?;
 
         let kind = match (sdxl, unet.config.cross_attention_dim) {
@@ -196,7 +223,7 @@ impl DiffusionPipeline {
             (false, _) => Kind::Sd1,
         };
         let default_size = unet.config.sample_size.map_or(64, |[h, _]| h) * vae.scale();
-        Ok(Self {
+        let mut pipeline = Self {
             model: Model {
                 name: files.name().to_owned(),
                 kind,
@@ -216,6 +243,7 @@ impl DiffusionPipeline {
             source,
             low,
             options: usual,
+            chosen,
             text_encoders,
             unet,
             vae,
@@ -234,7 +262,9 @@ impl DiffusionPipeline {
             loras: RefCell::default(),
             chosen_loras: RefCell::default(),
             decode_wide: Cell::new(false),
-        })
+        };
+        pipeline.choose(choices, chosen);
+        Ok(pipeline)
     }
 }
 
@@ -333,29 +363,31 @@ pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Res
 /// Other sizes compile the few kernels that they lack when they are drawn.
 fn compile_first(
     gpu: &Gpu,
+    choices: Choices,
     unet: &Module<unet::Config>,
     vae: &Vae,
     encoders: &[TextEncoder],
     sdxl: bool,
 ) -> Result<()> {
     const TOKENS: u32 = 77;
+    let tuned = |options: Options| Options { choices, ..options };
     let [h, w] = unet.config.sample_size.unwrap_or([64, 64]);
-    let mut plans = vec![record(&unet.options, |r| {
+    let mut plans = vec![record(&tuned(unet.options), |r| {
         let inputs = super::text_to_image::unet_inputs(&unet.config, r, 2, h, w, TOKENS);
         super::text_to_image::record_unet(&unet.config, r, &inputs).map(|_| ())
     })];
     plans.push(match vae {
-        Vae::Kl(m) => record(&m.options, |r| {
+        Vae::Kl(m) => record(&tuned(m.options), |r| {
             let latents = r.input(1, h, w, m.config.latent_channels);
             vae::decode(&m.config, r, latents).map(|_| ())
         }),
-        Vae::Tiny(m) => record(&m.options, |r| {
+        Vae::Tiny(m) => record(&tuned(m.options), |r| {
             let latents = r.input(1, h, w, m.config.latent_channels);
             taesd::decode(&m.config, r, latents).map(|_| ())
         }),
     });
     for (i, TextEncoder { module, .. }) in encoders.iter().enumerate() {
-        plans.push(record(&module.options, |r| {
+        plans.push(record(&tuned(module.options), |r| {
             let recipe = Recipe { pooled: sdxl && i == 1, penultimate: sdxl, ..Default::default() };
             super::text::record(&module.config, recipe, r, 2, TOKENS).map(|_| ())
         }));

@@ -29,6 +29,7 @@ mod residence;
 mod text;
 mod text_to_image;
 pub mod tiles;
+mod tuning;
 mod upscaler;
 
 pub use decode::Picture;
@@ -39,6 +40,7 @@ pub use repaint::{InpaintArea, MaskedContent, Outpaint};
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
+pub use tuning::{Chosen, Origin};
 pub use upscaler::Upscaler;
 
 use crate::error::{Code, Error, Result};
@@ -160,6 +162,8 @@ pub struct DiffusionPipeline {
     /// One stage's weights on the GPU at a time.
     low: bool,
     options: Options,
+    /// Of `options.choices`.
+    chosen: tuning::Origin,
     model: Model,
     text_encoders: Vec<TextEncoder>,
     unet: Module<unet::Config>,

@@ -10,7 +10,7 @@ use crate::gpu::Counters;
 use crate::ops::Precision;
 use crate::pipeline::{
     DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
-    Memory, Outpaint, Picture, Preview, Step, StrengthSteps,
+    Memory, Origin, Outpaint, Picture, Preview, Step, StrengthSteps,
 };
 use crate::prompt::Syntax;
 use crate::samplers;
@@ -277,6 +277,15 @@ fn precision(spec: &JsValue) -> Result<Precision> {
     Ok(choice(spec, "precision", &names)?.unwrap_or(Precision::Auto))
 }
 
+/// `[key, text]` of each; what is damaged is left out.
+fn tunings(list: &JsValue) -> Vec<(String, String)> {
+    let entry = |entry: JsValue| {
+        let entry = Array::from(&entry);
+        Some((entry.get(0).as_string()?, entry.get(1).as_string()?))
+    };
+    Array::from(list).iter().filter_map(entry).collect()
+}
+
 /// Hands on transformers.js's progress payload.
 fn reporter(on_progress: Function) -> Rc<dyn Fn(Progress)> {
     Rc::new(move |p: Progress| {
@@ -302,11 +311,13 @@ pub struct Pipeline {
 #[wasm_bindgen]
 impl Pipeline {
     /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory, vae }`, `vae`
-    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload.
+    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload;
+    /// `kept` is `[key, text]` of the choices of earlier visits, undefined for a load that is not to time anything.
     pub async fn load(
         spec: JsValue,
         on_progress: Function,
         signal: AbortSignal,
+        kept: JsValue,
     ) -> Result<Pipeline, JsValue> {
         let precision = precision(&spec)?;
         let weights = match text(&spec, "weights")?.as_deref() {
@@ -345,7 +356,8 @@ impl Pipeline {
         let source = Rc::new(source(&spec, options_of()).await?);
         let name = source.name().to_owned();
         let vocabulary = Rc::new(store().await.model(embedded(&spec)?, options_of()));
-        let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory };
+        let tunings = (!kept.is_undefined()).then(|| tunings(&kept));
+        let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory, tunings };
         let load = async || -> Result<DiffusionPipeline> {
             let files = Rc::new(PageFiles::open(source.clone(), vocabulary).await?);
             let (vae, its_source) = match get(&spec, "vae") {
@@ -449,6 +461,26 @@ impl Pipeline {
         set(&out, "chunks", view.chunks as u32);
         set(&out, "foreign", view.foreign);
         Ok(out)
+    }
+
+    /// The tiles in use: `{ key, text, origin }`, `origin` being "shipped", "kept" or "timed".
+    pub fn tuning(&self) -> Object {
+        let chosen = self.inner.tuning();
+        let out = Object::new();
+        set(&out, "key", chosen.key);
+        set(&out, "text", chosen.text);
+        let origin = match chosen.origin {
+            Origin::Shipped => "shipped",
+            Origin::Kept => "kept",
+            Origin::Timed => "timed",
+        };
+        set(&out, "origin", origin);
+        out
+    }
+
+    /// Chooses them anew, in at most so many milliseconds.
+    pub async fn tune(&mut self, budget: f64) -> Result<(), JsValue> {
+        Ok(self.inner.tune(budget).await?)
     }
 
     /// `MemoryReport`: GPU bytes by kind, now and at the peak, and bytes of the wasm heap.

@@ -72,7 +72,7 @@ fn load(gpu: &Gpu, plan: &Plan, model: &Path, part: &str) -> Result<Weights> {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--parity").collect();
     let json = match args.as_slice() {
         [] => None,
         [option, file] if option == "--json" => Some(file),

@@ -37,6 +37,10 @@ export class Pipeline {
     return { name: JSON.stringify(/** @type {any} */ (this).spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, numInferenceSteps: 20, guidanceScale: 3 };
   }
 
+  tuning() { return { key: 'fake||', text: '', origin: 'shipped' }; }
+
+  async tune() {}
+
   /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */
   async generate(options, onStep, signal) {
     const { prompt, width, height, seed, numInferenceSteps: total = 4 } = options;

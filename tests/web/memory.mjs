@@ -14,7 +14,7 @@ import { adapters, withBrowser } from './browser.mjs';
 import { heapReader, pageWithProbe, processMemory } from './measure.mjs';
 import { serveReal } from './real.mjs';
 
-const { values: options } = parseArgs({ options: { json: { type: 'string' }, only: { type: 'string', default: '' } } });
+const { values: options } = parseArgs({ options: { memory: { type: 'boolean' }, json: { type: 'string' }, only: { type: 'string', default: '' } } });
 
 /** The limits are issue 3's, in bytes. */
 const rows = /** @type {const} */ ([
