@@ -51,6 +51,8 @@ struct Params {
   post: u32,
   add_stride: u32,   // channel_add: vectors from picture to picture,
   add_from: u32,     // and to the first of these channels
+  in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
+  out_from: u32,     // and the output's
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
@@ -197,7 +199,7 @@ fn tap_of(start: Place, tap: u32) -> Tap {
   let inside = y >= 0 && x >= 0 && y < i32(p.bound_h) && x < i32(p.bound_w);
   let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
   let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
-  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x, inside);
+  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from, inside);
 }
 #endif
 
@@ -223,7 +225,7 @@ fn main(
 #if CONV
   let place_$i = place(row_$i);
 #else
-  let at_$i = row_$i;
+  let at_$i = row_$i - p.in_from;
 #endif
 #for j LANES
   var sum_$i_$j = vec4f(0.0);
@@ -273,7 +275,7 @@ fn main(
     let row = m_first + $iu * LANES + $ju;
     let v = finish(row, column, n4, sum_$i_$j + b);
     fits = fits && all(abs(v) < vec4f(65504.0));
-    out[row * n4 + column] = to_out(v);
+    out[(row - p.out_from) * n4 + column] = to_out(v);
   }
 #endfor
 #endfor
@@ -341,7 +343,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
 #else
     if in_range {
-      a_$i = load_a(row_$i, k);
+      a_$i = load_a(row_$i - p.in_from, k);
     }
 #endif
     tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
@@ -383,7 +385,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       let row = m0 + $iu * WY + y;
       let v = finish(row, column_$j, n4, sum_$i_$j + b);
       fits = fits && all(abs(v) < vec4f(65504.0));
-      out[row * n4 + column_$j] = to_out(v);
+      out[(row - p.out_from) * n4 + column_$j] = to_out(v);
     }
 #endfor
   }

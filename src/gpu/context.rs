@@ -273,8 +273,16 @@ impl Gpu {
         Buffer { raw, writes: Cell::new(0), kind, ledger: self.ledger.clone() }
     }
 
+    /// Counts bytes written to weights, and hands them over now and then: until then a copy of each is held.
     pub(super) fn note_upload(&self, bytes: u64) {
-        self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        const HELD: u64 = 64 << 20;
+        let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        if before / HELD != (before + bytes) / HELD {
+            self.queue.submit([]);
+            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            #[cfg(not(target_arch = "wasm32"))]
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
     }
 
     /// Buffers, bind groups and pipelines made since the device was opened.
@@ -413,12 +421,13 @@ impl Gpu {
             .clone()
     }
 
-    /// Waits until everything submitted so far is done.
+    /// Waits until all that was submitted is done: only then does a driver let go of the buffers that were freed.
     ///
     /// # Errors
     /// As [`Gpu::check`].
     pub async fn idle(&self) -> Result<()> {
         let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.submit([]);
         self.queue.on_submitted_work_done(move || {
             // The receiver is gone only where the caller gave up waiting.
             let _ = sender.send(());

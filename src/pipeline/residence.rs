@@ -117,8 +117,9 @@ impl Part {
         source.stream(self, gpu, false, aborted).await.map(|_| ())
     }
 
-    pub fn release(&self) {
-        self.held.take();
+    /// Frees them; whether they were there.
+    pub fn release(&self) -> bool {
+        self.held.take().is_some()
     }
 }
 
@@ -372,10 +373,13 @@ impl DiffusionPipeline {
     /// `aborted`, and whatever the model's files fail with: the stage is then as good as never asked for.
     pub(super) async fn bring(&self, stage: Stage, aborted: &dyn Fn() -> bool) -> Result<()> {
         if self.low {
+            let mut left = false;
             for other in [Stage::Text, Stage::Unet, Stage::Encoder, Stage::Vae] {
-                if other != stage {
-                    self.release(other);
-                }
+                left |= other != stage && self.release(other);
+            }
+            if left {
+                // Or this stage's memory is asked for before theirs is given back.
+                self.gpu.idle().await?;
             }
         }
         for part in self.parts(stage) {
@@ -397,7 +401,8 @@ impl DiffusionPipeline {
         }
     }
 
-    fn release(&self, stage: Stage) {
+    /// Whether there was something to free.
+    fn release(&self, stage: Stage) -> bool {
         match stage {
             Stage::Text | Stage::Encoder => {}
             Stage::Unet => {
@@ -406,8 +411,6 @@ impl DiffusionPipeline {
             }
             Stage::Vae => drop(self.decode_plan.take()),
         }
-        for part in self.parts(stage) {
-            part.release();
-        }
+        self.parts(stage).into_iter().filter(|part| part.release()).count() > 0
     }
 }
