@@ -2,6 +2,9 @@
 //
 //   out[m, n] = post(activation(sum_k A[m, k] * W[n, k] + bias[n] + channel_add[picture(m), n]) + residual[m, n])
 //
+// or, with GEGLU, half as many channels: those of the first half of W's rows times gelu of the second's. There value
+// and gate take turns as n, so that one thread has both.
+//
 // m runs over positions (picture, y, x) of the output, n over its channels, k over (tap, input channel), four
 // at a time. A is gathered: for a convolution A[m, (tap, c)] is the input at the tap's place, zero outside;
 // with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
@@ -78,12 +81,17 @@ alias weight = half4;
 @group(0) @binding($binding) var<storage, read> bias: array<half4>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
+#if GEGLU
+alias out4 = act2;
+fn to_out(v: vec4f) -> out4 { return to_act2(v.xy); }
+#else
 #if F32_OUTPUT
 alias out4 = vec4f;
 fn to_out(v: vec4f) -> out4 { return v; }
 #else
 alias out4 = act4;
 fn to_out(v: vec4f) -> out4 { return to_act(v); }
+#endif
 #endif
 @group(0) @binding($binding) var<storage, read_write> out: array<out4>;
 #if WATCH
@@ -120,6 +128,29 @@ fn load_w(n: u32, k: u32) -> factor4 {
 }
 #endif
 
+// The row of the weights that makes output channel n.
+fn row_of(n: u32) -> u32 {
+#if GEGLU
+  return n / 2u + n % 2u * (p.n / 2u);
+#else
+  return n;
+#endif
+}
+
+// The biases of four channels.
+fn biases(column: u32) -> vec4f {
+  if p.has_bias == 0u {
+    return vec4f(0.0);
+  }
+#if GEGLU
+  let value = from_half(bias[column / 2u]);
+  let gate = from_half(bias[p.n / 8u + column / 2u]);
+  return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
+#else
+  return from_half(bias[column]);
+#endif
+}
+
 // What is stored for a finished sum.
 fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
@@ -134,6 +165,9 @@ fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   }
 #if ACTIVATION
   v = activate(v, p.post);
+#endif
+#if GEGLU
+  v = vec4f(v.xz * gelu4(v).yw, 0.0, 0.0);
 #endif
   return v;
 }
@@ -182,7 +216,7 @@ fn main(
   let m_first = p.m_base + (group.y * SY + subgroup / SX) * ROWS;
   let column = (group.x * SX + subgroup % SX) * SUBGROUP + lane;
 #for i 4
-  let n_$i = min(column * 4u + $iu, p.n - 1u);
+  let n_$i = row_of(min(column * 4u + $iu, p.n - 1u));
 #endfor
 #for i SLOTS
   let row_$i = min(m_first + $iu * LANES + lane % LANES, p.m - 1u);
@@ -231,10 +265,7 @@ fn main(
   if column >= n4 {
     return;
   }
-  var b = vec4f(0.0);
-  if p.has_bias != 0u {
-    b = from_half(bias[column]);
-  }
+  let b = biases(column);
   var fits = true;
 #for i SLOTS
 #for j LANES
@@ -320,7 +351,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let n_$i = load_m + $iu * (THREADS / BK4);
     var w_$i = factor4(0.0);
     if in_range {
-      w_$i = load_w(min(n0 + n_$i, p.n - 1u), k);
+      w_$i = load_w(row_of(min(n0 + n_$i, p.n - 1u)), k);
     }
     tile_w[load_k * BN4 * 4u + n_$i % 4u * BN4 + n_$i / 4u] = w_$i;
 #endfor
@@ -346,10 +377,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for j TN
   let column_$j = group.x * BN4 + $ju * WX + x;
   if column_$j < n4 {
-    var b = vec4f(0.0);
-    if p.has_bias != 0u {
-      b = from_half(bias[column_$j]);
-    }
+    let b = biases(column_$j);
 #for i TM
     if m0 + $iu * WY + y < p.m {
       let row = m0 + $iu * WY + y;

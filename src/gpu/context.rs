@@ -5,7 +5,7 @@ use super::plan::{Binding, Plan};
 #[cfg(target_arch = "wasm32")]
 use super::web_features;
 use crate::error::{Code, Error, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +64,8 @@ pub struct Bytes {
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub raw: wgpu::Buffer,
+    /// How often it was written from outside.
+    pub writes: Cell<u64>,
     kind: MemoryKind,
     ledger: Arc<Ledger>,
 }
@@ -268,7 +270,7 @@ impl Gpu {
         self.ledger.now[kind as usize].fetch_add(size, Ordering::Relaxed);
         let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
-        Buffer { raw, kind, ledger: self.ledger.clone() }
+        Buffer { raw, writes: Cell::new(0), kind, ledger: self.ledger.clone() }
     }
 
     pub(super) fn note_upload(&self, bytes: u64) {

@@ -1,12 +1,13 @@
 //! A plan with its buffers and bind groups, replayed step after step.
 
 use super::context::{Buffer, Gpu, MemoryKind};
-use super::plan::{Binding, Dtype, Plan, Tensor};
+use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
 use super::weights::Weights;
 use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use wgpu::BufferUsages as Usage;
 
@@ -46,8 +47,15 @@ pub struct Executable {
     slot_of: Vec<usize>,
     /// Keeps the uniform blocks alive.
     _params: Buffer,
+    /// Launches of each submit of what runs before the others when what it reads was written.
+    setup_submits: Vec<Range<usize>>,
+    /// Slots that it reads.
+    setup_reads: Vec<usize>,
+    /// How often they had been written when it last ran.
+    set_up: Cell<Option<u64>>,
+    /// Those of the setup first.
     launches: Vec<Launch>,
-    /// Launches of each submit.
+    /// Launches of each submit of the others.
     submits: Vec<Range<usize>>,
     bytes_moved: u64,
     runs: Cell<u64>,
@@ -74,8 +82,9 @@ impl Plan {
             .collect();
         // One uniform block a dispatch, at WebGPU's offset alignment.
         const BLOCK: usize = 256;
-        let mut words = vec![0u32; self.dispatches.len().max(1) * BLOCK / 4];
-        for (i, d) in self.dispatches.iter().enumerate() {
+        let dispatches = || self.setup.iter().chain(&self.dispatches);
+        let mut words = vec![0u32; dispatches().count().max(1) * BLOCK / 4];
+        for (i, d) in dispatches().enumerate() {
             let at = i * BLOCK / 4;
             words
                 .get_mut(at..at + d.params.len())
@@ -87,8 +96,8 @@ impl Plan {
             gpu.buffer(MemoryKind::Activations, (words.len() * 4) as u64, Usage::UNIFORM | Usage::COPY_DST);
         gpu.queue.write_buffer(&params.raw, 0, bytemuck::cast_slice(&words));
 
-        let mut launches = Vec::with_capacity(self.dispatches.len());
-        for (i, d) in self.dispatches.iter().enumerate() {
+        let mut launches = Vec::new();
+        for (i, d) in dispatches().enumerate() {
             let p = gpu.pipeline(&d.kernel, &d.bindings)?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
@@ -111,12 +120,17 @@ impl Plan {
                 name: d.kernel.name,
             });
         }
+        let read = self.setup.iter().flat_map(Dispatch::reads).map(|t| self.slot_of[t.id]);
+        let setup_reads = read.collect::<BTreeSet<usize>>().into_iter().collect();
         Ok(Executable {
+            setup_submits: submits(&self.setup, 0),
+            setup_reads,
+            set_up: Cell::new(None),
             slots,
             slot_of: self.slot_of.clone(),
             _params: params,
             launches,
-            submits: self.submits(),
+            submits: submits(&self.dispatches, self.setup.len()),
             bytes_moved: self.bytes_moved(),
             runs: Cell::new(0),
             created: Cell::new(0),
@@ -158,12 +172,22 @@ impl Executable {
         Ok(set)
     }
 
-    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+    fn slot(&self, t: Tensor) -> Result<&Buffer> {
         self.slot_of
             .get(t.id)
             .and_then(|&s| self.slots.get(s))
-            .map(|b| &b.raw)
             .ok_or_else(|| Error::invalid("a tensor that this plan never uses was asked for"))
+    }
+
+    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+        Ok(&self.slot(t)?.raw)
+    }
+
+    fn write_bytes(&self, gpu: &Gpu, t: Tensor, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(t)?;
+        slot.writes.set(slot.writes.get() + 1);
+        gpu.queue.write_buffer(&slot.raw, 0, bytes);
+        Ok(())
     }
 
     /// Writes an input: `values` is NHWC without padding, `t.rows() * t.c` of them.
@@ -186,13 +210,10 @@ impl Executable {
         match t.dtype {
             Dtype::F16 => {
                 let halves: Vec<f16> = full.iter().map(|&v| f16::from_f32(v)).collect();
-                gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(&halves));
+                self.write_bytes(gpu, t, bytemuck::cast_slice(&halves))
             }
-            Dtype::F32 | Dtype::U32 => {
-                gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(&full))
-            }
+            Dtype::F32 | Dtype::U32 => self.write_bytes(gpu, t, bytemuck::cast_slice(&full)),
         }
-        Ok(())
     }
 
     /// Writes an input of indices (see [`super::Recorder::input_u32`]).
@@ -207,34 +228,42 @@ impl Executable {
                 t.rows()
             )));
         }
-        gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(values));
-        Ok(())
+        self.write_bytes(gpu, t, bytemuck::cast_slice(values))
     }
 
-    /// Encodes and submits every dispatch.
+    /// Encodes and submits every dispatch; first those of [`super::Recorder::setup`], where what they read was written
+    /// since they last ran.
     pub fn run(&self, gpu: &Gpu) {
+        self.set_up(gpu);
         if self.runs.get() == 1 {
             self.created.set(gpu.created());
         }
         let start = now();
         for submit in &self.submits {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                for launch in &self.launches[submit.clone()] {
-                    launch.encode(&mut pass);
-                }
-            }
-            gpu.queue.submit([encoder.finish()]);
+            encode(gpu, &self.launches[submit.clone()]);
         }
         self.encode_ms.set(now() - start);
         self.runs.set(self.runs.get() + 1);
     }
 
+    /// The launches but for those of the setup.
+    fn every_run(&self) -> &[Launch] {
+        &self.launches[self.setup_submits.last().map_or(0, |submit| submit.end)..]
+    }
+
+    fn set_up(&self, gpu: &Gpu) {
+        let writes = self.setup_reads.iter().map(|&slot| self.slots[slot].writes.get()).sum();
+        if self.set_up.replace(Some(writes)) != Some(writes) {
+            for submit in &self.setup_submits {
+                encode(gpu, &self.launches[submit.clone()]);
+            }
+        }
+    }
+
     /// What the last run was made of.
     pub fn counters(&self, gpu: &Gpu) -> Counters {
         Counters {
-            dispatches: self.launches.len(),
+            dispatches: self.every_run().len(),
             submits: self.submits.len(),
             bytes: self.bytes_moved,
             created: if self.runs.get() > 1 { gpu.created() - self.created.get() } else { 0 },
@@ -251,9 +280,10 @@ impl Executable {
             self.run(gpu);
             return Ok(Vec::new());
         }
+        self.set_up(gpu);
         // A query set holds at most 4096 stamps, and each dispatch takes two.
-        let mut timings = Vec::with_capacity(self.launches.len());
-        for batch in self.launches.chunks(2048) {
+        let mut timings = Vec::new();
+        for batch in self.every_run().chunks(2048) {
             let count = batch.len() as u32 * 2;
             let set = stamps(gpu, count);
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -340,6 +370,16 @@ impl Executable {
         *self.staging.borrow_mut() = Some(staging);
         Ok(bytes)
     }
+}
+
+/// One submit.
+fn encode(gpu: &Gpu, launches: &[Launch]) {
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        launches.iter().for_each(|launch| launch.encode(&mut pass));
+    }
+    gpu.queue.submit([encoder.finish()]);
 }
 
 /// A query set of `count` timestamps.

@@ -20,6 +20,8 @@ pub struct Epilogue {
     /// Same shape as the output.
     pub residual: Option<Tensor>,
     pub post: Activation,
+    /// GEGLU (Shazeer 2020): half as many channels, the first half times gelu of the second. Nothing else is added then.
+    pub geglu: bool,
     /// Store f32 whatever the activations are: for a model's last layer, whose rounding guidance would multiply.
     pub f32_output: bool,
 }
@@ -134,7 +136,13 @@ fn product(
     let taps = conv.kernel * conv.kernel;
     let c = x.channels();
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
-    let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
+    if e.geglu && (!out.is_multiple_of(8) || e.channel_add.is_some() || e.residual.is_some() || e.f32_output)
+    {
+        return Err(Error::unsupported(format!(
+            "{prefix}: GEGLU over {out} channels: only multiples of 8 are supported, and no other epilogue"
+        )));
+    }
+    let y = r.tensor_of(dtype, input.n, out_h, out_w, if e.geglu { out / 2 } else { out });
 
     if e.channel_add.is_some_and(|t| (t.tensor.n, t.tensor.rows(), t.c) != (y.n, y.n, out)) {
         return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
@@ -165,6 +173,7 @@ fn product(
     let defines = [
         ("WIDE", wide(r)),
         ("F32_OUTPUT", e.f32_output as u32),
+        ("GEGLU", e.geglu as u32),
         ("WATCH", watch as u32),
         ("F16_ARITHMETIC", f16 as u32),
         ("CONV", is_conv as u32),

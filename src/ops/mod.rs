@@ -17,7 +17,7 @@ pub use gather::{embed, gather};
 pub use lora::merge;
 pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, conv2d, linear, linear_stack};
 pub use norm::{group_norm, layer_norm};
-pub use pointwise::{Activation, activate, add, affine, geglu};
+pub use pointwise::{Activation, activate, add, affine};
 pub use selftest::{Precision, open};
 
 use crate::error::{Error, Result};
