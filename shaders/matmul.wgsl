@@ -11,9 +11,11 @@
 // follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four; with Q8 or
 // Q4 each row in blocks of 32 weights of 8 or 4 bits (src/checkpoint/quantise.rs), which load_w makes whole again.
 //
-// Bindings: input, second input, weights, bias, channel_add, residual, output, and with WATCH (f16 output) a word
-// that is set where a value does not fit; what an op lacks is bound to something else and never read, so that one
-// pipeline serves every op of a tile: compiling is what a first visit waits for.
+// With LAYER_NORM the rows of A are normalised as they are read; a workgroup finds their moments first.
+//
+// Bindings: input, second input, weights, bias, channel_add and residual (LAYER_NORM: gamma and beta), output, and with
+// WATCH (f16 output) a word that is set where a value does not fit; what an op lacks is bound to something else and
+// never read, so that one pipeline serves every op of a tile: compiling is what a first visit waits for.
 //
 // Tiling, with subgroups of a known size (SUBGROUP): no workgroup memory and no barrier. A subgroup makes ROWS rows by
 // 4 * SUBGROUP channels. A lane owns four neighbouring channels, so that it stores whole vectors, and all ROWS rows of
@@ -53,16 +55,19 @@ struct Params {
   add_from: u32,     // and to the first of these channels
   in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
   out_from: u32,     // and the output's
+  epsilon: f32,      // LAYER_NORM
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
 alias stored4 = vec4<f16>;
 fn to_factor(v: stored4) -> factor4 { return v; }
+fn to_f32(v: stored4) -> vec4f { return vec4f(v); }
 fn product(a: factor4, w: factor4, sum: f32) -> f32 { return sum + f32(dot(a, w)); }
 #else
 alias factor4 = vec4f;
 alias stored4 = act4;
 fn to_factor(v: stored4) -> factor4 { return from_act(v); }
+fn to_f32(v: stored4) -> vec4f { return from_act(v); }
 fn product(a: factor4, w: factor4, sum: f32) -> f32 {
   return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
 }
@@ -81,8 +86,13 @@ alias weight = weight4_0;
 @group(0) @binding($binding) var<storage, read> input_1: array<stored4>;
 @group(0) @binding($binding) var<storage, read> weights: array<weight>;
 @group(0) @binding($binding) var<storage, read> bias: array<weight4_1>;
+#if LAYER_NORM
+@group(0) @binding($binding) var<storage, read> gamma: array<weight4_2>;
+@group(0) @binding($binding) var<storage, read> beta: array<weight4_3>;
+#else
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
+#endif
 #if GEGLU
 alias out4 = act2;
 fn to_out(v: vec4f) -> out4 { return to_act2(v.xy); }
@@ -156,15 +166,19 @@ fn biases(column: u32) -> vec4f {
 // What is stored for a finished sum.
 fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
+#if !LAYER_NORM
   if p.has_channel_add != 0u {
     v += from_act(channel_add[row / p.out_positions * p.add_stride + p.add_from + column]);
   }
+#endif
 #if ACTIVATION
   v = activate(v, p.activation);
 #endif
+#if !LAYER_NORM
   if p.has_residual != 0u {
     v += from_act(residual[row * n4 + column]);
   }
+#endif
 #if ACTIVATION
   v = activate(v, p.post);
 #endif
@@ -173,6 +187,28 @@ fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
 #endif
   return v;
 }
+
+#if LAYER_NORM
+// Mean of a row of A and the inverse of its standard deviation. Differences from the row's first value are summed, so
+// that a mean far from zero costs no digits of the variance.
+fn moments(row: u32) -> vec2f {
+  let pivot = to_f32(input_0[row * p.c4_0]).x;
+  var sum = vec4f(0.0);
+  var squares = vec4f(0.0);
+  for (var c = 0u; c < p.c4_0; c++) {
+    let d = to_f32(input_0[row * p.c4_0 + c]) - pivot;
+    sum += d;
+    squares = fma(d, d, squares);
+  }
+  let scale = 1.0 / f32(p.c4_0 * 4u);
+  let mean = dot(sum, vec4f(scale));
+  let variance = dot(squares, vec4f(scale)) - mean * mean;
+  return vec2f(pivot + mean, inverseSqrt(max(variance, 0.0) + p.epsilon));
+}
+fn normed(a: stored4, of_row: vec2f, c: u32) -> factor4 {
+  return factor4((to_f32(a) - of_row.x) * of_row.y * from_weight_2(gamma[c]) + from_weight_3(beta[c]));
+}
+#endif
 
 #if CONV
 // Where the taps of an output position begin.
@@ -227,6 +263,9 @@ fn main(
 #else
   let at_$i = row_$i - p.in_from;
 #endif
+#if LAYER_NORM
+  let moments_$i = moments(at_$i);
+#endif
 #for j LANES
   var sum_$i_$j = vec4f(0.0);
 #endfor
@@ -243,7 +282,11 @@ fn main(
 #for s SOURCES
     for (var c = 0u; c < p.c4_$s; c++) {
 #for i SLOTS
+#if LAYER_NORM
+      var a_$i = normed(input_$s[at_$i * p.c4_$s + c], moments_$i, c);
+#else
       var a_$i = to_factor(input_$s[at_$i * p.c4_$s + c]);
+#endif
 #if CONV
       a_$i = select(factor4(0.0), a_$i, tap_$i.inside);
 #endif
@@ -293,6 +336,9 @@ const BM = WY * TM;
 const BN4 = WX * TN;
 const THREADS = WX * WY;
 
+#if LAYER_NORM
+var<workgroup> row_moments: array<vec2f, BM>;
+#endif
 var<workgroup> tile_a: array<factor4, BK4 * BM>;
 var<workgroup> tile_w: array<factor4, BK4 * BN4 * 4u>;
 
@@ -326,6 +372,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   var sum_$i_$j = vec4f(0.0);
 #endfor
 #endfor
+#if LAYER_NORM
+  for (var i = thread; i < BM; i += THREADS) {
+    row_moments[i] = moments(min(m0 + i, p.m - 1u));
+  }
+  workgroupBarrier();
+#endif
 
   for (var k0 = 0u; k0 < p.k4; k0 += BK4) {
     let k = k0 + load_k;
@@ -343,7 +395,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
 #else
     if in_range {
+#if LAYER_NORM
+      a_$i = normed(input_0[row_$i * p.c4_0 + k], row_moments[load_m + $iu * (THREADS / BK4)], k);
+#else
       a_$i = load_a(row_$i - p.in_from, k);
+#endif
     }
 #endif
     tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;

@@ -33,7 +33,7 @@ alias act2 = u32;
 fn to_act2(v: vec2f) -> act2 { return to_half(vec4f(v, 0.0, 0.0)).x; }
 #endif
 
-#for i 2
+#for i 4
 #if F32_WEIGHT_$i
 alias weight4_$i = vec4f;
 fn from_weight_$i(v: weight4_$i) -> vec4f { return v; }

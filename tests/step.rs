@@ -47,7 +47,7 @@ fn vae_plan(config: &Value, encode: bool, height: u32, width: u32) -> Plan {
 /// Stable Diffusion 1.5's UNet, batch 2, 64x64 latents.
 #[test]
 fn a_step_of_stable_diffusion_1_5() {
-    let plan = unet_plan(&json("tests/web/sd15-configs.json")["unet/config.json"], 64, 64);
+    let plan = unet_plan(&json("tests/reference/data/models/real.json")["sd15/unet"]["config"], 64, 64);
     let mut kinds: BTreeMap<&str, (usize, u64, u64)> = BTreeMap::new();
     for dispatch in plan.dispatches() {
         let (count, flops, bytes) = kinds.entry(dispatch.kernel.name).or_default();

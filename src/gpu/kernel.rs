@@ -14,7 +14,7 @@ pub struct Kernel {
 }
 
 /// Defines that say how the weights lie that a kernel binds, at most two: f32 instead of f16.
-pub(super) const F32_WEIGHTS: [&str; 2] = ["F32_WEIGHT_0", "F32_WEIGHT_1"];
+pub(super) const F32_WEIGHTS: [&str; 4] = ["F32_WEIGHT_0", "F32_WEIGHT_1", "F32_WEIGHT_2", "F32_WEIGHT_3"];
 
 impl Kernel {
     /// The kernel for a weight number `i` (of those it binds) that lies as f32.

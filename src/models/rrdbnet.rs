@@ -263,7 +263,7 @@ fn dense_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str, base:
         let pairs = inputs.chunks(2).enumerate();
         let count = pairs.len();
         for (i, pair) in pairs {
-            let input = Input { first: pair[0], second: pair.get(1).copied() };
+            let input = pair.get(1).map_or(pair[0].into(), |&second| Input::from((pair[0], second)));
             let post = if i + 1 == count && !last { Activation::LeakyRelu } else { Activation::None };
             let e = Epilogue { residual: sum, post, ..Default::default() };
             let name = format!("{prefix}.conv{layer}.{i}");

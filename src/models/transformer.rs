@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Columns, Epilogue};
+use crate::ops::{self, Activation, Columns, Epilogue, Input};
 
 /// What the transformers of one UNet block have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,39 +66,42 @@ fn basic_transformer_block(
     encoder_hidden_states: Tensor,
     prefix: &str,
 ) -> Result<Tensor> {
-    let h = ops::layer_norm(r, x, &format!("{prefix}.norm1"), LAYER_NORM_EPS)?;
-    let context = if a.only_cross_attention { encoder_hidden_states } else { h };
+    let h = ops::layer_normed(r, x, &format!("{prefix}.norm1"), LAYER_NORM_EPS)?;
+    let context = a.only_cross_attention.then_some(encoder_hidden_states);
     let x = attention(a.heads, r, h, context, x, &format!("{prefix}.attn1"))?;
 
-    let h = ops::layer_norm(r, x, &format!("{prefix}.norm2"), LAYER_NORM_EPS)?;
-    let x = attention(a.heads, r, h, encoder_hidden_states, x, &format!("{prefix}.attn2"))?;
+    let h = ops::layer_normed(r, x, &format!("{prefix}.norm2"), LAYER_NORM_EPS)?;
+    let x = attention(a.heads, r, h, Some(encoder_hidden_states), x, &format!("{prefix}.attn2"))?;
 
-    let h = ops::layer_norm(r, x, &format!("{prefix}.norm3"), LAYER_NORM_EPS)?;
+    let h = ops::layer_normed(r, x, &format!("{prefix}.norm3"), LAYER_NORM_EPS)?;
     let geglu = Epilogue { geglu: true, ..Default::default() };
     let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, geglu)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
     ops::linear(r, h, &format!("{prefix}.ff.net.2"), x.c, true, plus_x)
 }
 
-/// Queries of `h` against keys and values of `context`, `h` itself or the text, added to `residual`. Only the last
-/// projection has a bias. The text's keys and values are made once for all steps that are told the same.
+/// Queries of `h` against keys and values of the text `context`, or without one of `h` itself, added to `residual`. Only
+/// the last projection has a bias. The text's keys and values are made once for all steps that are told the same.
 fn attention(
     heads: u32,
     r: &mut Recorder,
-    h: Tensor,
-    context: Tensor,
+    h: Input,
+    context: Option<Tensor>,
     residual: Tensor,
     prefix: &str,
 ) -> Result<Tensor> {
     let [to_q, to_k, to_v] = ["to_q", "to_k", "to_v"].map(|name| format!("{prefix}.{name}"));
-    let c = h.c;
-    let (q, k, v) = if h == context {
-        let qkv = ops::linear_stack(r, h, &[(&to_q, c), (&to_k, c), (&to_v, c)], false)?;
-        (Columns::nth(qkv, 0, c), Columns::nth(qkv, 1, c), Columns::nth(qkv, 2, c))
-    } else {
-        let kv = r.setup(|r| ops::linear_stack(r, context, &[(&to_k, c), (&to_v, c)], false))?;
-        let q = ops::linear(r, h, &to_q, c, false, Epilogue::default())?;
-        (q.into(), Columns::nth(kv, 0, c), Columns::nth(kv, 1, c))
+    let c = residual.c;
+    let (q, k, v) = match context {
+        None => {
+            let qkv = ops::linear_stack(r, h, &[(&to_q, c), (&to_k, c), (&to_v, c)], false)?;
+            (Columns::nth(qkv, 0, c), Columns::nth(qkv, 1, c), Columns::nth(qkv, 2, c))
+        }
+        Some(text) => {
+            let kv = r.setup(|r| ops::linear_stack(r, text, &[(&to_k, c), (&to_v, c)], false))?;
+            let q = ops::linear(r, h, &to_q, c, false, Epilogue::default())?;
+            (q.into(), Columns::nth(kv, 0, c), Columns::nth(kv, 1, c))
+        }
     };
     let h = ops::attention(r, q, k, v, heads, false)?;
     let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };

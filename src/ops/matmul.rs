@@ -198,14 +198,28 @@ fn product(
     if e.residual.is_some_and(|t| (t.rows(), t.c) != (y.rows(), out)) {
         return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
     }
+    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
+    // WebGPU's default is eight storage buffers: the norm's weights stand where what is added would.
+    let added = match x.norm {
+        Some(_) if is_conv || x.second.is_some() || e.channel_add.is_some() || e.residual.is_some() => {
+            return Err(Error::unsupported(format!(
+                "{prefix}: a layer normalisation cannot be folded in here"
+            )));
+        }
+        Some(norm) => [Binding::Weight(norm.gamma), Binding::Weight(norm.beta)],
+        None => [
+            Binding::Read(e.channel_add.map_or(input, |columns| columns.tensor)),
+            Binding::Read(e.residual.unwrap_or(input)),
+        ],
+    };
     // What is not there is bound to something that is.
     let mut bindings = vec![
         Binding::Read(input),
         Binding::Read(x.second.unwrap_or(input)),
         Binding::Weight(weight),
         Binding::Weight(bias.unwrap_or(weight)),
-        Binding::Read(e.channel_add.map_or(input, |columns| columns.tensor)),
-        Binding::Read(e.residual.unwrap_or(input)),
+        added[0],
+        added[1],
         Binding::Write(y),
     ];
     let watch = y.dtype == Dtype::F16;
@@ -215,7 +229,6 @@ fn product(
 
     let [add_stride, add_from] = e.channel_add.map_or([0, 0], |columns| columns.params());
     let m = positions.end - positions.start;
-    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
     let tile = Tile::of(r.options(), is_conv, m, out);
     let defines = [
@@ -225,6 +238,7 @@ fn product(
         ("WATCH", watch as u32),
         ("F16_ARITHMETIC", f16 as u32),
         ("CONV", is_conv as u32),
+        ("LAYER_NORM", x.norm.is_some() as u32),
         ("QUANTISED", quantised.is_some() as u32),
         ("Q4", (quantised == Some(Bits::Q4)) as u32),
         ("SECOND", x.second.is_some() as u32),
@@ -279,6 +293,7 @@ fn product(
                 add_from,
                 in_from,
                 out_from,
+                x.norm.map_or(0, |norm| norm.epsilon.to_bits()),
             ],
             workgroups: [columns, rows.div_ceil(tile.rows()), 1],
             flops: flops_a_row * rows as u64,

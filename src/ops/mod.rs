@@ -19,7 +19,7 @@ pub use canny::canny;
 pub use gather::{embed, gather};
 pub use lora::merge;
 pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, linear, linear_stack};
-pub use norm::{GroupStats, group_norm, layer_norm};
+pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
 pub use pointwise::{Activation, activate, add, affine};
 pub use residual::{add_scaled, mean};
 pub use selftest::{Precision, open};
@@ -32,17 +32,19 @@ use crate::gpu::{Dtype, Recorder, Tensor};
 pub struct Input {
     pub first: Tensor,
     pub second: Option<Tensor>,
+    /// Every row goes through this before it is multiplied (see [`layer_normed`]).
+    norm: Option<norm::LayerNorm>,
 }
 
 impl From<Tensor> for Input {
     fn from(first: Tensor) -> Self {
-        Self { first, second: None }
+        Self { first, second: None, norm: None }
     }
 }
 
 impl From<(Tensor, Tensor)> for Input {
     fn from((first, second): (Tensor, Tensor)) -> Self {
-        Self { first, second: Some(second) }
+        Self { first, second: Some(second), norm: None }
     }
 }
 

@@ -26,12 +26,81 @@ pub fn group_norm(
     x.check()?;
     let Tensor { n, h, w, .. } = x.first;
     let positions = h * w;
+    if let Some(bundle) = Bundle::of(positions, x.channels(), groups, activation) {
+        return bundle.norm(r, x, prefix, epsilon, activation);
+    }
     // A slice a workgroup: enough of them to fill a GPU, each with enough to do.
     let lanes = (256 / x.c4().min(256)).max(1);
     let slices = positions.div_ceil(lanes * 16).clamp(1, 64);
     let stats = GroupStats::new(r, n, positions, positions.div_ceil(slices), x.channels(), groups)?;
     stats.gather(r, x, 0);
     stats.apply(r, x, prefix, epsilon, activation)
+}
+
+/// As many groups of channels as fill whole vectors, normalised by one workgroup (see `shaders/group_norm.wgsl`).
+struct Bundle {
+    per_group: u32,
+    /// Vectors of the bundle.
+    vectors: u32,
+}
+
+impl Bundle {
+    /// `None` where groups do not add up to whole vectors, or the picture is so large that a workgroup of 256 threads
+    /// would be long over it.
+    fn of(positions: u32, channels: u32, groups: u32, activation: Activation) -> Option<Self> {
+        const MOST_POSITIONS: u32 = 64 * 64;
+        let per_group = channels.checked_div(groups).filter(|per| per * groups == channels)?;
+        let together = [1, 2, 4].into_iter().find(|n| (n * per_group).is_multiple_of(4))?;
+        let vectors = together * per_group / 4;
+        let fits = groups.is_multiple_of(together) && vectors <= 256 && positions <= MOST_POSITIONS;
+        (fits && matches!(activation, Activation::None | Activation::Silu))
+            .then_some(Self { per_group, vectors })
+    }
+
+    fn norm(
+        self,
+        r: &mut Recorder,
+        x: Input,
+        prefix: &str,
+        epsilon: f32,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let Tensor { n, h, w, .. } = x.first;
+        let (positions, c, c4) = (h * w, x.channels(), x.c4());
+        let [gamma, beta] = affine(r, prefix, c)?;
+        let y = r.tensor(n, h, w, c);
+        r.dispatch(Dispatch {
+            kernel: Kernel::new(
+                "group_norm",
+                include_str!("../../shaders/group_norm.wgsl"),
+                &[
+                    ("WIDE", wide(r)),
+                    ("SECOND", x.second.is_some() as u32),
+                    ("WITH_SILU", (activation == Activation::Silu) as u32),
+                ],
+            ),
+            bindings: vec![
+                Binding::Read(x.first),
+                Binding::Read(x.second.unwrap_or(x.first)),
+                Binding::Weight(gamma),
+                Binding::Weight(beta),
+                Binding::Write(y),
+            ],
+            params: vec![
+                positions,
+                c4,
+                x.first.c4(),
+                x.second.map_or(0, |t| t.c4()),
+                self.per_group,
+                self.vectors,
+                256 / self.vectors,
+                epsilon.to_bits(),
+            ],
+            workgroups: [c4 / self.vectors, n, 1],
+            flops: 8 * n as u64 * positions as u64 * c as u64,
+        });
+        Ok(y)
+    }
 }
 
 /// Mean and spread of a picture's groups of channels, gathered slice by slice, so that the picture itself need never be
@@ -141,6 +210,27 @@ impl GroupStats {
         });
         Ok(y)
     }
+}
+
+/// A layer normalisation that the product which reads its input does on the way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerNorm {
+    pub gamma: Weight,
+    pub beta: Weight,
+    pub epsilon: f32,
+}
+
+/// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these normalise
+/// what they read, so that nothing is written between.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn layer_normed(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Result<Input> {
+    if !x.c.is_multiple_of(4) {
+        return Ok(layer_norm(r, x, prefix, epsilon)?.into());
+    }
+    let [gamma, beta] = affine(r, prefix, x.c)?;
+    Ok(Input { norm: Some(LayerNorm { gamma, beta, epsilon }), ..x.into() })
 }
 
 /// Layer normalisation over the channels of every row.

@@ -571,6 +571,51 @@ async fn layer_norm(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
     .await
 }
 
+/// Layer normalisation in the product that reads it, around a mean far from zero; with GEGLU every other time.
+async fn normed(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
+    let mut case = Case::new(options, seed);
+    let (rows, c, out) =
+        (case.random.range(1, 200), case.random.range(8, 90) * 4, case.random.range(4, 40) * 8);
+    let geglu = seed.is_multiple_of(2);
+    let (x, mut xs) = case.input(1, 1, rows, c);
+    xs.iter_mut().for_each(|v| *v = f16::from_f32(*v + 4.0).to_f32());
+    case.inputs[0].1 = xs.clone();
+    let h = ops::layer_normed(&mut case.r, x, "norm", 1e-5).unwrap();
+    let e = Epilogue { geglu, ..Default::default() };
+    let y = ops::linear(&mut case.r, h, "w", out, true, e).unwrap();
+    // What is normalised is rounded where products are f16. f32 sums of squares, of values up to 5 with a variance of a
+    // third around a first value of theirs: 16 * 2^-23 of the variance.
+    let rounded = if case.f16 && !case.wide { U } else { 0.0 };
+    let tolerance = case.product_tolerance(c as usize) + rounded + 16.0 / (1u64 << 23) as f64;
+    let xs = wide(&xs);
+    case.finish(gpu, format!("layer_normed {rows}x{c} -> {out}, geglu {geglu}"), y, tolerance, |weight| {
+        let (gamma, beta) = (weight("norm.weight"), weight("norm.bias"));
+        let (matrix, bias) = (weight("w.weight"), weight("w.bias"));
+        xs.chunks(c as usize)
+            .flat_map(|row| {
+                let mean = row.iter().sum::<f64>() / c as f64;
+                let var = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / c as f64;
+                let h: Vec<f64> = (0..c as usize)
+                    .map(|i| (row[i] - mean) / (var + 1e-5).sqrt() * gamma[i] + beta[i])
+                    .collect();
+                let ys: Vec<f64> = matrix
+                    .chunks(c as usize)
+                    .zip(&bias)
+                    .map(|(w, b)| w.iter().zip(&h).map(|(w, h)| w * h).sum::<f64>() + b)
+                    .collect();
+                match geglu {
+                    false => ys,
+                    true => {
+                        let (values, gates) = ys.split_at(out as usize / 2);
+                        values.iter().zip(gates).map(|(v, g)| v * activation(*g, Activation::Gelu)).collect()
+                    }
+                }
+            })
+            .collect()
+    })
+    .await
+}
+
 async fn pointwise(gpu: &Gpu, options: &Options, seed: u64) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for act in ACTIVATIONS {
@@ -698,6 +743,8 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
             outcomes.push(group_norm(gpu, &options, seed, false).await);
             outcomes.push(group_norm(gpu, &options, seed + 50, false).await);
             outcomes.push(layer_norm(gpu, &options, seed).await);
+            outcomes.push(normed(gpu, &options, 2 * seed).await);
+            outcomes.push(normed(gpu, &options, 2 * seed + 1).await);
             outcomes.extend(pointwise(gpu, &options, seed * 10).await);
             outcomes.extend(rows(gpu, &options, seed).await);
         }
