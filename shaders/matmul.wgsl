@@ -11,10 +11,13 @@
 // follow the first on the channel axis (skip connections). W lies as [n][tap][c], channels padded to four; with Q8 or
 // Q4 each row in blocks of 32 weights of 8 or 4 bits (src/checkpoint/quantise.rs), which load_w makes whole again.
 //
+// With SHORTCUT a 1x1 convolution of one or two more inputs, with its own weights and bias behind the others', is added
+// (a residual block's way past its convolutions): k goes on over their channels.
+//
 // With LAYER_NORM the rows of A are normalised as they are read; a workgroup finds their moments first.
 //
-// Bindings: input, second input, weights, bias, channel_add and residual (LAYER_NORM: gamma and beta), output, and with
-// WATCH (f16 output) a word that is set where a value does not fit; what an op lacks is bound to something else and
+// Bindings: input, second input, weights, bias, channel_add and residual (LAYER_NORM: gamma and beta; SHORTCUT: its
+// inputs), output, and with WATCH (f16 output) a word that is set where a value does not fit; what an op lacks is bound to something else and
 // never read, so that one pipeline serves every op of a tile: compiling is what a first visit waits for.
 //
 // Tiling, with subgroups of a known size (SUBGROUP): no workgroup memory and no barrier. A subgroup makes ROWS rows by
@@ -56,6 +59,8 @@ struct Params {
   in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
   out_from: u32,     // and the output's
   epsilon: f32,      // LAYER_NORM
+  c4_2: u32,         // SHORTCUT: vectors of channels of its inputs
+  c4_3: u32,
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
@@ -89,7 +94,12 @@ alias weight = weight4_0;
 #if LAYER_NORM
 @group(0) @binding($binding) var<storage, read> gamma: array<weight4_2>;
 @group(0) @binding($binding) var<storage, read> beta: array<weight4_3>;
-#else
+#endif
+#if SHORTCUT
+@group(0) @binding($binding) var<storage, read> input_2: array<stored4>;
+@group(0) @binding($binding) var<storage, read> input_3: array<stored4>;
+#endif
+#if ADDED
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
 #endif
@@ -132,10 +142,16 @@ fn load_w(n: u32, k: u32) -> factor4 {
 }
 #else
 fn load_w(n: u32, k: u32) -> factor4 {
-#if F16_ARITHMETIC
-  return weights[n * p.k4 + k];
+#if SHORTCUT
+  let shortcut = p.n * p.k4 + n * (p.c4_2 + p.c4_3) + k - p.k4;
+  let at = select(n * p.k4 + k, shortcut, k >= p.k4);
 #else
-  return from_weight_0(weights[n * p.k4 + k]);
+  let at = n * p.k4 + k;
+#endif
+#if F16_ARITHMETIC
+  return weights[at];
+#else
+  return from_weight_0(weights[at]);
 #endif
 }
 #endif
@@ -159,14 +175,29 @@ fn biases(column: u32) -> vec4f {
   let gate = from_weight_1(bias[p.n / 8u + column / 2u]);
   return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
 #else
-  return from_weight_1(bias[column]);
+  let b = from_weight_1(bias[column]);
+#if SHORTCUT
+  return b + from_weight_1(bias[p.n / 4u + column]);
+#else
+  return b;
+#endif
 #endif
 }
+
+#if SHORTCUT
+fn shortcut_c4(source: u32) -> u32 { return select(p.c4_2, p.c4_3, source == 1u); }
+fn load_shortcut(source: u32, row: u32, c: u32) -> factor4 {
+  if source == 1u {
+    return to_factor(input_3[row * p.c4_3 + c]);
+  }
+  return to_factor(input_2[row * p.c4_2 + c]);
+}
+#endif
 
 // What is stored for a finished sum.
 fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
-#if !LAYER_NORM
+#if ADDED
   if p.has_channel_add != 0u {
     v += from_act(channel_add[row / p.out_positions * p.add_stride + p.add_from + column]);
   }
@@ -174,7 +205,7 @@ fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
 #if ACTIVATION
   v = activate(v, p.activation);
 #endif
-#if !LAYER_NORM
+#if ADDED
   if p.has_residual != 0u {
     v += from_act(residual[row * n4 + column]);
   }
@@ -305,6 +336,24 @@ fn main(
 #if CONV
   }
 #endif
+#if SHORTCUT
+#for s SHORTCUT
+  for (var c = 0u; c < shortcut_c4($su); c++) {
+#for i SLOTS
+    let a_$i = load_shortcut($su, row_$i, c);
+#endfor
+#for i 4
+    let w_$i = load_w(n_$i, k);
+#endfor
+#for i SLOTS
+#for j LANES
+    sum_$i_$j = products(subgroupBroadcast(a_$i, $ju), w_0, w_1, w_2, w_3, sum_$i_$j);
+#endfor
+#endfor
+    k++;
+  }
+#endfor
+#endif
 
   let n4 = (p.n + 3u) / 4u;
   if column >= n4 {
@@ -379,7 +428,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   workgroupBarrier();
 #endif
 
-  for (var k0 = 0u; k0 < p.k4; k0 += BK4) {
+#if SHORTCUT
+  let all_k4 = p.k4 + p.c4_2 + p.c4_3;
+#else
+  let all_k4 = p.k4;
+#endif
+  for (var k0 = 0u; k0 < all_k4; k0 += BK4) {
     let k = k0 + load_k;
     let in_range = k < p.k4;
 #if CONV
@@ -393,6 +447,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     if in_range && tap_$i.inside {
       a_$i = load_a(tap_$i.at, c);
     }
+#if SHORTCUT
+    if k >= p.k4 && k < all_k4 {
+      let second = k - p.k4 >= p.c4_2;
+      a_$i = load_shortcut(u32(second), row_$i, select(k - p.k4, k - p.k4 - p.c4_2, second));
+    }
+#endif
 #else
     if in_range {
 #if LAYER_NORM
@@ -408,7 +468,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     // Channel n lies at (n % 4) * BN4 + n / 4, so that neighbouring threads read neighbouring vectors.
     let n_$i = load_m + $iu * (THREADS / BK4);
     var w_$i = factor4(0.0);
-    if in_range {
+    if k < all_k4 {
       w_$i = load_w(row_of(min(n0 + n_$i, p.n - 1u)), k);
     }
     tile_w[load_k * BN4 * 4u + n_$i % 4u * BN4 + n_$i / 4u] = w_$i;

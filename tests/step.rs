@@ -68,6 +68,7 @@ fn a_step_of_stable_diffusion_1_5() {
     );
     // 1606 GFLOP in all (field/kernels.md), of which norms and the like are a few.
     assert!((1590..1620).contains(&(flops / 1_000_000_000)), "{flops}");
+    assert!(dispatches <= 300, "{dispatches} dispatches");
     // With the one that copies the prediction out.
     assert!(submits < 20, "{submits} submits");
     // Twice 1.7 GB of weights and 2.3 GB of activations, each read or written once.

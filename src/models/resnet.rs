@@ -53,11 +53,15 @@ pub fn resnet(
     let plus_time = Epilogue { channel_add, ..Default::default() };
     let h = ops::conv2d(r, h, &format!("{prefix}.conv1"), out, true, Conv::k3(), plus_time)?;
     let h = ops::group_norm(r, h, &format!("{prefix}.norm2"), norm.groups, norm.eps, Activation::Silu)?;
+    let (conv2, conv_shortcut) = (format!("{prefix}.conv2"), format!("{prefix}.conv_shortcut"));
     let shortcut = if x.second.is_none() && x.first.c == out {
         x.first
+    } else if temb.is_some() {
+        return ops::conv2d_with_shortcut(r, h, &conv2, x, &conv_shortcut, out);
     } else {
-        ops::conv2d(r, x, &format!("{prefix}.conv_shortcut"), out, true, Conv::k1(), Epilogue::default())?
+        // An autoencoder's weights must lie apart: at large sizes its shortcuts are made in bands.
+        ops::conv2d(r, x, &conv_shortcut, out, true, Conv::k1(), Epilogue::default())?
     };
     let plus_shortcut = Epilogue { residual: Some(shortcut), ..Default::default() };
-    ops::conv2d(r, h, &format!("{prefix}.conv2"), out, true, Conv::k3(), plus_shortcut)
+    ops::conv2d(r, h, &conv2, out, true, Conv::k3(), plus_shortcut)
 }

@@ -1,6 +1,6 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
-use super::matrix::{Matrix, matrix};
+use super::matrix::{Matrix, matrix, matrix_with_shortcut};
 use super::{Activation, Columns, Input, wide};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ pub fn linear_stack(
 ) -> Result<Tensor> {
     let x = x.into();
     let w = matrix(r, parts, x.channels(), 1, bias)?;
-    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default(), None)
+    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default(), Extent::default())
 }
 
 /// A convolution over [n, h, w, c], 1x1 or 3x3.
@@ -108,7 +108,33 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let x = x.into();
     let w = matrix(r, &[(prefix, out)], x.channels(), conv.kernel * conv.kernel, bias)?;
-    product(r, x, prefix, w, conv, e, None)
+    product(r, x, prefix, w, conv, e, Extent::default())
+}
+
+/// The 3x3 convolution `{prefix}` of `x`, plus the 1x1 convolution `{shortcut}` of `past`, both with bias: what a residual
+/// block ends with. One product where weights lie as f16.
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit.
+pub fn conv2d_with_shortcut(
+    r: &mut Recorder,
+    x: Tensor,
+    prefix: &str,
+    past: Input,
+    shortcut: &str,
+    out: u32,
+) -> Result<Tensor> {
+    if r.options().weights.is_some() || !out.is_multiple_of(4) {
+        let residual = conv2d(r, past, shortcut, out, true, Conv::k1(), Epilogue::default())?;
+        let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
+        return conv2d(r, x, prefix, out, true, Conv::k3(), plus_residual);
+    }
+    past.check()?;
+    if (past.first.n, past.first.h, past.first.w) != (x.n, x.h, x.w) {
+        return Err(Error::unsupported(format!("{shortcut}: the input does not fit")));
+    }
+    let w = matrix_with_shortcut(r, (prefix, x.c), (shortcut, past.channels()), out)?;
+    product(r, x.into(), prefix, w, Conv::k3(), Epilogue::default(), Extent { past: Some(past), part: None })
 }
 
 /// Rows of one picture, which need not be whole in memory.
@@ -136,10 +162,27 @@ pub fn conv2d_rows(
     into: Option<Tensor>,
 ) -> Result<Tensor> {
     let w = matrix(r, &[(prefix, out)], x.tensor.c, conv.kernel * conv.kernel, true)?;
-    product(r, x.tensor.into(), prefix, w, conv, Epilogue::default(), Some((x, rows, into)))
+    product(
+        r,
+        x.tensor.into(),
+        prefix,
+        w,
+        conv,
+        Epilogue::default(),
+        Extent { past: None, part: Some((x, rows, into)) },
+    )
 }
 
-/// The dispatches; `prefix` is for messages. `part`: the rows that the input holds, those to make, and where to.
+/// What a product reads and makes beside the usual.
+#[derive(Default)]
+struct Extent {
+    /// The input of a shortcut.
+    past: Option<Input>,
+    /// The rows that the input holds, those to make, and where to.
+    part: Option<(Rows, Range<u32>, Option<Tensor>)>,
+}
+
+/// The dispatches; `prefix` is for messages.
 fn product(
     r: &mut Recorder,
     x: Input,
@@ -147,7 +190,7 @@ fn product(
     matrix: Matrix,
     conv: Conv,
     e: Epilogue,
-    part: Option<(Rows, Range<u32>, Option<Tensor>)>,
+    Extent { past, part }: Extent,
 ) -> Result<Tensor> {
     x.check()?;
     let Matrix { weight, bias, bits: quantised, rows: out } = matrix;
@@ -200,14 +243,17 @@ fn product(
     }
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     // WebGPU's default is eight storage buffers: the norm's weights stand where what is added would.
-    let added = match x.norm {
-        Some(_) if is_conv || x.second.is_some() || e.channel_add.is_some() || e.residual.is_some() => {
+    let added = match (x.norm, past) {
+        (_, Some(past)) => [Binding::Read(past.first), Binding::Read(past.second.unwrap_or(past.first))],
+        (Some(_), None)
+            if is_conv || x.second.is_some() || e.channel_add.is_some() || e.residual.is_some() =>
+        {
             return Err(Error::unsupported(format!(
                 "{prefix}: a layer normalisation cannot be folded in here"
             )));
         }
-        Some(norm) => [Binding::Weight(norm.gamma), Binding::Weight(norm.beta)],
-        None => [
+        (Some(norm), None) => [Binding::Weight(norm.gamma), Binding::Weight(norm.beta)],
+        (None, None) => [
             Binding::Read(e.channel_add.map_or(input, |columns| columns.tensor)),
             Binding::Read(e.residual.unwrap_or(input)),
         ],
@@ -239,6 +285,8 @@ fn product(
         ("F16_ARITHMETIC", f16 as u32),
         ("CONV", is_conv as u32),
         ("LAYER_NORM", x.norm.is_some() as u32),
+        ("SHORTCUT", past.map_or(0, |past| 1 + past.second.is_some() as u32)),
+        ("ADDED", (x.norm.is_none() && past.is_none()) as u32),
         ("QUANTISED", quantised.is_some() as u32),
         ("Q4", (quantised == Some(Bits::Q4)) as u32),
         ("SECOND", x.second.is_some() as u32),
@@ -251,7 +299,8 @@ fn product(
         &[defines.as_slice(), &tile.defines()].concat(),
     );
     let c4 = x.c4();
-    let flops_a_row = 2 * out as u64 * c as u64 * taps as u64;
+    let past_c = past.map_or(0, |past| past.channels());
+    let flops_a_row = 2 * out as u64 * (c as u64 * taps as u64 + past_c as u64);
     let columns = out.div_ceil(tile.columns());
     let rows_at_once = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row)
         .unwrap_or(u32::MAX)
@@ -294,6 +343,8 @@ fn product(
                 in_from,
                 out_from,
                 x.norm.map_or(0, |norm| norm.epsilon.to_bits()),
+                past.map_or(0, |past| past.first.c4()),
+                past.and_then(|past| past.second).map_or(0, |t| t.c4()),
             ],
             workgroups: [columns, rows.div_ceil(tile.rows()), 1],
             flops: flops_a_row * rows as u64,

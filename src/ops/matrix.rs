@@ -52,6 +52,27 @@ pub(super) fn matrix(
     Ok(Matrix { weight, bias, bits, rows: parts.iter().map(|(_, rows)| rows).sum() })
 }
 
+/// The f16 matrix of a 3x3 convolution (prefix, input channels) and behind it that of a 1x1 one, whose sums are added to
+/// the other's; both with bias.
+///
+/// # Errors
+/// `unsupported-model` where a weight is used in two ways.
+pub(super) fn matrix_with_shortcut(
+    r: &mut Recorder,
+    (prefix, inner): (&str, u32),
+    (shortcut, past): (&str, u32),
+    rows: u32,
+) -> Result<Matrix> {
+    let layout = |inner: u32, taps| Layout::Matrix { rows: rows as usize, inner: inner as usize, taps };
+    let bias = Layout::Vector { len: rows as usize };
+    let weight = r.stack(vec![
+        (format!("{prefix}.weight"), layout(inner, 9)),
+        (format!("{shortcut}.weight"), layout(past, 1)),
+    ])?;
+    let bias = r.stack(vec![(format!("{prefix}.bias"), bias), (format!("{shortcut}.bias"), bias)])?;
+    Ok(Matrix { weight, bias: Some(bias), bits: None, rows })
+}
+
 /// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
 /// the residual blocks and from a ControlNet, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
 /// the blocks and the feed-forward layers, takes four.

@@ -18,7 +18,9 @@ pub use attention::attention;
 pub use canny::canny;
 pub use gather::{embed, gather};
 pub use lora::merge;
-pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, linear, linear_stack};
+pub use matmul::{
+    Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_stack,
+};
 pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
 pub use pointwise::{Activation, activate, add, affine};
 pub use residual::{add_scaled, mean};

@@ -571,6 +571,55 @@ async fn layer_norm(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
     .await
 }
 
+/// A 3x3 convolution plus the 1x1 convolution of one or two other tensors.
+async fn with_shortcut(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
+    let mut case = Case::new(options, seed);
+    let random = &mut case.random;
+    let (n, h, w) = (random.range(1, 2), random.range(1, 13), random.range(1, 19));
+    let (c, c2, out) = (random.range(1, 45), random.range(1, 9) * 4, random.range(1, 20) * 4);
+    let c3 = random.range(1, 30) * (seed % 2) as u32;
+    let (x, xs) = case.input(n, h, w, c);
+    let (x2, xs2) = case.input(n, h, w, c2);
+    let (mut past, mut joined) = (Input::from(x2), wide(&xs2));
+    if c3 > 0 {
+        let (x3, xs3) = case.input(n, h, w, c3);
+        past = (x2, x3).into();
+        joined = join(&joined, c2 as usize, &wide(&xs3), c3 as usize);
+    }
+    let y = ops::conv2d_with_shortcut(&mut case.r, x, "w", past, "s", out).unwrap();
+    // The terms of each are as large as the other's; where a product is made apart, it is rounded once more.
+    let apart = if options.weights.is_some() { case.storage() } else { 0.0 };
+    let tolerance = case.product_tolerance((9 * c + c2 + c3) as usize) + apart;
+    let name = format!("conv {n}x{h}x{w}x{c} and 1x1 of {c2}+{c3} -> {out}");
+    case.finish(gpu, name, y, tolerance, |weight| {
+        let (matrix, past, xs) = (weight("w.weight"), weight("s.weight"), wide(&xs));
+        let (bias, past_bias) = (weight("w.bias"), weight("s.bias"));
+        let (c, c_past) = (c as usize, (c2 + c3) as usize);
+        let mut ys = Vec::new();
+        for i in 0..n as i64 {
+            for (oy, ox) in (0..h as i64).flat_map(|y| (0..w as i64).map(move |x| (y, x))) {
+                for o in 0..out as usize {
+                    let at = |y: i64, x: i64| ((i * h as i64 + y) * w as i64 + x) as usize;
+                    let row = &joined[at(oy, ox) * c_past..][..c_past];
+                    let mut sum = bias[o] + past_bias[o];
+                    sum += row.iter().zip(&past[o * c_past..]).map(|(x, w)| x * w).sum::<f64>();
+                    for tap in 0..9 {
+                        let (y, x) = (oy + tap / 3 - 1, ox + tap % 3 - 1);
+                        if y >= 0 && x >= 0 && y < h as i64 && x < w as i64 {
+                            let pixel = &xs[at(y, x) * c..][..c];
+                            let weights = |ch: usize| matrix[(o * c + ch) * 9 + tap as usize];
+                            sum += pixel.iter().enumerate().map(|(ch, v)| v * weights(ch)).sum::<f64>();
+                        }
+                    }
+                    ys.push(sum);
+                }
+            }
+        }
+        ys
+    })
+    .await
+}
+
 /// Layer normalisation in the product that reads it, around a mean far from zero; with GEGLU every other time.
 async fn normed(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
     let mut case = Case::new(options, seed);
@@ -717,6 +766,9 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
             for seed in 100..100 + rounds * 6 {
                 outcomes.push(convolution_of(gpu, &options, seed, true).await);
             }
+        }
+        for seed in 0..rounds * 2 {
+            outcomes.push(with_shortcut(gpu, &options, seed).await);
         }
         for (m, k, n) in [
             (1, 1, 1),
