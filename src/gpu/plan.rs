@@ -321,38 +321,71 @@ impl Recorder {
         self.dispatches.push(dispatch);
     }
 
-    /// Packs the tensors: two that are never alive together may share a buffer.
-    ///
-    /// Greedy by size: the largest tensor first, each into the first buffer whose tenants it never meets.
-    pub fn finish(self) -> Plan {
-        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+    /// The tensors that are used.
+    fn used(&self) -> Vec<usize> {
+        (0..self.tensors.len()).filter(|&i| self.tensors[i].first != usize::MAX).collect()
+    }
+
+    /// The largest tensor first, each into the first buffer whose tenants it never meets.
+    fn pack_by_size(&self) -> Vec<Vec<usize>> {
+        let mut order = self.used();
         order.sort_by_key(|&i| std::cmp::Reverse(self.tensors[i].bytes));
-        let mut slots: Vec<(u64, Vec<usize>)> = Vec::new();
-        let mut slot_of = vec![usize::MAX; self.tensors.len()];
+        let mut slots: Vec<Vec<usize>> = Vec::new();
         for i in order {
             let life = self.tensors[i];
-            if life.first == usize::MAX {
-                continue;
+            let meets = |&j: &usize| life.last >= self.tensors[j].first && self.tensors[j].last >= life.first;
+            match slots.iter_mut().find(|tenants| !tenants.iter().any(meets)) {
+                Some(slot) => slot.push(i),
+                None => slots.push(vec![i]),
             }
-            let free = slots.iter().position(|(_, tenants)| {
-                tenants.iter().all(|&j| {
-                    let other = self.tensors[j];
-                    life.last < other.first || other.last < life.first
-                })
-            });
-            let slot = free.unwrap_or_else(|| {
-                slots.push((life.bytes, Vec::new()));
-                slots.len() - 1
-            });
-            slots[slot].1.push(i);
-            slot_of[i] = slot;
         }
+        slots
+    }
+
+    /// The earliest tensor first, each into the smallest free buffer that is large enough, or the largest, which grows.
+    fn pack_by_time(&self) -> Vec<Vec<usize>> {
+        let mut order = self.used();
+        order.sort_by_key(|&i| self.tensors[i].first);
+        // With the bytes of each and the last dispatch that needs it.
+        let mut slots: Vec<(u64, usize, Vec<usize>)> = Vec::new();
+        for i in order {
+            let life = self.tensors[i];
+            let free = slots.iter_mut().filter(|(_, last, _)| *last < life.first);
+            let fit = free.min_by_key(|(bytes, ..)| {
+                let grows = *bytes < life.bytes;
+                (grows, if grows { life.bytes - *bytes } else { *bytes })
+            });
+            match fit {
+                Some((bytes, last, tenants)) => {
+                    *bytes = life.bytes.max(*bytes);
+                    *last = life.last;
+                    tenants.push(i);
+                }
+                None => slots.push((life.bytes, life.last, vec![i])),
+            }
+        }
+        slots.into_iter().map(|(.., tenants)| tenants).collect()
+    }
+
+    /// Packs the tensors: two that are never alive together may share a buffer. Of two ways, the one that takes less.
+    pub fn finish(self) -> Plan {
+        let bytes = |slot: &Vec<usize>| slot.iter().map(|&i| self.tensors[i].bytes).max().unwrap_or(0);
+        let total = |slots: &Vec<Vec<usize>>| slots.iter().map(bytes).sum::<u64>();
+        let packed = [self.pack_by_size(), self.pack_by_time()];
+        let slots = packed.into_iter().min_by_key(total).unwrap_or_default();
+        let mut slot_of = vec![usize::MAX; self.tensors.len()];
+        for (slot, tenants) in slots.iter().enumerate() {
+            for &i in tenants {
+                slot_of[i] = slot;
+            }
+        }
+        let slots = slots.iter().map(bytes).collect();
         Plan {
             dispatches: self.dispatches,
             setup: self.setup,
             weights: self.weights,
             overflow: self.overflow,
-            slots: slots.into_iter().map(|(bytes, _)| bytes).collect(),
+            slots,
             slot_of,
             sizes: self.tensors.iter().map(|t| t.bytes).collect(),
         }
