@@ -23,7 +23,8 @@ fn unet_plan(config: &Value, height: u32, width: u32) -> Plan {
         let text_embeds = r.input(2, 1, 1, t.projection_class_embeddings_input_dim - time);
         unet::AddedCond { text_embeds, time_ids: r.input(2, 1, 1, time) }
     });
-    let out = unet::forward(&config, &mut r, sample, t_emb, text, added, None).unwrap();
+    let inputs = unet::Inputs { sample, t_emb, encoder_hidden_states: text, added, timestep_cond: None };
+    let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
     r.output(out);
     r.finish()
 }

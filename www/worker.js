@@ -3,7 +3,7 @@
  * another; only "abort" is heard at once. Everything that it sends is described by what
  * browser-diffusion.js does with it.
  */
-import init, { Pipeline, Upscaler, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 import { keepTuning, keptTunings } from './tuning.js';
 
 const engine = init();
@@ -94,6 +94,10 @@ async function perform(call, signal) {
       await loaded().tune(call.milliseconds);
       await keepTimed(loaded());
       return { result: loaded().tuning() };
+    case 'canny': {
+      const result = /** @type {any} */ (await canny(call.spec));
+      return { result, transfer: [result.data.buffer] };
+    }
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':
@@ -119,9 +123,9 @@ async function perform(call, signal) {
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-async function alone({ source, revision, hub, cache, files }, signal, work) {
-  if (!cache || files) return work();
-  return navigator.locks.request(`browser-diffusion ${JSON.stringify([source, revision, hub])}`, { signal }, work);
+async function alone({ source, revision, hub, weights, cache, files }, signal, work) {
+  if (!cache) return work();
+  return navigator.locks.request(`browser-diffusion ${JSON.stringify([files ? `disk:${source}` : source, revision, hub, weights])}`, { signal }, work);
 }
 
 /** Keeps what was timed in this session. @param {Pipeline} pipeline */

@@ -9,6 +9,7 @@ use half::f16;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
 
 struct Launch {
@@ -43,7 +44,7 @@ pub struct Counters {
 
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
-    slots: Vec<Buffer>,
+    slots: Vec<Rc<Buffer>>,
     slot_of: Vec<usize>,
     /// Keeps the uniform blocks alive.
     _params: Buffer,
@@ -72,13 +73,36 @@ impl Plan {
     /// # Errors
     /// `out-of-memory` if the plan does not fit the adapter; `bad-checkpoint` if `weights` lacks one.
     pub fn instantiate(&self, gpu: &Gpu, weights: &Weights) -> Result<Executable> {
+        self.instantiate_over(gpu, weights, &[])
+    }
+
+    /// The same, with some of its inputs in another's memory: each of `shared` is an input, and the tensor of as many
+    /// bytes, an input or output of that executable, which it is.
+    ///
+    /// # Errors
+    /// Those of [`Plan::instantiate`]; `invalid-option` for a tensor that the other never uses.
+    pub fn instantiate_over(
+        &self,
+        gpu: &Gpu,
+        weights: &Weights,
+        shared: &[(Tensor, &Executable, Tensor)],
+    ) -> Result<Executable> {
         self.check(&gpu.limits)?;
-        let slots: Vec<Buffer> = self
+        let mut given: Vec<Option<Rc<Buffer>>> = vec![None; self.slots.len()];
+        for (t, other, theirs) in shared {
+            // An input has its slot to itself.
+            if let Some(slot) = self.slot_of.get(t.id).and_then(|&slot| given.get_mut(slot)) {
+                *slot = Some(other.slot(*theirs)?.clone());
+            }
+        }
+        let allocate = |bytes: u64| {
+            gpu.buffer(MemoryKind::Activations, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+        };
+        let slots: Vec<Rc<Buffer>> = self
             .slots
             .iter()
-            .map(|&bytes| {
-                gpu.buffer(MemoryKind::Activations, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
-            })
+            .zip(given)
+            .map(|(&bytes, given)| given.unwrap_or_else(|| Rc::new(allocate(bytes))))
             .collect();
         // One uniform block a dispatch, at WebGPU's offset alignment.
         const BLOCK: usize = 256;
@@ -98,7 +122,15 @@ impl Plan {
 
         let mut launches = Vec::new();
         for (i, d) in dispatches().enumerate() {
-            let p = gpu.pipeline(&d.kernel, &d.bindings)?;
+            let mut kernel = d.kernel.clone();
+            let bound =
+                d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
+            for (k, w) in bound.enumerate() {
+                if weights.is_wide(self.specs(*w)) {
+                    kernel = kernel.with_f32_weight(k);
+                }
+            }
+            let p = gpu.pipeline(&kernel, &d.bindings)?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
             for (j, binding) in d.bindings.iter().enumerate() {
@@ -172,7 +204,7 @@ impl Executable {
         Ok(set)
     }
 
-    fn slot(&self, t: Tensor) -> Result<&Buffer> {
+    fn slot(&self, t: Tensor) -> Result<&Rc<Buffer>> {
         self.slot_of
             .get(t.id)
             .and_then(|&s| self.slots.get(s))
@@ -187,6 +219,36 @@ impl Executable {
         let slot = self.slot(t)?;
         slot.writes.set(slot.writes.get() + 1);
         gpu.queue.write_buffer(&slot.raw, 0, bytes);
+        Ok(())
+    }
+
+    /// Fills tensors with zeros.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn clear(&self, gpu: &Gpu, tensors: &[Tensor]) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for &t in tensors {
+            encoder.clear_buffer(self.buffer(t)?, 0, None);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Copies an output of one picture to every picture of `to`, an input of another plan, of the same type.
+    ///
+    /// # Errors
+    /// `invalid-option` where the pictures differ in size.
+    pub fn copy(&self, gpu: &Gpu, from: Tensor, other: &Executable, to: Tensor) -> Result<()> {
+        let bytes = from.bytes();
+        if bytes * u64::from(to.n) != to.bytes() {
+            return Err(Error::invalid("a tensor was to be copied to one of another size"));
+        }
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for n in 0..u64::from(to.n) {
+            encoder.copy_buffer_to_buffer(self.buffer(from)?, 0, other.buffer(to)?, n * bytes, bytes);
+        }
+        gpu.queue.submit([encoder.finish()]);
         Ok(())
     }
 

@@ -118,7 +118,7 @@ impl WeightSpec {
 }
 
 /// Specs of one stack after the other.
-pub(super) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
+pub(crate) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
     specs.chunk_by(|_, next| next.follows)
 }
 

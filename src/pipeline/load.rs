@@ -1,6 +1,6 @@
 //! A model's folder to modules on the GPU.
 
-use super::residence::{FilesSource, Memory, Part, VaeFiles};
+use super::residence::{FilesSource, Memory, Part, Place};
 use super::text::{Recipe, TextCache};
 use super::tuning::{self, Origin};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
@@ -59,14 +59,15 @@ impl DiffusionPipeline {
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let vae = match vae {
-            Some(files) => Some(VaeFiles::find(files).await?),
+            Some(files) => Some(Place::find(files, "vae").await?),
             None => None,
         };
         let other_vae = match &vae {
             Some(vae) => Some(vae.config().await?),
             None => None,
         };
-        let source = Box::new(FilesSource { files: files.clone(), vae, variant: options.variant.clone() });
+        let source =
+            Box::new(FilesSource { files: files.clone(), other: vae, variant: options.variant.clone() });
         let files = files.as_ref();
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
@@ -216,6 +217,10 @@ impl DiffusionPipeline {
         streamed?;
         let choices = choices?;
         gpu.check()?;
+        let encoder_parts = text_encoders.iter().map(|e| &e.module.part);
+        let mut f32_tensors: Vec<String> =
+            encoder_parts.chain([vae_part, &unet.part]).flat_map(Part::wide).collect();
+        f32_tensors.sort();
 
         let kind = match (sdxl, unet.config.cross_attention_dim) {
             (true, _) => Kind::Sdxl,
@@ -238,6 +243,7 @@ impl DiffusionPipeline {
                     .get("default_guidance_scale")
                     .and_then(Value::as_f64)
                     .map_or(if sdxl { 5.0 } else { 7.5 }, |g| g as f32),
+                f32_tensors,
             },
             gpu,
             source,
@@ -260,6 +266,7 @@ impl DiffusionPipeline {
             text_cache: TextCache::default(),
             embeddings: RefCell::default(),
             loras: RefCell::default(),
+            controlnets: RefCell::default(),
             chosen_loras: RefCell::default(),
             decode_wide: Cell::new(false),
         };
@@ -374,7 +381,7 @@ fn compile_first(
     let [h, w] = unet.config.sample_size.unwrap_or([64, 64]);
     let mut plans = vec![record(&tuned(unet.options), |r| {
         let inputs = super::text_to_image::unet_inputs(&unet.config, r, 2, h, w, TOKENS);
-        super::text_to_image::record_unet(&unet.config, r, &inputs).map(|_| ())
+        unet::forward(&unet.config, r, &inputs, &[]).map(|out| r.output(out))
     })];
     plans.push(match vae {
         Vae::Kl(m) => record(&tuned(m.options), |r| {
@@ -398,12 +405,12 @@ fn compile_first(
 
 /// A side of latents that every level
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
-const SMALL: u32 = 16;
+pub(super) const SMALL: u32 = 16;
 
 fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
     record(options, |r| {
         let inputs = super::text_to_image::unet_inputs(config, r, 1, SMALL, SMALL, 1);
-        super::text_to_image::record_unet(config, r, &inputs).map(|_| ())
+        unet::forward(config, r, &inputs, &[]).map(|_| ())
     })
 }
 

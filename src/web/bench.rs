@@ -97,7 +97,9 @@ impl Bench {
         let sample = r.input(batch, height, width, config.in_channels);
         let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
         let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
-        let output = unet::forward(&config, &mut r, sample, t_emb, tokens, None, None)?;
+        let inputs =
+            unet::Inputs { sample, t_emb, encoder_hidden_states: tokens, added: None, timestep_cond: None };
+        let output = unet::forward(&config, &mut r, &inputs, &[])?;
         Ok(self.finish(r, vec![sample, t_emb, tokens], output)?)
     }
 }

@@ -6,21 +6,21 @@ mod upscaler;
 
 use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
-use crate::gpu::Counters;
+use crate::gpu::{Counters, Gpu, GpuOptions};
 use crate::ops::Precision;
 use crate::pipeline::{
-    DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
-    Memory, Origin, Outpaint, Picture, Preview, Step, StrengthSteps,
+    self, Control, DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions,
+    MaskedContent, Memory, Origin, Outpaint, Picture, Preprocess, Preview, Step, StrengthSteps,
 };
 use crate::prompt::Syntax;
 use crate::samplers;
 use crate::samplers::noise::{NoiseOptions, Rng};
 use crate::store::{
-    FileAt, LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source,
-    SourceOptions,
+    FileAt, ModelFiles, ModelStore, PageFiles, Progress, ReadOptions, Source, SourceOptions, WebFiles,
 };
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
@@ -98,17 +98,27 @@ fn embedded(spec: &JsValue) -> Result<Source> {
 }
 
 /// What a `ModelSource` of `api.md` names. `spec`: `{ source, revision, hub, embedded }`, and `files` where the
-/// visitor picked them: `[path, File]` of each, `source` being what they are called.
-async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
+/// visitor picked them: `[path, File]` of each, `source` being what they are called. `cache`: whether it is kept.
+async fn source(spec: &JsValue, mut options: ReadOptions) -> Result<WebFiles> {
     let name = text(spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
+    // Quantised models are kept quantised.
+    let bits = choice(spec, "weights", &[("f16", None), ("q8", Some("q8")), ("q4", Some("q4"))])?.flatten();
+    let kept = |source: Source| match bits {
+        Some(bits) => source.kept_as(bits),
+        None => source,
+    };
     if let Some(files) = get(spec, "files") {
         let file = |entry: JsValue| {
             let entry = Array::from(&entry);
             Some((entry.get(0).as_string()?, entry.get(1).dyn_into::<Blob>().ok()?))
         };
         let files = Array::from(&files).iter().map(file).collect::<Option<_>>();
-        let files = files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
-        return Ok(PageSource::Local(LocalFiles::new(name, files)));
+        let files: HashMap<String, Blob> =
+            files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
+        // What lies on disk is kept a second time only where that is asked for.
+        options.no_cache |= !get(spec, "cache").is_some_and(|v| v.is_truthy());
+        let single = if files.len() == 1 { files.keys().next().cloned() } else { None };
+        return Ok(store().await.picked(kept(Source::disk(&name, single)), files, options));
     }
     let places = SourceOptions {
         revision: text(spec, "revision")?,
@@ -116,22 +126,18 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         embedded: text(spec, "embedded")?,
         token: text(spec, "token")?,
     };
-    Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
+    Ok(store().await.model(kept(Source::resolve(&name, &places)?), options))
 }
 
 /// What a `ModelSource` names, as a folder, and the source itself, to be finished when all is read.
-async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<PageSource>)> {
+async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<WebFiles>)> {
     let vocabulary = Rc::new(store().await.model(embedded(spec)?, options.clone()));
     let source = Rc::new(source(spec, options).await?);
     Ok((Rc::new(PageFiles::open(source.clone(), vocabulary).await?), source))
 }
 
 /// The one file that a `ModelSource` names, and the source itself, to be finished when all is read.
-async fn file(
-    spec: &JsValue,
-    key: &str,
-    signal: &AbortSignal,
-) -> Result<(FileAt<PageSource>, Rc<PageSource>)> {
+async fn file(spec: &JsValue, key: &str, signal: &AbortSignal) -> Result<(FileAt<WebFiles>, Rc<WebFiles>)> {
     let reading = ReadOptions {
         no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
         signal: Some(signal.clone()),
@@ -405,6 +411,11 @@ impl Pipeline {
         set(&out, "parameters", model.parameters as f64);
         set(&out, "numInferenceSteps", model.num_inference_steps as f64);
         set(&out, "guidanceScale", model.guidance_scale);
+        set(
+            &out,
+            "f32Tensors",
+            model.f32_tensors.iter().map(|n| JsValue::from(n.as_str())).collect::<Array>(),
+        );
         out
     }
 
@@ -430,7 +441,8 @@ impl Pipeline {
         }
         let loras = self.loras(&options, &signal).await?;
         let embeddings = self.embeddings(&options, &signal).await?;
-        let options = GenerateOptions { loras, embeddings, ..self.options(&options)? };
+        let controlnets = self.controlnets(&options, &signal).await?;
+        let options = GenerateOptions { loras, embeddings, controlnets, ..self.options(&options)? };
         let mut step = |s: Step| {
             on_step
                 .call1(&JsValue::NULL, &step_object(s))
@@ -517,6 +529,43 @@ impl Pipeline {
         Ok(embeddings)
     }
 
+    /// Loads the ControlNets of `controlnets` (each what [`source`] takes, with `key`, `image`, `preprocess`, `low`,
+    /// `high`, `scale`, `start`, `end`) that are not loaded yet; those of earlier pictures then make room.
+    async fn controlnets(&self, options: &JsValue, signal: &AbortSignal) -> Result<Vec<Control>> {
+        let specs = get(options, "controlnets").map(|l| Array::from(&l).to_vec()).unwrap_or_default();
+        let mut controls = Vec::new();
+        for spec in &specs {
+            let or = |key: &str, usual: f64| Ok::<_, Error>(number(spec, key)?.unwrap_or(usual));
+            let (low, high) = thresholds(spec)?;
+            let names = [("none", Preprocess::None), ("canny", Preprocess::Canny { low, high })];
+            controls.push(Control {
+                key: text(spec, "key")?.ok_or_else(|| Error::invalid("A ControlNet must have a source."))?,
+                image: picture(spec, "image")?
+                    .ok_or_else(|| Error::invalid("A ControlNet must have an image."))?,
+                preprocess: choice(spec, "preprocess", &names)?.unwrap_or_default(),
+                scale: or("scale", 1.0)? as f32,
+                start: or("start", 0.0)?,
+                end: or("end", 1.0)?,
+            });
+        }
+        let keys: Vec<String> = controls.iter().map(|c| c.key.clone()).collect();
+        for (spec, key) in specs.iter().zip(&keys) {
+            if self.inner.has_controlnet(key) {
+                continue;
+            }
+            self.inner.keep_controlnets(&keys);
+            let reading = ReadOptions {
+                no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
+                signal: Some(signal.clone()),
+                on_progress: None,
+            };
+            let (files, source) = folder(spec, reading).await?;
+            self.inner.load_controlnet(key, files, &|| signal.aborted()).await?;
+            source.finish().await?;
+        }
+        Ok(controls)
+    }
+
     /// Loads the LoRAs of `loras` (each what [`source`] takes, with `key` and `scale`) that are not loaded yet.
     async fn loras(&self, options: &JsValue, signal: &AbortSignal) -> Result<Vec<(String, f32)>> {
         let mut loras = Vec::new();
@@ -589,6 +638,8 @@ impl Pipeline {
             negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
             clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,
             embeddings: Vec::new(),
+            controlnets: Vec::new(),
+            guess_mode: get(o, "guessMode").is_some_and(|v| v.is_truthy()),
             loras: Vec::new(),
             preview,
             decode,
@@ -691,6 +742,21 @@ pub async fn cache_list() -> Result<Array, JsValue> {
 #[wasm_bindgen(js_name = cacheDelete)]
 pub async fn cache_delete(name: String) -> Result<(), JsValue> {
     Ok(store().await.delete(&name).await?)
+}
+
+/// `canny(image, { low, high })`: `options` is `{ image, low, high }`.
+#[wasm_bindgen]
+pub async fn canny(options: JsValue) -> Result<Object, JsValue> {
+    let image =
+        picture(&options, "image")?.ok_or_else(|| Error::invalid("image is missing: give a picture."))?;
+    let (low, high) = thresholds(&options)?;
+    let gpu = Gpu::new(&GpuOptions::default()).await?;
+    Ok(picture_object(&pipeline::canny(&gpu, &image, low, high).await?))
+}
+
+/// `low` and `high` of Canny's edges.
+fn thresholds(options: &JsValue) -> Result<(f64, f64)> {
+    Ok((number(options, "low")?.unwrap_or(100.0), number(options, "high")?.unwrap_or(200.0)))
 }
 
 /// Names that `scheduler` takes.

@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { operations } from '../../www/operations.js';
 import { adapters, root, withBrowser } from './browser.mjs';
 import { serve } from './hub.mjs';
-import { sd15Folder } from './sd15.mjs';
+import { writeReal } from './real.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -33,7 +33,7 @@ function unet(name, model) {
 }
 
 const unets = options.unet
-  ? [unet('embedded', join(root, 'www/embedded')), unet('sd15', sd15Folder())].filter(u => u.name.includes(options.filter)) : [];
+  ? [unet('embedded', join(root, 'www/embedded')), unet('sd15', writeReal('sd15'))].filter(u => u.name.includes(options.filter)) : [];
 const server = await serve({ roots: {
   '/': join(root, 'www'), '/tests/': join(root, 'tests/web'), '/ort/': join(root, 'tests/web/node_modules/onnxruntime-web/dist'),
   ...Object.fromEntries(unets.flatMap((u, i) => [[`/unet${i}/onnx/`, u.folder], [`/unet${i}/model/`, u.model]])),
