@@ -45,7 +45,7 @@ pub fn key(gpu: &Gpu, options: &Options) -> String {
     tuning::key(
         gpu,
         options,
-        &[include_str!("../../shaders/matmul.wgsl"), include_str!("../../shaders/prelude.wgsl"), &list],
+        &[crate::gpu::shader!("matmul.wgsl"), crate::gpu::shader!("prelude.wgsl"), &list],
     )
 }
 
