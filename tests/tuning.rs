@@ -90,4 +90,5 @@ fn choices_are_kept_under_adapter_and_kernels() {
     assert_eq!(before.rsplit_once('|').unwrap().0, changed.rsplit_once('|').unwrap().0);
     assert_ne!(before, key(&gpu, &Options { subgroup: 64, ..options }, &["fn main() {}", "16x16"]));
     assert_eq!(shipped("no such maker", ""), Choices::default());
+    assert_eq!(shipped("intel", "xe-2lpg").get(Class::of(true, 8192, 320)), Some(2));
 }

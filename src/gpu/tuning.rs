@@ -69,11 +69,18 @@ impl Choices {
     }
 }
 
-/// Choices for a GPU by maker, family ("" for any) and kernels: (conv, rows, channels, candidate), with the lists of
-/// `ops::tune::candidates`. Empty until someone has measured: an entry comes from a table that a visitor copied from
-/// `bench.html`.
+/// Choices for a GPU by maker, family ("" for any): (conv, rows, channels, candidate), with the lists of
+/// `ops::tune::candidates`. More entries come from tables that visitors copied from `bench.html`.
 type Shipped = (&'static str, &'static str, &'static [(bool, u32, u32, usize)]);
-const SHIPPED: &[Shipped] = &[];
+const SHIPPED: &[Shipped] = &[
+    // Tiles of 32 x 64 for convolutions, where 64 x 64 hold too many registers: onnxruntime's finding on Lunar Lake
+    // (its pull request 26603).
+    (
+        "intel",
+        "",
+        &[(true, 8192, 640, 2), (true, 8192, 1280, 2), (true, 2048, 640, 2), (true, 2048, 1280, 2)],
+    ),
+];
 
 /// The shipped choices for a GPU.
 pub fn shipped(vendor: &str, architecture: &str) -> Choices {
