@@ -1,13 +1,13 @@
 //! The tuner on the software driver: how near it comes to timing every candidate for long, and what its choices are
 //! worth when something changes.
 
-use browser_diffusion::gpu::tuning::{Choices, Class, key, shipped};
+use browser_diffusion::gpu::tuning::{Choices, Class, key, search, shipped};
 use browser_diffusion::gpu::{Gpu, GpuOptions, Options};
 use browser_diffusion::ops::tune::{self, Example, Timer};
 
 /// Small enough that a processor runs each in milliseconds.
 const SMALL: [Example; 4] =
-    [(true, 16, 64, 64), (true, 8, 64, 704), (false, 32, 64, 320), (false, 8, 320, 704)];
+    [(true, 16, 128, 128), (true, 8, 64, 704), (false, 32, 64, 320), (false, 8, 320, 704)];
 
 fn open() -> (Gpu, Options) {
     let gpu = pollster::block_on(Gpu::new(&GpuOptions::default())).unwrap();
@@ -15,28 +15,60 @@ fn open() -> (Gpu, Options) {
     (gpu, options)
 }
 
-/// Times waver on a processor that others use; the least of many does not.
+/// Nanoseconds that all threads of this process have run: what the software driver's work costs, whoever else uses the
+/// processor, where the clock on the wall tells more of the others.
+fn processor_time() -> f64 {
+    let of = |task: std::fs::DirEntry| -> Option<f64> {
+        std::fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+    };
+    std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| of(task.ok()?)).sum()
+}
+
+/// The search and the exhaustive one see the same costs, measured anew each time.
 #[test]
-fn choices_are_within_five_percent_of_an_exhaustive_search() {
+fn the_search_is_within_five_percent_of_an_exhaustive_one() {
     let (gpu, options) = open();
-    let choices = pollster::block_on(tune::tune(&gpu, &options, &SMALL, f64::INFINITY)).unwrap();
     for example in SMALL {
-        let mut timer = Timer::new(&gpu, &options, example).unwrap();
-        let mut least = vec![f64::INFINITY; tune::candidates(&options)];
-        for _ in 0..12 {
-            for (i, time) in least.iter_mut().enumerate() {
-                *time = time.min(pollster::block_on(timer.time(i)).unwrap());
-            }
+        let timer = Timer::new(&gpu, &options, example).unwrap();
+        let count = tune::candidates(&options);
+        let ready: Vec<_> = (0..count).map(|i| timer.instantiate(i).unwrap().0).collect();
+        let cost = |i: usize| {
+            let before = processor_time();
+            (0..2).for_each(|_| ready[i].run(&gpu));
+            pollster::block_on(gpu.idle()).unwrap();
+            (processor_time() - before) / 2.0
+        };
+        for i in 0..count {
+            cost(i); // compiles
         }
-        let chosen = choices.get(tune::class(example)).unwrap_or(timer.usual);
-        let best = (0..least.len()).min_by(|&a, &b| least[a].total_cmp(&least[b])).unwrap();
+        let found = pollster::block_on(search(count, timer.usual, async |i| Ok(Some(cost(i))))).unwrap();
+        let chosen = found.unwrap_or(timer.usual);
+        let mut least = vec![f64::INFINITY; count];
+        for _ in 0..12 {
+            least.iter_mut().enumerate().for_each(|(i, time)| *time = time.min(cost(i)));
+        }
+        let best = (0..count).min_by(|&a, &b| least[a].total_cmp(&least[b])).unwrap();
+        let ms = |i: usize| least[i] / 1e6;
+        let usual = timer.usual;
         println!(
-            "{example:?}: usual {} at {:.3} ms, chosen {chosen} at {:.3}, best {best} at {:.3}",
-            timer.usual, least[timer.usual], least[chosen], least[best]
+            "{example:?}: usual {usual} {:.3} ms, chosen {chosen} {:.3}, best {best} {:.3}",
+            ms(usual),
+            ms(chosen),
+            ms(best)
         );
         assert!(least[chosen] <= 1.05 * least[best], "{example:?}");
-        assert!(least[chosen] <= 1.03 * least[timer.usual], "{example:?}: slower than before");
+        assert!(least[chosen] <= least[usual], "{example:?}: slower than before");
     }
+}
+
+#[test]
+fn tuned_plans_are_recorded_with_the_chosen_tiles() {
+    let (gpu, options) = open();
+    let choices = pollster::block_on(tune::tune(&gpu, &options, &SMALL[..1], f64::INFINITY)).unwrap();
+    let tuned = Options { choices, ..options };
+    let timer = Timer::new(&gpu, &tuned, SMALL[0]).unwrap();
+    let usual = Timer::new(&gpu, &options, SMALL[0]).unwrap().usual;
+    assert_eq!(timer.usual, choices.get(tune::class(SMALL[0])).unwrap_or(usual));
 }
 
 #[test]
@@ -58,4 +90,5 @@ fn choices_are_kept_under_adapter_and_kernels() {
     assert_eq!(before.rsplit_once('|').unwrap().0, changed.rsplit_once('|').unwrap().0);
     assert_ne!(before, key(&gpu, &Options { subgroup: 64, ..options }, &["fn main() {}", "16x16"]));
     assert_eq!(shipped("no such maker", ""), Choices::default());
+    assert_eq!(shipped("intel", "xe-2lpg").get(Class::of(true, 8192, 320)), Some(2));
 }

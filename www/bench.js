@@ -4,7 +4,7 @@
  * another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
  */
 import init, { Bench } from './pkg/browser_diffusion.js';
-import { figures, median, operations } from './operations.js';
+import { SD15_UNET, figures, median, operations } from './operations.js';
 import { measurePeaks } from './probes.js';
 
 /**
@@ -22,13 +22,6 @@ const quick = query.has('quick');
 /** Milliseconds that a measurement takes at least. */
 const ENOUGH = quick ? 0 : 60;
 const ROUNDS = quick ? 1 : 3;
-
-/** Stable Diffusion 1.5's `unet/config.json`; what it leaves out is diffusers' default. */
-const SD15 = {
-  _class_name: 'UNet2DConditionModel', attention_head_dim: 8, block_out_channels: [320, 640, 1280, 1280], cross_attention_dim: 768,
-  down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'], layers_per_block: 2, sample_size: 64,
-};
 
 /** @template {HTMLElement} T @param {string} id @returns {T} */
 const element = (id) => /** @type {T} */ (document.getElementById(id));
@@ -201,7 +194,7 @@ async function measure() {
   }
   if (whole) {
     const address = query.get('unet');
-    const config = address ? await (await fetch(address)).text() : JSON.stringify(SD15);
+    const config = address ? await (await fetch(address)).text() : JSON.stringify(SD15_UNET);
     for (const precision of precisions) {
       next(`One step of the UNet, ${precision}`);
       report.steps.push(await measureStep(bench, config, precision));

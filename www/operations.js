@@ -24,6 +24,13 @@ export const operations = [
   { name: 'LayerNorm 4096x320', kind: 'norm', op: 'layerNorm', rows: 4096, c: 320 },
 ];
 
+/** Stable Diffusion 1.5's `unet/config.json`; what it leaves out is diffusers' default. */
+export const SD15_UNET = {
+  _class_name: 'UNet2DConditionModel', attention_head_dim: 8, block_out_channels: [320, 640, 1280, 1280], cross_attention_dim: 768,
+  down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'],
+  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'], layers_per_block: 2, sample_size: 64,
+};
+
 /**
  * Shapes of an operation's inputs and weights, in the order and with the names that the engine has for them.
  * @param {Operation} o

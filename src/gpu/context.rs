@@ -112,7 +112,7 @@ pub struct Gpu {
     layouts: RefCell<HashMap<Vec<bool>, Rc<Layouts>>>,
 }
 
-const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
+const PRELUDE: &str = crate::gpu::shader!("prelude.wgsl");
 
 impl Gpu {
     /// Opens the adapter that the platform prefers and asks for the limits it has. Whether it computes rightly

@@ -145,3 +145,82 @@ fn block(
     }
     Err(Error::unsupported(format!("kernel {}: {open} without {close}", kernel.name)))
 }
+
+/// The text of a file in `shaders/`, without comments, indentation and blank lines: a visitor need not fetch them.
+macro_rules! shader {
+    ($file:literal) => {{
+        const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file));
+        const BYTES: [u8; $crate::gpu::bare_length(TEXT)] = $crate::gpu::bare(TEXT);
+        const BARE: &str = match std::str::from_utf8(&BYTES) {
+            Ok(text) => text,
+            Err(_) => panic!("a shader is not UTF-8"),
+        };
+        BARE
+    }};
+}
+pub(crate) use shader;
+
+/// Bytes of [`bare`].
+pub(crate) const fn bare_length(text: &str) -> usize {
+    let (mut at, mut length) = (0, 0);
+    while at < text.len() {
+        let [begin, end, next] = bare_line(text.as_bytes(), at);
+        length += if end > begin { end - begin + 1 } else { 0 };
+        at = next;
+    }
+    length
+}
+
+/// `text` without comments (WGSL has no strings that could hold `//`), indentation and blank lines.
+pub(crate) const fn bare<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
+    let bytes = text.as_bytes();
+    let mut out = [b'\n'; LENGTH];
+    let (mut at, mut length) = (0, 0);
+    while at < bytes.len() {
+        let [mut begin, end, next] = bare_line(bytes, at);
+        length += (end > begin) as usize;
+        while begin < end {
+            out[length - 1] = bytes[begin];
+            length += 1;
+            begin += 1;
+        }
+        at = next;
+    }
+    out
+}
+
+/// Where the code of the line at `at` begins and ends, and where the next line begins.
+const fn bare_line(bytes: &[u8], at: usize) -> [usize; 3] {
+    let mut begin = at;
+    while begin < bytes.len() && bytes[begin] == b' ' {
+        begin += 1;
+    }
+    let mut end = begin;
+    while end < bytes.len()
+        && bytes[end] != b'\n'
+        && !(bytes[end] == b'/' && end + 1 < bytes.len() && bytes[end + 1] == b'/')
+    {
+        end += 1;
+    }
+    let mut next = end;
+    while next < bytes.len() && bytes[next] != b'\n' {
+        next += 1;
+    }
+    while end > begin && bytes[end - 1] == b' ' {
+        end -= 1;
+    }
+    [begin, end, next + 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shaders_lose_comments_and_nothing_else() {
+        const TEXT: &str =
+            "// What it does.\n\n#if A\n  let x = 1u / 2u;  // half\n#else\n    y();\n#endif // end\n}";
+        const BARE: [u8; bare_length(TEXT)] = bare(TEXT);
+        assert_eq!(std::str::from_utf8(&BARE), Ok("#if A\nlet x = 1u / 2u;\n#else\ny();\n#endif\n}\n"));
+    }
+}

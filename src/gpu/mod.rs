@@ -19,6 +19,7 @@ mod weights;
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
 pub use executable::{Counters, Executable, Timing};
 pub use kernel::{Kernel, preprocess};
+pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
 pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
 pub(crate) use weights::is_wide;

@@ -69,11 +69,18 @@ impl Choices {
     }
 }
 
-/// Choices for a GPU by maker, family ("" for any) and kernels: (conv, rows, channels, candidate), with the lists of
-/// `ops::tune::candidates`. Empty until someone has measured: an entry comes from a table that a visitor copied from
-/// `bench.html`.
+/// Choices for a GPU by maker, family ("" for any): (conv, rows, channels, candidate), with the lists of
+/// `ops::tune::candidates`. More entries come from tables that visitors copied from `bench.html`.
 type Shipped = (&'static str, &'static str, &'static [(bool, u32, u32, usize)]);
-const SHIPPED: &[Shipped] = &[];
+const SHIPPED: &[Shipped] = &[
+    // Tiles of 32 x 64 for convolutions, where 64 x 64 hold too many registers: onnxruntime's finding on Lunar Lake
+    // (its pull request 26603).
+    (
+        "intel",
+        "",
+        &[(true, 8192, 640, 2), (true, 8192, 1280, 2), (true, 2048, 640, 2), (true, 2048, 1280, 2)],
+    ),
+];
 
 /// The shipped choices for a GPU.
 pub fn shipped(vendor: &str, architecture: &str) -> Choices {
@@ -98,9 +105,9 @@ pub fn key(gpu: &Gpu, options: &Options, kernels: &[&str]) -> String {
     )
 }
 
-/// The fastest of `candidates`: each is timed once after a run that compiles it, those within twice the best three times
-/// more in turn, and the least counts, which other work on the GPU disturbs least. `None`: none is faster than `usual` by
-/// more than what such times waver.
+/// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs least;
+/// after three turns those half as slow again as the fastest drop out. It ends when four turns have changed neither the
+/// fastest nor, by more than times waver, its time. `None`: none is faster than `usual` by more than that.
 ///
 /// `measure` returns a time, `None` where the time for tuning is over.
 ///
@@ -111,23 +118,24 @@ pub async fn search(
     usual: usize,
     mut measure: impl AsyncFnMut(usize) -> Result<Option<f64>>,
 ) -> Result<Option<usize>> {
-    let mut best = vec![f64::INFINITY; candidates];
-    for (i, time) in best.iter_mut().enumerate() {
-        let Some(first) = measure(i).await? else { return Ok(None) };
-        *time = first;
-    }
-    let bound = 2.0 * best.iter().copied().fold(f64::INFINITY, f64::min);
-    for _ in 0..3 {
-        for (i, time) in best.iter_mut().enumerate() {
+    const WAVERS: f64 = 0.97;
+    let mut least = vec![f64::INFINITY; candidates];
+    let mut best = (usual, f64::INFINITY);
+    let (mut turn, mut still) = (0, 0);
+    while still < 4 && turn < 16 {
+        let bound = if turn < 3 { f64::INFINITY } else { 1.5 * best.1 };
+        for (i, time) in least.iter_mut().enumerate() {
             if *time <= bound || i == usual {
                 let Some(again) = measure(i).await? else { return Ok(None) };
                 *time = time.min(again);
             }
         }
+        let fastest = (0..candidates).min_by(|&a, &b| least[a].total_cmp(&least[b])).unwrap_or(usual);
+        still = if fastest == best.0 && least[fastest] >= WAVERS * best.1 { still + 1 } else { 0 };
+        best = (fastest, least[fastest]);
+        turn += 1;
     }
-    const WAVERS: f64 = 0.97;
-    let fastest = (0..candidates).min_by(|&a, &b| best[a].total_cmp(&best[b]));
-    Ok(fastest.filter(|&i| best[i] < WAVERS * best[usual]))
+    Ok((best.1 < WAVERS * least[usual]).then_some(best.0))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 fn kernel(r: &Recorder, embed: bool) -> Kernel {
     Kernel::new(
         if embed { "embed" } else { "gather" },
-        include_str!("../../shaders/gather.wgsl"),
+        crate::gpu::shader!("gather.wgsl"),
         &[("WIDE", wide(r)), ("EMBED", embed as u32)],
     )
 }

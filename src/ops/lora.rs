@@ -51,7 +51,7 @@ pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f3
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "lora",
-                include_str!("../../shaders/lora.wgsl"),
+                crate::gpu::shader!("lora.wgsl"),
                 &[("WIDE", 1), ("LAST", last as u32)],
             ),
             bindings: vec![base, current, up, down, up_2, down_2, magnitude.unwrap_or(up), Binding::Write(y)],

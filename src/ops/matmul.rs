@@ -295,7 +295,7 @@ fn product(
     ];
     let kernel = Kernel::new(
         if is_conv { "conv" } else { "matmul" },
-        include_str!("../../shaders/matmul.wgsl"),
+        crate::gpu::shader!("matmul.wgsl"),
         &[defines.as_slice(), &tile.defines()].concat(),
     );
     let c4 = x.c4();

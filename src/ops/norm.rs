@@ -146,7 +146,7 @@ impl GroupStats {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm_stats",
-                include_str!("../../shaders/group_norm_stats.wgsl"),
+                crate::gpu::shader!("group_norm_stats.wgsl"),
                 &[("WIDE", wide(r))],
             ),
             bindings: vec![
@@ -182,7 +182,7 @@ impl GroupStats {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm_apply",
-                include_str!("../../shaders/group_norm_apply.wgsl"),
+                crate::gpu::shader!("group_norm_apply.wgsl"),
                 &[("WIDE", wide(r)), ("SPAN", SPAN)],
             ),
             bindings: vec![
@@ -241,11 +241,7 @@ pub fn layer_norm(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Re
     let [gamma, beta] = affine(r, prefix, x.c)?;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new(
-            "layer_norm",
-            include_str!("../../shaders/layer_norm.wgsl"),
-            &[("WIDE", wide(r))],
-        ),
+        kernel: Kernel::new("layer_norm", crate::gpu::shader!("layer_norm.wgsl"), &[("WIDE", wide(r))]),
         bindings: vec![Binding::Read(x), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)],
         params: vec![x.rows(), x.c, epsilon.to_bits()],
         workgroups: spread(x.rows()),

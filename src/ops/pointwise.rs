@@ -35,7 +35,7 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
     let (scale, shift) = if let Kind::Affine(scale, shift) = kind { (scale, shift) } else { (1.0, 0.0) };
     let kernel = Kernel::new(
         "pointwise",
-        include_str!("../../shaders/pointwise.wgsl"),
+        crate::gpu::shader!("pointwise.wgsl"),
         &[
             ("WIDE", wide(r)),
             ("ADD", matches!(kind, Kind::Add) as u32),

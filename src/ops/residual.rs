@@ -11,7 +11,7 @@ use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 pub fn mean(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     let y = r.tensor(x.n, 1, 1, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("mean", include_str!("../../shaders/mean.wgsl"), &[("WIDE", wide(r))]),
+        kernel: Kernel::new("mean", crate::gpu::shader!("mean.wgsl"), &[("WIDE", wide(r))]),
         bindings: vec![Binding::Read(x), Binding::Write(y)],
         params: vec![x.h * x.w, x.c4()],
         workgroups: [x.c4(), x.n, 1],
@@ -43,7 +43,7 @@ pub fn add_scaled(
     let picture = into.h * into.w * into.c4();
     let size = x.n * picture;
     r.dispatch(Dispatch {
-        kernel: Kernel::new("residual", include_str!("../../shaders/residual.wgsl"), &[("WIDE", wide(r))]),
+        kernel: Kernel::new("residual", crate::gpu::shader!("residual.wgsl"), &[("WIDE", wide(r))]),
         bindings: vec![Binding::Read(x), Binding::Read(scales), Binding::Write(into)],
         params: vec![size, picture, into.c4(), first * picture, at, everywhere as u32],
         workgroups: spread(size.div_ceil(256)),

@@ -45,7 +45,7 @@ pub fn key(gpu: &Gpu, options: &Options) -> String {
     tuning::key(
         gpu,
         options,
-        &[include_str!("../../shaders/matmul.wgsl"), include_str!("../../shaders/prelude.wgsl"), &list],
+        &[crate::gpu::shader!("matmul.wgsl"), crate::gpu::shader!("prelude.wgsl"), &list],
     )
 }
 
@@ -110,7 +110,10 @@ impl<'a> Timer<'a> {
     }
 
     /// Candidate `i` with its output. It is not kept: all of them together would fill a small GPU.
-    fn instantiate(&self, i: usize) -> Result<(Executable, Tensor)> {
+    ///
+    /// # Errors
+    /// `out-of-memory` where the adapter is too small for it.
+    pub fn instantiate(&self, i: usize) -> Result<(Executable, Tensor)> {
         let mut options = *self.options;
         options.choices.set(class(self.example), Some(i));
         let (r, x, y) = Self::record(&options, self.example)?;

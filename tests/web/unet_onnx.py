@@ -46,7 +46,6 @@ def main(folder, size, out):
                 output_names=["out_sample"], opset_version=18, dynamo=True, external_data=True, verbose=False)
         ir.save(program.model, f"{out}/unet.{name}.onnx", external_data=f"unet.{name}.data", max_shard_size_bytes=1 << 30)
         del program
-    open(f"{out}/ready", "w").close()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 // The operations of www/operations.js beside onnxruntime-web, in the same page on the same adapter, in turn: ours, theirs,
 // ours, theirs. Both have inputs and outputs on the GPU; a run is timed from the call until the queue is empty.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { operations } from '../../www/operations.js';
+import { SD15_UNET, operations } from '../../www/operations.js';
 import { adapters, root, withBrowser } from './browser.mjs';
 import { serve } from './hub.mjs';
 import { writeReal } from './real.mjs';
@@ -23,11 +23,15 @@ const SIDE = 16;
 /** Makes a UNet's ONNX files where they are not there yet. @param {string} name @param {string} model its diffusers folder */
 function unet(name, model) {
   const folder = join(root, '.tools/onnx', name);
-  if (!existsSync(join(folder, 'ready'))) {
+  // Which weights were exported.
+  const { size, mtimeMs } = statSync(join(model, 'unet/diffusion_pytorch_model.safetensors'));
+  const ready = join(folder, 'ready'), mark = `${size} ${Math.round(mtimeMs)}`;
+  if (!existsSync(ready) || readFileSync(ready, 'utf8') !== mark) {
     const python = process.env.PYTHON ?? join(root, '.tools/reference/bin/python');
     if (!existsSync(python)) throw new Error('the UNets as ONNX need torch: make its environment with tests/reference/run.sh, or name one with PYTHON=...');
     console.error(`==> exporting the UNet of ${name} (once)`);
     execFileSync(python, [join(root, 'tests/web/unet_onnx.py'), join(model, 'unet'), String(SIDE), folder], { stdio: ['ignore', 'ignore', 'inherit'] });
+    writeFileSync(ready, mark);
   }
   return { name: `UNet of ${name}, ${SIDE}x${SIDE}`, folder, model: join(model, 'unet'), files: readdirSync(folder) };
 }
@@ -67,8 +71,7 @@ try {
       }
     }
     if (!options.unet && !options.filter) {
-      const configs = JSON.parse(readFileSync(join(root, 'tests/web/sd15-configs.json'), 'utf8'));
-      step = await call('step', JSON.stringify(configs['unet/config.json']));
+      step = await call('step', JSON.stringify(SD15_UNET));
       console.log(`a step of Stable Diffusion 1.5's UNet, 64x64 latents with guidance: ${step.dispatches} dispatches, ${step.submits} submits, ${(step.bytes / 1e9).toFixed(2)} GB moved; at 8x8: ${step.created} things created after the first, ${step.encode_ms.toFixed(1)} ms to encode`);
     }
     browser = `Chromium ${context.browser()?.version()}`;
