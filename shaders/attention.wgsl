@@ -1,6 +1,7 @@
 // Attention without the score matrix (Dao et al. 2022): out = softmax(q k^T * scale) v, for each head.
 //
-// q [n, length_q, heads * D4], k and v [n, length_k, heads * D4], out as q; vectors of four channels.
+// q [n, length_q, heads * D4], k and v [n, length_k, heads * D4], each among other channels of its rows;
+// out [n, length_q, heads * D4]; vectors of four channels.
 // Bindings: q, k, v, output.
 // Tiling: one query row a thread, its q and its output in registers; KEYS keys and values at a time in
 // workgroup memory, read by all threads alike. The running maximum is renewed every four keys. With `causal`,
@@ -11,6 +12,14 @@ struct Params {
   heads: u32,
   scale: f32,
   causal: u32,
+  // Vectors from row to row of q, k and v, and from a row's start to the first head: they may lie in one tensor.
+  q_stride: u32,
+  q_from: u32,
+  k_stride: u32,
+  k_from: u32,
+  v_stride: u32,
+  v_from: u32,
+  first_row: u32,   // of this dispatch
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
@@ -25,12 +34,13 @@ var<workgroup> tile_v: array<vec4f, KEYS * D4>;
 
 @compute @workgroup_size(ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = group.x * ROWS + thread;
+  let row = p.first_row + group.x * ROWS + thread;
   let head = group.y;
   let picture = group.z;
-  let width = p.heads * D4;
-  let q_at = (picture * p.length_q + min(row, p.length_q - 1u)) * width + head * D4;
-  let k_at = picture * p.length_k * width + head * D4;
+  let q_row = picture * p.length_q + min(row, p.length_q - 1u);
+  let q_at = q_row * p.q_stride + p.q_from + head * D4;
+  let k_at = picture * p.length_k * p.k_stride + p.k_from + head * D4;
+  let v_at = picture * p.length_k * p.v_stride + p.v_from + head * D4;
 #for d D4
   let q_$d = from_act(q[q_at + $du]) * p.scale;
   var o_$d = vec4f(0.0);
@@ -44,8 +54,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       var key4 = vec4f(0.0);
       var value4 = vec4f(0.0);
       if key < p.length_k {
-        key4 = from_act(k[k_at + key * width + i % D4]);
-        value4 = from_act(v[k_at + key * width + i % D4]);
+        key4 = from_act(k[k_at + key * p.k_stride + i % D4]);
+        value4 = from_act(v[v_at + key * p.v_stride + i % D4]);
       }
       tile_k[i] = key4;
       tile_v[i] = value4;
@@ -76,8 +86,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     workgroupBarrier();
   }
   if row < p.length_q {
+    let at = (q_row * p.heads + head) * D4;
 #for d D4
-    out[q_at + $du] = to_act(o_$d / total);
+    out[at + $du] = to_act(o_$d / total);
 #endfor
   }
 }

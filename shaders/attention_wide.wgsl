@@ -10,6 +10,14 @@ struct Params {
   heads: u32,
   scale: f32,
   causal: u32,
+  // Vectors from row to row of q, k and v, and from a row's start to the first head: they may lie in one tensor.
+  q_stride: u32,
+  q_from: u32,
+  k_stride: u32,
+  k_from: u32,
+  v_stride: u32,
+  v_from: u32,
+  first_row: u32,   // of this dispatch
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
@@ -27,8 +35,7 @@ var<workgroup> scores: array<vec4f, 64>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let r = thread / 4u;
   let lane = thread % 4u;
-  let q0 = group.x * 16u;
-  let width = p.heads * D4;
+  let q0 = p.first_row + group.x * 16u;
   let head_at = group.y * D4;
   let q_at = group.z * p.length_q;
   let k_at = group.z * p.length_k;
@@ -46,10 +53,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         var q4 = vec4f(0.0);
         var k4 = vec4f(0.0);
         if d < D4 && row < p.length_q {
-          q4 = from_act(q[(q_at + row) * width + head_at + d]);
+          q4 = from_act(q[(q_at + row) * p.q_stride + p.q_from + head_at + d]);
         }
         if d < D4 && key < p.length_k {
-          k4 = from_act(k[(k_at + key) * width + head_at + d]);
+          k4 = from_act(k[(k_at + key) * p.k_stride + p.k_from + head_at + d]);
         }
         tile_q[i] = q4;
         tile_kv[i] = k4;
@@ -89,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         let key = k0 + i / 16u;
         var v4 = vec4f(0.0);
         if d < D4 && key < p.length_k {
-          v4 = from_act(v[(k_at + key) * width + head_at + d]);
+          v4 = from_act(v[(k_at + key) * p.v_stride + p.v_from + head_at + d]);
         }
         tile_kv[i] = v4;
       }
@@ -108,7 +115,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
   }
   if q0 + r < p.length_q {
-    let at = (q_at + q0 + r) * width + head_at;
+    let at = (q_at + q0 + r) * p.heads * D4 + head_at;
     for (var i = 0u; i < CHUNKS * 4u; i++) {
       if i * 4u + lane < D4 {
         out[at + i * 4u + lane] = to_act(o[i] / total);

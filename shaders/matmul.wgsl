@@ -2,6 +2,9 @@
 //
 //   out[m, n] = post(activation(sum_k A[m, k] * W[n, k] + bias[n] + channel_add[picture(m), n]) + residual[m, n])
 //
+// or, with GEGLU, half as many channels: those of the first half of W's rows times gelu of the second's. There value
+// and gate take turns as n, so that one thread has both.
+//
 // m runs over positions (picture, y, x) of the output, n over its channels, k over (tap, input channel), four
 // at a time. A is gathered: for a convolution A[m, (tap, c)] is the input at the tap's place, zero outside;
 // with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
@@ -9,19 +12,27 @@
 // Q4 each row in blocks of 32 weights of 8 or 4 bits (src/checkpoint/quantise.rs), which load_w makes whole again.
 //
 // Bindings: input, second input, weights, bias, channel_add, residual, output, and with WATCH (f16 output) a word
-// that is set where a value does not fit; what an op lacks is bound to something else and never read, so that one pipeline serves every op of a tile: compiling is what a first
-// visit waits for.
-// Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 channels, over
-// slices of BK4 vectors of k that lie in workgroup memory; a thread holds TM x 4 sums in registers and does
-// TM * 4 four-wide dot products for TM + 4 vectors read. Thread (x, y) owns rows y, y + WY, ... so that one
-// read serves a whole row of threads, and channels 4x .. 4x+3, so that it stores whole vectors.
+// that is set where a value does not fit; what an op lacks is bound to something else and never read, so that one
+// pipeline serves every op of a tile: compiling is what a first visit waits for.
+//
+// Tiling, with subgroups of a known size (SUBGROUP): no workgroup memory and no barrier. A subgroup makes ROWS rows by
+// 4 * SUBGROUP channels. A lane owns four neighbouring channels, so that it stores whole vectors, and all ROWS rows of
+// them: ROWS * 4 sums in registers. For four k it reads one vector of A in each of SLOTS rows and four of W, and gives
+// its A to the other lanes by broadcast: ROWS * 16 products for SLOTS + 4 vectors read, none of them from workgroup
+// memory. A workgroup is SX x SY subgroups, which share their reads through the cache.
+//
+// Tiling without: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 * TN channels, over
+// slices of BK4 vectors of k that lie in workgroup memory as f32; a thread holds TM x 4 TN sums in registers and does
+// TM * 16 TN products for TM + 4 TN vectors read: 0.06 reads a product with TM 8, TN 2. Thread (x, y) owns rows y,
+// y + WY, ... so that one read serves a whole row of threads, and channels 4x .. 4x+3 of each of TN blocks.
 struct Params {
   m: u32,            // output positions, all pictures
   m_base: u32,       // first position of this dispatch
   n: u32,            // output channels
   k4: u32,           // taps * c4
   c4: u32,           // vectors of input channels, both inputs
-  c4_first: u32,     // of the first input
+  c4_0: u32,         // of the first input
+  c4_1: u32,         // of the second
   in_h: u32,         // as stored
   in_w: u32,
   out_w: u32,
@@ -38,19 +49,44 @@ struct Params {
   has_residual: u32,
   activation: u32,
   post: u32,
+  add_stride: u32,   // channel_add: vectors from picture to picture,
+  add_from: u32,     // and to the first of these channels
+  in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
+  out_from: u32,     // and the output's
 }
+#if F16_ARITHMETIC
+alias factor4 = vec4<f16>;
+alias stored4 = vec4<f16>;
+fn to_factor(v: stored4) -> factor4 { return v; }
+fn product(a: factor4, w: factor4, sum: f32) -> f32 { return sum + f32(dot(a, w)); }
+#else
+alias factor4 = vec4f;
+alias stored4 = act4;
+fn to_factor(v: stored4) -> factor4 { return from_act(v); }
+fn product(a: factor4, w: factor4, sum: f32) -> f32 {
+  return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
+}
+#endif
 #if QUANTISED
 alias weight = u32;
 #else
-alias weight = half4;
+#if F16_ARITHMETIC
+alias weight = vec4<f16>;
+#else
+alias weight = weight4_0;
+#endif
 #endif
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding($binding) var<storage, read> first: array<act4>;
-@group(0) @binding($binding) var<storage, read> second: array<act4>;
+@group(0) @binding($binding) var<storage, read> input_0: array<stored4>;
+@group(0) @binding($binding) var<storage, read> input_1: array<stored4>;
 @group(0) @binding($binding) var<storage, read> weights: array<weight>;
-@group(0) @binding($binding) var<storage, read> bias: array<half4>;
+@group(0) @binding($binding) var<storage, read> bias: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
+#if GEGLU
+alias out4 = act2;
+fn to_out(v: vec4f) -> out4 { return to_act2(v.xy); }
+#else
 #if F32_OUTPUT
 alias out4 = vec4f;
 fn to_out(v: vec4f) -> out4 { return v; }
@@ -58,74 +94,215 @@ fn to_out(v: vec4f) -> out4 { return v; }
 alias out4 = act4;
 fn to_out(v: vec4f) -> out4 { return to_act(v); }
 #endif
+#endif
 @group(0) @binding($binding) var<storage, read_write> out: array<out4>;
 #if WATCH
 @group(0) @binding($binding) var<storage, read_write> overflow: array<atomic<u32>>;
 #endif
 
-#if F16_ARITHMETIC
-alias tile4 = vec4<f16>;
-fn to_tile_a(v: act4) -> tile4 { return tile4(v); }
-fn to_tile_w(v: half4) -> tile4 { return v; }
-#else
-alias tile4 = vec4f;
-fn to_tile_a(v: act4) -> tile4 { return from_act(v); }
-fn to_tile_w(v: half4) -> tile4 { return from_half(v); }
-#endif
+// Four products of each of four channels, added to their sums.
+fn products(a: factor4, w_0: factor4, w_1: factor4, w_2: factor4, w_3: factor4, sum: vec4f) -> vec4f {
+  return vec4f(product(a, w_0, sum.x), product(a, w_1, sum.y), product(a, w_2, sum.z), product(a, w_3, sum.w));
+}
 
 // Four weights of row n from vector k on.
 #if QUANTISED
-fn load_w(n: u32, k: u32) -> tile4 {
+fn load_w(n: u32, k: u32) -> factor4 {
 #if Q4
   let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 5u;
   let q = (vec4u(weights[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u)) & vec4u(15u);
   let ends = unpack2x16float(weights[block + 4u]);
-  return tile4(ends.y + ends.x / 15.0 * vec4f(q));
+  return factor4(ends.y + ends.x / 15.0 * vec4f(q));
 #else
   let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 9u;
   let q = (vec4u(weights[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
   let ends = unpack2x16float(weights[block + 8u]);
-  return tile4(ends.y + ends.x / 255.0 * vec4f(q));
+  return factor4(ends.y + ends.x / 255.0 * vec4f(q));
 #endif
 }
 #else
-fn load_w(n: u32, k: u32) -> tile4 { return to_tile_w(weights[n * p.k4 + k]); }
+fn load_w(n: u32, k: u32) -> factor4 {
+#if F16_ARITHMETIC
+  return weights[n * p.k4 + k];
+#else
+  return from_weight_0(weights[n * p.k4 + k]);
+#endif
+}
 #endif
 
-const BM = WY * TM;
-const BN = WX * 4u;
-const THREADS = WX * WY;
-
-var<workgroup> tile_a: array<tile4, BK4 * BM>;
-var<workgroup> tile_w: array<tile4, BK4 * BN>;
-
-fn load_a(at: u32, c: u32) -> tile4 {
-  if c >= p.c4_first {
-    return to_tile_a(second[at * (p.c4 - p.c4_first) + c - p.c4_first]);
-  }
-  return to_tile_a(first[at * p.c4_first + c]);
+// The row of the weights that makes output channel n.
+fn row_of(n: u32) -> u32 {
+#if GEGLU
+  return n / 2u + n % 2u * (p.n / 2u);
+#else
+  return n;
+#endif
 }
 
-fn store(row: u32, column: u32, n4: u32, sum: vec4f) {
-  if row >= p.m {
-    return;
+// The biases of four channels.
+fn biases(column: u32) -> vec4f {
+  if p.has_bias == 0u {
+    return vec4f(0.0);
   }
+#if GEGLU
+  let value = from_weight_1(bias[column / 2u]);
+  let gate = from_weight_1(bias[p.n / 8u + column / 2u]);
+  return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
+#else
+  return from_weight_1(bias[column]);
+#endif
+}
+
+// What is stored for a finished sum.
+fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
   if p.has_channel_add != 0u {
-    v += from_act(channel_add[row / p.out_positions * n4 + column]);
+    v += from_act(channel_add[row / p.out_positions * p.add_stride + p.add_from + column]);
   }
+#if ACTIVATION
   v = activate(v, p.activation);
+#endif
   if p.has_residual != 0u {
     v += from_act(residual[row * n4 + column]);
   }
+#if ACTIVATION
   v = activate(v, p.post);
+#endif
+#if GEGLU
+  v = vec4f(v.xz * gelu4(v).yw, 0.0, 0.0);
+#endif
+  return v;
+}
+
+#if CONV
+// Where the taps of an output position begin.
+struct Place {
+  picture: u32,
+  y: i32,
+  x: i32,
+}
+fn place(row: u32) -> Place {
+  let position = row % p.out_positions;
+  return Place(
+    row / p.out_positions,
+    i32(position / p.out_w * p.stride) - i32(p.pad_top),
+    i32(position % p.out_w * p.stride) - i32(p.pad_left));
+}
+// A tap's input position, and whether it is inside. Outside, the position is some other that can be read.
+struct Tap {
+  at: u32,
+  inside: bool,
+}
+fn tap_of(start: Place, tap: u32) -> Tap {
+  let y = start.y + i32(tap / p.kernel);
+  let x = start.x + i32(tap % p.kernel);
+  let inside = y >= 0 && x >= 0 && y < i32(p.bound_h) && x < i32(p.bound_w);
+  let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
+  let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
+  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from, inside);
+}
+#endif
+
+#if SUBGROUP
+#if DIRECTIVES
+enable subgroups;
+#endif
+
+@compute @workgroup_size(SUBGROUP * SX * SY)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let subgroup = thread / SUBGROUP;
+  let m_first = p.m_base + (group.y * SY + subgroup / SX) * ROWS;
+  let column = (group.x * SX + subgroup % SX) * SUBGROUP + lane;
+#for i 4
+  let n_$i = row_of(min(column * 4u + $iu, p.n - 1u));
+#endfor
+#for i SLOTS
+  let row_$i = min(m_first + $iu * LANES + lane % LANES, p.m - 1u);
+#if CONV
+  let place_$i = place(row_$i);
+#else
+  let at_$i = row_$i - p.in_from;
+#endif
+#for j LANES
+  var sum_$i_$j = vec4f(0.0);
+#endfor
+#endfor
+
+  var k = 0u;
+#if CONV
+  for (var tap = 0u; tap < p.kernel * p.kernel; tap++) {
+#for i SLOTS
+    let tap_$i = tap_of(place_$i, tap);
+    let at_$i = tap_$i.at;
+#endfor
+#endif
+#for s SOURCES
+    for (var c = 0u; c < p.c4_$s; c++) {
+#for i SLOTS
+      var a_$i = to_factor(input_$s[at_$i * p.c4_$s + c]);
+#if CONV
+      a_$i = select(factor4(0.0), a_$i, tap_$i.inside);
+#endif
+#endfor
+#for i 4
+      let w_$i = load_w(n_$i, k);
+#endfor
+#for i SLOTS
+#for j LANES
+      sum_$i_$j = products(subgroupBroadcast(a_$i, $ju), w_0, w_1, w_2, w_3, sum_$i_$j);
+#endfor
+#endfor
+      k++;
+    }
+#endfor
+#if CONV
+  }
+#endif
+
+  let n4 = (p.n + 3u) / 4u;
+  if column >= n4 {
+    return;
+  }
+  let b = biases(column);
+  var fits = true;
+#for i SLOTS
+#for j LANES
+  if m_first + $iu * LANES + $ju < p.m {
+    let row = m_first + $iu * LANES + $ju;
+    let v = finish(row, column, n4, sum_$i_$j + b);
+    fits = fits && all(abs(v) < vec4f(65504.0));
+    out[(row - p.out_from) * n4 + column] = to_out(v);
+  }
+#endfor
+#endfor
 #if WATCH
-  // Not ">=", so that NaN is told as well.
-  if !all(abs(v) < vec4f(65504.0)) {
+  // NaN compares false, so it is told as well.
+  if !fits {
     atomicStore(&overflow[0], 1u);
   }
 #endif
-  out[row * n4 + column] = to_out(v);
+}
+
+#else
+
+const BM = WY * TM;
+const BN4 = WX * TN;
+const THREADS = WX * WY;
+
+var<workgroup> tile_a: array<factor4, BK4 * BM>;
+var<workgroup> tile_w: array<factor4, BK4 * BN4 * 4u>;
+
+fn load_a(at: u32, c: u32) -> factor4 {
+#if SECOND
+  if c >= p.c4_0 {
+    return to_factor(input_1[at * p.c4_1 + c - p.c4_0]);
+  }
+#endif
+  return to_factor(input_0[at * p.c4_0 + c]);
 }
 
 @compute @workgroup_size(WX, WY)
@@ -133,82 +310,91 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let x = thread % WX;
   let y = thread / WX;
   let m0 = p.m_base + group.y * BM;
-  let n0 = group.x * BN;
+  let n0 = group.x * BN4 * 4u;
 
-  // Each thread fills the same column of k in tile A for every slice: rows load_m, load_m + LOAD_STEP, ...
+  // Each thread fills the same column of k in the tiles for every slice: rows load_m, load_m + THREADS / BK4, ...
   let load_k = thread % BK4;
   let load_m = thread / BK4;
 #for i A_LOADS
-  let m_$i = m0 + load_m + $iu * (THREADS / BK4);
-  let in_range_$i = m_$i < p.m;
+  let row_$i = min(m0 + load_m + $iu * (THREADS / BK4), p.m - 1u);
 #if CONV
-  let picture_$i = m_$i / p.out_positions;
-  let position_$i = m_$i % p.out_positions;
-  let base_y_$i = i32(position_$i / p.out_w * p.stride) - i32(p.pad_top);
-  let base_x_$i = i32(position_$i % p.out_w * p.stride) - i32(p.pad_left);
+  let place_$i = place(row_$i);
 #endif
 #endfor
-
 #for i TM
-  var sum_$i = vec4f(0.0);
+#for j TN
+  var sum_$i_$j = vec4f(0.0);
+#endfor
 #endfor
 
   for (var k0 = 0u; k0 < p.k4; k0 += BK4) {
     let k = k0 + load_k;
-    let k_in_range = k < p.k4;
+    let in_range = k < p.k4;
 #if CONV
-    let tap = k / p.c4;
-    let c = k % p.c4;
-    let tap_y = i32(tap / p.kernel);
-    let tap_x = i32(tap % p.kernel);
+    let tap = min(k, p.k4 - 1u) / p.c4;
+    let c = min(k, p.k4 - 1u) % p.c4;
 #endif
 #for i A_LOADS
-    var a_$i = tile4();
+    var a_$i = factor4(0.0);
 #if CONV
-    let y_$i = base_y_$i + tap_y;
-    let x_$i = base_x_$i + tap_x;
-    if k_in_range && in_range_$i && y_$i >= 0 && x_$i >= 0 && y_$i < i32(p.bound_h) && x_$i < i32(p.bound_w) {
-      a_$i = load_a((picture_$i * p.in_h + (u32(y_$i) >> p.upsample)) * p.in_w + (u32(x_$i) >> p.upsample), c);
+    let tap_$i = tap_of(place_$i, tap);
+    if in_range && tap_$i.inside {
+      a_$i = load_a(tap_$i.at, c);
     }
 #else
-    if k_in_range && in_range_$i {
-      a_$i = load_a(m_$i, k);
+    if in_range {
+      a_$i = load_a(row_$i - p.in_from, k);
     }
 #endif
     tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
 #endfor
 #for i W_LOADS
-    // Channel n lies at (n % 4) * WX + n / 4, so that neighbouring threads read neighbouring vectors.
-    let row_$i = load_m + $iu * (THREADS / BK4);
-    var w_$i = tile4();
-    if k_in_range && n0 + row_$i < p.n {
-      w_$i = load_w(n0 + row_$i, k);
+    // Channel n lies at (n % 4) * BN4 + n / 4, so that neighbouring threads read neighbouring vectors.
+    let n_$i = load_m + $iu * (THREADS / BK4);
+    var w_$i = factor4(0.0);
+    if in_range {
+      w_$i = load_w(row_of(min(n0 + n_$i, p.n - 1u)), k);
     }
-    tile_w[load_k * BN + row_$i % 4u * WX + row_$i / 4u] = w_$i;
+    tile_w[load_k * BN4 * 4u + n_$i % 4u * BN4 + n_$i / 4u] = w_$i;
 #endfor
     workgroupBarrier();
     for (var kk = 0u; kk < BK4; kk++) {
-      let w0 = tile_w[kk * BN + x];
-      let w1 = tile_w[kk * BN + WX + x];
-      let w2 = tile_w[kk * BN + 2u * WX + x];
-      let w3 = tile_w[kk * BN + 3u * WX + x];
+#for j TN
+#for i 4
+      let w_$i_$j = tile_w[(kk * 4u + $iu) * BN4 + $ju * WX + x];
+#endfor
+#endfor
 #for i TM
       let b_$i = tile_a[kk * BM + $iu * WY + y];
-      sum_$i += vec4f(f32(dot(b_$i, w0)), f32(dot(b_$i, w1)), f32(dot(b_$i, w2)), f32(dot(b_$i, w3)));
+#for j TN
+      sum_$i_$j = products(b_$i, w_0_$j, w_1_$j, w_2_$j, w_3_$j, sum_$i_$j);
+#endfor
 #endfor
     }
     workgroupBarrier();
   }
 
   let n4 = (p.n + 3u) / 4u;
-  let column = group.x * WX + x;
-  if column < n4 {
-    var b = vec4f(0.0);
-    if p.has_bias != 0u {
-      b = from_half(bias[column]);
-    }
+  var fits = true;
+#for j TN
+  let column_$j = group.x * BN4 + $ju * WX + x;
+  if column_$j < n4 {
+    let b = biases(column_$j);
 #for i TM
-    store(m0 + $iu * WY + y, column, n4, sum_$i + b);
+    if m0 + $iu * WY + y < p.m {
+      let row = m0 + $iu * WY + y;
+      let v = finish(row, column_$j, n4, sum_$i_$j + b);
+      fits = fits && all(abs(v) < vec4f(65504.0));
+      out[(row - p.out_from) * n4 + column_$j] = to_out(v);
+    }
 #endfor
   }
+#endfor
+#if WATCH
+  // NaN compares false, so it is told as well.
+  if !fits {
+    atomicStore(&overflow[0], 1u);
+  }
+#endif
 }
+#endif

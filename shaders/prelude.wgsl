@@ -1,31 +1,47 @@
 // What every kernel begins with.
 //
-// Memory holds vectors of four channels. `half4` is how four f16 lie: vec4<f16> where the adapter has
-// shader-f16, two words elsewhere, the same eight bytes. `act4` is how activations lie: half4, or vec4<f32>
-// in modules that overflow f16. Weights are always half4.
-#if SHADER_F16
-enable f16;
-alias half4 = vec4<f16>;
-fn from_half(v: half4) -> vec4f { return vec4f(v); }
-// Conversions past 65504 are not the same everywhere: saturate, so that an overflow stays finite and visible.
-fn to_half(v: vec4f) -> half4 { return half4(clamp(v, vec4f(-65504.0), vec4f(65504.0))); }
-#else
+// Memory holds vectors of four channels. `half4` is how four f16 lie: two words, unpacked by a core function that every
+// GPU has as an instruction, so that kernels with f32 arithmetic are one text with shader-f16 and without. `act4` is
+// how activations lie: half4, or vec4<f32> in modules that overflow f16. The first and the second weight that a kernel binds are half4 too, or vec4<f32> where f16
+// does not hold one of the values.
 alias half4 = vec2u;
 fn from_half(v: half4) -> vec4f { return vec4f(unpack2x16float(v.x), unpack2x16float(v.y)); }
+#if SHADER_F16
+enable f16;
+// The type's own conversion rounds to nearest even everywhere; packing alone may cut off on Direct3D.
+fn round_to_half(v: vec4f) -> vec4f { return vec4f(vec4<f16>(v)); }
+#else
+fn round_to_half(v: vec4f) -> vec4f { return v; }
+#endif
+// Conversions past 65504 are not the same everywhere: saturate, so that an overflow stays finite and visible.
 fn to_half(v: vec4f) -> half4 {
-  let w = clamp(v, vec4f(-65504.0), vec4f(65504.0));
+  let w = round_to_half(clamp(v, vec4f(-65504.0), vec4f(65504.0)));
   return half4(pack2x16float(w.xy), pack2x16float(w.zw));
 }
-#endif
 #if WIDE
 alias act4 = vec4f;
 fn from_act(v: act4) -> vec4f { return v; }
 fn to_act(v: vec4f) -> act4 { return v; }
+// Two channels, where a kernel writes no more at a time.
+alias act2 = vec2f;
+fn to_act2(v: vec2f) -> act2 { return v; }
 #else
 alias act4 = half4;
 fn from_act(v: act4) -> vec4f { return from_half(v); }
 fn to_act(v: vec4f) -> act4 { return to_half(v); }
+alias act2 = u32;
+fn to_act2(v: vec2f) -> act2 { return to_half(vec4f(v, 0.0, 0.0)).x; }
 #endif
+
+#for i 2
+#if F32_WEIGHT_$i
+alias weight4_$i = vec4f;
+fn from_weight_$i(v: weight4_$i) -> vec4f { return v; }
+#else
+alias weight4_$i = half4;
+fn from_weight_$i(v: weight4_$i) -> vec4f { return from_half(v); }
+#endif
+#endfor
 
 // Activations by number, as `ops::Activation` numbers them.
 const SILU = 1u;

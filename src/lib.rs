@@ -2,6 +2,7 @@
 //! samplers, and the streaming of weights. Lower modules know nothing of higher ones; see README.md.
 
 pub mod checkpoint;
+mod clock;
 pub mod error;
 pub mod gpu;
 pub mod models;

@@ -11,6 +11,8 @@ use pollster::block_on;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Four rows of 0.5 before those of LINEAR in its stack, so that these begin where nothing can be bound.
+const NEIGHBOUR: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k";
 const LINEAR: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";
 const CONV: &str = "down_blocks.0.resnets.0.conv1";
 
@@ -31,7 +33,7 @@ fn get<'a>(file: &'a [(String, Values)], name: &str) -> &'a [f32] {
 fn on_gpu(gpu: &Gpu, weights: &Weights) -> [Vec<f32>; 2] {
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
     let x = r.input(1, 1, 20, 20);
-    let y = ops::linear(&mut r, x, LINEAR, 24, false, Epilogue::default()).unwrap();
+    let y = ops::linear_stack(&mut r, x, &[(NEIGHBOUR, 4), (LINEAR, 24)], false).unwrap();
     r.output(y);
     let pictures = r.input(12, 3, 3, 12);
     let z = ops::conv2d(&mut r, pictures, CONV, 16, false, Conv::k3(), Epilogue::default()).unwrap();
@@ -45,7 +47,8 @@ fn on_gpu(gpu: &Gpu, weights: &Weights) -> [Vec<f32>; 2] {
     run.write(gpu, pictures, &pixels).unwrap();
     run.run(gpu);
     let (y, z) = (block_on(run.read(gpu, y)).unwrap(), block_on(run.read(gpu, z)).unwrap());
-    let linear = (0..24 * 20).map(|i| y[i % 20 * 24 + i / 20]).collect();
+    assert!(y.chunks(28).all(|row| row[..4] == [0.5; 4]), "the neighbour was changed");
+    let linear = (0..24 * 20).map(|i| y[i % 20 * 28 + 4 + i / 20]).collect();
     // Tap t answers at position 8 - t.
     let conv = (0..16 * 12 * 9).map(|i| z[(i / 9 % 12 * 9 + 8 - i % 9) * 16 + i / 108]).collect();
     [linear, conv]
@@ -56,15 +59,16 @@ fn every_format_merges_as_peft_does() {
     let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
     let shapes = [(LINEAR, [24, 20, 1]), (CONV, [16, 12, 9])];
     let names = shapes.map(|(module, _)| format!("{module}.weight"));
-    let specs: Vec<WeightSpec> = shapes
-        .iter()
-        .zip(&names)
-        .map(|((_, [rows, inner, taps]), name)| WeightSpec {
-            name: name.clone(),
-            layout: Layout::Matrix { rows: *rows, inner: *inner, taps: *taps },
-        })
-        .collect();
+    let spec = |name: &str, [rows, inner, taps]: [usize; 3]| WeightSpec {
+        name: name.to_owned(),
+        layout: Layout::Matrix { rows, inner, taps },
+        follows: name == names[0],
+    };
+    let neighbour = format!("{NEIGHBOUR}.weight");
+    let mut specs = vec![spec(&neighbour, [4, 20, 1])];
+    specs.extend(shapes.iter().zip(&names).map(|((_, shape), name)| spec(name, *shape)));
     let weights = Weights::allocate(&gpu, &specs);
+    weights.upload(&gpu, &neighbour, &[0.5; 80]).unwrap();
     let base = read("base");
     for ((module, _), name) in shapes.iter().zip(&names) {
         weights.upload(&gpu, name, get(&base, module)).unwrap();

@@ -2,16 +2,15 @@
 //! `tests/reference/models.py` computed, and the weights that the published checkpoints' configurations ask for.
 
 mod drawn;
+mod recorded;
 
 use browser_diffusion::Code;
-use browser_diffusion::checkpoint::header::Header;
 use browser_diffusion::checkpoint::pack::Layout;
-use browser_diffusion::gpu::{
-    Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights,
-};
+use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, WeightSpec, Weights};
 use browser_diffusion::models::{clip, controlnet, taesd, unet, vae};
 use drawn::{drawn, fnv1a};
 use pollster::block_on;
+use recorded::{Data, Part, relative_error};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,192 +52,22 @@ fn weight(spec: &WeightSpec, gain: f64) -> Vec<f32> {
     drawn(name, count, fan_in, gain).iter().map(|v| v.to_f32()).collect()
 }
 
-// ---- one component of one case ----------------------------------------------------------------------------
-
-/// The tensors of a case: shape and values (integers as floats, which hold them exactly).
-struct Data(BTreeMap<String, (Vec<u32>, Vec<f32>)>);
-
-impl Data {
-    fn read(case: &str) -> Data {
-        let bytes = std::fs::read(file(&format!("{case}.safetensors"))).unwrap();
-        let len = Header::json_len(bytes[..8].try_into().unwrap()).unwrap();
-        let header = Header::parse(&bytes[8..8 + len]).unwrap();
-        let values = |dtype, bytes: &[u8]| match dtype {
-            browser_diffusion::checkpoint::Dtype::I32 => {
-                bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b) as f32).collect()
-            }
-            _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        };
-        let start = header.data_start as usize;
-        let tensor = |t: &browser_diffusion::checkpoint::TensorInfo| {
-            let shape = t.shape.iter().map(|&d| d as u32).collect();
-            (
-                t.name.clone(),
-                (shape, values(t.dtype, &bytes[start + t.begin as usize..start + t.end as usize])),
-            )
-        };
-        Data(header.tensors.iter().map(tensor).collect())
-    }
-}
-
-/// Records one component, its inputs declared and written from the case's data.
-struct Part<'a> {
-    data: &'a Data,
-    name: &'a str,
-    r: Recorder,
-    inputs: Vec<(Tensor, &'a [f32])>,
-    indices: Vec<(Tensor, Vec<u32>)>,
-    outputs: Vec<(String, Tensor)>,
-    /// Numbers that are inputs but not in the file.
-    scales: Vec<(Tensor, Vec<f32>)>,
-}
-
-impl<'a> Part<'a> {
-    fn tensor(&self, name: &str) -> Option<&'a (Vec<u32>, Vec<f32>)> {
-        self.data.0.get(&format!("{}.{name}", self.name))
-    }
-
-    /// An input of the plan: NHWC, tokens or vectors, by the rank in the file.
-    fn input(&mut self, name: &str) -> Option<Tensor> {
-        let (shape, values) = self.tensor(name)?;
-        let t = match shape[..] {
-            [n, h, w, c] => self.r.input(n, h, w, c),
-            [n, tokens, c] => self.r.input(n, 1, tokens, c),
-            [n, c] => self.r.input(n, 1, 1, c),
-            _ => panic!("{name} has shape {shape:?}"),
-        };
-        self.inputs.push((t, values));
-        Some(t)
-    }
-
-    fn output(&mut self, name: &str, t: Tensor) {
-        self.r.output(t);
-        self.outputs.push((name.to_owned(), t));
-    }
-
-    fn unet_inputs(&mut self) -> unet::Inputs {
-        let added = self.input("text_embeds").zip(self.input("time_ids"));
-        unet::Inputs {
-            sample: self.input("sample").unwrap(),
-            t_emb: self.input("t_emb").unwrap(),
-            encoder_hidden_states: self.input("encoder_hidden_states").unwrap(),
-            added: added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids }),
-            timestep_cond: self.input("timestep_cond"),
-        }
-    }
-
-    fn record(&mut self, config: &Value) {
-        if let Some(class) = config.get("architectures") {
-            let with_projection = class[0] == "CLIPTextModelWithProjection";
-            let config = clip::Config::from_config(config).unwrap();
-            let (shape, ids) = self.tensor("input_ids").unwrap();
-            let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-            let input_ids = self.r.input_u32(shape[0], shape[1]);
-            let index = self.r.input_u32(shape[0], 1);
-            let places = ids.chunks(shape[1] as usize).map(|ids| config.eos_index(ids)).collect();
-            self.indices = vec![(input_ids, ids), (index, places)];
-            let r = &mut self.r;
-            let states = clip::hidden_states(&config, r, input_ids, None, config.num_hidden_layers).unwrap();
-            let last = clip::final_layer_norm(&config, r, *states.last().unwrap()).unwrap();
-            let pooled = clip::pooler_output(r, last, index).unwrap();
-            let pooled = match with_projection {
-                true => ("text_embeds", clip::text_embeds(&config, r, pooled).unwrap()),
-                false => ("pooler_output", pooled),
-            };
-            self.output("last_hidden_state", last);
-            self.output("penultimate", states[states.len() - 2]);
-            self.output(pooled.0, pooled.1);
-        } else if config["_class_name"] == "UNet2DConditionModel" {
-            let config = unet::Config::from_config(config).unwrap();
-            let inputs = self.unet_inputs();
-            let residuals: Vec<Tensor> = (0..).map_while(|i| self.input(&format!("residual_{i}"))).collect();
-            let out = unet::forward(&config, &mut self.r, &inputs, &residuals).unwrap();
-            self.output("out_sample", out);
-        } else if config["_class_name"] == "ControlNetModel" {
-            let config = controlnet::Config::from_config(config).unwrap();
-            let inputs = self.unet_inputs();
-            let image = self.input("image").unwrap();
-            let r = &mut self.r;
-            let cond = controlnet::cond_embedding(&config, r, image).unwrap();
-            let results = controlnet::forward(&config, r, &inputs, cond).unwrap();
-            for (mode, scale) in [("plain", 1.0), ("guess", 0.7)] {
-                let r = &mut self.r;
-                let Tensor { n, h, w, .. } = inputs.sample;
-                let size = if config.global_pool_conditions { [1, 1] } else { [h, w] };
-                let into = controlnet::residuals(&config.unet, r, n, size);
-                let numbers = config.scales(scale, mode == "guess");
-                let scales = r.input_of(Dtype::F32, 1, 1, 1, numbers.len() as u32);
-                controlnet::add(r, &results, scales, &into, 0).unwrap();
-                self.scales.push((scales, numbers));
-                for (i, t) in into.into_iter().enumerate() {
-                    self.output(&format!("{mode}_{i}"), t);
-                }
-            }
-        } else if config["_class_name"] == "AutoencoderKL" {
-            let config = vae::Config::from_config(config).unwrap();
-            let latents = self.input("latents").unwrap();
-            let image = self.input("image").unwrap();
-            let decoded = vae::decode(&config, &mut self.r, latents).unwrap();
-            let moments = vae::encode(&config, &mut self.r, image).unwrap();
-            self.output("decoded", decoded);
-            self.output("moments", moments);
-        } else {
-            let config = taesd::Config::from_config(config).unwrap();
-            let latents = self.input("latents").unwrap();
-            let decoded = taesd::decode(&config, &mut self.r, latents).unwrap();
-            self.output("decoded", decoded);
-        }
-    }
-}
-
-/// ||a - b|| / ||b||.
-fn relative_error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f64| x * x;
-    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-    (difference / b.iter().map(|&b| square(b as f64)).sum::<f64>()).sqrt()
-}
+// ---- every case ------------------------------------------------------------------------------------------
 
 /// Every output of every component of every case, its relative L2 error at most `tolerance`.
 fn check(gpu: &Gpu, options: Options, tolerance: f64) {
     let mut worst: Vec<(f64, String)> = Vec::new();
     for case in CASES {
-        let data = Data::read(case);
+        let data = Data::read(&file(&format!("{case}.safetensors")));
         for (name, config) in json_file(&format!("{case}.json")) {
-            let r = Recorder::new(&options);
-            let (inputs, indices, outputs, scales) = (vec![], vec![], vec![], vec![]);
-            let mut part = Part { data: &data, name: &name, r, inputs, indices, outputs, scales };
-            part.record(&config);
-            let Part { r, inputs, indices, outputs, scales, .. } = part;
-            let plan = r.finish();
-            let weights = Weights::allocate(gpu, plan.weights());
-            for spec in plan.weights() {
+            let part = Part::record(&data, &name, &config, &options);
+            let weights = Weights::allocate(gpu, part.plan.weights());
+            for spec in part.plan.weights() {
                 weights.upload(gpu, &spec.name, &weight(spec, config["gain"].as_f64().unwrap())).unwrap();
             }
-            let executable = plan.instantiate(gpu, &weights).unwrap();
-            for (t, values) in inputs {
-                executable.write(gpu, t, values).unwrap();
-            }
-            for (t, values) in scales {
-                executable.write(gpu, t, &values).unwrap();
-            }
-            for (t, values) in indices {
-                executable.write_u32(gpu, t, &values).unwrap();
-            }
-            executable.run(gpu);
-            for (output, t) in outputs {
-                let got = block_on(executable.read(gpu, t)).unwrap();
-                let named = if output == "moments" {
-                    let (mean, std) = vae::posterior(&vae::Config::from_config(&config).unwrap(), &got);
-                    vec![("mean".to_owned(), mean), ("std".to_owned(), std)]
-                } else {
-                    vec![(output, got)]
-                };
-                for (output, got) in named {
-                    let error = relative_error(&got, &data.0[&format!("{name}.{output}")].1);
-                    println!("{case:10} {name:15} {output:18} {error:.1e}");
-                    worst.push((error, format!("{case} {name} {output}")));
-                }
+            for (output, error) in part.errors(gpu, &weights) {
+                println!("{case:10} {name:15} {output:18} {error:.1e}");
+                worst.push((error, format!("{case} {name} {output}")));
             }
         }
     }
@@ -264,8 +93,44 @@ fn f32_storage_and_arithmetic() {
 /// Activations lie as f16: the product's default.
 #[test]
 fn f16_storage_f32_arithmetic() {
-    let gpu = block_on(Gpu::new(&GpuOptions { without_shader_f16: true })).unwrap();
+    let gpu = block_on(Gpu::new(&GpuOptions { without_shader_f16: true, ..Default::default() })).unwrap();
     check(&gpu, Options::default(), 2e-3);
+}
+
+/// The decoder's wide level made a few rows at a time is the decoder: of one picture, since bands are for one.
+#[test]
+fn decoders_in_bands() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    for case in ["sd1", "odd"] {
+        let config = &json_file(&format!("{case}.json"))["vae"];
+        let vae = vae::Config::from_config(config).unwrap();
+        let Data(data) = Data::read(&file(&format!("{case}.safetensors")));
+        let (shape, latents) = &data["vae.latents"];
+        let (latents, wanted) = (&latents[..latents.len() / 2], &data["vae.decoded"].1);
+        let mut dispatches = Vec::new();
+        // Bands of eight rows, and none.
+        for most in [1, u64::MAX] {
+            let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
+            let input = r.input(1, shape[1], shape[2], shape[3]);
+            let decoded = vae::decode_in_bands(&vae, &mut r, input, most).unwrap();
+            r.output(decoded);
+            let plan = r.finish();
+            dispatches.push(plan.dispatches().len());
+            let weights = Weights::allocate(&gpu, plan.weights());
+            for spec in plan.weights() {
+                weights.upload(&gpu, &spec.name, &weight(spec, config["gain"].as_f64().unwrap())).unwrap();
+            }
+            let executable = plan.instantiate(&gpu, &weights).unwrap();
+            executable.write(&gpu, input, latents).unwrap();
+            executable.run(&gpu);
+            let got = block_on(executable.read(&gpu, decoded)).unwrap();
+            let error = relative_error(&got, &wanted[..wanted.len() / 2]);
+            println!("{case}, at most {most} bytes: {error:.1e}, {} dispatches", plan.dispatches().len());
+            // As f32_storage_and_arithmetic.
+            assert!(error <= 1e-5, "{case} {most}: {error}");
+        }
+        assert!(dispatches[0] > dispatches[1] + 10, "{case}: {dispatches:?}");
+    }
 }
 
 /// Products in f16 as well.

@@ -34,8 +34,8 @@ export function detect(): Promise<Detection>;
 
 /**
  * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt),
- * File objects or a directory handle from the visitor's disk, or "embedded" (the model that ships with the
- * page). One File is a checkpoint file; several are a diffusers folder.
+ * File objects or a directory handle from the visitor's disk, "disk:name" for such that were kept with `cache: true`, or
+ * "embedded" (the model that ships with the page). One File is a checkpoint file; several are a diffusers folder.
  */
 export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
 
@@ -48,7 +48,7 @@ export interface LoadOptions {
   hub?: string;
   /** An access token for gated models. Sent to the Hub's origin alone, not to where it redirects; never stored. */
   token?: string;
-  /** Keep the model in this browser (IndexedDB), default true. */
+  /** Keep the model in this browser (IndexedDB), default true, but for files from disk, which then load as "disk:name". */
   cache?: boolean;
   /**
    * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive, to 9
@@ -101,6 +101,8 @@ export interface Model {
   /** Steps and guidance where `generate` is given none. */
   numInferenceSteps: number;
   guidanceScale: number;
+  /** Tensors that lie as f32 on the GPU, since f16 does not hold all their values: "unet/conv_in.weight". Empty as a rule. */
+  f32Tensors: string[];
   sha256?: string;
 }
 
@@ -147,8 +149,27 @@ export class DiffusionPipeline {
   /** GPU bytes held now and at the peak, by kind (weights, activations, staging), and wasm heap bytes. */
   memory(): Promise<MemoryReport>;
 
+  /** Which variants of the kernels draw here, and where that choice comes from. */
+  tuning(): Promise<Tuning>;
+
+  /**
+   * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now on; never
+   * with slower ones than before. The choice is kept for later visits. Large models do this while they load, on the first visit.
+   */
+  tune(options?: { milliseconds?: number }): Promise<Tuning>;
+
   /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
   dispose(): Promise<void>;
+}
+
+/** A choice of kernels' variants. */
+export interface Tuning {
+  /** Adapter, variant and hash of the kernels. */
+  key: string;
+  /** The variant of each class of shapes; "-": as the engine chooses by itself. */
+  text: string;
+  /** "shipped" with the engine, "kept" from an earlier visit, or "timed" in this one. */
+  origin: 'shipped' | 'kept' | 'timed';
 }
 
 /** A prompt as the text encoder reads it. */
@@ -375,8 +396,20 @@ export interface GenerateResult {
   truncated: string[];
   /** Of each LoRA that has some: its tensors that belong to no weight of this model. */
   unmatched: { source: string; keys: string[] }[];
-  /** Milliseconds. */
-  timings: { textEncoder: number; steps: number[]; vae: number; total: number };
+  /** Milliseconds, and what the UNet's last run was made of. */
+  timings: { textEncoder: number; steps: number[]; vae: number; total: number; step: StepCounters };
+}
+
+/** What one run of the UNet is made of: figures that hold on any GPU. */
+export interface StepCounters {
+  dispatches: number;
+  submits: number;
+  /** Bytes of every tensor and weight that a dispatch reads or writes, once a dispatch. */
+  bytes: number;
+  /** GPU buffers, bind groups and pipelines made since the second step began. */
+  created: number;
+  /** Milliseconds of the worker to encode and submit it. */
+  encodeMs: number;
 }
 
 export interface GeneratedImage {
@@ -398,6 +431,7 @@ export function readParameters(source: Blob | string): Promise<{ parameters?: st
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {
+  /** `name` loads the model again: a Hub id (with `@revision` unless that is "main"), an address, "embedded", "disk:name". */
   list(): Promise<{ name: string; bytes: number; complete: boolean }[]>;
   delete(name: string): Promise<void>;
   /** Asks the browser not to clear the cache by itself; true if it agreed. */

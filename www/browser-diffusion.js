@@ -306,13 +306,20 @@ async function resolveSource(source) {
   if (typeof source !== 'string') {
     throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL, files or a folder from disk, or "embedded".`);
   }
-  if (source === 'embedded') return { source, embedded };
+  if (source === 'embedded' || /^disk:./.test(source)) return { source, embedded };
   if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
     return { source: new URL(source, base()).href, embedded };
   }
   if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, embedded };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
 }
+
+/**
+ * Whether a model is kept in this browser: what comes from disk is there already, and is kept where that is asked for.
+ * @param {{ files?: unknown }} source
+ * @param {boolean} [wish] the option `cache`
+ */
+const keeps = ({ files }, wish = !files) => wish;
 
 /**
  * A file beside the model as the engine takes it. Two picked files of one name are told apart.
@@ -572,14 +579,14 @@ export class DiffusionPipeline {
   /** @type {Engine} */ #engine;
   /** @type {Readonly<Model>} */ #model;
   /** @type {object | undefined} the decoder of previews, fetched when it is first asked for */ #tinyVae;
-  /** @type {object} how what is added later is read: as the model was */ #reading;
+  /** @type {{ cache?: boolean }} how what is added later is read: as the model was */ #reading;
   /** @type {Promise<void> | undefined} */ #disposed;
 
   /**
    * @param {symbol} key
    * @param {Engine} engine
    * @param {Model} model
-   * @param {object} reading
+   * @param {{ cache?: boolean }} reading
    * @param {object} [tinyVae]
    */
   constructor(key, engine, model, reading, tinyVae) {
@@ -603,18 +610,22 @@ export class DiffusionPipeline {
   static async fromPretrained(source, options = {}) {
     const { signal, onProgress, hub, vae, tinyVae, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
     if (hub !== undefined && !URL.canParse(hub, base())) throw invalid(`hub must be a URL, not ${show(hub)}.`);
+    const from = await resolveSource(source);
     const spec = {
       revision: 'main',
-      cache: true,
       precision: 'auto',
       hub: hub === undefined ? HUB : new URL(hub, base()).href.replace(/\/$/, ''),
       ...rest,
-      ...await resolveSource(source),
+      ...from,
+      cache: keeps(from, rest.cache),
       /** @type {any} */ vae: undefined,
     };
-    const reading = { revision: 'main', cache: spec.cache, hub: spec.hub, token: rest.token };
+    const reading = { revision: 'main', cache: rest.cache, hub: spec.hub, token: rest.token };
     /** Another source, read in the same way as the model. @param {unknown} other */
-    const like = async (other) => ({ ...reading, ...await resolveSource(other) });
+    const like = async (other) => {
+      const its = await resolveSource(other);
+      return { ...reading, ...its, cache: keeps(its, rest.cache) };
+    };
     if (vae !== undefined) spec.vae = await like(vae);
     const tiny = tinyVae === undefined ? undefined : await like(tinyVae);
     const { engine, result: model } = await loadedEngine('load', spec, signal, onProgress);
@@ -702,7 +713,8 @@ export class DiffusionPipeline {
     return Promise.all(controlnets.map(async ({ source, image, start = 0, end = 1, ...rest }) => {
       if (!(start < end)) throw invalid(`controlnets: start = ${start} must be less than end = ${end}; they are shares of the steps.`);
       const picture = await pixels(image, undefined, undefined, 'white', 'image of controlnets');
-      return { ...this.#reading, ...await addition(source), ...rest, start, end, image: picture };
+      const its = await addition(source);
+      return { ...this.#reading, ...its, cache: keeps(its, this.#reading.cache), ...rest, start, end, image: picture };
     }));
   }
 
@@ -742,6 +754,22 @@ export class DiffusionPipeline {
   async memory() {
     this.#checkUsable();
     return this.#engine.call('memory');
+  }
+
+  /** Which variants of the kernels draw here. */
+  async tuning() {
+    this.#checkUsable();
+    return this.#engine.call('tuning');
+  }
+
+  /**
+   * Times the kernels' variants on this GPU and draws with the fastest from now on.
+   * @param {{ milliseconds?: number }} [options]
+   */
+  async tune({ milliseconds = 10_000 } = {}) {
+    this.#checkUsable();
+    if (!(milliseconds > 0)) throw invalid(`milliseconds must be a positive number, not ${show(milliseconds)}.`);
+    return this.#engine.call('tune', { milliseconds });
   }
 
   /** Frees every GPU buffer; what still runs rejects with "aborted". */
@@ -790,7 +818,8 @@ export class Upscaler {
    */
   static async fromPretrained(source, options = {}) {
     const { signal, onProgress, ...rest } = checked(UPSCALER_RULES, options, 'fromPretrained');
-    const spec = { cache: true, precision: 'auto', hub: HUB, revision: 'main', ...rest, ...await resolveSource(source) };
+    const from = await resolveSource(source);
+    const spec = { precision: 'auto', hub: HUB, revision: 'main', ...rest, ...from, cache: keeps(from, rest.cache) };
     const { engine, result } = await loadedEngine('loadUpscaler', spec, signal, onProgress);
     return new Upscaler(FROM_PRETRAINED, engine, result);
   }

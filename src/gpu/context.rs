@@ -1,9 +1,11 @@
 //! The device: what the adapter offers, what we ask of it, and how many bytes we hold on it.
 
-use super::kernel::{Kernel, preprocess};
-use super::plan::Binding;
+use super::kernel::{F32_WEIGHTS, Kernel, preprocess};
+use super::plan::{Binding, Plan};
+#[cfg(target_arch = "wasm32")]
+use super::web_features;
 use crate::error::{Code, Error, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,8 @@ pub struct GpuOptions {
     /// Do not use shader-f16 even where the adapter has it: f16 values are unpacked from words, as on
     /// adapters without the feature.
     pub without_shader_f16: bool,
+    /// Do not use subgroups even where the adapter has them.
+    pub without_subgroups: bool,
 }
 
 /// The limits that the plans are checked against, in bytes.
@@ -39,6 +43,7 @@ pub(super) struct Ledger {
     peak_total: AtomicU64,
     largest_binding: AtomicU64,
     uploaded: AtomicU64,
+    created: AtomicU64,
 }
 
 /// One reading of the allocator's books, in bytes.
@@ -59,6 +64,8 @@ pub struct Bytes {
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub raw: wgpu::Buffer,
+    /// How often it was written from outside.
+    pub writes: Cell<u64>,
     kind: MemoryKind,
     ledger: Arc<Ledger>,
 }
@@ -85,15 +92,23 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     /// Adapter's name as the driver gives it (empty in most browsers).
     pub name: String,
+    /// Maker and family as `GPUAdapterInfo` has them ("nvidia", "ampere"); a native adapter gives its vendor's PCI number.
+    pub vendor: String,
+    pub architecture: String,
     pub limits: Limits,
     /// The adapter has shader-f16 and our kernels use it.
     pub shader_f16: bool,
+    /// Lanes of every subgroup, where the adapter has subgroups that are all of one size, 4, 8 or 16; else 0.
+    pub subgroup: u32,
     /// Timestamp queries work here.
     pub timestamps: bool,
     ledger: Arc<Ledger>,
     lost: Arc<Mutex<Option<String>>>,
     failed: Arc<Mutex<Option<String>>>,
     pipelines: RefCell<HashMap<Kernel, Pipeline>>,
+    /// Promises of pipelines that are wanted soon; the browser keeps what they hold.
+    #[cfg(target_arch = "wasm32")]
+    ahead: RefCell<HashMap<Kernel, js_sys::Promise>>,
     layouts: RefCell<HashMap<Vec<bool>, Rc<Layouts>>>,
 }
 
@@ -124,9 +139,12 @@ impl Gpu {
             .map_err(|e| unavailable(format!("No WebGPU adapter was found ({e}).")))?;
         let have = adapter.limits();
         let features = adapter.features();
-        let mut wanted = features & wgpu::Features::TIMESTAMP_QUERY;
+        let mut wanted = features & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
         if !options.without_shader_f16 {
             wanted |= features & wgpu::Features::SHADER_F16;
+        }
+        if !options.without_subgroups {
+            wanted |= features & wgpu::Features::SUBGROUP;
         }
         // The defaults of WebGPU, but buffers as large as the adapter gives: plans fit the defaults where they can.
         let limits = wgpu::Limits {
@@ -134,16 +152,36 @@ impl Gpu {
             max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
             ..wgpu::Limits::default()
         };
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("browser-diffusion"),
-                required_features: wanted,
-                required_limits: limits.clone(),
-                memory_hints: wgpu::MemoryHints::MemoryUsage,
-                ..Default::default()
-            })
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("browser-diffusion"),
+            required_features: wanted,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        #[cfg(target_arch = "wasm32")]
+        let (device, queue, web) = web_features::request_device(&adapter, &descriptor)
             .await
             .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
+        #[cfg(target_arch = "wasm32")]
+        let (name, vendor, architecture, (least, most)) =
+            (web.description, web.vendor, web.architecture, web.subgroup_sizes);
+        #[cfg(not(target_arch = "wasm32"))]
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
+        #[cfg(not(target_arch = "wasm32"))]
+        let (name, vendor, architecture, (least, most)) = {
+            let info = adapter.get_info();
+            let sizes = (info.subgroup_min_size, info.subgroup_max_size);
+            let sizes = if features.contains(wgpu::Features::SUBGROUP) { sizes } else { (0, 0) };
+            (info.name, format!("{:#06x}", info.vendor), String::new(), sizes)
+        };
+        // Broadcasting registers pays where a subgroup is narrow (Intel's, software's); wide ones read workgroup memory
+        // that all lanes share as fast.
+        let narrow = least == most && [4, 8, 16].contains(&least) && !options.without_subgroups;
+        let subgroup = if narrow { least } else { 0 };
         let lost = Arc::new(Mutex::new(None));
         let failed = Arc::new(Mutex::new(None));
         {
@@ -161,17 +199,22 @@ impl Gpu {
         Ok(Self {
             device,
             queue,
-            name: adapter.get_info().name,
+            name,
+            vendor,
+            architecture,
             limits: Limits {
                 max_buffer_size: limits.max_buffer_size,
                 max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size as u64,
             },
             shader_f16: wanted.contains(wgpu::Features::SHADER_F16),
             timestamps: wanted.contains(wgpu::Features::TIMESTAMP_QUERY),
+            subgroup,
             ledger: Arc::default(),
             lost,
             failed,
             pipelines: RefCell::default(),
+            #[cfg(target_arch = "wasm32")]
+            ahead: RefCell::default(),
             layouts: RefCell::default(),
         })
     }
@@ -223,14 +266,43 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         });
+        self.note_created();
         self.ledger.now[kind as usize].fetch_add(size, Ordering::Relaxed);
         let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
-        Buffer { raw, kind, ledger: self.ledger.clone() }
+        Buffer { raw, writes: Cell::new(0), kind, ledger: self.ledger.clone() }
     }
 
+    /// Counts bytes written to weights, and hands them over now and then: until then a copy of each is held.
     pub(super) fn note_upload(&self, bytes: u64) {
-        self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        const HELD: u64 = 64 << 20;
+        let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        if before / HELD != (before + bytes) / HELD {
+            self.queue.submit([]);
+            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            #[cfg(not(target_arch = "wasm32"))]
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
+    }
+
+    /// Buffers, bind groups and pipelines made since the device was opened.
+    pub(super) fn created(&self) -> u64 {
+        self.ledger.created.load(Ordering::Relaxed)
+    }
+
+    fn note_created(&self) {
+        self.ledger.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Binds `entries`.
+    pub(super) fn bind_group(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        entries: &[wgpu::BindGroupEntry<'_>],
+    ) -> wgpu::BindGroup {
+        self.note_created();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
     }
 
     pub(super) fn note_binding(&self, size: u64) {
@@ -242,15 +314,12 @@ impl Gpu {
         if let Some(p) = self.pipelines.borrow().get(kernel) {
             return Ok(p.clone());
         }
-        let mut complete = kernel.clone();
-        complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
-        let text = preprocess(&complete, PRELUDE)?;
+        let text = self.text(kernel)?;
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(text.into()),
         });
-        let writable: Vec<bool> = bindings.iter().map(|b| matches!(b, Binding::Write(_))).collect();
-        let layouts = self.layout(&writable);
+        let layouts = self.layout(&writable(bindings));
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&layouts.1),
@@ -263,9 +332,60 @@ impl Gpu {
             },
             cache: None,
         });
+        self.note_created();
         let entry = Pipeline { pipeline, layout: layouts.0.clone() };
         self.pipelines.borrow_mut().insert(kernel.clone(), entry.clone());
+        #[cfg(target_arch = "wasm32")]
+        self.ahead.borrow_mut().remove(kernel);
         Ok(entry)
+    }
+
+    /// The kernel as this device compiles it.
+    fn text(&self, kernel: &Kernel) -> Result<String> {
+        let mut complete = kernel.clone();
+        complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
+        for name in F32_WEIGHTS {
+            if !complete.defines.iter().any(|(known, _)| *known == name) {
+                complete.defines.push((name, 0));
+            }
+        }
+        // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
+        complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
+        preprocess(&complete, PRELUDE)
+    }
+
+    /// Begins to compile the kernels of `plan` that are not compiled yet, beside everything else, so that
+    /// [`Plan::instantiate`] finds them ready. Call [`Gpu::compiled`] before that. Does nothing on a native device, which
+    /// compiles in [`Plan::instantiate`].
+    ///
+    /// # Errors
+    /// `unsupported-model` for a kernel that is none.
+    #[cfg_attr(not(target_arch = "wasm32"), expect(unused_variables))]
+    pub fn compile_ahead(&self, plan: &Plan) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
+        for d in plan.dispatches() {
+            if self.pipelines.borrow().contains_key(&d.kernel) || self.ahead.borrow().contains_key(&d.kernel)
+            {
+                continue;
+            }
+            let text = self.text(&d.kernel)?;
+            if let Some(promise) = web_features::compile(&self.device, &text, &writable(&d.bindings)) {
+                self.ahead.borrow_mut().insert(d.kernel.clone(), promise);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for what [`Gpu::compile_ahead`] has begun.
+    pub async fn compiled(&self) {
+        #[cfg(target_arch = "wasm32")]
+        {
+            let begun: Vec<js_sys::Promise> = self.ahead.borrow().values().cloned().collect();
+            for promise in begun {
+                // A kernel that does not compile is reported when it is asked for.
+                let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
+            }
+        }
     }
 
     /// The bind group layout with a uniform block at 0 and a storage buffer for each of `writable` from 1 on.
@@ -301,6 +421,23 @@ impl Gpu {
             .clone()
     }
 
+    /// Waits until all that was submitted is done: only then does a driver let go of the buffers that were freed.
+    ///
+    /// # Errors
+    /// As [`Gpu::check`].
+    pub async fn idle(&self) -> Result<()> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.submit([]);
+        self.queue.on_submitted_work_done(move || {
+            // The receiver is gone only where the caller gave up waiting.
+            let _ = sender.send(());
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| self.lost_error(&e.to_string()))?;
+        receiver.await.map_err(|e| self.lost_error(&e.to_string()))?;
+        self.check()
+    }
+
     /// Maps `buffer` and returns its first `size` bytes; it is unmapped again.
     pub(super) async fn map(&self, buffer: &Buffer, size: u64) -> Result<Vec<u8>> {
         let (sender, receiver) = futures_channel::oneshot::channel();
@@ -331,6 +468,11 @@ impl Gpu {
             ),
         }
     }
+}
+
+/// Which of a dispatch's storage buffers it writes.
+fn writable(bindings: &[Binding]) -> Vec<bool> {
+    bindings.iter().map(|b| matches!(b, Binding::Write(_))).collect()
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

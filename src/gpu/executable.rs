@@ -1,18 +1,16 @@
 //! A plan with its buffers and bind groups, replayed step after step.
 
 use super::context::{Buffer, Gpu, MemoryKind};
-use super::plan::{Binding, Dtype, Plan, Tensor};
+use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
 use super::weights::Weights;
+use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
-
-/// A submit holds at most this many dispatches and about this much work, so that the browser's watchdog and
-/// Windows' two-second limit stay far away on slow GPUs.
-const DISPATCHES_PER_SUBMIT: usize = 48;
-const FLOPS_PER_SUBMIT: u64 = 60_000_000_000;
 
 struct Launch {
     pipeline: wgpu::ComputePipeline,
@@ -30,13 +28,41 @@ pub struct Timing {
     pub nanoseconds: f64,
 }
 
+/// What a run is made of: figures that hold on any GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    pub dispatches: usize,
+    pub submits: usize,
+    /// Bytes that the dispatches move (see [`Plan::bytes`]).
+    pub bytes: u64,
+    /// Buffers, bind groups and pipelines made on the device since the second run began: 0, or something makes
+    /// anew at every step what could be kept.
+    pub created: u64,
+    /// Milliseconds that the last run took to encode and to submit.
+    pub encode_ms: f64,
+}
+
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
     slots: Vec<Rc<Buffer>>,
     slot_of: Vec<usize>,
     /// Keeps the uniform blocks alive.
     _params: Buffer,
+    /// Launches of each submit of what runs before the others when what it reads was written.
+    setup_submits: Vec<Range<usize>>,
+    /// Slots that it reads.
+    setup_reads: Vec<usize>,
+    /// How often they had been written when it last ran.
+    set_up: Cell<Option<u64>>,
+    /// Those of the setup first.
     launches: Vec<Launch>,
+    /// Launches of each submit of the others.
+    submits: Vec<Range<usize>>,
+    bytes_moved: u64,
+    runs: Cell<u64>,
+    /// Things made on the device when the second run began.
+    created: Cell<u64>,
+    encode_ms: Cell<f64>,
     overflow: Option<Tensor>,
     staging: RefCell<Option<Buffer>>,
 }
@@ -80,8 +106,9 @@ impl Plan {
             .collect();
         // One uniform block a dispatch, at WebGPU's offset alignment.
         const BLOCK: usize = 256;
-        let mut words = vec![0u32; self.dispatches.len().max(1) * BLOCK / 4];
-        for (i, d) in self.dispatches.iter().enumerate() {
+        let dispatches = || self.setup.iter().chain(&self.dispatches);
+        let mut words = vec![0u32; dispatches().count().max(1) * BLOCK / 4];
+        for (i, d) in dispatches().enumerate() {
             let at = i * BLOCK / 4;
             words
                 .get_mut(at..at + d.params.len())
@@ -93,14 +120,22 @@ impl Plan {
             gpu.buffer(MemoryKind::Activations, (words.len() * 4) as u64, Usage::UNIFORM | Usage::COPY_DST);
         gpu.queue.write_buffer(&params.raw, 0, bytemuck::cast_slice(&words));
 
-        let mut launches = Vec::with_capacity(self.dispatches.len());
-        for (i, d) in self.dispatches.iter().enumerate() {
-            let p = gpu.pipeline(&d.kernel, &d.bindings)?;
+        let mut launches = Vec::new();
+        for (i, d) in dispatches().enumerate() {
+            let mut kernel = d.kernel.clone();
+            let bound =
+                d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
+            for (k, w) in bound.enumerate() {
+                if weights.is_wide(self.specs(*w)) {
+                    kernel = kernel.with_f32_weight(k);
+                }
+            }
+            let p = gpu.pipeline(&kernel, &d.bindings)?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
             for (j, binding) in d.bindings.iter().enumerate() {
                 let (buffer, offset, size) = match binding {
-                    Binding::Weight(w) => weights.place(&self.weights[w.0].name)?,
+                    Binding::Weight(w) => weights.place(self.specs(*w))?,
                     Binding::Read(t) | Binding::Write(t) => {
                         let slot = &slots[self.slot_of[t.id]];
                         (&slot.raw, 0, self.sizes[t.id].next_multiple_of(16))
@@ -110,22 +145,28 @@ impl Plan {
                 entries.push(entry(j + 1, buffer, offset, size));
             }
             launches.push(Launch {
-                group: gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(d.kernel.name),
-                    layout: &p.layout,
-                    entries: &entries,
-                }),
+                group: gpu.bind_group(d.kernel.name, &p.layout, &entries),
                 pipeline: p.pipeline,
                 workgroups: d.workgroups,
                 flops: d.flops,
                 name: d.kernel.name,
             });
         }
+        let read = self.setup.iter().flat_map(Dispatch::reads).map(|t| self.slot_of[t.id]);
+        let setup_reads = read.collect::<BTreeSet<usize>>().into_iter().collect();
         Ok(Executable {
+            setup_submits: submits(&self.setup, 0),
+            setup_reads,
+            set_up: Cell::new(None),
             slots,
             slot_of: self.slot_of.clone(),
             _params: params,
             launches,
+            submits: submits(&self.dispatches, self.setup.len()),
+            bytes_moved: self.bytes_moved(),
+            runs: Cell::new(0),
+            created: Cell::new(0),
+            encode_ms: Cell::new(0.0),
             overflow: self.overflow,
             staging: RefCell::new(None),
         })
@@ -172,6 +213,13 @@ impl Executable {
 
     pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
         Ok(&self.slot(t)?.raw)
+    }
+
+    fn write_bytes(&self, gpu: &Gpu, t: Tensor, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(t)?;
+        slot.writes.set(slot.writes.get() + 1);
+        gpu.queue.write_buffer(&slot.raw, 0, bytes);
+        Ok(())
     }
 
     /// Fills tensors with zeros.
@@ -224,13 +272,10 @@ impl Executable {
         match t.dtype {
             Dtype::F16 => {
                 let halves: Vec<f16> = full.iter().map(|&v| f16::from_f32(v)).collect();
-                gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(&halves));
+                self.write_bytes(gpu, t, bytemuck::cast_slice(&halves))
             }
-            Dtype::F32 | Dtype::U32 => {
-                gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(&full))
-            }
+            Dtype::F32 | Dtype::U32 => self.write_bytes(gpu, t, bytemuck::cast_slice(&full)),
         }
-        Ok(())
     }
 
     /// Writes an input of indices (see [`super::Recorder::input_u32`]).
@@ -245,26 +290,46 @@ impl Executable {
                 t.rows()
             )));
         }
-        gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(values));
-        Ok(())
+        self.write_bytes(gpu, t, bytemuck::cast_slice(values))
     }
 
-    /// Encodes and submits every dispatch.
+    /// Encodes and submits every dispatch; first those of [`super::Recorder::setup`], where what they read was written
+    /// since they last ran.
     pub fn run(&self, gpu: &Gpu) {
-        let mut launches = self.launches.iter().peekable();
-        while launches.peek().is_some() {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                let (mut count, mut flops) = (0, 0);
-                while count < DISPATCHES_PER_SUBMIT && flops < FLOPS_PER_SUBMIT {
-                    let Some(launch) = launches.next() else { break };
-                    launch.encode(&mut pass);
-                    count += 1;
-                    flops += launch.flops;
-                }
+        self.set_up(gpu);
+        if self.runs.get() == 1 {
+            self.created.set(gpu.created());
+        }
+        let start = now();
+        for submit in &self.submits {
+            encode(gpu, &self.launches[submit.clone()]);
+        }
+        self.encode_ms.set(now() - start);
+        self.runs.set(self.runs.get() + 1);
+    }
+
+    /// The launches but for those of the setup.
+    fn every_run(&self) -> &[Launch] {
+        &self.launches[self.setup_submits.last().map_or(0, |submit| submit.end)..]
+    }
+
+    fn set_up(&self, gpu: &Gpu) {
+        let writes = self.setup_reads.iter().map(|&slot| self.slots[slot].writes.get()).sum();
+        if self.set_up.replace(Some(writes)) != Some(writes) {
+            for submit in &self.setup_submits {
+                encode(gpu, &self.launches[submit.clone()]);
             }
-            gpu.queue.submit([encoder.finish()]);
+        }
+    }
+
+    /// What the last run was made of.
+    pub fn counters(&self, gpu: &Gpu) -> Counters {
+        Counters {
+            dispatches: self.every_run().len(),
+            submits: self.submits.len(),
+            bytes: self.bytes_moved,
+            created: if self.runs.get() > 1 { gpu.created() - self.created.get() } else { 0 },
+            encode_ms: self.encode_ms.get(),
         }
     }
 
@@ -277,45 +342,55 @@ impl Executable {
             self.run(gpu);
             return Ok(Vec::new());
         }
+        self.set_up(gpu);
         // A query set holds at most 4096 stamps, and each dispatch takes two.
-        let mut timings = Vec::with_capacity(self.launches.len());
-        for batch in self.launches.chunks(2048) {
+        let mut timings = Vec::new();
+        for batch in self.every_run().chunks(2048) {
             let count = batch.len() as u32 * 2;
-            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: None,
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            });
-            let size = count as u64 * 8;
-            let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
-            let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+            let set = stamps(gpu, count);
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             for (i, launch) in batch.iter().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
-                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &set,
-                        beginning_of_pass_write_index: Some(i as u32 * 2),
-                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
-                    }),
+                    timestamp_writes: Some(between(&set, i as u32)),
                 });
                 launch.encode(&mut pass);
             }
-            encoder.resolve_query_set(&set, 0..count, &resolved.raw, 0);
-            encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            let bytes = gpu.map(&staging, size).await?;
-            let period = gpu.queue.get_timestamp_period() as f64;
-            timings.extend(batch.iter().zip(bytes.chunks_exact(16)).map(|(launch, pair)| {
-                let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-                Timing {
-                    kernel: launch.name,
-                    flops: launch.flops,
-                    nanoseconds: stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period,
-                }
+            let spans = spans(gpu, encoder, &set, count).await?;
+            timings.extend(batch.iter().zip(spans).map(|(launch, nanoseconds)| Timing {
+                kernel: launch.name,
+                flops: launch.flops,
+                nanoseconds,
             }));
         }
         Ok(timings)
+    }
+
+    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries, from
+    /// the call to the end of the work.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn time(&self, gpu: &Gpu, times: usize) -> Result<f64> {
+        gpu.idle().await?;
+        let start = now();
+        let set = gpu.timestamps.then(|| stamps(gpu, 2));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: set.as_ref().map(|set| between(set, 0)),
+            });
+            for launch in std::iter::repeat_n(&self.launches, times).flatten() {
+                launch.encode(&mut pass);
+            }
+        }
+        if let Some(set) = set {
+            return Ok(spans(gpu, encoder, &set, 2).await?.iter().sum::<f64>() / 1e6);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        gpu.idle().await?;
+        Ok(now() - start)
     }
 
     /// Waits for the GPU and reads an output: NHWC without padding.
@@ -357,6 +432,53 @@ impl Executable {
         *self.staging.borrow_mut() = Some(staging);
         Ok(bytes)
     }
+}
+
+/// One submit.
+fn encode(gpu: &Gpu, launches: &[Launch]) {
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        launches.iter().for_each(|launch| launch.encode(&mut pass));
+    }
+    gpu.queue.submit([encoder.finish()]);
+}
+
+/// A query set of `count` timestamps.
+fn stamps(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
+    let ty = wgpu::QueryType::Timestamp;
+    gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty, count })
+}
+
+/// Stamps 2i and 2i + 1 around a pass.
+fn between(query_set: &wgpu::QuerySet, i: u32) -> wgpu::ComputePassTimestampWrites<'_> {
+    wgpu::ComputePassTimestampWrites {
+        query_set,
+        beginning_of_pass_write_index: Some(2 * i),
+        end_of_pass_write_index: Some(2 * i + 1),
+    }
+}
+
+/// Submits, and reads how many nanoseconds lie between the stamps of each pair.
+async fn spans(
+    gpu: &Gpu,
+    mut encoder: wgpu::CommandEncoder,
+    set: &wgpu::QuerySet,
+    count: u32,
+) -> Result<Vec<f64>> {
+    let size = count as u64 * 8;
+    let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
+    let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+    encoder.resolve_query_set(set, 0..count, &resolved.raw, 0);
+    encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
+    gpu.queue.submit([encoder.finish()]);
+    let bytes = gpu.map(&staging, size).await?;
+    let period = gpu.queue.get_timestamp_period() as f64;
+    let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    Ok(bytes
+        .chunks_exact(16)
+        .map(|pair| stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period)
+        .collect())
 }
 
 impl Launch {

@@ -1,9 +1,16 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
 use super::kernel::Kernel;
+use super::tuning::Choices;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
+/// 0.4 TFLOP/s at 40 %, so that the browser's watchdog and Windows' two-second limit stay far away.
+const DISPATCHES_PER_SUBMIT: usize = 64;
+const FLOPS_PER_SUBMIT: u64 = 90_000_000_000;
 
 /// How an element lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +47,21 @@ pub struct Options {
     pub arithmetic: Arithmetic,
     /// Matrices in quantised blocks; `None`: f16.
     pub weights: Option<Bits>,
+    /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
+    pub subgroup: u32,
+    /// What this GPU's tuning chose.
+    pub choices: Choices,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None }
+        Self {
+            activations: Dtype::F16,
+            arithmetic: Arithmetic::F32,
+            weights: None,
+            subgroup: 0,
+            choices: Choices::default(),
+        }
     }
 }
 
@@ -89,6 +106,8 @@ impl Tensor {
 pub struct WeightSpec {
     pub name: String,
     pub layout: Layout,
+    /// It lies right behind the one before it: the two are parts of one stack (see [`Recorder::stack`]).
+    pub follows: bool,
 }
 
 impl WeightSpec {
@@ -98,9 +117,17 @@ impl WeightSpec {
     }
 }
 
-/// A weight of this recording: index into [`Plan::weights`].
+/// Specs of one stack after the other.
+pub(crate) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
+    specs.chunk_by(|_, next| next.follows)
+}
+
+/// A weight of this recording, or several that lie in a row: so many of [`Plan::weights`] from the first on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight(pub(super) usize);
+pub struct Weight {
+    first: usize,
+    count: usize,
+}
 
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +149,12 @@ pub struct Dispatch {
     pub flops: u64,
 }
 
+impl Dispatch {
+    pub(super) fn reads(&self) -> impl Iterator<Item = &Tensor> {
+        self.bindings.iter().filter_map(|b| if let Binding::Read(t) = b { Some(t) } else { None })
+    }
+}
+
 /// Builds a [`Plan`]. Ops (`crate::ops`) record into it.
 #[derive(Debug)]
 pub struct Recorder {
@@ -130,6 +163,8 @@ pub struct Recorder {
     weights: Vec<WeightSpec>,
     by_name: BTreeMap<String, usize>,
     dispatches: Vec<Dispatch>,
+    setup: Vec<Dispatch>,
+    in_setup: bool,
     overflow: Option<Tensor>,
 }
 
@@ -141,6 +176,13 @@ struct Lifetime {
     last: usize,
 }
 
+impl Lifetime {
+    /// From run to run.
+    fn kept(&self) -> bool {
+        (self.first, self.last) == (0, usize::MAX)
+    }
+}
+
 impl Recorder {
     pub fn new(options: &Options) -> Self {
         Self {
@@ -149,6 +191,8 @@ impl Recorder {
             weights: Vec::new(),
             by_name: BTreeMap::new(),
             dispatches: Vec::new(),
+            setup: Vec::new(),
+            in_setup: false,
             overflow: None,
         }
     }
@@ -174,7 +218,7 @@ impl Recorder {
         self.input_of(self.options.activations, n, h, w, c)
     }
 
-    /// The same, of a type of its own.
+    /// An input of a type of its own.
     pub fn input_of(&mut self, dtype: Dtype, n: u32, h: u32, w: u32, c: u32) -> Tensor {
         let t = self.tensor_of(dtype, n, h, w, c);
         self.keep(t, 0);
@@ -213,19 +257,59 @@ impl Recorder {
     /// # Errors
     /// `unsupported-model` if the same name was recorded with another layout.
     pub fn weight(&mut self, name: String, layout: Layout) -> Result<Weight> {
-        if let Some(&i) = self.by_name.get(&name) {
-            if self.weights[i].layout != layout {
-                return Err(Error::unsupported(format!("{name} is used with two shapes")));
+        self.stack(vec![(name, layout)])
+    }
+
+    /// The weights called so, one right behind the other in memory: bound as one. Each is still written, and changed
+    /// by LoRAs, under its own name.
+    ///
+    /// # Errors
+    /// `unsupported-model` if one of the names was recorded with another layout, or not in this stack.
+    pub fn stack(&mut self, parts: Vec<(String, Layout)>) -> Result<Weight> {
+        let count = parts.len();
+        let next = self.weights.len();
+        let first = parts.first().and_then(|(name, _)| self.by_name.get(name)).copied().unwrap_or(next);
+        for (i, (name, layout)) in parts.into_iter().enumerate() {
+            let spec = WeightSpec { name, layout, follows: i > 0 };
+            let known = self.by_name.get(&spec.name).copied();
+            if known.is_none() && first == next {
+                self.by_name.insert(spec.name.clone(), next + i);
+                self.weights.push(spec);
+            } else if known != Some(first + i) || self.weights[first + i] != spec {
+                return Err(Error::unsupported(format!("{} is used with two shapes", spec.name)));
             }
-            return Ok(Weight(i));
         }
-        let i = self.weights.len();
-        self.by_name.insert(name.clone(), i);
-        self.weights.push(WeightSpec { name, layout });
-        Ok(Weight(i))
+        Ok(Weight { first, count })
+    }
+
+    /// Records what depends on some of the inputs alone and need not be made anew at every run: it runs when one of
+    /// these was written, before the rest (see [`super::Executable::run`]). What it makes is kept. That a weight was
+    /// changed is not noticed: write the inputs again.
+    ///
+    /// # Errors
+    /// Those of `record`; `unsupported-model` if it reads what the rest makes: a fault of this engine.
+    pub fn setup<T>(&mut self, record: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = self.setup.len();
+        let outer = std::mem::replace(&mut self.in_setup, true);
+        let made = record(self);
+        self.in_setup = outer;
+        let mut reads = self.setup[start..].iter().flat_map(Dispatch::reads);
+        if reads.any(|t| !self.tensors[t.id].kept()) {
+            return Err(Error::unsupported("a setup that reads what every run makes anew"));
+        }
+        made
     }
 
     pub fn dispatch(&mut self, dispatch: Dispatch) {
+        if self.in_setup {
+            for b in &dispatch.bindings {
+                if let Binding::Write(t) = b {
+                    self.keep(*t, 0);
+                }
+            }
+            self.setup.push(dispatch);
+            return;
+        }
         let at = self.dispatches.len();
         for b in &dispatch.bindings {
             if let Binding::Read(t) | Binding::Write(t) = b {
@@ -265,6 +349,7 @@ impl Recorder {
         }
         Plan {
             dispatches: self.dispatches,
+            setup: self.setup,
             weights: self.weights,
             overflow: self.overflow,
             slots: slots.into_iter().map(|(bytes, _)| bytes).collect(),
@@ -278,6 +363,7 @@ impl Recorder {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) dispatches: Vec<Dispatch>,
+    pub(super) setup: Vec<Dispatch>,
     pub(super) weights: Vec<WeightSpec>,
     pub(super) overflow: Option<Tensor>,
     /// Bytes of each buffer.
@@ -293,8 +379,46 @@ impl Plan {
         &self.weights
     }
 
+    pub(super) fn specs(&self, weight: Weight) -> &[WeightSpec] {
+        &self.weights[weight.first..weight.first + weight.count]
+    }
+
+    /// Those of every run.
     pub fn dispatches(&self) -> &[Dispatch] {
         &self.dispatches
+    }
+
+    /// Those that run before the others when what they read was written (see [`Recorder::setup`]).
+    pub fn setup(&self) -> &[Dispatch] {
+        &self.setup
+    }
+
+    /// Bytes that a dispatch moves where every one is read or written once: those of each tensor and weight bound.
+    /// What a kernel does not read, and so is bound to something else, is not counted.
+    pub fn bytes(&self, dispatch: &Dispatch) -> u64 {
+        let mut seen: Vec<(bool, usize)> = Vec::with_capacity(dispatch.bindings.len());
+        let mut bytes = 0;
+        for binding in &dispatch.bindings {
+            let (key, size) = match binding {
+                Binding::Weight(w) => ((true, w.first), self.specs(*w).iter().map(WeightSpec::bytes).sum()),
+                Binding::Read(t) | Binding::Write(t) => ((false, t.id), self.sizes[t.id]),
+            };
+            if !seen.contains(&key) {
+                seen.push(key);
+                bytes += size;
+            }
+        }
+        bytes
+    }
+
+    /// [`Plan::bytes`] of all dispatches.
+    pub fn bytes_moved(&self) -> u64 {
+        self.dispatches.iter().map(|d| self.bytes(d)).sum()
+    }
+
+    /// The dispatches of each submit of a run.
+    pub fn submits(&self) -> Vec<Range<usize>> {
+        submits(&self.dispatches, 0)
     }
 
     /// Bytes of GPU memory for activations, before anything is allocated.
@@ -306,7 +430,8 @@ impl Plan {
     /// `out-of-memory`, with the numbers, where one buffer is larger than the adapter binds.
     pub fn check(&self, limits: &super::Limits) -> Result<()> {
         let largest_slot = self.slots.iter().copied().max().unwrap_or(0);
-        let largest_weight = self.weights.iter().map(WeightSpec::bytes).max().unwrap_or(0);
+        let bytes = |stack: &[WeightSpec]| stack.iter().map(WeightSpec::bytes).sum();
+        let largest_weight = stacks(&self.weights).map(bytes).max().unwrap_or(0);
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let need = largest_slot.max(largest_weight);
         if need > limit {
@@ -322,4 +447,22 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The dispatches of each submit, the first one being number `from`: as few submits as the limits allow, of about the
+/// same work each.
+pub(super) fn submits(dispatches: &[Dispatch], from: usize) -> Vec<Range<usize>> {
+    let total: u64 = dispatches.iter().map(|d| d.flops).sum();
+    let share = total.div_ceil(total.div_ceil(FLOPS_PER_SUBMIT).max(1)).max(1);
+    let mut submits = Vec::new();
+    let (mut start, mut flops, mut due) = (from, 0, share);
+    for (end, dispatch) in (from + 1..).zip(dispatches) {
+        flops += dispatch.flops;
+        if flops >= due || end - start == DISPATCHES_PER_SUBMIT || end == from + dispatches.len() {
+            submits.push(start..end);
+            start = end;
+            due = (flops / share + 1) * share;
+        }
+    }
+    submits
 }

@@ -1,8 +1,9 @@
 //! `ResnetBlock2D` of diffusers, with and without a time embedding.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Conv, Epilogue, Input};
+use crate::ops::{self, Activation, Columns, Conv, Epilogue, Input};
+use std::collections::BTreeMap;
 
 /// What all residual blocks of a network have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,24 +12,44 @@ pub struct Norm {
     pub eps: f32,
 }
 
+/// `time_emb_proj` of all of a network's blocks: they read the same embedding, so that one product makes them all.
+pub struct TimeProjections {
+    of: BTreeMap<String, Columns>,
+}
+
+impl TimeProjections {
+    /// `temb` `[n, 1, 1, time_embed_dim]` has been through silu, which every block would do anew. `blocks`: prefix and
+    /// width of each.
+    pub fn record(r: &mut Recorder, temb: Tensor, blocks: &[(String, u32)]) -> Result<Self> {
+        let names: Vec<String> = blocks.iter().map(|(prefix, _)| format!("{prefix}.time_emb_proj")).collect();
+        let parts: Vec<(&str, u32)> = names.iter().zip(blocks).map(|(name, (_, c))| (&**name, *c)).collect();
+        let tensor = ops::linear_stack(r, temb, &parts, true)?;
+        let mut from = 0;
+        let columns = blocks.iter().map(|(prefix, c)| {
+            from += c;
+            (prefix.clone(), Columns { tensor, from: from - c, c: *c })
+        });
+        Ok(Self { of: columns.collect() })
+    }
+
+    fn get(&self, prefix: &str) -> Result<Columns> {
+        let own = self.of.get(prefix).copied();
+        own.ok_or_else(|| Error::unsupported(format!("{prefix} has no time embedding")))
+    }
+}
+
 /// One block, `out` channels wide. `x` may be two pictures whose channels are joined (the UNet's skips).
-/// `temb` `[n, 1, 1, time_embed_dim]` has been through silu: every block would do so anew.
 pub fn resnet(
     r: &mut Recorder,
     x: impl Into<Input>,
-    temb: Option<Tensor>,
+    temb: Option<&TimeProjections>,
     prefix: &str,
     out: u32,
     norm: Norm,
 ) -> Result<Tensor> {
     let x = x.into();
     let h = ops::group_norm(r, x, &format!("{prefix}.norm1"), norm.groups, norm.eps, Activation::Silu)?;
-    let channel_add = match temb {
-        Some(t) => {
-            Some(ops::linear(r, t, &format!("{prefix}.time_emb_proj"), out, true, Epilogue::default())?)
-        }
-        None => None,
-    };
+    let channel_add = temb.map(|t| t.get(prefix)).transpose()?;
     let plus_time = Epilogue { channel_add, ..Default::default() };
     let h = ops::conv2d(r, h, &format!("{prefix}.conv1"), out, true, Conv::k3(), plus_time)?;
     let h = ops::group_norm(r, h, &format!("{prefix}.norm2"), norm.groups, norm.eps, Activation::Silu)?;

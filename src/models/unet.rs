@@ -2,7 +2,7 @@
 //! The block types are those of SD 1.x, SD 2.x, SDXL and their distillations.
 
 use super::config::{Fields, SIZE, as_size};
-use super::resnet::{Norm, resnet};
+use super::resnet::{Norm, TimeProjections, resnet};
 use super::transformer::{Attention, transformer_2d};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
@@ -208,6 +208,25 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Prefix and width of every residual block.
+    fn resnets(&self) -> Vec<(String, u32)> {
+        let of = |way: &str, blocks: &[Block]| -> Vec<(String, u32)> {
+            let layers =
+                blocks.iter().enumerate().flat_map(|(i, b)| (0..b.layers).map(move |j| (i, j, b.channels)));
+            layers.map(|(i, j, c)| (format!("{way}_blocks.{i}.resnets.{j}"), c)).collect()
+        };
+        let widest = self.down.last().map_or(0, |b| b.channels);
+        let mid = match self.mid {
+            Mid::Nothing => 0,
+            Mid::Resnet => 1,
+            Mid::CrossAttention(_) => 2,
+        };
+        let mid = (0..mid).map(|j| (format!("mid_block.resnets.{j}"), widest)).collect();
+        [of("down", &self.down), mid, of("up", &self.up)].concat()
+    }
+}
+
 /// Which blocks have cross-attention. `plain` is the type without; "UNetRes" before a name is an old spelling.
 fn block_types(f: &Fields, field: &str, default: &[&str], plain: &str, n: usize) -> Result<Vec<bool>> {
     let types = match f.get(field) {
@@ -345,8 +364,7 @@ pub(super) struct Down {
     /// Of conv_in, of each layer and of each downsampler.
     pub skips: Vec<Tensor>,
     pub mid: Tensor,
-    /// silu of the time embedding.
-    temb: Option<Tensor>,
+    temb: TimeProjections,
 }
 
 /// The way down and the middle, which a ControlNet has too; there `controlnet_cond` `[n, h, w, time_proj_dim]` is added
@@ -361,7 +379,8 @@ pub(super) fn down(
 ) -> Result<Down> {
     expect("in_channels", config.in_channels, inputs.sample.c)?;
     expect("cross_attention_dim", config.cross_attention_dim, inputs.encoder_hidden_states.c)?;
-    let temb = Some(time_embedding(config, r, inputs.t_emb, inputs.added, inputs.timestep_cond)?);
+    let temb = time_embedding(config, r, inputs.t_emb, inputs.added, inputs.timestep_cond)?;
+    let temb = TimeProjections::record(r, temb, &config.resnets())?;
     let text = inputs.encoder_hidden_states;
     let norm = config.norm;
 
@@ -372,7 +391,7 @@ pub(super) fn down(
     for (i, block) in config.down.iter().enumerate() {
         let prefix = format!("down_blocks.{i}");
         for j in 0..block.layers as usize {
-            x = resnet(r, x, temb, &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            x = resnet(r, x, Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
             }
@@ -386,11 +405,11 @@ pub(super) fn down(
     }
 
     if !matches!(config.mid, Mid::Nothing) {
-        x = resnet(r, x, temb, "mid_block.resnets.0", x.c, norm)?;
+        x = resnet(r, x, Some(&temb), "mid_block.resnets.0", x.c, norm)?;
     }
     if let Mid::CrossAttention(a) = &config.mid {
         x = transformer_2d(a, r, x, text, 0, "mid_block.attentions.0")?;
-        x = resnet(r, x, temb, "mid_block.resnets.1", x.c, norm)?;
+        x = resnet(r, x, Some(&temb), "mid_block.resnets.1", x.c, norm)?;
     }
     Ok(Down { skips, mid: x, temb })
 }
@@ -417,7 +436,7 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[
             if let Some(&residual) = residuals.next() {
                 skip = ops::add(r, skip, residual)?;
             }
-            x = resnet(r, (x, skip), temb, &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            x = resnet(r, (x, skip), Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
             }

@@ -1,24 +1,26 @@
 //! Attention that never materialises scores.
 
-use super::wide;
+use super::{Columns, MAX_DISPATCH_FLOPS, wide};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
-/// With `causal`, a query sees the keys up to its own place.
+/// They may be columns of one tensor. With `causal`, a query sees the keys up to its own place.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit, d is not a multiple of 4 or above 512.
 pub fn attention(
     r: &mut Recorder,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    q: impl Into<Columns>,
+    k: impl Into<Columns>,
+    v: impl Into<Columns>,
     heads: u32,
     causal: bool,
 ) -> Result<Tensor> {
-    let (length_q, length_k) = (q.h * q.w, k.h * k.w);
-    let fits = (k.n, k.c) == (q.n, q.c) && (v.n, v.h * v.w, v.c) == (k.n, length_k, k.c);
+    let (q, k, v) = (q.into(), k.into(), v.into());
+    let [length_q, length_k, length_v] = [q, k, v].map(|x| x.tensor.h * x.tensor.w);
+    let n = q.tensor.n;
+    let fits = (k.tensor.n, k.c) == (n, q.c) && (v.tensor.n, length_v, v.c) == (n, length_k, k.c);
     if heads == 0 || !fits || !q.c.is_multiple_of(heads) {
         return Err(Error::unsupported(format!(
             "attention with {heads} heads over {}, {} and {} channels",
@@ -32,8 +34,16 @@ pub fn attention(
         )));
     }
     let d4 = d / 4;
-    let out = r.tensor(q.n, q.h, q.w, q.c);
-    let (kernel, rows) = if d4 <= 24 {
+    let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
+    let subgroup = r.options().subgroup;
+    let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
+        // More rows a lane would not fit into registers.
+        let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
+        let defines =
+            [("WIDE", wide(r)), ("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
+        let source = include_str!("../../shaders/attention_subgroup.wgsl");
+        (Kernel::new("attention_subgroup", source, &defines), threads * q_rows)
+    } else if d4 <= 24 {
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
         let rows = 64;
@@ -43,12 +53,26 @@ pub fn attention(
         let defines = [("WIDE", wide(r)), ("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
         (Kernel::new("attention_wide", include_str!("../../shaders/attention_wide.wgsl"), &defines), 16)
     };
-    r.dispatch(Dispatch {
-        kernel,
-        bindings: vec![Binding::Read(q), Binding::Read(k), Binding::Read(v), Binding::Write(out)],
-        params: vec![length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32],
-        workgroups: [length_q.div_ceil(rows), heads, q.n],
-        flops: 4 * q.n as u64 * q.c as u64 * length_q as u64 * length_k as u64,
-    });
+    let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
+    let rows_at_once =
+        u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row.max(1)).unwrap_or(u32::MAX).max(rows) / rows * rows;
+    for first in (0..length_q).step_by(rows_at_once as usize) {
+        let count = rows_at_once.min(length_q - first);
+        r.dispatch(Dispatch {
+            kernel: kernel.clone(),
+            bindings: [q, k, v]
+                .iter()
+                .map(|x| Binding::Read(x.tensor))
+                .chain([Binding::Write(out)])
+                .collect(),
+            params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
+                .into_iter()
+                .chain([q, k, v].iter().flat_map(Columns::params))
+                .chain([first])
+                .collect(),
+            workgroups: [count.div_ceil(rows), heads, n],
+            flops: flops_a_row * count as u64,
+        });
+    }
     Ok(out)
 }

@@ -13,13 +13,15 @@ use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weigh
 /// `unsupported-model` for a weight that is not an f16 matrix; `out-of-memory` where a buffer is too large.
 pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f32)]) -> Result<()> {
     let layout = weights.layout(name);
-    let Some(layout @ Layout::Matrix { rows, inner, taps }) = layout else {
+    let Some(Layout::Matrix { rows, inner, taps }) = layout else {
         return Err(Error::unsupported(format!("a LoRA changes {name}, which is no f16 matrix")));
     };
     let [rows, inner, taps] = [rows, inner, taps].map(|n| n as u32);
     let c4 = inner.div_ceil(4);
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
-    let base = Binding::Weight(r.weight(name.to_owned(), layout)?);
+    // A copy: a part of a stack may begin where nothing can be bound.
+    let original = r.input_of(Dtype::F16, rows, 1, 1, taps * c4 * 4);
+    let base = Binding::Read(original);
     let mut current = base;
     let mut inputs = Vec::new();
     let mut out = None;
@@ -77,6 +79,7 @@ pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f3
     let Some(out) = out else { return Ok(()) };
     r.output(out);
     let executable = r.finish().instantiate(gpu, weights)?;
+    weights.copy(gpu, name, &executable, original)?;
     for (t, values) in inputs {
         executable.write(gpu, t, &values)?;
     }

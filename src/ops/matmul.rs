@@ -1,10 +1,12 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
-use super::{Activation, Input, wide};
-use crate::checkpoint::pack::Layout;
-use crate::checkpoint::quantise::{BLOCK, Bits};
+use super::matrix::{Matrix, matrix};
+use super::{Activation, Columns, Input, wide};
+use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
+use crate::gpu::tuning::Class;
+use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
+use std::ops::Range;
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
 /// far below the two seconds after which Windows resets a GPU.
@@ -15,10 +17,12 @@ pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 pub struct Epilogue {
     pub activation: Activation,
     /// [n, 1, 1, out], added at every position (the time embedding).
-    pub channel_add: Option<Tensor>,
+    pub channel_add: Option<Columns>,
     /// Same shape as the output.
     pub residual: Option<Tensor>,
     pub post: Activation,
+    /// GEGLU (Shazeer 2020): half as many channels, the first half times gelu of the second. Nothing else is added then.
+    pub geglu: bool,
     /// Store f32 whatever the activations are: for a model's last layer, whose rounding guidance would multiply.
     pub f32_output: bool,
 }
@@ -73,6 +77,22 @@ pub fn linear(
     conv2d(r, x, prefix, out, bias, Conv::k1(), e)
 }
 
+/// Several linear layers over the same `x`, (prefix, out) each, in one product: their outputs beside each other, to be
+/// read as [`Columns`](super::Columns).
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit, or an `out` is no multiple of 4.
+pub fn linear_stack(
+    r: &mut Recorder,
+    x: impl Into<Input>,
+    parts: &[(&str, u32)],
+    bias: bool,
+) -> Result<Tensor> {
+    let x = x.into();
+    let w = matrix(r, parts, x.channels(), 1, bias)?;
+    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default(), None)
+}
+
 /// A convolution over [n, h, w, c], 1x1 or 3x3.
 ///
 /// # Errors
@@ -87,10 +107,54 @@ pub fn conv2d(
     e: Epilogue,
 ) -> Result<Tensor> {
     let x = x.into();
+    let w = matrix(r, &[(prefix, out)], x.channels(), conv.kernel * conv.kernel, bias)?;
+    product(r, x, prefix, w, conv, e, None)
+}
+
+/// Rows of one picture, which need not be whole in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    pub tensor: Tensor,
+    /// The tensor's first row in the picture.
+    pub from: u32,
+    /// Rows of the picture.
+    pub height: u32,
+}
+
+/// Some rows of a convolution's output, with bias: into a tensor of their own, or to their places in `into`. `x` must hold
+/// all the rows that they are made of.
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit.
+pub fn conv2d_rows(
+    r: &mut Recorder,
+    x: Rows,
+    prefix: &str,
+    out: u32,
+    conv: Conv,
+    rows: Range<u32>,
+    into: Option<Tensor>,
+) -> Result<Tensor> {
+    let w = matrix(r, &[(prefix, out)], x.tensor.c, conv.kernel * conv.kernel, true)?;
+    product(r, x.tensor.into(), prefix, w, conv, Epilogue::default(), Some((x, rows, into)))
+}
+
+/// The dispatches; `prefix` is for messages. `part`: the rows that the input holds, those to make, and where to.
+fn product(
+    r: &mut Recorder,
+    x: Input,
+    prefix: &str,
+    matrix: Matrix,
+    conv: Conv,
+    e: Epilogue,
+    part: Option<(Rows, Range<u32>, Option<Tensor>)>,
+) -> Result<Tensor> {
     x.check()?;
+    let Matrix { weight, bias, bits: quantised, rows: out } = matrix;
     let input = x.first;
-    let [h, w] = conv.upsample.unwrap_or([input.h, input.w]);
-    if conv.upsample.is_some() && (h.div_ceil(2) != input.h || w.div_ceil(2) != input.w) {
+    let in_h = part.as_ref().map_or(input.h, |(x, ..)| x.height);
+    let [h, w] = conv.upsample.unwrap_or([in_h, input.w]);
+    if conv.upsample.is_some() && (h.div_ceil(2) != in_h || w.div_ceil(2) != input.w) {
         return Err(Error::unsupported(format!("{prefix}: upsampling {}x{} to {h}x{w}", input.h, input.w)));
     }
     let [top, left, bottom, right] = conv.pad;
@@ -102,24 +166,33 @@ pub fn conv2d(
     let (out_h, out_w) = (size(h, top, bottom)?, size(w, left, right)?);
     let taps = conv.kernel * conv.kernel;
     let c = x.channels();
-    let (rows, inner) = (out as usize, c as usize);
-    let layout = match r.options().weights {
-        // A model's first and last convolutions, which are narrower than a block, stay as they are.
-        Some(bits) if rows.min(inner) >= BLOCK => {
-            Layout::Blocks { rows, inner, taps: taps as usize, bits: bits_of(prefix, bits) }
-        }
-        _ => Layout::Matrix { rows, inner, taps: taps as usize },
-    };
-    let quantised = if let Layout::Blocks { bits, .. } = layout { Some(bits) } else { None };
-    let weight = r.weight(format!("{prefix}.weight"), layout)?;
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
-    let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
-
-    let mut biases = weight;
-    if bias {
-        biases = r.weight(format!("{prefix}.bias"), Layout::Vector { len: out as usize })?;
+    if e.geglu && (!out.is_multiple_of(8) || e.channel_add.is_some() || e.residual.is_some() || e.f32_output)
+    {
+        return Err(Error::unsupported(format!(
+            "{prefix}: GEGLU over {out} channels: only multiples of 8 are supported, and no other epilogue"
+        )));
     }
-    if e.channel_add.is_some_and(|t| (t.n, t.rows(), t.c) != (y.n, y.n, out)) {
+    let (in_from, out_from, positions, y) = match part {
+        None => {
+            let y = r.tensor_of(dtype, input.n, out_h, out_w, if e.geglu { out / 2 } else { out });
+            (0, 0, 0..y.rows(), y)
+        }
+        Some((x, rows, into)) => {
+            if input.n != 1
+                || rows.end > out_h
+                || into.is_some_and(|t| (t.h, t.w, t.c) != (out_h, out_w, out))
+            {
+                return Err(Error::unsupported(format!("{prefix}: these rows do not fit")));
+            }
+            let positions = rows.start * out_w..rows.end * out_w;
+            let out_from = if into.is_some() { 0 } else { positions.start };
+            let y = into.unwrap_or_else(|| r.tensor_of(dtype, 1, rows.end - rows.start, out_w, out));
+            (x.from * input.w, out_from, positions, y)
+        }
+    };
+
+    if e.channel_add.is_some_and(|t| (t.tensor.n, t.tensor.rows(), t.c) != (y.n, y.n, out)) {
         return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
     }
     if e.residual.is_some_and(|t| (t.rows(), t.c) != (y.rows(), out)) {
@@ -130,8 +203,8 @@ pub fn conv2d(
         Binding::Read(input),
         Binding::Read(x.second.unwrap_or(input)),
         Binding::Weight(weight),
-        Binding::Weight(biases),
-        Binding::Read(e.channel_add.unwrap_or(input)),
+        Binding::Weight(bias.unwrap_or(weight)),
+        Binding::Read(e.channel_add.map_or(input, |columns| columns.tensor)),
         Binding::Read(e.residual.unwrap_or(input)),
         Binding::Write(y),
     ];
@@ -140,41 +213,41 @@ pub fn conv2d(
         bindings.push(Binding::Write(r.overflow()));
     }
 
-    let m = y.rows();
+    let [add_stride, add_from] = e.channel_add.map_or([0, 0], |columns| columns.params());
+    let m = positions.end - positions.start;
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
-    let tile = Tile::choose(m, out);
+    let tile = Tile::of(r.options(), is_conv, m, out);
+    let defines = [
+        ("WIDE", wide(r)),
+        ("F32_OUTPUT", e.f32_output as u32),
+        ("GEGLU", e.geglu as u32),
+        ("WATCH", watch as u32),
+        ("F16_ARITHMETIC", f16 as u32),
+        ("CONV", is_conv as u32),
+        ("QUANTISED", quantised.is_some() as u32),
+        ("Q4", (quantised == Some(Bits::Q4)) as u32),
+        ("SECOND", x.second.is_some() as u32),
+        ("SOURCES", 1 + x.second.is_some() as u32),
+        ("ACTIVATION", ((e.activation, e.post) != (Activation::None, Activation::None)) as u32),
+    ];
     let kernel = Kernel::new(
         if is_conv { "conv" } else { "matmul" },
         include_str!("../../shaders/matmul.wgsl"),
-        &[
-            ("WIDE", wide(r)),
-            ("F32_OUTPUT", e.f32_output as u32),
-            ("WATCH", watch as u32),
-            ("F16_ARITHMETIC", f16 as u32),
-            ("CONV", is_conv as u32),
-            ("QUANTISED", quantised.is_some() as u32),
-            ("Q4", (quantised == Some(Bits::Q4)) as u32),
-            ("WX", Tile::WX),
-            ("WY", Tile::WY),
-            ("TM", tile.tm),
-            ("BK4", tile.bk4),
-            ("A_LOADS", tile.bk4 * tile.bm() / (Tile::WX * Tile::WY)),
-            ("W_LOADS", tile.bk4 * Tile::BN / (Tile::WX * Tile::WY)),
-        ],
+        &[defines.as_slice(), &tile.defines()].concat(),
     );
     let c4 = x.c4();
     let flops_a_row = 2 * out as u64 * c as u64 * taps as u64;
-    let columns = out.div_ceil(Tile::BN);
+    let columns = out.div_ceil(tile.columns());
     let rows_at_once = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row)
         .unwrap_or(u32::MAX)
-        .min(65535 * tile.bm())
-        .max(tile.bm())
-        / tile.bm()
-        * tile.bm();
-    let mut m_base = 0;
-    while m_base < m {
-        let rows = rows_at_once.min(m - m_base);
+        .min(65535 * tile.rows())
+        .max(tile.rows())
+        / tile.rows()
+        * tile.rows();
+    let mut m_base = positions.start;
+    while m_base < positions.end {
+        let rows = rows_at_once.min(positions.end - m_base);
         r.dispatch(Dispatch {
             kernel: kernel.clone(),
             bindings: bindings.clone(),
@@ -185,6 +258,7 @@ pub fn conv2d(
                 taps * c4,
                 c4,
                 input.c4(),
+                x.second.map_or(0, |t| t.c4()),
                 input.h,
                 input.w,
                 out_w,
@@ -196,13 +270,17 @@ pub fn conv2d(
                 w,
                 conv.kernel,
                 conv.upsample.is_some() as u32,
-                bias as u32,
+                bias.is_some() as u32,
                 e.channel_add.is_some() as u32,
                 e.residual.is_some() as u32,
                 e.activation as u32,
                 e.post as u32,
+                add_stride,
+                add_from,
+                in_from,
+                out_from,
             ],
-            workgroups: [columns, rows.div_ceil(tile.bm()), 1],
+            workgroups: [columns, rows.div_ceil(tile.rows()), 1],
             flops: flops_a_row * rows as u64,
         });
         m_base += rows;
@@ -210,53 +288,101 @@ pub fn conv2d(
     Ok(y)
 }
 
-/// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
-/// the residual blocks and from a ControlNet, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
-/// the blocks and the feed-forward layers, takes four.
-fn bits_of(prefix: &str, bits: Bits) -> Bits {
-    const EIGHT: [&str; 11] = [
-        ".to_q",
-        ".to_k",
-        ".to_v",
-        ".to_out",
-        ".proj_in",
-        ".proj_out",
-        "conv_shortcut",
-        "samplers",
-        "embedding",
-        "time_emb_proj",
-        "controlnet_",
-    ];
-    if EIGHT.iter().any(|part| prefix.contains(part)) { Bits::Q8 } else { bits }
-}
-
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).
-struct Tile {
-    /// Rows a thread.
-    tm: u32,
-    /// Vectors of k a slice.
-    bk4: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tile {
+    /// `sx` x `sy` subgroups of `size` lanes, each `rows` rows by four channels a lane.
+    Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
+    /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
+    Shared { tm: u32, tn: u32 },
 }
 
 impl Tile {
-    const WX: u32 = 8;
-    const WY: u32 = 8;
-    const BN: u32 = Self::WX * 4;
+    /// Threads each way of a shared tile.
+    const SIDE: u32 = 8;
+    /// Rows of a workgroup.
+    fn rows(self) -> u32 {
+        match self {
+            Tile::Subgroup { rows, sy, .. } => rows * sy,
+            Tile::Shared { tm, .. } => tm * Self::SIDE,
+        }
+    }
 
-    fn bm(&self) -> u32 {
-        self.tm * Self::WY
+    /// Channels of a workgroup.
+    fn columns(self) -> u32 {
+        match self {
+            Tile::Subgroup { size, sx, .. } => 4 * size * sx,
+            Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
+        }
+    }
+
+    /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
+    pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
+        let mut tiles: Vec<Tile> =
+            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            for (rows, sx, sy) in
+                [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
+            {
+                let tile = Tile::Subgroup { size: subgroup, rows, sx, sy };
+                if !tiles.contains(&tile) {
+                    tiles.push(tile);
+                }
+            }
+        }
+        tiles
+    }
+
+    /// The tuned tile, or the usual one.
+    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32) -> Self {
+        let tuned = options.choices.get(Class::of(conv, m, n));
+        let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
+        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n))
     }
 
     /// The largest tile that still leaves workgroups enough to fill a GPU.
-    fn choose(m: u32, n: u32) -> Self {
+    fn choose(subgroup: u32, m: u32, n: u32) -> Self {
         const ENOUGH: u32 = 128;
-        let groups = |bm: u32| m.div_ceil(bm) * n.div_ceil(Self::BN);
-        if m <= Self::WY {
-            Self { tm: 1, bk4: 8 }
-        } else if groups(64) >= ENOUGH {
-            Self { tm: 8, bk4: 4 }
+        let wide = (16 / subgroup.max(1)).max(1);
+        let tiles = if subgroup > 0 {
+            [(16, wide, 4), (16, 1, 2), (8, 1, 1)].map(|(rows, sx, sy)| Tile::Subgroup {
+                size: subgroup,
+                rows,
+                sx,
+                sy,
+            })
         } else {
-            Self { tm: 4, bk4: 4 }
+            [(8, 2), (4, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn })
+        };
+        let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= ENOUGH;
+        *tiles.iter().find(fills).unwrap_or(&tiles[2])
+    }
+
+    /// The shader's names for it.
+    fn defines(self) -> Vec<(&'static str, u32)> {
+        match self {
+            Tile::Subgroup { size, rows, sx, sy } => vec![
+                ("SUBGROUP", size),
+                ("ROWS", rows),
+                ("LANES", rows.min(size)),
+                ("SLOTS", rows.div_ceil(size)),
+                ("SX", sx),
+                ("SY", sy),
+            ],
+            Tile::Shared { tm, tn } => {
+                // Every thread loads as much as the others.
+                let bk4 = if tm == 1 { 8 } else { 4 };
+                vec![
+                    ("SUBGROUP", 0),
+                    ("WX", Self::SIDE),
+                    ("WY", Self::SIDE),
+                    ("TM", tm),
+                    ("TN", tn),
+                    ("BK4", bk4),
+                    ("A_LOADS", bk4 * tm / Self::SIDE),
+                    ("W_LOADS", bk4 * 4 * tn / Self::SIDE),
+                ]
+            }
         }
     }
 }

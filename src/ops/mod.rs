@@ -7,18 +7,20 @@ mod canny;
 mod gather;
 mod lora;
 mod matmul;
+mod matrix;
 mod norm;
 mod pointwise;
 mod residual;
 mod selftest;
+pub mod tune;
 
 pub use attention::attention;
 pub use canny::canny;
 pub use gather::{embed, gather};
 pub use lora::merge;
-pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, conv2d, linear};
-pub use norm::{group_norm, layer_norm};
-pub use pointwise::{Activation, activate, add, affine, geglu};
+pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, linear, linear_stack};
+pub use norm::{GroupStats, group_norm, layer_norm};
+pub use pointwise::{Activation, activate, add, affine};
 pub use residual::{add_scaled, mean};
 pub use selftest::{Precision, open};
 
@@ -71,6 +73,33 @@ impl Input {
             )));
         }
         Ok(())
+    }
+}
+
+/// Some channels of every row of a tensor, read where they lie: a part of what [`linear_stack`] makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    pub tensor: Tensor,
+    /// The first channel, a multiple of 4.
+    pub from: u32,
+    pub c: u32,
+}
+
+impl From<Tensor> for Columns {
+    fn from(tensor: Tensor) -> Self {
+        Self { tensor, from: 0, c: tensor.c }
+    }
+}
+
+impl Columns {
+    /// Columns number `i` of such as are `c` channels wide.
+    pub fn nth(tensor: Tensor, i: u32, c: u32) -> Self {
+        Self { tensor, from: i * c, c }
+    }
+
+    /// Vectors from row to row, and from a row's start to these channels.
+    fn params(&self) -> [u32; 2] {
+        [self.tensor.c4(), self.from / 4]
     }
 }
 

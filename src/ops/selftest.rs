@@ -2,7 +2,7 @@
 
 use super::{Activation, Epilogue, attention, group_norm, linear};
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Arithmetic, Gpu, GpuOptions, Options, Recorder, Weights};
+use crate::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
 
 /// Which arithmetic the caller wants (`precision` of `fromPretrained`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,35 +18,47 @@ pub enum Precision {
     F32,
 }
 
-/// Opens the adapter and chooses the arithmetic that it computes rightly: f16 read by shader-f16 where that is
-/// there and right, as words where the feature itself is wrong.
+/// Opens the adapter and chooses the kernels that it computes rightly: with subgroups where they are there and right,
+/// f16 products where `precision` asks for them, conversions by shader-f16 unless the feature itself is wrong. The
+/// options are those of a module that needs nothing of its own.
 ///
 /// # Errors
 /// `webgpu-unavailable` where there is no adapter, where `precision` asks for what it cannot do, or where even
 /// plain f32 comes out wrong.
-pub async fn open(precision: Precision) -> Result<(Gpu, Arithmetic)> {
-    let gpu = Gpu::new(&GpuOptions::default()).await?;
-    if precision == Precision::F16 {
-        if gpu.shader_f16 && error(&gpu, Arithmetic::F16).await? < TOLERANCE_F16 {
-            return Ok((gpu, Arithmetic::F16));
+pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
+    let activations = if precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
+    let (arithmetic, tolerance) = match precision {
+        Precision::F16 => (Arithmetic::F16, TOLERANCE_F16),
+        Precision::Auto | Precision::F32 => (Arithmetic::F32, TOLERANCE_F32),
+    };
+    for without_shader_f16 in [false, true] {
+        let gpu = Gpu::new(&GpuOptions { without_shader_f16, ..Default::default() }).await?;
+        if arithmetic == Arithmetic::F16 && !gpu.shader_f16 {
+            break;
         }
-        return Err(Error::new(
-            Code::WebGpuUnavailable,
-            "This GPU has no f16 arithmetic that computes rightly. Use precision \"auto\" or \"f32\".",
-        ));
-    }
-    if error(&gpu, Arithmetic::F32).await? < TOLERANCE_F32 {
-        return Ok((gpu, Arithmetic::F32));
-    }
-    if gpu.shader_f16 {
-        let gpu = Gpu::new(&GpuOptions { without_shader_f16: true }).await?;
-        if error(&gpu, Arithmetic::F32).await? < TOLERANCE_F32 {
-            return Ok((gpu, Arithmetic::F32));
+        for subgroup in [gpu.subgroup, 0] {
+            let options = Options { arithmetic, subgroup, ..Options::default() };
+            if error(&gpu, &options).await? < tolerance {
+                return Ok((gpu, Options { activations, ..options }));
+            }
+            if subgroup == 0 {
+                break;
+            }
+        }
+        if !gpu.shader_f16 {
+            break;
         }
     }
     Err(Error::new(
         Code::WebGpuUnavailable,
-        "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another browser.",
+        match arithmetic {
+            Arithmetic::F16 => {
+                "This GPU has no f16 arithmetic that computes rightly. Use precision \"auto\" or \"f32\"."
+            }
+            Arithmetic::F32 => {
+                "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another browser."
+            }
+        },
     ))
 }
 
@@ -54,7 +66,7 @@ pub async fn open(precision: Precision) -> Result<(Gpu, Arithmetic)> {
 /// wrong kernels are off by the size of the values themselves.
 const TOLERANCE_F32: f64 = 6.0 / 2048.0;
 /// Products and sums of four in f16 add up to four more roundings to the matrix multiply.
-const TOLERANCE_F16: f64 = 14.0 / 2048.0;
+pub(super) const TOLERANCE_F16: f64 = 14.0 / 2048.0;
 
 const ROWS: usize = 37;
 const CHANNELS: usize = 24;
@@ -63,8 +75,8 @@ const HEADS: usize = 5;
 const GROUPS: usize = 8;
 
 /// Relative L2 error of group norm -> matrix multiply -> attention against the same in f64.
-async fn error(gpu: &Gpu, arithmetic: Arithmetic) -> Result<f64> {
-    let mut r = Recorder::new(&Options { arithmetic, ..Options::default() });
+async fn error(gpu: &Gpu, options: &Options) -> Result<f64> {
+    let mut r = Recorder::new(options);
     let x = r.input(1, 1, ROWS as u32, CHANNELS as u32);
     let normed = group_norm(&mut r, x, "norm", GROUPS as u32, 1e-5, Activation::Silu)?;
     let h = linear(&mut r, normed, "linear", OUT as u32, false, Epilogue::default())?;

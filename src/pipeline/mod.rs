@@ -31,6 +31,7 @@ mod residence;
 mod text;
 mod text_to_image;
 pub mod tiles;
+mod tuning;
 mod upscaler;
 
 pub use controlnet::{Control, Preprocess, canny};
@@ -42,6 +43,7 @@ pub use repaint::{InpaintArea, MaskedContent, Outpaint};
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
+pub use tuning::{Chosen, Origin};
 pub use upscaler::Upscaler;
 
 use crate::error::{Code, Error, Result};
@@ -90,6 +92,8 @@ pub struct Model {
     /// `default_guidance_scale` of `model_index.json` (ours; diffusers ignores them), or diffusers' own.
     pub num_inference_steps: usize,
     pub guidance_scale: f32,
+    /// Tensors that lie as f32, since f16 does not hold all their values: component and name.
+    pub f32_tensors: Vec<String>,
 }
 
 /// A module's configuration, its weights and how its plans are recorded.
@@ -162,7 +166,9 @@ pub struct DiffusionPipeline {
     source: Box<dyn WeightSource>,
     /// One stage's weights on the GPU at a time.
     low: bool,
-    arithmetic: Arithmetic,
+    options: Options,
+    /// Of `options.choices`.
+    chosen: tuning::Origin,
     model: Model,
     text_encoders: Vec<TextEncoder>,
     unet: Module<unet::Config>,
@@ -199,7 +205,7 @@ impl DiffusionPipeline {
 
     /// What products are computed in here.
     pub fn arithmetic(&self) -> Arithmetic {
-        self.arithmetic
+        self.options.arithmetic
     }
 }
 
@@ -212,24 +218,4 @@ fn check_aborted(aborted: &dyn Fn() -> bool) -> Result<()> {
         return Err(Error::new(Code::Aborted, "Stopped. What was loaded or drawn before stays as it is."));
     }
     Ok(())
-}
-
-/// Milliseconds since some fixed moment.
-fn now() -> f64 {
-    #[cfg(target_arch = "wasm32")]
-    {
-        // The worker's clock; Date where there is no `performance`.
-        use wasm_bindgen::JsCast;
-        js_sys::Reflect::get(&js_sys::global(), &"performance".into())
-            .ok()
-            .and_then(|p| p.dyn_into::<web_sys::Performance>().ok())
-            .map_or_else(js_sys::Date::now, |p| p.now())
-    }
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        use std::sync::LazyLock;
-        use std::time::Instant;
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        START.elapsed().as_secs_f64() * 1000.0
-    }
 }

@@ -6,7 +6,7 @@ use super::residence::{FilesSource, Part, Place};
 use super::{DecodePlan, DiffusionPipeline, Module, Picture, Vae};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
-use crate::gpu::{Options, Recorder};
+use crate::gpu::{Dtype, Options, Recorder};
 use crate::models::taesd;
 use crate::store::ModelFiles;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ impl DiffusionPipeline {
                 self.vae.scale()
             )));
         }
-        let options = Options { arithmetic: self.arithmetic, ..Options::default() };
+        let options = Options { activations: Dtype::F16, ..self.options };
         let plan = record(&options, |r| taesd_weights(&config, r))?;
         let part = Part::new("vae", names::vae, plan.weights());
         let name = files.name().to_owned();

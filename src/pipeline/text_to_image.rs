@@ -7,11 +7,10 @@ use super::image_to_image::{Start, StrengthSteps};
 use super::repaint::{InpaintArea, MaskedContent, Outpaint};
 use super::residence::Stage;
 use super::text::{Conditioning, Prompts};
-use super::{
-    DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, now, parameters, repaint,
-};
+use super::{DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, parameters, repaint};
+use crate::clock::now;
 use crate::error::{Error, Result};
-use crate::gpu::{Executable, Recorder};
+use crate::gpu::{Counters, Executable, Recorder};
 use crate::models::controlnet;
 use crate::models::unet::{self, AddedCond, Inputs};
 use crate::prompt::Syntax;
@@ -118,6 +117,8 @@ pub struct Timings {
     pub steps: Vec<f64>,
     pub vae: f64,
     pub total: f64,
+    /// What the UNet's last run was made of.
+    pub step: Counters,
 }
 
 /// The pictures and what made them.
@@ -305,6 +306,7 @@ impl DiffusionPipeline {
             Ok(latents)
         }
         .await;
+        timings.step = plan.executable.counters(&self.gpu);
         *self.unet_plan.borrow_mut() = Some(plan);
         let latents = result?;
 

@@ -63,11 +63,7 @@ impl Upscaler {
             return Err(Error::unsupported("This network shrinks pictures. Choose one that enlarges them."));
         }
         check_aborted(aborted)?;
-        let (gpu, arithmetic) = ops::open(precision).await?;
-        let options = match precision {
-            Precision::F32 => Options { activations: Dtype::F32, ..Options::default() },
-            Precision::Auto | Precision::F16 => Options { arithmetic, ..Options::default() },
-        };
+        let (gpu, options) = ops::open(precision).await?;
         let (plan, ..) = record(&config, &options, TILES[TILES.len() - 1], TILES[TILES.len() - 1])?;
         plan.check(&gpu.limits)?;
         let weights = Weights::allocate(&gpu, plan.weights());

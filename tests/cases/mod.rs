@@ -12,7 +12,7 @@
 use browser_diffusion::checkpoint::pack::Packer;
 use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
 use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
-use browser_diffusion::ops::{self, Activation, Conv, Epilogue, Input};
+use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input};
 use half::f16;
 
 const U: f64 = 1.0 / 2048.0;
@@ -96,11 +96,30 @@ impl Case {
         name: String,
         y: Tensor,
         tolerance: f64,
-        wanted: impl FnOnce(&dyn Fn(&str) -> Vec<f64>) -> Vec<f64>,
+        wanted: impl Fn(&dyn Fn(&str) -> Vec<f64>) -> Vec<f64>,
     ) -> Outcome {
         self.r.output(y);
-        let plan: Plan = self.r.finish();
-        let weights = Weights::allocate(gpu, plan.weights());
+        let plan: Plan = std::mem::replace(&mut self.r, Recorder::new(&Options::default())).finish();
+        let mut error = self.run(gpu, &plan, &name, y, false, &wanted).await;
+        // Where activations hold it: the same with weights that f16 does not hold.
+        if self.wide && !plan.weights().is_empty() {
+            error = error.max(self.run(gpu, &plan, &name, y, true, &wanted).await);
+        }
+        Outcome { name, error, tolerance }
+    }
+
+    /// The relative error of one run. `large`: weights too large for f16, which lie as f32.
+    async fn run(
+        &mut self,
+        gpu: &Gpu,
+        plan: &Plan,
+        name: &str,
+        y: Tensor,
+        large: bool,
+        wanted: &impl Fn(&dyn Fn(&str) -> Vec<f64>) -> Vec<f64>,
+    ) -> f64 {
+        let wide = plan.weights().iter().filter(|_| large).map(|w| w.name.clone()).collect();
+        let weights = Weights::allocate_wide(gpu, plan.weights(), &wide);
         let mut values = Vec::new();
         for spec in plan.weights() {
             let (len, scale) = match spec.layout {
@@ -109,10 +128,13 @@ impl Case {
                 }
                 Layout::Vector { len } => (len, 1.0),
             };
-            let v = self.random.values(len, scale);
+            let mut v = self.random.values(len, scale);
+            if large {
+                v.iter_mut().for_each(|v| *v *= 1e7);
+            }
             weights.upload(gpu, &spec.name, &v).unwrap();
             let read = match spec.layout {
-                Layout::Blocks { rows, inner, taps, bits } => {
+                Layout::Blocks { rows, inner, taps, bits } if !large => {
                     dequantised(spec.layout, [rows, inner, taps], bits, &v)
                 }
                 _ => v.iter().map(|&x| x as f64).collect::<Vec<f64>>(),
@@ -137,7 +159,7 @@ impl Case {
             size += w * w;
         }
         let error = (off / size.max(1e-30)).sqrt();
-        Outcome { name, error: if error.is_nan() { f64::INFINITY } else { error }, tolerance }
+        if error.is_nan() { f64::INFINITY } else { error }
     }
 }
 
@@ -296,9 +318,10 @@ async fn convolution_of(gpu: &Gpu, options: &Options, seed: u64, large: bool) ->
     let mut e = Epilogue { activation: act, post, f32_output, ..Default::default() };
     let (mut added, mut residual) = (Vec::new(), Vec::new());
     if with_add {
-        let (t, v) = case.input(n, 1, 1, out);
-        e.channel_add = Some(t);
-        added = v;
+        // Behind four channels of something else.
+        let (tensor, v) = case.input(n, 1, 1, 4 + out);
+        e.channel_add = Some(Columns { tensor, from: 4, c: out });
+        added = v.chunks(4 + out as usize).flat_map(|v| &v[4..]).copied().collect();
     }
     if with_residual {
         let (t, v) = case.input(n, out_h, out_w, out);
@@ -374,6 +397,48 @@ async fn matmul(gpu: &Gpu, options: &Options, m: u32, k: u32, n: u32) -> Outcome
     .await
 }
 
+/// Matrices over one input in one product: rows of `outs`, each weight under its own name.
+async fn stack(gpu: &Gpu, options: &Options, m: u32, k: u32, outs: [u32; 3]) -> Outcome {
+    let mut case = Case::new(options, (m + k + outs[1]) as u64);
+    let (x, xs) = case.input(1, 1, m, k);
+    let names = ["a", "b", "c"];
+    let parts: Vec<(&str, u32)> = names.into_iter().zip(outs).collect();
+    let y = ops::linear_stack(&mut case.r, x, &parts, true).unwrap();
+    let tolerance = case.product_tolerance(k as usize);
+    let xs = wide(&xs);
+    case.finish(gpu, format!("stack {m}x{k}x{outs:?}"), y, tolerance, |weight| {
+        let matrix: Vec<f64> = names.iter().flat_map(|n| weight(&format!("{n}.weight"))).collect();
+        let b: Vec<f64> = names.iter().flat_map(|n| weight(&format!("{n}.bias"))).collect();
+        let rows = xs.chunks(k as usize);
+        let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
+        rows.flat_map(|x| matrix.chunks(k as usize).zip(&b).map(|(w, b)| dot(x, w) + b).collect::<Vec<_>>())
+            .collect()
+    })
+    .await
+}
+
+/// The first half of the channels times gelu of the second.
+async fn geglu(gpu: &Gpu, options: &Options, m: u32, k: u32, half: u32, bias: bool) -> Outcome {
+    let mut case = Case::new(options, (m + k + half) as u64);
+    let (x, xs) = case.input(1, 1, m, k);
+    let e = Epilogue { geglu: true, ..Default::default() };
+    let y = ops::linear(&mut case.r, x, "w", 2 * half, bias, e).unwrap();
+    // |gelu'| is at most 1.13, and both factors are off by a product's tolerance.
+    let tolerance = 2.13 * case.product_tolerance(k as usize);
+    let xs = wide(&xs);
+    case.finish(gpu, format!("geglu {m}x{k}x{half} bias {bias}"), y, tolerance, |weight| {
+        let (half, k) = (half as usize, k as usize);
+        let matrix = weight("w.weight");
+        let b = if bias { weight("w.bias") } else { vec![0.0; 2 * half] };
+        let channel =
+            |row: &[f64], n: usize| row.iter().zip(&matrix[n * k..]).map(|(x, w)| x * w).sum::<f64>() + b[n];
+        let gated =
+            |row: &[f64], i: usize| channel(row, i) * activation(channel(row, half + i), Activation::Gelu);
+        xs.chunks(k).flat_map(|row| (0..half).map(|i| gated(row, i)).collect::<Vec<_>>()).collect()
+    })
+    .await
+}
+
 async fn attention(gpu: &Gpu, options: &Options, seed: u64, d: u32) -> Outcome {
     let mut case = Case::new(options, seed);
     let n = case.random.range(1, 2);
@@ -382,9 +447,20 @@ async fn attention(gpu: &Gpu, options: &Options, seed: u64, d: u32) -> Outcome {
     let lq = case.random.range(1, 90);
     let lk = if causal { lq } else { case.random.range(1, 90) };
     let c = heads * d;
-    let (q, qs) = case.input(n, 1, lq, c);
-    let (k, ks) = case.input(n, 1, lk, c);
-    let (v, vs) = case.input(n, 1, lk, c);
+    let (q, mut qs) = case.input(n, 1, lq, c);
+    let (k, mut ks) = case.input(n, 1, lk, c);
+    let (v, mut vs) = case.input(n, 1, lk, c);
+    let [mut q, mut k, mut v] = [q, k, v].map(Columns::from);
+    if causal {
+        // All three among the channels of one tensor.
+        let (t, ts) = case.input(n, 1, lq, 3 * c + 4);
+        [q, v, k] = [0, 1, 2].map(|i| Columns { tensor: t, from: 4 + i * c, c });
+        let of = |x: Columns| {
+            let rows = ts.chunks_exact(3 * c as usize + 4);
+            rows.flat_map(|row| &row[x.from as usize..][..c as usize]).copied().collect()
+        };
+        (qs, ks, vs) = (of(q), of(k), of(v));
+    }
     let y = ops::attention(&mut case.r, q, k, v, heads, causal).unwrap();
     let tolerance = case.storage() + (lk + d) as f64 / (1u64 << 24) as f64;
     let (qs, ks, vs) = (wide(&qs), wide(&ks), wide(&vs));
@@ -526,25 +602,6 @@ async fn pointwise(gpu: &Gpu, options: &Options, seed: u64) -> Vec<Outcome> {
         })
         .await,
     );
-    let mut case = Case::new(options, seed);
-    let (rows, half) = (case.random.range(1, 100), case.random.range(1, 20) * 4);
-    let (x, xs) = case.input(1, 1, rows, 2 * half);
-    let y = ops::geglu(&mut case.r, x).unwrap();
-    let tolerance = case.storage() * 1.01;
-    outcomes.push(
-        case.finish(gpu, format!("geglu {rows}x{half}"), y, tolerance, |_| {
-            let half = half as usize;
-            wide(&xs)
-                .chunks(2 * half)
-                .flat_map(|row| {
-                    (0..half)
-                        .map(|i| row[i] * activation(row[half + i], Activation::Gelu))
-                        .collect::<Vec<_>>()
-                })
-                .collect()
-        })
-        .await,
-    );
     outcomes
 }
 
@@ -605,6 +662,7 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
     }
     let mut outcomes = Vec::new();
     for (way, options) in ways {
+        let options = Options { subgroup: gpu.subgroup, ..options };
         let from = outcomes.len();
         for seed in 0..rounds * 6 {
             outcomes.push(convolution(gpu, &options, seed).await);
@@ -626,6 +684,12 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
         ] {
             outcomes.push(matmul(gpu, &options, m, k, n).await);
         }
+        // Rows of f16 that do not end where a binding may begin, and of blocks.
+        outcomes.push(stack(gpu, &options, 37, 20, [24, 4, 12]).await);
+        outcomes.push(stack(gpu, &options, 70, 100, [40, 36, 64]).await);
+        outcomes.push(geglu(gpu, &options, 5, 12, 4, true).await);
+        outcomes.push(geglu(gpu, &options, 90, 70, 52, false).await);
+        outcomes.push(geglu(gpu, &options, 300, 64, 200, true).await);
         // The other ops read no matrices.
         for seed in 0..if options.weights.is_some() { 0 } else { rounds } {
             for d in [4, 8, 12, 40, 64, 80, 96, 128, 160, 260, 512] {

@@ -43,15 +43,16 @@ function configuration(adapter) {
  * uncaught exceptions); any that are left there when the work is done make the call fail, so a test that expects
  * one takes it out.
  * @template T
- * @param {{ adapter?: string, args?: string[], profile?: string }} options profile: a folder to keep IndexedDB in
+ * @param {{ adapter?: string, args?: string[], profile?: string, env?: Record<string, string> }} options profile: a folder
+ *   to keep IndexedDB in; env: beside the adapter's own
  * @param {(context: import('playwright-core').BrowserContext, errors: string[]) => Promise<T>} work
  * @returns {Promise<T>}
  */
-export async function withBrowser({ adapter = adapters[0], args = [], profile = '' }, work) {
-  const { args: gpuArgs, env } = configuration(adapter);
+export async function withBrowser({ adapter = adapters[0], args = [], profile = '', env = {} }, work) {
+  const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
   const launch = {
     executablePath: executable(), headless: true, args: [...common, ...gpuArgs, ...args],
-    env: /** @type {Record<string, string>} */ ({ ...process.env, ...env }), timeout: 60_000,
+    env: /** @type {Record<string, string>} */ ({ ...process.env, ...gpuEnv, ...env }), timeout: 60_000,
   };
   const browser = profile ? null : await chromium.launch(launch);
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);

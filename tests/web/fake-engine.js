@@ -37,6 +37,10 @@ export class Pipeline {
     return { name: JSON.stringify(/** @type {any} */ (this).spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, numInferenceSteps: 20, guidanceScale: 3 };
   }
 
+  tuning() { return { key: 'fake||', text: '', origin: 'shipped' }; }
+
+  async tune() {}
+
   /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */
   async generate(options, onStep, signal) {
     const { prompt, width, height, seed, numInferenceSteps: total = 4 } = options;
@@ -64,7 +68,7 @@ export class Pipeline {
       options,
       truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
       seed, parameters,
-      timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total },
+      timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
     };
   }
 

@@ -205,7 +205,7 @@ test('a page of another origin draws: progress, steps in order, picture, PNG', {
     step, total: 4, timestep: 999 - step, sigma: 4 - step, preview: [8, 4, true], latents: step, x0: -step, length: 128,
   })));
   assert.deepEqual([seen.seed, seen.latents], [7, [['Float32Array', 128, 4]]]);
-  assert.deepEqual(seen.timings, { textEncoder: 1, steps: [20, 20, 20, 20], vae: 1, total: 80 });
+  assert.deepEqual(seen.timings, { textEncoder: 1, steps: [20, 20, 20, 20], vae: 1, total: 80, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } });
   assert.deepEqual(seen.image, [64, 32, 'Uint8ClampedArray', 64 * 32 * 4]);
   assert.ok(seen.exact, 'the PNG has exactly the pixels');
   assert.deepEqual(seen.files.map(f => f.type), ['image/png', 'image/png', 'image/jpeg', 'image/webp']);

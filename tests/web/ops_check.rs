@@ -12,13 +12,14 @@ mod check {
 
     /// Every op on this browser's adapter, as `[{ name, error, tolerance }]` in JSON.
     #[wasm_bindgen(js_name = checkOps)]
-    pub async fn check_ops(rounds: u32) -> Result<String, JsValue> {
-        let gpu = Gpu::new(&GpuOptions::default()).await?;
+    pub async fn check_ops(rounds: u32, without_subgroups: bool) -> Result<String, JsValue> {
+        let gpu = Gpu::new(&GpuOptions { without_subgroups, ..Default::default() }).await?;
         let outcomes = cases::all(&gpu, rounds as u64).await;
         let rows: Vec<_> = outcomes
             .iter()
             .map(|o| serde_json::json!({ "name": o.name, "error": o.error, "tolerance": o.tolerance, "passed": o.passed() }))
             .collect();
-        Ok(serde_json::json!({ "shaderF16": gpu.shader_f16, "rows": rows }).to_string())
+        Ok(serde_json::json!({ "shaderF16": gpu.shader_f16, "subgroup": gpu.subgroup, "rows": rows })
+            .to_string())
     }
 }

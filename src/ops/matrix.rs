@@ -1,0 +1,73 @@
+//! The weights of linear layers and convolutions: one of the checkpoint's matrices, or several that read the same
+//! input, stacked by rows so that one product makes what each of them would.
+
+use crate::checkpoint::Layout;
+use crate::checkpoint::quantise::{BLOCK, Bits};
+use crate::error::{Error, Result};
+use crate::gpu::{Recorder, Weight};
+
+/// A matrix to multiply by.
+pub(super) struct Matrix {
+    pub weight: Weight,
+    pub bias: Option<Weight>,
+    /// `None`: f16.
+    pub bits: Option<Bits>,
+    pub rows: u32,
+}
+
+/// The matrix `{prefix}.weight`, [rows, inner, taps], and `{prefix}.bias` of every (prefix, rows) of `parts`, below
+/// each other.
+///
+/// # Errors
+/// `unsupported-model` where a weight is used in two ways, or rows that do not fill whole vectors would be stacked.
+pub(super) fn matrix(
+    r: &mut Recorder,
+    parts: &[(&str, u32)],
+    inner: u32,
+    taps: u32,
+    bias: bool,
+) -> Result<Matrix> {
+    if let (Some((prefix, rows)), 2..) = (parts.iter().find(|(_, rows)| rows % 4 != 0), parts.len()) {
+        return Err(Error::unsupported(format!("{prefix}: {rows} channels, which are no multiple of 4")));
+    }
+    let (inner, taps) = (inner as usize, taps as usize);
+    let narrowest = parts.iter().map(|(_, rows)| *rows as usize).min().unwrap_or(0);
+    // A model's first and last convolutions, which are narrower than a block, stay as they are.
+    let bits = r.options().weights.filter(|_| narrowest.min(inner) >= BLOCK);
+    // All parts lie alike.
+    let bits =
+        bits.map(|bits| if parts.iter().all(|(p, _)| bits_of(p, bits) == bits) { bits } else { Bits::Q8 });
+    let layout = |rows: usize| match bits {
+        Some(bits) => Layout::Blocks { rows, inner, taps, bits },
+        None => Layout::Matrix { rows, inner, taps },
+    };
+    let stack = |of: &str, layout: &dyn Fn(usize) -> Layout| {
+        parts.iter().map(|(p, rows)| (format!("{p}.{of}"), layout(*rows as usize))).collect::<Vec<_>>()
+    };
+    let weight = r.stack(stack("weight", &layout))?;
+    let bias = match bias {
+        true => Some(r.stack(stack("bias", &|len| Layout::Vector { len }))?),
+        false => None,
+    };
+    Ok(Matrix { weight, bias, bits, rows: parts.iter().map(|(_, rows)| rows).sum() })
+}
+
+/// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
+/// the residual blocks and from a ControlNet, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
+/// the blocks and the feed-forward layers, takes four.
+fn bits_of(prefix: &str, bits: Bits) -> Bits {
+    const EIGHT: [&str; 11] = [
+        ".to_q",
+        ".to_k",
+        ".to_v",
+        ".to_out",
+        ".proj_in",
+        ".proj_out",
+        "conv_shortcut",
+        "samplers",
+        "embedding",
+        "time_emb_proj",
+        "controlnet_",
+    ];
+    if EIGHT.iter().any(|part| prefix.contains(part)) { Bits::Q8 } else { bits }
+}

@@ -1,0 +1,222 @@
+//! What `www/bench.html` and `./build.sh bench` time: single operations, and a UNet with random weights, recorded by the
+//! same code as a model's.
+
+use super::{count, set, step_counters, text};
+use crate::error::{Error, Result};
+use crate::gpu::{
+    Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Timing, Weights,
+    random_values,
+};
+use crate::models::unet;
+use crate::ops::{self, Activation, Conv, Epilogue};
+use js_sys::{Array, Float32Array, Object};
+use std::rc::Rc;
+use wasm_bindgen::prelude::*;
+
+/// The GPU, open for measuring.
+#[wasm_bindgen]
+pub struct Bench {
+    gpu: Rc<Gpu>,
+}
+
+#[wasm_bindgen]
+impl Bench {
+    /// Opens the adapter.
+    pub async fn open() -> Result<Bench, JsValue> {
+        Ok(Bench { gpu: Rc::new(Gpu::new(&GpuOptions::default()).await?) })
+    }
+
+    /// `{ name, vendor, architecture, shaderF16, subgroup, timestamps }`.
+    pub fn adapter(&self) -> Object {
+        let out = Object::new();
+        set(&out, "name", self.gpu.name.as_str());
+        set(&out, "vendor", self.gpu.vendor.as_str());
+        set(&out, "architecture", self.gpu.architecture.as_str());
+        set(&out, "shaderF16", self.gpu.shader_f16);
+        set(&out, "subgroup", self.gpu.subgroup);
+        set(&out, "timestamps", self.gpu.timestamps);
+        out
+    }
+
+    /// Records one operation of `{ op, precision }`, with its shape beside them, in NHWC, one picture:
+    /// - `conv2d`: `h`, `w`, `c`, `out`, 3x3 with a bias;
+    /// - `linear`: `rows`, `c`, `out`, with a bias;
+    /// - `attention`: `queries`, `keys`, `c`, `heads`;
+    /// - `groupNorm`: `h`, `w`, `c`, 32 groups, then SiLU;
+    /// - `layerNorm`: `rows`, `c`.
+    ///
+    /// Weights are called `y.weight` and `y.bias`, of the checkpoint's order.
+    pub fn operation(&self, spec: JsValue) -> Result<Recording, JsValue> {
+        let size = |key: &str| {
+            count(&spec, key, 65536.0)?
+                .map(|n| n as u32)
+                .ok_or_else(|| Error::invalid(format!("{key} must be a number.")))
+        };
+        let mut r = Recorder::new(&options(&self.gpu, &spec)?);
+        let record = |r: &mut Recorder| -> Result<(Vec<Tensor>, Tensor)> {
+            let op = text(&spec, "op")?.unwrap_or_default();
+            let c = size("c")?;
+            Ok(match op.as_str() {
+                "conv2d" => {
+                    let x = r.input(1, size("h")?, size("w")?, c);
+                    (vec![x], ops::conv2d(r, x, "y", size("out")?, true, Conv::k3(), Epilogue::default())?)
+                }
+                "linear" => {
+                    let x = r.input(1, 1, size("rows")?, c);
+                    (vec![x], ops::linear(r, x, "y", size("out")?, true, Epilogue::default())?)
+                }
+                "attention" => {
+                    let q = r.input(1, 1, size("queries")?, c);
+                    let [k, v] = [size("keys")?; 2].map(|keys| r.input(1, 1, keys, c));
+                    (vec![q, k, v], ops::attention(r, q, k, v, size("heads")?, false)?)
+                }
+                "groupNorm" => {
+                    let x = r.input(1, size("h")?, size("w")?, c);
+                    (vec![x], ops::group_norm(r, x, "y", 32, 1e-5, Activation::Silu)?)
+                }
+                "layerNorm" => {
+                    let x = r.input(1, 1, size("rows")?, c);
+                    (vec![x], ops::layer_norm(r, x, "y", 1e-5)?)
+                }
+                _ => return Err(Error::invalid(format!("op = {op:?} is no operation."))),
+            })
+        };
+        let (inputs, output) = record(&mut r)?;
+        Ok(self.finish(r, inputs, output)?)
+    }
+
+    /// Records a UNet of `{ config, precision, batch, height, width }` (diffusers' `config.json` as text, latents'
+    /// size, 77 tokens). Inputs: sample, sinusoidal embedding of the time step, text.
+    pub fn unet(&self, spec: JsValue) -> Result<Recording, JsValue> {
+        let config = serde_json::from_str(&text(&spec, "config")?.unwrap_or_default())
+            .map_err(|e| Error::invalid(format!("config is no JSON ({e}).")))?;
+        let config = unet::Config::from_config(&config)?;
+        let size = |key: &str, or: f64| Ok::<_, Error>(count(&spec, key, 1024.0)?.unwrap_or(or) as u32);
+        let (batch, height, width) = (size("batch", 2.0)?, size("height", 64.0)?, size("width", 64.0)?);
+        let mut r = Recorder::new(&options(&self.gpu, &spec)?);
+        let sample = r.input(batch, height, width, config.in_channels);
+        let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
+        let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
+        let inputs =
+            unet::Inputs { sample, t_emb, encoder_hidden_states: tokens, added: None, timestep_cond: None };
+        let output = unet::forward(&config, &mut r, &inputs, &[])?;
+        Ok(self.finish(r, vec![sample, t_emb, tokens], output)?)
+    }
+}
+
+impl Bench {
+    fn finish(&self, mut r: Recorder, inputs: Vec<Tensor>, output: Tensor) -> Result<Recording> {
+        r.output(output);
+        let plan: Plan = r.finish();
+        let weights = Weights::allocate(&self.gpu, plan.weights());
+        let executable = plan.instantiate(&self.gpu, &weights)?;
+        Ok(Recording { gpu: self.gpu.clone(), weights, plan, executable, inputs, output })
+    }
+}
+
+/// `precision`: "f16" or "f32" arithmetic; values lie as f16 in both.
+fn options(gpu: &Gpu, spec: &JsValue) -> Result<Options> {
+    let arithmetic = match text(spec, "precision")?.as_deref() {
+        Some("f16") => Arithmetic::F16,
+        None | Some("f32") => Arithmetic::F32,
+        Some(other) => {
+            return Err(Error::invalid(format!("precision = {other:?}: choose \"f16\" or \"f32\".")));
+        }
+    };
+    Ok(Options { arithmetic, subgroup: gpu.subgroup, ..Options::default() })
+}
+
+/// A plan on the GPU.
+#[wasm_bindgen]
+pub struct Recording {
+    gpu: Rc<Gpu>,
+    weights: Weights,
+    plan: Plan,
+    executable: Executable,
+    inputs: Vec<Tensor>,
+    output: Tensor,
+}
+
+#[wasm_bindgen]
+impl Recording {
+    /// Writes input number `index`, NHWC.
+    pub fn write(&self, index: usize, values: &[f32]) -> Result<(), JsValue> {
+        let t =
+            self.inputs.get(index).ok_or_else(|| Error::invalid(format!("There is no input {index}.")))?;
+        Ok(self.executable.write(&self.gpu, *t, values)?)
+    }
+
+    /// Writes a weight in the checkpoint's order.
+    pub fn upload(&self, name: &str, values: &[f32]) -> Result<(), JsValue> {
+        Ok(self.weights.upload(&self.gpu, name, values)?)
+    }
+
+    /// Fills weights and inputs with random values, made on the GPU but for one megabyte.
+    pub fn fill(&self) -> Result<(), JsValue> {
+        self.weights.fill(&self.gpu);
+        for t in &self.inputs {
+            self.executable.write(&self.gpu, *t, &random_values((t.rows() * t.c) as usize, 1.0))?;
+        }
+        Ok(())
+    }
+
+    /// Submits everything once.
+    pub fn run(&self) {
+        self.executable.run(&self.gpu);
+    }
+
+    /// Runs once and returns what each dispatch took on the GPU: `{ kernel, flops, ms }`; empty where the adapter has no
+    /// timestamp queries.
+    pub async fn timed(&self) -> Result<Array, JsValue> {
+        let one = |t: &Timing| {
+            let out = Object::new();
+            set(&out, "kernel", t.kernel);
+            set(&out, "flops", t.flops as f64);
+            set(&out, "ms", t.nanoseconds / 1e6);
+            out
+        };
+        Ok(self.executable.run_timed(&self.gpu).await?.iter().map(one).collect())
+    }
+
+    /// `step` of the timings that a picture comes with.
+    pub fn counters(&self) -> Object {
+        step_counters(&self.executable.counters(&self.gpu))
+    }
+
+    /// Waits until all that was submitted is done.
+    pub async fn done(&self) -> Result<(), JsValue> {
+        Ok(self.gpu.idle().await?)
+    }
+
+    /// The output, NHWC.
+    pub async fn read(&self) -> Result<Float32Array, JsValue> {
+        Ok(Float32Array::from(self.executable.read(&self.gpu, self.output).await?.as_slice()))
+    }
+
+    /// Every dispatch: `{ kernel, defines, flops, bytes, workgroups }`.
+    pub fn dispatches(&self) -> Array {
+        let one = |d: &Dispatch| {
+            let out = Object::new();
+            set(&out, "kernel", d.kernel.name);
+            let defines = Object::new();
+            for (name, value) in &d.kernel.defines {
+                set(&defines, name, *value);
+            }
+            set(&out, "defines", defines);
+            set(&out, "flops", d.flops as f64);
+            set(&out, "bytes", self.plan.bytes(d) as f64);
+            set(&out, "workgroups", d.workgroups.iter().product::<u32>());
+            out
+        };
+        self.plan.dispatches().iter().map(one).collect()
+    }
+
+    /// Bytes held on the GPU by all that is recorded now, and at the peak.
+    pub fn memory(&self) -> Object {
+        let bytes = self.gpu.bytes();
+        let out = Object::new();
+        set(&out, "now", (bytes.weights + bytes.activations + bytes.staging) as f64);
+        set(&out, "peak", bytes.peak as f64);
+        out
+    }
+}
