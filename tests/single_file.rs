@@ -4,7 +4,7 @@ mod drawn;
 
 use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
-use browser_diffusion::models::{clip, unet, vae};
+use browser_diffusion::models::{clip, controlnet, unet, vae};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions, Preview};
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::{Folder, single_file};
@@ -195,11 +195,18 @@ fn real_configurations() {
         let contents = ldm::sort(&table_of(&original)).unwrap();
         let configs = contents.configs(Some(0.11));
         for component in parts.keys() {
-            let Some(published) = real.get(format!("{file}/{component}")) else { continue };
+            let model = file.strip_prefix("controlnet-").unwrap_or(&file);
+            let Some(published) = real.get(format!("{model}/{component}")) else { continue };
             let (ours, theirs) = (&configs[&format!("{component}/config.json")], &published["config"]);
             match component.as_str() {
                 "unet" => {
                     let [ours, theirs] = [ours, theirs].map(|c| unet::Config::from_config(c).unwrap());
+                    assert_eq!(ours, theirs, "{file}");
+                }
+                "controlnet" => {
+                    let [ours, theirs] = [ours, theirs].map(|c| controlnet::Config::from_config(c).unwrap());
+                    assert_eq!(ours.conditioning_embedding_out_channels, [16, 32, 96, 256], "{file}");
+                    assert_eq!(ours.unet.skips(), theirs.unet.skips(), "{file}");
                     assert_eq!(ours, theirs, "{file}");
                 }
                 "vae" => {
@@ -234,7 +241,7 @@ fn real_configurations() {
             assert_eq!(base["unet/config.json"]["sample_size"], 64);
         }
     }
-    assert_eq!(compared, 9);
+    assert_eq!(compared, 11);
 }
 
 // ---- pictures --------------------------------------------------------------------------------------------------

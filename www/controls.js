@@ -29,9 +29,9 @@ export class Controls {
       { key: 'source', label: 'ControlNet', kind: 'source', list: 'control-sources' },
       { key: 'from', label: 'is shown', kind: 'choice', choices: [['file', 'a picture from disk'], ['start', 'the picture to start from'], ['scribble', 'what I scribble here']] },
       { key: 'image', label: 'Picture', kind: 'picture' },
-      { key: 'preprocess', label: 'namely', kind: 'choice', choices: [['none', 'it as it is'], ['canny', 'its edges (canny)']] },
-      { key: 'low', label: 'Edges from', kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
-      { key: 'high', label: 'sure from', kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
+      { key: 'preprocess', label: 'and sees', kind: 'choice', choices: [['none', 'it as it is'], ['canny', 'its edges (canny)']] },
+      { key: 'low', label: 'Edges above', kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
+      { key: 'high', label: 'sure above', kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
       { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: 0, max: 4, step: 0.05 },
       { key: 'start', label: 'from', kind: 'number', value: '0', min: 0, max: 1, step: 0.05 },
       { key: 'end', label: 'to', kind: 'number', value: '1', min: 0, max: 1, step: 0.05 },
@@ -113,8 +113,9 @@ export class Controls {
       pad.hidden = !scribbles;
       if (scribbles && !scribble.picture) blank();
     };
-    row.addEventListener('change', () => {
-      seen.hidden = true;
+    row.addEventListener('change', ({ target }) => {
+      const { key = '' } = /** @type {HTMLElement} */ (target).dataset;
+      if (['from', 'image', 'preprocess', 'low', 'high'].includes(key)) seen.hidden = true;
       arrange();
     });
     arrange();
@@ -146,6 +147,5 @@ const field = (row, key) => /** @type {HTMLInputElement} */ (row.querySelector(`
 
 /** @param {Element} row @param {string} key @param {boolean} yes */
 function show(row, key, yes) {
-  const input = field(row, key);
-  for (const part of [input, ...(input.labels ?? [])]) part.hidden = !yes;
+  field(row, key).closest('.pair')?.toggleAttribute('hidden', !yes);
 }

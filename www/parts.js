@@ -72,9 +72,13 @@ export class Parts {
     const name = document.createElement('label');
     name.htmlFor = input.id;
     name.textContent = label;
+    // A label stays with its field where a row breaks.
+    const pair = document.createElement('span');
+    pair.className = kind === 'number' ? 'pair small' : 'pair';
+    pair.append(name, input);
     if (input instanceof HTMLSelectElement) {
       for (const [chosen, words] of choices) input.append(new Option(words, chosen));
-      return [name, input];
+      return [pair];
     }
     if (list) input.setAttribute('list', list);
     if (kind === 'picture') {
@@ -85,7 +89,7 @@ export class Parts {
       if (kind !== 'number') Object.assign(input, { autocomplete: 'off', spellcheck: false });
       input.value = String(value ?? usual);
     }
-    if (kind !== 'source') return [name, input];
+    if (kind !== 'source') return [pair];
     const file = document.createElement('input');
     Object.assign(file, { type: 'file', accept: '.safetensors,.pt,.pth,.bin,.ckpt' });
     file.setAttribute('aria-label', `${label} from disk`);
@@ -96,7 +100,7 @@ export class Parts {
       input.value = chosen.name;
       this.#onChange();
     };
-    return [name, input, file];
+    return [pair, file];
   }
 
   /**

@@ -89,7 +89,7 @@ impl Contents {
             let shapes = Shapes::new(parts);
             let (library, class, config) = match component {
                 "unet" => ("diffusers", "UNet2DConditionModel", unet(&shapes, family, v_prediction)),
-                "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes, family)),
+                "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
                 "vae" => ("diffusers", "AutoencoderKL", vae(&shapes, family)),
                 _ => {
                     let open_clip = self.open_clip.contains(component);
@@ -129,7 +129,7 @@ fn context(unet: &Shapes) -> u64 {
 }
 
 /// What UNets and ControlNets have in common.
-fn down(shapes: &Shapes, family: Family) -> Map<String, Value> {
+fn down(shapes: &Shapes) -> Map<String, Value> {
     let blocks = shapes.count("down_blocks");
     let attends = |block: &str| shapes.count(&format!("{block}.attentions")) > 0;
     let names: Vec<String> = (0..blocks).map(|i| format!("down_blocks.{i}")).collect();
@@ -152,12 +152,7 @@ fn down(shapes: &Shapes, family: Family) -> Map<String, Value> {
     // SD 1 has 8 heads everywhere, its successors 64 channels a head. Both came with the way they project.
     let heads: Vec<u64> = channels.iter().map(|c| if linear { (c / 64).max(1) } else { 8 }).collect();
     let text_time = shapes.has("add_embedding.linear_1.weight");
-    let sample_size = match family {
-        Family::Sdxl => 128,
-        _ => 64,
-    };
     let Value::Object(mut config) = json!({
-        "sample_size": sample_size,
         "in_channels": shapes.dim("conv_in.weight", 1),
         "block_out_channels": channels,
         "down_block_types": types,
@@ -183,7 +178,7 @@ fn down(shapes: &Shapes, family: Family) -> Map<String, Value> {
 }
 
 fn unet(shapes: &Shapes, family: Family, v_prediction: bool) -> Value {
-    let mut config = down(shapes, family);
+    let mut config = down(shapes);
     let blocks = shapes.count("up_blocks");
     let types: Vec<&str> = (0..blocks)
         .map(|i| match shapes.count(&format!("up_blocks.{i}.attentions")) {
@@ -198,10 +193,13 @@ fn unet(shapes: &Shapes, family: Family, v_prediction: bool) -> Value {
         let width = shapes.dim("time_embedding.cond_proj.weight", 1);
         config.insert("time_cond_proj_dim".into(), width.into());
     }
-    // SD 2's models with v-prediction are those of 768 pixels.
-    if family == Family::Sd2 && v_prediction {
-        config.insert("sample_size".into(), 96.into());
-    }
+    let sample_size = match family {
+        Family::Sdxl => 128,
+        // SD 2's models with v-prediction are those of 768 pixels.
+        Family::Sd2 if v_prediction => 96,
+        _ => 64,
+    };
+    config.insert("sample_size".into(), sample_size.into());
     let mid = match (shapes.count("mid_block.attentions"), shapes.count("mid_block.resnets")) {
         (0, 0) => Value::Null,
         (0, _) => "UNetMidBlock2D".into(),
@@ -211,8 +209,8 @@ fn unet(shapes: &Shapes, family: Family, v_prediction: bool) -> Value {
     Value::Object(config)
 }
 
-fn control_net(shapes: &Shapes, family: Family) -> Value {
-    let mut config = down(shapes, family);
+fn control_net(shapes: &Shapes) -> Value {
+    let mut config = down(shapes);
     let stem = "controlnet_cond_embedding";
     // conv_in, then two layers a level, of which the first keeps the width.
     let levels = shapes.count(&format!("{stem}.blocks")) / 2;

@@ -207,3 +207,43 @@ impl Repaint {
         out.picture()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Control, Preprocess};
+
+    /// A ControlNet that is shown the picture itself sees the part that is redrawn, whatever size its copy has.
+    #[test]
+    fn what_a_controlnet_sees_is_cut_as_the_picture_is() {
+        let (w, h) = (64, 48);
+        let places = || (0..h).flat_map(|y| (0..w).map(move |x| (x, y)));
+        let colours = |(x, y): (u32, u32)| [(x * 4) as u8, (y * 5) as u8, (x ^ y) as u8, 255];
+        let white = |(x, y): (u32, u32)| [if (10..30).contains(&x) && y > 30 { 255 } else { 0 }; 4];
+        let picture = |data: Vec<u8>| Picture { width: w, height: h, data };
+        let image = picture(places().flat_map(colours).collect());
+        let control = |image: Picture| Control {
+            key: String::new(),
+            image,
+            preprocess: Preprocess::None,
+            scale: 1.0,
+            start: 0.0,
+            end: 1.0,
+        };
+        let flat = Picture { width: 8, height: 8, data: [9, 9, 9, 255].repeat(64) };
+        let options = GenerateOptions {
+            width: 40,
+            height: 40,
+            mask_image: Some(picture(places().flat_map(white).collect())),
+            inpaint_area: InpaintArea::Masked { padding: 4 },
+            controlnets: vec![control(image.clone()), control(flat)],
+            image: Some(image),
+            ..Default::default()
+        };
+        let (inner, repaint) = prepare(&options).unwrap().unwrap();
+        let seen = |i: usize| Bytes::of(&inner.controlnets[i].image);
+        assert_eq!(Some(seen(0).resized(40, 40).picture()), inner.image);
+        assert_eq!([seen(1).w, seen(1).h], repaint.area[2..]);
+        assert!(seen(1).data.chunks_exact(4).all(|p| p == [9, 9, 9, 255]));
+    }
+}

@@ -195,6 +195,11 @@ test('ControlNets', { timeout: 900_000 }, async t => {
         await refused({ name: 'one', size: [56, 40], preprocess: 'depth' }, 'invalid-option', /none, canny/);
         await refused({ name: 'one', size: [56, 40], scale: NaN }, 'invalid-option', /scale/);
         await refused({ name: 'one', size: [56, 40], weight: 1 }, 'invalid-option', /no "weight"/);
+        for (const [mark, what] of [['lora_controlnet', 'Control-LoRA'], ['difference', 'differences to its model'], ['task_embedding', 'ControlNet Union']]) {
+          const tensor = { dtype: 'F16', shape: [4], data: new Uint8Array(8) };
+          writeSafetensors(join(models, 'nets', `${mark}.safetensors`), [{ ...tensor, name: mark }, { ...tensor, name: 'input_hint_block.0.weight' }]);
+          await refused({ name: `${mark}.safetensors`, size: [56, 40] }, 'unsupported-model', new RegExp(what));
+        }
         const wrong = await page.evaluate(() => /** @type {any} */ (window).pipeline.generate({ prompt: '', controlnets: [{ source: 'a/b' }] }).catch((/** @type {any} */ e) => `${e.code} ${e.message}`));
         assert.match(wrong, /invalid-option.*without image/);
         assert.ok(relative((await draw(named('two'))).latents, theirs(named('two'))) <= LATENTS);

@@ -269,6 +269,8 @@ test('ControlNets: a picture and its edges by mouse, a scribble by mouse and by 
   assert.ok(await first.locator('[data-key=low]').isHidden());
   await first.locator('[data-key=preprocess]').selectOption('canny');
   await first.locator('[data-key=low]').fill('40');
+  await first.locator('[data-key=scale]').fill('0.7');
+  await first.locator('[data-key=end]').fill('0.8');
   await first.getByRole('button', { name: 'Show what it sees' }).click();
   await first.locator('.seen:not([hidden])').waitFor();
   // The fake engine's edges are every second column.
@@ -278,8 +280,6 @@ test('ControlNets: a picture and its edges by mouse, a scribble by mouse and by 
     return { width, height, columns: [data[0], data[4], data[8]] };
   });
   assert.deepEqual(shown, { width: 64, height: 64, columns: [255, 0, 255] });
-  await first.locator('[data-key=scale]').fill('0.7');
-  await first.locator('[data-key=end]').fill('0.8');
   await shot(page, 'controlnet-edges');
 
   await page.focus('#add-control');
