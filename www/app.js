@@ -1151,31 +1151,34 @@ async function listCache() {
       cache.list(), cache.estimate(), navigator.storage?.persisted?.() ?? false,
     ]);
     list.replaceChildren(...models.map(({ name, bytes, complete }) => {
+      const { source, weights } = readKeptName(name);
+      const entry = offered(source);
+      const shown = entry ? `${entry.name}${weights === 'f16' ? '' : ` (${weights})`}` : name;
       const item = document.createElement('li');
+      item.title = name;
       const label = document.createElement('span');
       const note = document.createElement('small');
       note.textContent = complete ? size(bytes) : `${size(bytes)}, not complete yet; loading it goes on from here`;
-      label.append(name, note);
+      label.append(shown, note);
       const use = document.createElement('button');
       use.type = 'button';
       use.textContent = 'Use';
-      use.setAttribute('aria-label', `Use ${name}`);
+      use.setAttribute('aria-label', `Use ${shown}`);
       use.onclick = () => {
-        const { source, weights } = readKeptName(name);
         ui.weights.value = weights;
         ui.source.value = source;
         ui.source.dispatchEvent(new Event('input', { bubbles: true }));
-        say(`${name} is the model now.`);
+        say(`${shown} is the model now.`);
       };
       const remove = document.createElement('button');
       remove.type = 'button';
       remove.textContent = 'Delete';
-      remove.setAttribute('aria-label', `Delete ${name}`);
+      remove.setAttribute('aria-label', `Delete ${shown}`);
       remove.onclick = async () => {
         remove.disabled = true;
         try {
           await cache.delete(name);
-          say(`${name} is deleted.`);
+          say(`${shown} is deleted.`);
         } catch (error) {
           showError(error);
         }
