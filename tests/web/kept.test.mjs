@@ -2,7 +2,7 @@
 // weights as they lie on the GPU, beside or without the f16 ones. Every picture is the one of a load without the cache.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
@@ -129,13 +129,19 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
       }
 
       await step('disk: another file of the same name takes the place of the first', async () => {
-        await page.setInputFiles('#file', { name: 'model.safetensors', mimeType: '', buffer: readFile('one.safetensors') });
+        /** @param {string} folder @param {Buffer} bytes */
+        const choose = async (folder, bytes) => {
+          mkdirSync(join(temp, folder));
+          writeFileSync(join(temp, folder, 'model.safetensors'), bytes);
+          await page.setInputFiles('#file', join(temp, folder, 'model.safetensors'));
+        };
+        const other = readFileSync(join(temp, 'one.safetensors'));
+        await choose('first', other);
         assert.equal((await load('#file', { cache: true })).picture, right);
-        const other = readFile('one.safetensors');
         const data = 8 + other.readUInt32LE(0);
         const [begin, end] = JSON.parse(other.toString('utf8', 8, data))['model.diffusion_model.out.2.weight'].data_offsets;
         new Uint16Array(Uint8Array.prototype.slice.call(other, data + begin, data + end).buffer).reverse().forEach((v, i) => other.writeUInt16LE(v, data + begin + 2 * i));
-        await page.setInputFiles('#file', { name: 'model.safetensors', mimeType: '', buffer: other });
+        await choose('second', other);
         const due = (await load('#file')).picture;
         assert.notEqual(due, right);
         const changed = (await load('#file', { cache: true })).picture;
@@ -232,10 +238,5 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
   } finally {
     await Promise.all([site, hub].map(server => server.close()));
     rmSync(temp, { recursive: true, force: true });
-  }
-
-  /** @param {string} name */
-  function readFile(name) {
-    return readFileSync(join(temp, name));
   }
 });
