@@ -126,7 +126,7 @@ let picked;
 let catalogue = [];
 /** @type {import('./browser-diffusion.js').Detection} */
 let gpu = { webgpu: false };
-/** Another Hub, for those who have a mirror: the address's ?hub=. */
+/** Another Hub, for those who have a mirror: the address's ?hub=. A link may name any, so the token does not go there. */
 const hub = new URLSearchParams(location.search).get('hub') ?? undefined;
 /** @type {AbortController | undefined} set while a picture is being made */
 let drawing;
@@ -284,7 +284,7 @@ function pipelineOf(source) {
       revision,
       variant,
       cache: keepable ? keeps : false,
-      token: ui.token.value.trim() || undefined,
+      token: hub ? undefined : ui.token.value.trim() || undefined,
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
