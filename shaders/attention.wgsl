@@ -19,6 +19,7 @@ struct Params {
   k_from: u32,
   v_stride: u32,
   v_from: u32,
+  first_row: u32,   // of this dispatch
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
@@ -33,7 +34,7 @@ var<workgroup> tile_v: array<vec4f, KEYS * D4>;
 
 @compute @workgroup_size(ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = group.x * ROWS + thread;
+  let row = p.first_row + group.x * ROWS + thread;
   let head = group.y;
   let picture = group.z;
   let q_row = picture * p.length_q + min(row, p.length_q - 1u);

@@ -17,6 +17,7 @@ struct Params {
   k_from: u32,
   v_stride: u32,
   v_from: u32,
+  first_row: u32,   // of this dispatch
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
@@ -34,7 +35,7 @@ var<workgroup> scores: array<vec4f, 64>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let r = thread / 4u;
   let lane = thread % 4u;
-  let q0 = group.x * 16u;
+  let q0 = p.first_row + group.x * 16u;
   let head_at = group.y * D4;
   let q_at = group.z * p.length_q;
   let k_at = group.z * p.length_k;

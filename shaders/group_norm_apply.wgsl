@@ -14,6 +14,7 @@ struct Params {
   groups: u32,
   epsilon: f32,
   activation: u32,
+  all_positions: u32,  // of the picture; the input may be some of them
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
@@ -35,7 +36,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
     var m2 = 0.0;
     for (var s = 0u; s < p.slices; s++) {
       let part = stats[(id.y * p.slices + s) * p.groups + g];
-      let n = f32((min((s + 1u) * p.per_slice, p.positions) - s * p.per_slice) * channels_a_group);
+      let n = f32((min((s + 1u) * p.per_slice, p.all_positions) - s * p.per_slice) * channels_a_group);
       let delta = part.x - mean;
       let all = count + n;
       mean += delta * n / all;

@@ -2,6 +2,9 @@
 //
 //   out[m, n] = post(activation(sum_k A[m, k] * W[n, k] + bias[n] + channel_add[picture(m), n]) + residual[m, n])
 //
+// or, with GEGLU, half as many channels: those of the first half of W's rows times gelu of the second's. There value
+// and gate take turns as n, so that one thread has both.
+//
 // m runs over positions (picture, y, x) of the output, n over its channels, k over (tap, input channel), four
 // at a time. A is gathered: for a convolution A[m, (tap, c)] is the input at the tap's place, zero outside;
 // with `upsample` the input is first doubled by nearest neighbour, without being written. A second input may
@@ -48,6 +51,8 @@ struct Params {
   post: u32,
   add_stride: u32,   // channel_add: vectors from picture to picture,
   add_from: u32,     // and to the first of these channels
+  in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
+  out_from: u32,     // and the output's
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
@@ -78,12 +83,17 @@ alias weight = weight4_0;
 @group(0) @binding($binding) var<storage, read> bias: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
+#if GEGLU
+alias out4 = act2;
+fn to_out(v: vec4f) -> out4 { return to_act2(v.xy); }
+#else
 #if F32_OUTPUT
 alias out4 = vec4f;
 fn to_out(v: vec4f) -> out4 { return v; }
 #else
 alias out4 = act4;
 fn to_out(v: vec4f) -> out4 { return to_act(v); }
+#endif
 #endif
 @group(0) @binding($binding) var<storage, read_write> out: array<out4>;
 #if WATCH
@@ -120,6 +130,29 @@ fn load_w(n: u32, k: u32) -> factor4 {
 }
 #endif
 
+// The row of the weights that makes output channel n.
+fn row_of(n: u32) -> u32 {
+#if GEGLU
+  return n / 2u + n % 2u * (p.n / 2u);
+#else
+  return n;
+#endif
+}
+
+// The biases of four channels.
+fn biases(column: u32) -> vec4f {
+  if p.has_bias == 0u {
+    return vec4f(0.0);
+  }
+#if GEGLU
+  let value = from_weight_1(bias[column / 2u]);
+  let gate = from_weight_1(bias[p.n / 8u + column / 2u]);
+  return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
+#else
+  return from_weight_1(bias[column]);
+#endif
+}
+
 // What is stored for a finished sum.
 fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
@@ -134,6 +167,9 @@ fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   }
 #if ACTIVATION
   v = activate(v, p.post);
+#endif
+#if GEGLU
+  v = vec4f(v.xz * gelu4(v).yw, 0.0, 0.0);
 #endif
   return v;
 }
@@ -163,7 +199,7 @@ fn tap_of(start: Place, tap: u32) -> Tap {
   let inside = y >= 0 && x >= 0 && y < i32(p.bound_h) && x < i32(p.bound_w);
   let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
   let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
-  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x, inside);
+  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from, inside);
 }
 #endif
 
@@ -182,14 +218,14 @@ fn main(
   let m_first = p.m_base + (group.y * SY + subgroup / SX) * ROWS;
   let column = (group.x * SX + subgroup % SX) * SUBGROUP + lane;
 #for i 4
-  let n_$i = min(column * 4u + $iu, p.n - 1u);
+  let n_$i = row_of(min(column * 4u + $iu, p.n - 1u));
 #endfor
 #for i SLOTS
   let row_$i = min(m_first + $iu * LANES + lane % LANES, p.m - 1u);
 #if CONV
   let place_$i = place(row_$i);
 #else
-  let at_$i = row_$i;
+  let at_$i = row_$i - p.in_from;
 #endif
 #for j LANES
   var sum_$i_$j = vec4f(0.0);
@@ -231,10 +267,7 @@ fn main(
   if column >= n4 {
     return;
   }
-  var b = vec4f(0.0);
-  if p.has_bias != 0u {
-    b = from_weight_1(bias[column]);
-  }
+  let b = biases(column);
   var fits = true;
 #for i SLOTS
 #for j LANES
@@ -242,7 +275,7 @@ fn main(
     let row = m_first + $iu * LANES + $ju;
     let v = finish(row, column, n4, sum_$i_$j + b);
     fits = fits && all(abs(v) < vec4f(65504.0));
-    out[row * n4 + column] = to_out(v);
+    out[(row - p.out_from) * n4 + column] = to_out(v);
   }
 #endfor
 #endfor
@@ -310,7 +343,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
 #else
     if in_range {
-      a_$i = load_a(row_$i, k);
+      a_$i = load_a(row_$i - p.in_from, k);
     }
 #endif
     tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
@@ -320,7 +353,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let n_$i = load_m + $iu * (THREADS / BK4);
     var w_$i = factor4(0.0);
     if in_range {
-      w_$i = load_w(min(n0 + n_$i, p.n - 1u), k);
+      w_$i = load_w(row_of(min(n0 + n_$i, p.n - 1u)), k);
     }
     tile_w[load_k * BN4 * 4u + n_$i % 4u * BN4 + n_$i / 4u] = w_$i;
 #endfor
@@ -346,16 +379,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for j TN
   let column_$j = group.x * BN4 + $ju * WX + x;
   if column_$j < n4 {
-    var b = vec4f(0.0);
-    if p.has_bias != 0u {
-      b = from_weight_1(bias[column_$j]);
-    }
+    let b = biases(column_$j);
 #for i TM
     if m0 + $iu * WY + y < p.m {
       let row = m0 + $iu * WY + y;
       let v = finish(row, column_$j, n4, sum_$i_$j + b);
       fits = fits && all(abs(v) < vec4f(65504.0));
-      out[row * n4 + column_$j] = to_out(v);
+      out[(row - p.out_from) * n4 + column_$j] = to_out(v);
     }
 #endfor
   }

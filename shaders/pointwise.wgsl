@@ -1,7 +1,6 @@
 // Operations on one vector at a time, out [rows, c]:
 //
 //   ADD:        a + b                              bindings: a, b, output
-//   GEGLU:      a is [rows, 2c]: the first half times gelu of the second    bindings: a, output
 //   AFFINE:     a * scale + shift                  bindings: a, output
 //   ACTIVATION: activation of a                    bindings: a, output
 // Tiling: one vector a thread, 256 threads a workgroup, workgroups in two dimensions.
@@ -27,10 +26,6 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
 #if ADD
   out[i] = to_act(from_act(a[i]) + from_act(b[i]));
-#endif
-#if GEGLU
-  let at = i / p.c4 * 2u * p.c4 + i % p.c4;
-  out[i] = to_act(from_act(a[at]) * gelu4(from_act(a[at + p.c4])));
 #endif
 #if AFFINE
   // Lanes past the last channel stay 0.

@@ -22,10 +22,15 @@ fn to_half(v: vec4f) -> half4 {
 alias act4 = vec4f;
 fn from_act(v: act4) -> vec4f { return v; }
 fn to_act(v: vec4f) -> act4 { return v; }
+// Two channels, where a kernel writes no more at a time.
+alias act2 = vec2f;
+fn to_act2(v: vec2f) -> act2 { return v; }
 #else
 alias act4 = half4;
 fn from_act(v: act4) -> vec4f { return from_half(v); }
 fn to_act(v: vec4f) -> act4 { return to_half(v); }
+alias act2 = u32;
+fn to_act2(v: vec2f) -> act2 { return to_half(vec4f(v, 0.0, 0.0)).x; }
 #endif
 
 #for i 2

@@ -75,7 +75,8 @@ fn plans(source: &str, bits: Option<Bits>, side: u32, guided: bool) -> Plans {
             unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
         });
         let cond = config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c));
-        let out = unet::forward(&config, r, sample, t_emb, text, added, cond).unwrap();
+        let inputs = unet::Inputs { sample, t_emb, encoder_hidden_states: text, added, timestep_cond: cond };
+        let out = unet::forward(&config, r, &inputs, &[]).unwrap();
         r.output(out);
     });
     let sdxl = config.text_time.is_some();

@@ -1,7 +1,8 @@
 //! What a step is made of, counted from the recorded plans: figures that hold on any GPU.
 
 use browser_diffusion::gpu::{Options, Plan, Recorder};
-use browser_diffusion::models::unet;
+use browser_diffusion::models::{unet, vae};
+use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -22,7 +23,23 @@ fn unet_plan(config: &Value, height: u32, width: u32) -> Plan {
         let text_embeds = r.input(2, 1, 1, t.projection_class_embeddings_input_dim - time);
         unet::AddedCond { text_embeds, time_ids: r.input(2, 1, 1, time) }
     });
-    let out = unet::forward(&config, &mut r, sample, t_emb, text, added, None).unwrap();
+    let inputs = unet::Inputs { sample, t_emb, encoder_hidden_states: text, added, timestep_cond: None };
+    let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
+    r.output(out);
+    r.finish()
+}
+
+/// The VAE's decoder to `height` x `width` pixels, or its encoder from them.
+fn vae_plan(config: &Value, encode: bool, height: u32, width: u32) -> Plan {
+    let config = vae::Config::from_config(config).unwrap();
+    let mut r = Recorder::new(&Options::default());
+    let out = if encode {
+        let image = r.input(1, height, width, config.in_channels);
+        vae::encode(&config, &mut r, image).unwrap()
+    } else {
+        let latents = r.input(1, height / config.scale(), width / config.scale(), config.latent_channels);
+        vae::decode(&config, &mut r, latents).unwrap()
+    };
     r.output(out);
     r.finish()
 }
@@ -44,7 +61,8 @@ fn a_step_of_stable_diffusion_1_5() {
     let (dispatches, submits, bytes) = (plan.dispatches().len(), plan.submits().len(), plan.bytes_moved());
     let flops: u64 = plan.dispatches().iter().map(|d| d.flops).sum();
     println!(
-        "{dispatches} dispatches, {submits} submits, {:.0} GFLOP, {:.2} GB moved",
+        "{dispatches} dispatches ({} more when the prompt changes), {submits} submits, {:.0} GFLOP, {:.2} GB moved",
+        plan.setup().len(),
         flops as f64 / 1e9,
         bytes as f64 / 1e9
     );
@@ -55,4 +73,30 @@ fn a_step_of_stable_diffusion_1_5() {
     // Twice 1.7 GB of weights and 2.3 GB of activations, each read or written once.
     assert!(bytes <= 2 * 4_100_000_000, "{bytes} bytes");
     assert_eq!(plan.submits().into_iter().flatten().collect::<Vec<_>>(), (0..dispatches).collect::<Vec<_>>());
+}
+
+/// A dispatch of 24 GFLOP takes 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %; Windows resets a GPU after two
+/// seconds. All squares from 64 to 1024 pixels, and all rectangles of multiples of 64.
+#[test]
+fn no_dispatch_is_long_at_any_size() {
+    let real = json("tests/reference/data/models/real.json");
+    let squares = (8..=128).map(|side| (side, side));
+    let rectangles = (1..=16).flat_map(|h| (1..=16).map(move |w| (8 * h, 8 * w)));
+    let sizes: Vec<(u32, u32)> = squares.chain(rectangles).collect();
+    for name in ["sd15/unet", "sd21/unet", "sdxl/unet", "sd15/vae", "sdxl/vae"] {
+        let config = &real[name]["config"];
+        let mut longest = (0, "", (0, 0));
+        for &(height, width) in &sizes {
+            let plans = match name.ends_with("vae") {
+                true => [true, false].map(|encode| vae_plan(config, encode, 8 * height, 8 * width)).to_vec(),
+                false => vec![unet_plan(config, height, width)],
+            };
+            for dispatch in plans.iter().flat_map(|p| p.setup().iter().chain(p.dispatches())) {
+                longest = longest.max((dispatch.flops, dispatch.kernel.name, (height, width)));
+            }
+        }
+        let (flops, kernel, (height, width)) = longest;
+        println!("{name:10} {:5.1} GFLOP, {kernel} at {height}x{width} latents", flops as f64 / 1e9);
+        assert!(flops > 0 && flops <= MAX_DISPATCH_FLOPS, "{name}: {kernel}, {flops}");
+    }
 }

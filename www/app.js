@@ -5,6 +5,7 @@
 import { DiffusionPipeline, DiffusionError, Upscaler, cache, detect, readParameters } from './browser-diffusion.js';
 import { PictureEditor } from './editor.js';
 import { AXES, cells, readAxes, sheet } from './grid.js';
+import { Controls } from './controls.js';
 import { cost, keptName, readCatalogue, readKeptName, readSource } from './models.js';
 import { Parts } from './parts.js';
 import { schedulerLabel } from './metadata.js';
@@ -79,6 +80,7 @@ const ui = {
   hiresUpscaler: select('hires-upscaler'),
   upscalerFile: input('upscaler-file'),
   upscale: button('upscale'),
+  guessMode: select('guess-mode'),
   variationSeed: input('variation-seed'),
   variationStrength: input('variation-strength'),
   rng: select('rng'),
@@ -134,19 +136,23 @@ let drawing;
 let frames = [];
 /** @type {Job[]} what waits to be drawn */
 const waiting = [];
-const editor = new PictureEditor(element('paint', HTMLCanvasElement), () => ({
-  width: ui.width.valueAsNumber || learnt.defaultSize, height: ui.height.valueAsNumber || learnt.defaultSize,
-}));
+const editor = new PictureEditor(element('paint', HTMLCanvasElement), drawnSize);
 const loras = new Parts(any('loras'), button('add-lora'), 'LoRA', [
   { key: 'source', label: 'LoRA', kind: 'source' }, { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
 ], () => {});
 const embeddings = new Parts(any('embeddings'), button('add-embedding'), 'word', [
   { key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' },
 ], () => readPrompt());
+const controls = new Controls(any('controls'), button('add-control'), drawnSize, () => editor.picture, showError);
 /** @type {[HTMLSelectElement, HTMLInputElement][]} */
 const axisFields = ['x', 'y', 'z'].map((axis) => [select(`axis-${axis}`), input(`values-${axis}`)]);
 
 // ---------------------------------------------------------------------------------------------- words
+
+/** Width and height that the form asks for. */
+function drawnSize() {
+  return { width: ui.width.valueAsNumber || learnt.defaultSize, height: ui.height.valueAsNumber || learnt.defaultSize };
+}
 
 /** @param {number} bytes */
 function size(bytes) {
@@ -416,6 +422,15 @@ function readForm() {
     field.focus();
     return undefined;
   }
+  /** @type {import('./browser-diffusion.js').ControlNet[]} */
+  let controlnets;
+  try {
+    controlnets = controls.read();
+  } catch (error) {
+    showError(error);
+    any('guiding').setAttribute('open', '');
+    return undefined;
+  }
   return {
     prompt: ui.prompt.value,
     negativePrompt: ui.negativePrompt.value,
@@ -431,6 +446,7 @@ function readForm() {
     rng: /** @type {'torch-cpu' | 'torch-cuda'} */ (ui.rng.value),
     ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
     loras: /** @type {any} */ (loras.read()),
+    ...(controlnets.length > 0 && { controlnets, guessMode: ui.guessMode.value === 'guess' }),
     embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)),
     ...(editor.picture ? readStart() : ui.hiresScale.value && {
       hires: {
@@ -470,6 +486,24 @@ function chosenUpscaler() {
   const mine = upscaler = { file, promise: Upscaler.fromPretrained(file) };
   mine.promise.catch(() => { if (upscaler === mine) upscaler = undefined; });
   return mine.promise;
+}
+
+/** Times the kernels again. */
+async function tune() {
+  if (drawing) return;
+  ui.error.hidden = true;
+  busy(true);
+  try {
+    const pipeline = await pipelineOf(ui.source.value.trim() || 'embedded');
+    say('Trying what is fastest here …');
+    await pipeline.tune();
+    say('What is fastest here is used from now on.');
+  } catch (error) {
+    say('');
+    if (!isAbort(error)) showError(error);
+  } finally {
+    busy(false);
+  }
 }
 
 /** Enlarges the finished picture that is shown. */
@@ -971,9 +1005,15 @@ async function takePicture(file) {
     [ui.guidance, guidanceScale], [ui.scheduler, scheduler ?? ''], [ui.seed, seed], [ui.clipSkip, clipSkip ?? 0], [ui.strength, strength],
   ];
   for (const [field, value] of values) if (value !== undefined) field.value = String(value);
-  editor.resize();
+  resize();
   remember();
   say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+/** What is painted follows a change of the size that is drawn. */
+function resize() {
+  editor.resize();
+  controls.resize(any('controls'));
 }
 
 function wireEditor() {
@@ -988,7 +1028,7 @@ function wireEditor() {
   };
   button('clear-paint').onclick = () => editor.clear();
   button('remove-image').onclick = () => startFrom(undefined);
-  for (const field of [ui.width, ui.height]) field.addEventListener('change', () => { if (field.checkValidity()) editor.resize(); });
+  for (const field of [ui.width, ui.height]) field.addEventListener('change', () => { if (field.checkValidity()) resize(); });
   ui.upscale.onclick = upscaleShown;
   ui.redraw.onclick = async () => {
     const image = finishedFrame()?.image;
@@ -1261,6 +1301,7 @@ function wire() {
     say(agreed ? 'The browser will keep the models.' : 'The browser did not promise to keep them. It may, once you use this page more often.');
     listCache();
   };
+  button('tune').onclick = tune;
   document.addEventListener('keydown', (event) => {
     if (event.isComposing) return;
     if (event.key === 'Escape') stop();

@@ -149,8 +149,27 @@ export class DiffusionPipeline {
   /** GPU bytes held now and at the peak, by kind (weights, activations, staging), and wasm heap bytes. */
   memory(): Promise<MemoryReport>;
 
+  /** Which variants of the kernels draw here, and where that choice comes from. */
+  tuning(): Promise<Tuning>;
+
+  /**
+   * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now on; never
+   * with slower ones than before. The choice is kept for later visits. Large models do this while they load, on the first visit.
+   */
+  tune(options?: { milliseconds?: number }): Promise<Tuning>;
+
   /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
   dispose(): Promise<void>;
+}
+
+/** A choice of kernels' variants. */
+export interface Tuning {
+  /** Adapter, variant and hash of the kernels. */
+  key: string;
+  /** The variant of each class of shapes; "-": as the engine chooses by itself. */
+  text: string;
+  /** "shipped" with the engine, "kept" from an earlier visit, or "timed" in this one. */
+  origin: 'shipped' | 'kept' | 'timed';
 }
 
 /** A prompt as the text encoder reads it. */
@@ -191,6 +210,31 @@ export class Upscaler {
 
   /** Frees every GPU buffer. */
   dispose(): Promise<void>;
+}
+
+/**
+ * Canny's edges of a picture, white on black and of its size, found on the GPU: pixel by pixel those of OpenCV's
+ * `Canny(image, low, high)`. A gradient above `high` (default 200) is an edge, and one above `low` (default 100) that
+ * hangs together with such.
+ */
+export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
+
+/** A ControlNet of Stable Diffusion 1.x, 2.x or SDXL, of the kind of the model, and what it is shown. */
+export interface ControlNet {
+  /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
+  source: ModelSource;
+  /** Edges, a depth map, a pose ... of any size: resized to that of the drawing as diffusers does. */
+  image: ImageSource;
+  /** What is made of `image` first: "canny" finds its edges, at the size of the drawing. Default "none". */
+  preprocess?: 'none' | 'canny';
+  /** Thresholds of "canny", see {@link canny}. */
+  low?: number;
+  high?: number;
+  /** `controlnet_conditioning_scale` of diffusers, default 1. */
+  scale?: number;
+  /** `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1. */
+  start?: number;
+  end?: number;
 }
 
 export interface GenerateOptions {
@@ -283,8 +327,13 @@ export interface GenerateOptions {
     steps?: number;
     strength?: number;
   };
-  /** Not there yet. */
-  controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
+  /** ControlNets, several at once: their results are added up, as diffusers' `MultiControlNetModel` does. */
+  controlnets?: ControlNet[];
+  /**
+   * As in diffusers: ControlNets act with the prompt only, not with the negative one, and the less the finer the layer,
+   * so that a picture can be drawn without words. `guidanceScale` 3 to 5 suits it.
+   */
+  guessMode?: boolean;
   /**
    * LoRA, LoCon, LoHa, LoKr or DoRA files, merged into the weights; scale 1 where none is given. With `promptSyntax`
    * "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. Needs

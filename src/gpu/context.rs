@@ -5,7 +5,7 @@ use super::plan::{Binding, Plan};
 #[cfg(target_arch = "wasm32")]
 use super::web_features;
 use crate::error::{Code, Error, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +64,8 @@ pub struct Bytes {
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub raw: wgpu::Buffer,
+    /// How often it was written from outside.
+    pub writes: Cell<u64>,
     kind: MemoryKind,
     ledger: Arc<Ledger>,
 }
@@ -268,11 +270,19 @@ impl Gpu {
         self.ledger.now[kind as usize].fetch_add(size, Ordering::Relaxed);
         let total: u64 = self.ledger.now.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         self.ledger.peak_total.fetch_max(total, Ordering::Relaxed);
-        Buffer { raw, kind, ledger: self.ledger.clone() }
+        Buffer { raw, writes: Cell::new(0), kind, ledger: self.ledger.clone() }
     }
 
+    /// Counts bytes written to weights, and hands them over now and then: until then a copy of each is held.
     pub(super) fn note_upload(&self, bytes: u64) {
-        self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        const HELD: u64 = 64 << 20;
+        let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        if before / HELD != (before + bytes) / HELD {
+            self.queue.submit([]);
+            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            #[cfg(not(target_arch = "wasm32"))]
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
     }
 
     /// Buffers, bind groups and pipelines made since the device was opened.
@@ -411,12 +421,13 @@ impl Gpu {
             .clone()
     }
 
-    /// Waits until everything submitted so far is done.
+    /// Waits until all that was submitted is done: only then does a driver let go of the buffers that were freed.
     ///
     /// # Errors
     /// As [`Gpu::check`].
     pub async fn idle(&self) -> Result<()> {
         let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.submit([]);
         self.queue.on_submitted_work_done(move || {
             // The receiver is gone only where the caller gave up waiting.
             let _ = sender.send(());

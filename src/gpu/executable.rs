@@ -1,13 +1,15 @@
 //! A plan with its buffers and bind groups, replayed step after step.
 
 use super::context::{Buffer, Gpu, MemoryKind};
-use super::plan::{Binding, Dtype, Plan, Tensor};
+use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
 use super::weights::Weights;
 use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
 
 struct Launch {
@@ -42,12 +44,19 @@ pub struct Counters {
 
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
-    slots: Vec<Buffer>,
+    slots: Vec<Rc<Buffer>>,
     slot_of: Vec<usize>,
     /// Keeps the uniform blocks alive.
     _params: Buffer,
+    /// Launches of each submit of what runs before the others when what it reads was written.
+    setup_submits: Vec<Range<usize>>,
+    /// Slots that it reads.
+    setup_reads: Vec<usize>,
+    /// How often they had been written when it last ran.
+    set_up: Cell<Option<u64>>,
+    /// Those of the setup first.
     launches: Vec<Launch>,
-    /// Launches of each submit.
+    /// Launches of each submit of the others.
     submits: Vec<Range<usize>>,
     bytes_moved: u64,
     runs: Cell<u64>,
@@ -64,18 +73,42 @@ impl Plan {
     /// # Errors
     /// `out-of-memory` if the plan does not fit the adapter; `bad-checkpoint` if `weights` lacks one.
     pub fn instantiate(&self, gpu: &Gpu, weights: &Weights) -> Result<Executable> {
+        self.instantiate_over(gpu, weights, &[])
+    }
+
+    /// The same, with some of its inputs in another's memory: each of `shared` is an input, and the tensor of as many
+    /// bytes, an input or output of that executable, which it is.
+    ///
+    /// # Errors
+    /// Those of [`Plan::instantiate`]; `invalid-option` for a tensor that the other never uses.
+    pub fn instantiate_over(
+        &self,
+        gpu: &Gpu,
+        weights: &Weights,
+        shared: &[(Tensor, &Executable, Tensor)],
+    ) -> Result<Executable> {
         self.check(&gpu.limits)?;
-        let slots: Vec<Buffer> = self
+        let mut given: Vec<Option<Rc<Buffer>>> = vec![None; self.slots.len()];
+        for (t, other, theirs) in shared {
+            // An input has its slot to itself.
+            if let Some(slot) = self.slot_of.get(t.id).and_then(|&slot| given.get_mut(slot)) {
+                *slot = Some(other.slot(*theirs)?.clone());
+            }
+        }
+        let allocate = |bytes: u64| {
+            gpu.buffer(MemoryKind::Activations, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+        };
+        let slots: Vec<Rc<Buffer>> = self
             .slots
             .iter()
-            .map(|&bytes| {
-                gpu.buffer(MemoryKind::Activations, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
-            })
+            .zip(given)
+            .map(|(&bytes, given)| given.unwrap_or_else(|| Rc::new(allocate(bytes))))
             .collect();
         // One uniform block a dispatch, at WebGPU's offset alignment.
         const BLOCK: usize = 256;
-        let mut words = vec![0u32; self.dispatches.len().max(1) * BLOCK / 4];
-        for (i, d) in self.dispatches.iter().enumerate() {
+        let dispatches = || self.setup.iter().chain(&self.dispatches);
+        let mut words = vec![0u32; dispatches().count().max(1) * BLOCK / 4];
+        for (i, d) in dispatches().enumerate() {
             let at = i * BLOCK / 4;
             words
                 .get_mut(at..at + d.params.len())
@@ -87,8 +120,8 @@ impl Plan {
             gpu.buffer(MemoryKind::Activations, (words.len() * 4) as u64, Usage::UNIFORM | Usage::COPY_DST);
         gpu.queue.write_buffer(&params.raw, 0, bytemuck::cast_slice(&words));
 
-        let mut launches = Vec::with_capacity(self.dispatches.len());
-        for (i, d) in self.dispatches.iter().enumerate() {
+        let mut launches = Vec::new();
+        for (i, d) in dispatches().enumerate() {
             let mut kernel = d.kernel.clone();
             let bound =
                 d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
@@ -119,12 +152,17 @@ impl Plan {
                 name: d.kernel.name,
             });
         }
+        let read = self.setup.iter().flat_map(Dispatch::reads).map(|t| self.slot_of[t.id]);
+        let setup_reads = read.collect::<BTreeSet<usize>>().into_iter().collect();
         Ok(Executable {
+            setup_submits: submits(&self.setup, 0),
+            setup_reads,
+            set_up: Cell::new(None),
             slots,
             slot_of: self.slot_of.clone(),
             _params: params,
             launches,
-            submits: self.submits(),
+            submits: submits(&self.dispatches, self.setup.len()),
             bytes_moved: self.bytes_moved(),
             runs: Cell::new(0),
             created: Cell::new(0),
@@ -166,12 +204,52 @@ impl Executable {
         Ok(set)
     }
 
-    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+    fn slot(&self, t: Tensor) -> Result<&Rc<Buffer>> {
         self.slot_of
             .get(t.id)
             .and_then(|&s| self.slots.get(s))
-            .map(|b| &b.raw)
             .ok_or_else(|| Error::invalid("a tensor that this plan never uses was asked for"))
+    }
+
+    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+        Ok(&self.slot(t)?.raw)
+    }
+
+    fn write_bytes(&self, gpu: &Gpu, t: Tensor, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(t)?;
+        slot.writes.set(slot.writes.get() + 1);
+        gpu.queue.write_buffer(&slot.raw, 0, bytes);
+        Ok(())
+    }
+
+    /// Fills tensors with zeros.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn clear(&self, gpu: &Gpu, tensors: &[Tensor]) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for &t in tensors {
+            encoder.clear_buffer(self.buffer(t)?, 0, None);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Copies an output of one picture to every picture of `to`, an input of another plan, of the same type.
+    ///
+    /// # Errors
+    /// `invalid-option` where the pictures differ in size.
+    pub fn copy(&self, gpu: &Gpu, from: Tensor, other: &Executable, to: Tensor) -> Result<()> {
+        let bytes = from.bytes();
+        if bytes * u64::from(to.n) != to.bytes() {
+            return Err(Error::invalid("a tensor was to be copied to one of another size"));
+        }
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for n in 0..u64::from(to.n) {
+            encoder.copy_buffer_to_buffer(self.buffer(from)?, 0, other.buffer(to)?, n * bytes, bytes);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
     }
 
     /// Writes an input: `values` is NHWC without padding, `t.rows() * t.c` of them.
@@ -194,13 +272,10 @@ impl Executable {
         match t.dtype {
             Dtype::F16 => {
                 let halves: Vec<f16> = full.iter().map(|&v| f16::from_f32(v)).collect();
-                gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(&halves));
+                self.write_bytes(gpu, t, bytemuck::cast_slice(&halves))
             }
-            Dtype::F32 | Dtype::U32 => {
-                gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(&full))
-            }
+            Dtype::F32 | Dtype::U32 => self.write_bytes(gpu, t, bytemuck::cast_slice(&full)),
         }
-        Ok(())
     }
 
     /// Writes an input of indices (see [`super::Recorder::input_u32`]).
@@ -215,34 +290,42 @@ impl Executable {
                 t.rows()
             )));
         }
-        gpu.queue.write_buffer(self.buffer(t)?, 0, bytemuck::cast_slice(values));
-        Ok(())
+        self.write_bytes(gpu, t, bytemuck::cast_slice(values))
     }
 
-    /// Encodes and submits every dispatch.
+    /// Encodes and submits every dispatch; first those of [`super::Recorder::setup`], where what they read was written
+    /// since they last ran.
     pub fn run(&self, gpu: &Gpu) {
+        self.set_up(gpu);
         if self.runs.get() == 1 {
             self.created.set(gpu.created());
         }
         let start = now();
         for submit in &self.submits {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                for launch in &self.launches[submit.clone()] {
-                    launch.encode(&mut pass);
-                }
-            }
-            gpu.queue.submit([encoder.finish()]);
+            encode(gpu, &self.launches[submit.clone()]);
         }
         self.encode_ms.set(now() - start);
         self.runs.set(self.runs.get() + 1);
     }
 
+    /// The launches but for those of the setup.
+    fn every_run(&self) -> &[Launch] {
+        &self.launches[self.setup_submits.last().map_or(0, |submit| submit.end)..]
+    }
+
+    fn set_up(&self, gpu: &Gpu) {
+        let writes = self.setup_reads.iter().map(|&slot| self.slots[slot].writes.get()).sum();
+        if self.set_up.replace(Some(writes)) != Some(writes) {
+            for submit in &self.setup_submits {
+                encode(gpu, &self.launches[submit.clone()]);
+            }
+        }
+    }
+
     /// What the last run was made of.
     pub fn counters(&self, gpu: &Gpu) -> Counters {
         Counters {
-            dispatches: self.launches.len(),
+            dispatches: self.every_run().len(),
             submits: self.submits.len(),
             bytes: self.bytes_moved,
             created: if self.runs.get() > 1 { gpu.created() - self.created.get() } else { 0 },
@@ -259,45 +342,55 @@ impl Executable {
             self.run(gpu);
             return Ok(Vec::new());
         }
+        self.set_up(gpu);
         // A query set holds at most 4096 stamps, and each dispatch takes two.
-        let mut timings = Vec::with_capacity(self.launches.len());
-        for batch in self.launches.chunks(2048) {
+        let mut timings = Vec::new();
+        for batch in self.every_run().chunks(2048) {
             let count = batch.len() as u32 * 2;
-            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: None,
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            });
-            let size = count as u64 * 8;
-            let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
-            let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+            let set = stamps(gpu, count);
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             for (i, launch) in batch.iter().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
-                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &set,
-                        beginning_of_pass_write_index: Some(i as u32 * 2),
-                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
-                    }),
+                    timestamp_writes: Some(between(&set, i as u32)),
                 });
                 launch.encode(&mut pass);
             }
-            encoder.resolve_query_set(&set, 0..count, &resolved.raw, 0);
-            encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            let bytes = gpu.map(&staging, size).await?;
-            let period = gpu.queue.get_timestamp_period() as f64;
-            timings.extend(batch.iter().zip(bytes.chunks_exact(16)).map(|(launch, pair)| {
-                let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-                Timing {
-                    kernel: launch.name,
-                    flops: launch.flops,
-                    nanoseconds: stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period,
-                }
+            let spans = spans(gpu, encoder, &set, count).await?;
+            timings.extend(batch.iter().zip(spans).map(|(launch, nanoseconds)| Timing {
+                kernel: launch.name,
+                flops: launch.flops,
+                nanoseconds,
             }));
         }
         Ok(timings)
+    }
+
+    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries, from
+    /// the call to the end of the work.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn time(&self, gpu: &Gpu, times: usize) -> Result<f64> {
+        gpu.idle().await?;
+        let start = now();
+        let set = gpu.timestamps.then(|| stamps(gpu, 2));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: set.as_ref().map(|set| between(set, 0)),
+            });
+            for launch in std::iter::repeat_n(&self.launches, times).flatten() {
+                launch.encode(&mut pass);
+            }
+        }
+        if let Some(set) = set {
+            return Ok(spans(gpu, encoder, &set, 2).await?.iter().sum::<f64>() / 1e6);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        gpu.idle().await?;
+        Ok(now() - start)
     }
 
     /// Waits for the GPU and reads an output: NHWC without padding.
@@ -339,6 +432,53 @@ impl Executable {
         *self.staging.borrow_mut() = Some(staging);
         Ok(bytes)
     }
+}
+
+/// One submit.
+fn encode(gpu: &Gpu, launches: &[Launch]) {
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        launches.iter().for_each(|launch| launch.encode(&mut pass));
+    }
+    gpu.queue.submit([encoder.finish()]);
+}
+
+/// A query set of `count` timestamps.
+fn stamps(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
+    let ty = wgpu::QueryType::Timestamp;
+    gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty, count })
+}
+
+/// Stamps 2i and 2i + 1 around a pass.
+fn between(query_set: &wgpu::QuerySet, i: u32) -> wgpu::ComputePassTimestampWrites<'_> {
+    wgpu::ComputePassTimestampWrites {
+        query_set,
+        beginning_of_pass_write_index: Some(2 * i),
+        end_of_pass_write_index: Some(2 * i + 1),
+    }
+}
+
+/// Submits, and reads how many nanoseconds lie between the stamps of each pair.
+async fn spans(
+    gpu: &Gpu,
+    mut encoder: wgpu::CommandEncoder,
+    set: &wgpu::QuerySet,
+    count: u32,
+) -> Result<Vec<f64>> {
+    let size = count as u64 * 8;
+    let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
+    let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+    encoder.resolve_query_set(set, 0..count, &resolved.raw, 0);
+    encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
+    gpu.queue.submit([encoder.finish()]);
+    let bytes = gpu.map(&staging, size).await?;
+    let period = gpu.queue.get_timestamp_period() as f64;
+    let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    Ok(bytes
+        .chunks_exact(16)
+        .map(|pair| stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period)
+        .collect())
 }
 
 impl Launch {

@@ -11,6 +11,7 @@ mod context;
 mod executable;
 mod kernel;
 mod plan;
+pub mod tuning;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
@@ -20,5 +21,5 @@ pub use executable::{Counters, Executable, Timing};
 pub use kernel::{Kernel, preprocess};
 pub(crate) use plan::stacks;
 pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
-pub use weights::Weights;
 pub(crate) use weights::is_wide;
+pub use weights::{Weights, random_values};

@@ -1,6 +1,7 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
 use super::kernel::Kernel;
+use super::tuning::Choices;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
@@ -48,11 +49,19 @@ pub struct Options {
     pub weights: Option<Bits>,
     /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
     pub subgroup: u32,
+    /// What this GPU's tuning chose.
+    pub choices: Choices,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None, subgroup: 0 }
+        Self {
+            activations: Dtype::F16,
+            arithmetic: Arithmetic::F32,
+            weights: None,
+            subgroup: 0,
+            choices: Choices::default(),
+        }
     }
 }
 
@@ -140,6 +149,12 @@ pub struct Dispatch {
     pub flops: u64,
 }
 
+impl Dispatch {
+    pub(super) fn reads(&self) -> impl Iterator<Item = &Tensor> {
+        self.bindings.iter().filter_map(|b| if let Binding::Read(t) = b { Some(t) } else { None })
+    }
+}
+
 /// Builds a [`Plan`]. Ops (`crate::ops`) record into it.
 #[derive(Debug)]
 pub struct Recorder {
@@ -148,6 +163,8 @@ pub struct Recorder {
     weights: Vec<WeightSpec>,
     by_name: BTreeMap<String, usize>,
     dispatches: Vec<Dispatch>,
+    setup: Vec<Dispatch>,
+    in_setup: bool,
     overflow: Option<Tensor>,
 }
 
@@ -159,6 +176,13 @@ struct Lifetime {
     last: usize,
 }
 
+impl Lifetime {
+    /// From run to run.
+    fn kept(&self) -> bool {
+        (self.first, self.last) == (0, usize::MAX)
+    }
+}
+
 impl Recorder {
     pub fn new(options: &Options) -> Self {
         Self {
@@ -167,6 +191,8 @@ impl Recorder {
             weights: Vec::new(),
             by_name: BTreeMap::new(),
             dispatches: Vec::new(),
+            setup: Vec::new(),
+            in_setup: false,
             overflow: None,
         }
     }
@@ -256,7 +282,34 @@ impl Recorder {
         Ok(Weight { first, count })
     }
 
+    /// Records what depends on some of the inputs alone and need not be made anew at every run: it runs when one of
+    /// these was written, before the rest (see [`super::Executable::run`]). What it makes is kept. That a weight was
+    /// changed is not noticed: write the inputs again.
+    ///
+    /// # Errors
+    /// Those of `record`; `unsupported-model` if it reads what the rest makes: a fault of this engine.
+    pub fn setup<T>(&mut self, record: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = self.setup.len();
+        let outer = std::mem::replace(&mut self.in_setup, true);
+        let made = record(self);
+        self.in_setup = outer;
+        let mut reads = self.setup[start..].iter().flat_map(Dispatch::reads);
+        if reads.any(|t| !self.tensors[t.id].kept()) {
+            return Err(Error::unsupported("a setup that reads what every run makes anew"));
+        }
+        made
+    }
+
     pub fn dispatch(&mut self, dispatch: Dispatch) {
+        if self.in_setup {
+            for b in &dispatch.bindings {
+                if let Binding::Write(t) = b {
+                    self.keep(*t, 0);
+                }
+            }
+            self.setup.push(dispatch);
+            return;
+        }
         let at = self.dispatches.len();
         for b in &dispatch.bindings {
             if let Binding::Read(t) | Binding::Write(t) = b {
@@ -296,6 +349,7 @@ impl Recorder {
         }
         Plan {
             dispatches: self.dispatches,
+            setup: self.setup,
             weights: self.weights,
             overflow: self.overflow,
             slots: slots.into_iter().map(|(bytes, _)| bytes).collect(),
@@ -309,6 +363,7 @@ impl Recorder {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) dispatches: Vec<Dispatch>,
+    pub(super) setup: Vec<Dispatch>,
     pub(super) weights: Vec<WeightSpec>,
     pub(super) overflow: Option<Tensor>,
     /// Bytes of each buffer.
@@ -328,8 +383,14 @@ impl Plan {
         &self.weights[weight.first..weight.first + weight.count]
     }
 
+    /// Those of every run.
     pub fn dispatches(&self) -> &[Dispatch] {
         &self.dispatches
+    }
+
+    /// Those that run before the others when what they read was written (see [`Recorder::setup`]).
+    pub fn setup(&self) -> &[Dispatch] {
+        &self.setup
     }
 
     /// Bytes that a dispatch moves where every one is read or written once: those of each tensor and weight bound.
@@ -355,24 +416,9 @@ impl Plan {
         self.dispatches.iter().map(|d| self.bytes(d)).sum()
     }
 
-    /// The dispatches of each submit: as few submits as the limits allow, of about the same work each.
+    /// The dispatches of each submit of a run.
     pub fn submits(&self) -> Vec<Range<usize>> {
-        let total: u64 = self.dispatches.iter().map(|d| d.flops).sum();
-        let share = total.div_ceil(total.div_ceil(FLOPS_PER_SUBMIT).max(1));
-        let mut submits = Vec::new();
-        let (mut start, mut flops, mut due) = (0, 0, share);
-        for (i, dispatch) in self.dispatches.iter().enumerate() {
-            flops += dispatch.flops;
-            if flops >= due || i + 1 - start == DISPATCHES_PER_SUBMIT {
-                submits.push(start..i + 1);
-                start = i + 1;
-                due = (flops / share + 1) * share;
-            }
-        }
-        if start < self.dispatches.len() {
-            submits.push(start..self.dispatches.len());
-        }
-        submits
+        submits(&self.dispatches, 0)
     }
 
     /// Bytes of GPU memory for activations, before anything is allocated.
@@ -401,4 +447,22 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The dispatches of each submit, the first one being number `from`: as few submits as the limits allow, of about the
+/// same work each.
+pub(super) fn submits(dispatches: &[Dispatch], from: usize) -> Vec<Range<usize>> {
+    let total: u64 = dispatches.iter().map(|d| d.flops).sum();
+    let share = total.div_ceil(total.div_ceil(FLOPS_PER_SUBMIT).max(1)).max(1);
+    let mut submits = Vec::new();
+    let (mut start, mut flops, mut due) = (from, 0, share);
+    for (end, dispatch) in (from + 1..).zip(dispatches) {
+        flops += dispatch.flops;
+        if flops >= due || end - start == DISPATCHES_PER_SUBMIT || end == from + dispatches.len() {
+            submits.push(start..end);
+            start = end;
+            due = (flops / share + 1) * share;
+        }
+    }
+    submits
 }

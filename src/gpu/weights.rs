@@ -130,13 +130,14 @@ impl Weights {
         packer.finish(&mut write)
     }
 
-    /// Fills every weight with `pattern` (f16 values), over and over: one small upload, copied on the GPU. To measure a
-    /// model without its checkpoint.
-    pub fn fill(&self, gpu: &Gpu, pattern: &[f16]) {
-        let bytes: &[u8] = bytemuck::cast_slice(pattern);
-        let size = bytes.len() as u64 & !3;
+    /// Fills every weight with random values in -0.05 .. 0.05, small enough that a UNet of them stays within f16: one
+    /// megabyte is uploaded, the rest copied on the GPU. To measure without a checkpoint.
+    pub fn fill(&self, gpu: &Gpu) {
+        let values: Vec<f16> = random_values(1 << 19, 0.05).into_iter().map(f16::from_f32).collect();
+        let bytes: &[u8] = bytemuck::cast_slice(&values);
+        let size = bytes.len() as u64;
         let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
-        gpu.queue.write_buffer(&source.raw, 0, &bytes[..size as usize]);
+        gpu.queue.write_buffer(&source.raw, 0, bytes);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for block in &self.blocks {
             for at in (0..block.raw.size()).step_by(size as usize) {
@@ -222,4 +223,17 @@ impl Weights {
         let size = (end - start.offset).next_multiple_of(16);
         Ok((&self.blocks[start.block].raw, start.offset, size))
     }
+}
+
+/// The same `len` values in -scale .. scale every time.
+pub fn random_values(len: usize, scale: f32) -> Vec<f32> {
+    let mut x = 0x5d15_u32;
+    let mut next = || {
+        // xorshift32 (Marsaglia 2003)
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        (x as f32 / (1u64 << 31) as f32 - 1.0) * scale
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -74,14 +74,14 @@ fn basic_transformer_block(
     let x = attention(a.heads, r, h, encoder_hidden_states, x, &format!("{prefix}.attn2"))?;
 
     let h = ops::layer_norm(r, x, &format!("{prefix}.norm3"), LAYER_NORM_EPS)?;
-    let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, Epilogue::default())?;
-    let h = ops::geglu(r, h)?;
+    let geglu = Epilogue { geglu: true, ..Default::default() };
+    let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, geglu)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
     ops::linear(r, h, &format!("{prefix}.ff.net.2"), x.c, true, plus_x)
 }
 
-/// Queries of `h` against keys and values of `context`, added to `residual`. Only the last projection has a
-/// bias.
+/// Queries of `h` against keys and values of `context`, `h` itself or the text, added to `residual`. Only the last
+/// projection has a bias. The text's keys and values are made once for all steps that are told the same.
 fn attention(
     heads: u32,
     r: &mut Recorder,
@@ -96,7 +96,7 @@ fn attention(
         let qkv = ops::linear_stack(r, h, &[(&to_q, c), (&to_k, c), (&to_v, c)], false)?;
         (Columns::nth(qkv, 0, c), Columns::nth(qkv, 1, c), Columns::nth(qkv, 2, c))
     } else {
-        let kv = ops::linear_stack(r, context, &[(&to_k, c), (&to_v, c)], false)?;
+        let kv = r.setup(|r| ops::linear_stack(r, context, &[(&to_k, c), (&to_v, c)], false))?;
         let q = ops::linear(r, h, &to_q, c, false, Epilogue::default())?;
         (q.into(), Columns::nth(kv, 0, c), Columns::nth(kv, 1, c))
     };

@@ -1,6 +1,6 @@
 //! Attention that never materialises scores.
 
-use super::{Columns, wide};
+use super::{Columns, MAX_DISPATCH_FLOPS, wide};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
@@ -35,7 +35,15 @@ pub fn attention(
     }
     let d4 = d / 4;
     let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
-    let (kernel, rows) = if d4 <= 24 {
+    let subgroup = r.options().subgroup;
+    let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
+        // More rows a lane would not fit into registers.
+        let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
+        let defines =
+            [("WIDE", wide(r)), ("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
+        let source = include_str!("../../shaders/attention_subgroup.wgsl");
+        (Kernel::new("attention_subgroup", source, &defines), threads * q_rows)
+    } else if d4 <= 24 {
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
         let rows = 64;
@@ -45,15 +53,26 @@ pub fn attention(
         let defines = [("WIDE", wide(r)), ("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
         (Kernel::new("attention_wide", include_str!("../../shaders/attention_wide.wgsl"), &defines), 16)
     };
-    r.dispatch(Dispatch {
-        kernel,
-        bindings: [q, k, v].iter().map(|x| Binding::Read(x.tensor)).chain([Binding::Write(out)]).collect(),
-        params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
-            .into_iter()
-            .chain([q, k, v].iter().flat_map(Columns::params))
-            .collect(),
-        workgroups: [length_q.div_ceil(rows), heads, n],
-        flops: 4 * n as u64 * q.c as u64 * length_q as u64 * length_k as u64,
-    });
+    let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
+    let rows_at_once =
+        u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row.max(1)).unwrap_or(u32::MAX).max(rows) / rows * rows;
+    for first in (0..length_q).step_by(rows_at_once as usize) {
+        let count = rows_at_once.min(length_q - first);
+        r.dispatch(Dispatch {
+            kernel: kernel.clone(),
+            bindings: [q, k, v]
+                .iter()
+                .map(|x| Binding::Read(x.tensor))
+                .chain([Binding::Write(out)])
+                .collect(),
+            params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
+                .into_iter()
+                .chain([q, k, v].iter().flat_map(Columns::params))
+                .chain([first])
+                .collect(),
+            workgroups: [count.div_ceil(rows), heads, n],
+            flops: flops_a_row * count as u64,
+        });
+    }
     Ok(out)
 }

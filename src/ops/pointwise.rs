@@ -26,7 +26,6 @@ pub enum Activation {
 enum Kind {
     Activate(Activation),
     Add,
-    Geglu,
     Affine(f32, f32),
 }
 
@@ -40,7 +39,6 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
         &[
             ("WIDE", wide(r)),
             ("ADD", matches!(kind, Kind::Add) as u32),
-            ("GEGLU", matches!(kind, Kind::Geglu) as u32),
             ("AFFINE", matches!(kind, Kind::Affine(..)) as u32),
             ("ACTIVATION", activation as u32),
         ],
@@ -77,22 +75,6 @@ pub fn add(r: &mut Recorder, a: Tensor, b: Tensor) -> Result<Tensor> {
     }
     let y = r.tensor(a.n, a.h, a.w, a.c);
     record(r, &[a, b], y, Kind::Add);
-    Ok(y)
-}
-
-/// GEGLU (Shazeer 2020): [.., 2c] -> [.., c], the first half times gelu of the second.
-///
-/// # Errors
-/// `unsupported-model` if half the channels are not a multiple of 4.
-pub fn geglu(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
-    if !x.c.is_multiple_of(8) {
-        return Err(Error::unsupported(format!(
-            "GEGLU over {} channels: only multiples of 8 are supported",
-            x.c
-        )));
-    }
-    let y = r.tensor(x.n, x.h, x.w, x.c / 2);
-    record(r, &[x], y, Kind::Geglu);
     Ok(y)
 }
 

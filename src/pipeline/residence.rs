@@ -117,8 +117,9 @@ impl Part {
         source.stream(self, gpu, false, aborted).await.map(|_| ())
     }
 
-    fn release(&self) {
-        self.held.take();
+    /// Frees them; whether they were there.
+    pub fn release(&self) -> bool {
+        self.held.take().is_some()
     }
 }
 
@@ -143,27 +144,28 @@ pub(super) trait WeightSource {
 /// A model's files, and which of them hold its weights.
 pub(super) struct FilesSource<F> {
     pub files: Rc<F>,
-    /// Another model's VAE instead of its own.
-    pub vae: Option<VaeFiles<F>>,
+    /// Another model's VAE instead of its own, or a ControlNet.
+    pub other: Option<Place<F>>,
     /// diffusers' weight variant.
     pub variant: Option<String>,
 }
 
-/// Where a VAE lies: in the folder "vae" of a whole model, or at the root ("").
-pub(super) struct VaeFiles<F> {
+/// Where a component lies: in the folder of its name in a whole model, or at the root ("").
+pub(super) struct Place<F> {
     pub files: Rc<F>,
+    pub component: &'static str,
     pub folder: &'static str,
 }
 
-impl<F: ModelFiles> VaeFiles<F> {
-    pub async fn find(files: Rc<F>) -> Result<Self> {
-        let folder = if files.exists("vae/config.json").await? { "vae" } else { "" };
-        Ok(VaeFiles { files, folder })
+impl<F: ModelFiles> Place<F> {
+    pub async fn find(files: Rc<F>, component: &'static str) -> Result<Self> {
+        let folder = if files.exists(&format!("{component}/config.json")).await? { component } else { "" };
+        Ok(Place { files, component, folder })
     }
 
     pub async fn config(&self) -> Result<serde_json::Value> {
-        let path = if self.folder.is_empty() { "config.json" } else { "vae/config.json" };
-        self.files.json(path).await
+        let separator = if self.folder.is_empty() { "" } else { "/" };
+        self.files.json(&format!("{}{separator}config.json", self.folder)).await
     }
 }
 
@@ -176,8 +178,8 @@ impl<F: ModelFiles> WeightSource for FilesSource<F> {
         aborted: &'a dyn Fn() -> bool,
     ) -> LocalFuture<'a, Result<Option<Weights>>> {
         Box::pin(async move {
-            let (model, folder) = match &self.vae {
-                Some(vae) if part.component == "vae" => (&vae.files, vae.folder),
+            let (model, folder) = match &self.other {
+                Some(other) if part.component == other.component => (&other.files, other.folder),
                 _ => (&self.files, part.component),
             };
             let quantised = part.specs.iter().any(|s| matches!(s.layout, Layout::Blocks { .. }));
@@ -371,10 +373,13 @@ impl DiffusionPipeline {
     /// `aborted`, and whatever the model's files fail with: the stage is then as good as never asked for.
     pub(super) async fn bring(&self, stage: Stage, aborted: &dyn Fn() -> bool) -> Result<()> {
         if self.low {
+            let mut left = false;
             for other in [Stage::Text, Stage::Unet, Stage::Encoder, Stage::Vae] {
-                if other != stage {
-                    self.release(other);
-                }
+                left |= other != stage && self.release(other);
+            }
+            if left {
+                // Or this stage's memory is asked for before theirs is given back.
+                self.gpu.idle().await?;
             }
         }
         for part in self.parts(stage) {
@@ -396,14 +401,16 @@ impl DiffusionPipeline {
         }
     }
 
-    fn release(&self, stage: Stage) {
+    /// Whether there was something to free.
+    fn release(&self, stage: Stage) -> bool {
         match stage {
             Stage::Text | Stage::Encoder => {}
-            Stage::Unet => drop(self.unet_plan.take()),
+            Stage::Unet => {
+                drop(self.unet_plan.take());
+                self.controlnets.borrow().iter().for_each(|c| c.release());
+            }
             Stage::Vae => drop(self.decode_plan.take()),
         }
-        for part in self.parts(stage) {
-            part.release();
-        }
+        self.parts(stage).into_iter().filter(|part| part.release()).count() > 0
     }
 }

@@ -3,11 +3,12 @@
 // headless Chromium, again from IndexedDB, and from a folder on disk; makes a picture (not with --steps 0), and says what
 // that took. Fails where loading takes more than 64 MiB of JavaScript's or WebAssembly's memory. Times on a software GPU mean nothing elsewhere;
 // the bytes do. The worker is measured from outside the engine: probe.js runs in it first.
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { adapters, root, withBrowser } from './browser.mjs';
-import { sd15Folder } from './sd15.mjs';
+import { heapReader, pageWithProbe, residentPeaks } from './measure.mjs';
+import { writeReal } from './real.mjs';
 import { serve } from './serve.mjs';
 
 const { values: options } = parseArgs({
@@ -17,90 +18,6 @@ const { values: options } = parseArgs({
   },
 });
 const MiB = 1024 * 1024;
-
-/**
- * Runs in the worker before the engine: counts what the engine asks of WebGPU, and keeps its wasm memory.
- * @returns {void}
- */
-function probe() {
-  const seen = { wasm: 0, binding: 0, buffer: 0, gpu: 0, gpuPeak: 0 };
-  /** @type {WebAssembly.Memory | undefined} */
-  let memory;
-  for (const name of /** @type {const} */ (['instantiate', 'instantiateStreaming'])) {
-    const original = /** @type {any} */ (WebAssembly)[name];
-    /** @type {any} */ (WebAssembly)[name] = async (/** @type {any[]} */ ...args) => {
-      const made = await original.apply(WebAssembly, args);
-      memory = (made.instance ?? made).exports.memory;
-      return made;
-    };
-  }
-  const { createBuffer, createBindGroup } = GPUDevice.prototype;
-  const { destroy } = GPUBuffer.prototype;
-  const alive = new WeakSet();
-  GPUDevice.prototype.createBuffer = function (descriptor) {
-    const buffer = createBuffer.call(this, descriptor);
-    alive.add(buffer);
-    seen.buffer = Math.max(seen.buffer, descriptor.size);
-    seen.gpuPeak = Math.max(seen.gpuPeak, seen.gpu += descriptor.size);
-    return buffer;
-  };
-  GPUBuffer.prototype.destroy = function () {
-    if (alive.delete(this)) seen.gpu -= this.size;
-    return destroy.call(this);
-  };
-  GPUDevice.prototype.createBindGroup = function (descriptor) {
-    for (const { resource } of descriptor.entries) {
-      const { buffer, offset = 0, size = buffer.size - offset } = /** @type {GPUBufferBinding} */ (resource);
-      seen.binding = Math.max(seen.binding, size);
-    }
-    return createBindGroup.call(this, descriptor);
-  };
-  // Wasm memory never shrinks, so its size now is its peak.
-  /** @type {any} */ (self).probe = () => ({ ...seen, wasm: memory?.buffer.byteLength ?? 0 });
-}
-
-/**
- * V8's own count for the page and for each worker: JS heap and array buffers, with what waits to be collected; wasm's
- * memory is not in it.
- * @param {import('playwright-core').BrowserContext} context
- * @param {import('playwright-core').Page} page
- */
-async function heapReader(context, page) {
-  const session = await context.newCDPSession(page);
-  /** @type {Map<string, (usage: any) => void>} */
-  const waiting = new Map();
-  /** @type {string[]} */
-  const workers = [];
-  session.on('Target.attachedToTarget', ({ sessionId }) => workers.push(sessionId));
-  session.on('Target.receivedMessageFromTarget', ({ sessionId, message }) => {
-    const { id, result } = JSON.parse(message);
-    if (id === 1) waiting.get(sessionId)?.(result);
-  });
-  session.on('Target.detachedFromTarget', ({ sessionId }) => { workers.splice(workers.indexOf(sessionId), 1); waiting.get(sessionId)?.(null); });
-  await session.send('Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
-  const total = (/** @type {any} */ usage) => usage ? usage.usedSize + usage.embedderHeapUsedSize + usage.backingStorageSize : 0;
-  return async () => {
-    const asked = workers.map(sessionId => new Promise(done => {
-      waiting.set(sessionId, done);
-      session.send('Target.sendMessageToTarget', { sessionId, message: '{"id":1,"method":"Runtime.getHeapUsage"}' }).catch(() => done(null));
-    }));
-    const usages = [await session.send('Runtime.getHeapUsage'), ...await Promise.all(asked)];
-    return usages.reduce((sum, usage) => sum + total(usage), 0);
-  };
-}
-
-/** @param {import('playwright-core').BrowserContext} context @returns {Promise<Record<string, number>>} peak resident MiB by process type */
-async function residentPeaks(context) {
-  const session = await /** @type {import('playwright-core').Browser} */ (context.browser()).newBrowserCDPSession();
-  const { processInfo } = await session.send('SystemInfo.getProcessInfo');
-  /** @type {Record<string, number>} */
-  const peaks = {};
-  for (const { type, id } of processInfo) {
-    const kib = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, 'utf8'))?.[1] ?? 0);
-    peaks[type] = Math.max(peaks[type] ?? 0, Math.round(kib / 1024));
-  }
-  return peaks;
-}
 
 /** Loads; runs in the page. @param {string} source its address; '' takes the files that were chosen */
 async function load(source) {
@@ -127,14 +44,11 @@ async function draw({ size, steps }) {
   };
 }
 
-const folder = sd15Folder();
+const folder = writeReal('sd15');
 const sources = options.from.split(',');
 const steps = Number(options.steps);
 const model = await serve(folder);
-const page = await serve(join(root, 'www'), 0, {
-  '/blank.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,"><input type="file" webkitdirectory>',
-  '/worker.js': `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
-});
+const page = await pageWithProbe();
 const profile = mkdtempSync(join(root, '.tools/bench-profile-')); // on disk: a private window's quota is too small
 try {
   const report = await withBrowser({ adapter: options.adapter, profile }, async context => {
@@ -168,7 +82,7 @@ try {
   const mib = (/** @type {number} */ bytes) => `${(bytes / MiB).toFixed(1)} MiB`;
   const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(1)} s`;
   const disk = ['text_encoder/model', 'unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model']
-    .reduce((sum, file) => sum + statSync(join(root, `.tools/sd15/${file}.safetensors`)).size, 0);
+    .reduce((sum, file) => sum + statSync(join(folder, `${file}.safetensors`)).size, 0);
   console.log(`Stable Diffusion 1.5's shapes (${mib(disk)} of f16 weights), ${options.adapter}
   loaded from   JS heap growth   wasm memory   renderer      time
 ${sources.map(from => {
