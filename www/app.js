@@ -128,7 +128,7 @@ let picked;
 let catalogue = [];
 /** @type {import('./browser-diffusion.js').Detection} */
 let gpu = { webgpu: false };
-/** Another Hub, for those who have a mirror: the address's ?hub=. */
+/** Another Hub, for those who have a mirror: the address's ?hub=. A link may name any, so the token does not go there. */
 const hub = new URLSearchParams(location.search).get('hub') ?? undefined;
 /** @type {AbortController | undefined} set while a picture is being made */
 let drawing;
@@ -290,7 +290,7 @@ function pipelineOf(source) {
       revision,
       variant,
       cache: keepable ? keeps : false,
-      token: ui.token.value.trim() || undefined,
+      token: hub ? undefined : ui.token.value.trim() || undefined,
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
@@ -1191,31 +1191,34 @@ async function listCache() {
       cache.list(), cache.estimate(), navigator.storage?.persisted?.() ?? false,
     ]);
     list.replaceChildren(...models.map(({ name, bytes, complete }) => {
+      const { source, weights } = readKeptName(name);
+      const entry = offered(source);
+      const shown = entry ? `${entry.name}${weights === 'f16' ? '' : ` (${weights})`}` : name;
       const item = document.createElement('li');
+      item.title = name;
       const label = document.createElement('span');
       const note = document.createElement('small');
       note.textContent = complete ? size(bytes) : `${size(bytes)}, not complete yet; loading it goes on from here`;
-      label.append(name, note);
+      label.append(shown, note);
       const use = document.createElement('button');
       use.type = 'button';
       use.textContent = 'Use';
-      use.setAttribute('aria-label', `Use ${name}`);
+      use.setAttribute('aria-label', `Use ${shown}`);
       use.onclick = () => {
-        const { source, weights } = readKeptName(name);
         ui.weights.value = weights;
         ui.source.value = source;
         ui.source.dispatchEvent(new Event('input', { bubbles: true }));
-        say(`${name} is the model now.`);
+        say(`${shown} is the model now.`);
       };
       const remove = document.createElement('button');
       remove.type = 'button';
       remove.textContent = 'Delete';
-      remove.setAttribute('aria-label', `Delete ${name}`);
+      remove.setAttribute('aria-label', `Delete ${shown}`);
       remove.onclick = async () => {
         remove.disabled = true;
         try {
           await cache.delete(name);
-          say(`${name} is deleted.`);
+          say(`${shown} is deleted.`);
         } catch (error) {
           showError(error);
         }

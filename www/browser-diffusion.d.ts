@@ -431,7 +431,10 @@ export function readParameters(source: Blob | string): Promise<{ parameters?: st
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {
-  /** `name` loads the model again: a Hub id (with `@revision` unless that is "main"), an address, "embedded", "disk:name". */
+  /**
+   * `name` is the source: a Hub id (with `@revision` unless that is "main"), an address, "embedded", "disk:name"; with
+   * " (q8)" or " (q4)" behind where the weights are kept quantised, beside or without the others.
+   */
   list(): Promise<{ name: string; bytes: number; complete: boolean }[]>;
   delete(name: string): Promise<void>;
   /** Asks the browser not to clear the cache by itself; true if it agreed. */

@@ -146,7 +146,7 @@ test('faults', { timeout: 600_000 }, async t => {
       const sharded = [
         ...matrix.filter(([name]) => /cut after each 1|for ever|wrong bytes$/.test(name)),
         ['one of them is gone', r => (second(r) ? { status: 404 } : undefined), 'network', /00002-of-00003/],
-        ['wrong bytes in one of them', r => (second(r) && r.count === 1 ? { corrupt: 1001 } : undefined), 'integrity', /00002-of-00003.*SHA-256/],
+        ['wrong bytes in one of them', r => (second(r) && r.path.includes('unet') && r.count === 1 ? { corrupt: 100_001 } : undefined), 'integrity', /00002-of-00003.*SHA-256/],
         ['one of them redirects in a circle', r => (second(r) ? { redirect: r.path } : undefined), 'network', /circle/],
       ];
       const runs = /** @type {const} */ ([['folder', 'test/good', [...matrix, ...rangeless]], ['shards', 'test/shards', sharded], ['single file', one, single]]);

@@ -2,7 +2,7 @@
 // weights as they lie on the GPU, beside or without the f16 ones. Every picture is the one of a load without the cache.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
@@ -129,14 +129,23 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
       }
 
       await step('disk: another file of the same name takes the place of the first', async () => {
-        await page.setInputFiles('#file', { name: 'model.safetensors', mimeType: '', buffer: readFile('one.safetensors') });
+        /** @param {string} folder @param {Buffer} bytes */
+        const choose = async (folder, bytes) => {
+          mkdirSync(join(temp, folder));
+          writeFileSync(join(temp, folder, 'model.safetensors'), bytes);
+          await page.setInputFiles('#file', join(temp, folder, 'model.safetensors'));
+        };
+        const other = readFileSync(join(temp, 'one.safetensors'));
+        await choose('first', other);
         assert.equal((await load('#file', { cache: true })).picture, right);
-        const other = readFile('one.safetensors');
-        const middle = other.length >> 2 << 1; // within the UNet, by far the largest part
-        other.copyWithin(middle, middle + 20_000, middle + 40_000);
-        await page.setInputFiles('#file', { name: 'model.safetensors', mimeType: '', buffer: other });
+        const data = 8 + other.readUInt32LE(0);
+        const [begin, end] = JSON.parse(other.toString('utf8', 8, data))['model.diffusion_model.out.2.weight'].data_offsets;
+        new Uint16Array(Uint8Array.prototype.slice.call(other, data + begin, data + end).buffer).reverse().forEach((v, i) => other.writeUInt16LE(v, data + begin + 2 * i));
+        await choose('second', other);
+        const due = (await load('#file')).picture;
+        assert.notEqual(due, right);
         const changed = (await load('#file', { cache: true })).picture;
-        assert.notEqual(changed, right);
+        assert.equal(changed, due);
         assert.equal((await load('disk:model.safetensors')).picture, changed);
         await remove('disk:model.safetensors');
       });
@@ -166,7 +175,9 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
             assert.ok(!held.some(([url]) => url.endsWith(`${part}.safetensors#${weights}`)), `${part} is not kept as it came`);
           }
           t.diagnostic(`${source.replace(hub.url, '')} ${weights}: ${kept.bytes} bytes kept, ${packed} of them packed, of ${whole}; ${before.length} requests`);
-          assert.ok(kept.bytes < whole, `${kept.bytes} of ${whole}`);
+          // What is not packed: VAE, configurations and vocabulary, and of a single file its table, in whole chunks.
+          if (source === 'test/good') assert.ok(kept.bytes < whole, `${kept.bytes} of ${whole}`);
+          assert.ok(kept.bytes - packed < whole / 2, `${kept.bytes - packed} of ${whole} bytes are kept as they came`);
           await page.evaluate(() => { for (const input of document.querySelectorAll('input')) input.value = ''; });
           await offline(async () => {
             const again = await load(name, { weights });
@@ -227,10 +238,5 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
   } finally {
     await Promise.all([site, hub].map(server => server.close()));
     rmSync(temp, { recursive: true, force: true });
-  }
-
-  /** @param {string} name */
-  function readFile(name) {
-    return readFileSync(join(temp, name));
   }
 });

@@ -661,6 +661,7 @@ impl WebFiles {
         let (url, key) = (self.source.url(path), self.source.file_key(path));
         let known = self.open.borrow_mut().remove(path);
         if known.is_none()
+            && self.disk.is_none()
             && let Some(cache) = &self.cache
             && cache.model_complete(&self.source.key()).await?
             && let Some(record) = cache.file(&key).await?.filter(|r| !r.absent && r.chunk > 0 && r.total > 0)
