@@ -1,8 +1,9 @@
 //! What lies on the GPU, and what the picture loses by saving it: quantised weights, one stage at a time, tiles.
 
+mod plans;
+
 use browser_diffusion::checkpoint::Bits;
-use browser_diffusion::gpu::{Options, Recorder, WeightSpec};
-use browser_diffusion::models::unet;
+use browser_diffusion::gpu::{Options, WeightSpec};
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::tiles::{Field, tiled};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory};
@@ -82,19 +83,8 @@ fn real(name: &str) -> Value {
 
 /// Bytes of the UNet's weights and activations.
 fn unet_bytes(name: &str, weights: Option<Bits>, batch: u32, side: u32) -> u64 {
-    let config = unet::Config::from_config(&real(name)).unwrap();
-    let mut r = Recorder::new(&Options { weights, ..Options::default() });
-    let sample = r.input(batch, side, side, config.in_channels);
-    let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
-    let text = r.input(batch, 1, 77, config.cross_attention_dim);
-    let added = config.text_time.map(|t| {
-        let time = 6 * t.addition_time_embed_dim;
-        let text_embeds = r.input(batch, 1, 1, t.projection_class_embeddings_input_dim - time);
-        unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
-    });
-    let out = unet::forward(&config, &mut r, sample, t_emb, text, added, None).unwrap();
-    r.output(out);
-    let plan = r.finish();
+    let options = Options { weights, ..Options::default() };
+    let (plan, _) = plans::unet(&real(name), &options, batch, side, side);
     plan.weights().iter().map(WeightSpec::bytes).sum::<u64>() + plan.peak_bytes()
 }
 

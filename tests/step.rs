@@ -1,7 +1,9 @@
 //! What a step is made of, counted from the recorded plans: figures that hold on any GPU.
 
+mod plans;
+
 use browser_diffusion::gpu::{Options, Plan, Recorder};
-use browser_diffusion::models::{unet, vae};
+use browser_diffusion::models::vae;
 use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -11,21 +13,9 @@ fn json(path: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The UNet at `height` x `width` latents, with guidance: a batch of two.
+/// With guidance: a batch of two.
 fn unet_plan(config: &Value, height: u32, width: u32) -> Plan {
-    let config = unet::Config::from_config(config).unwrap();
-    let mut r = Recorder::new(&Options::default());
-    let sample = r.input(2, height, width, config.in_channels);
-    let t_emb = r.input(2, 1, 1, config.time_proj_dim);
-    let text = r.input(2, 1, 77, config.cross_attention_dim);
-    let added = config.text_time.map(|t| {
-        let time = 6 * t.addition_time_embed_dim;
-        let text_embeds = r.input(2, 1, 1, t.projection_class_embeddings_input_dim - time);
-        unet::AddedCond { text_embeds, time_ids: r.input(2, 1, 1, time) }
-    });
-    let out = unet::forward(&config, &mut r, sample, t_emb, text, added, None).unwrap();
-    r.output(out);
-    r.finish()
+    plans::unet(config, &Options::default(), 2, height, width).0
 }
 
 /// The VAE's decoder to `height` x `width` pixels, or its encoder from them.

@@ -16,7 +16,7 @@ mod web_features;
 mod weights;
 
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
-pub use executable::{Counters, Executable, Timing};
+pub use executable::{Counters, Executable, Reading, Timing};
 pub use kernel::{Kernel, preprocess};
 pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
 pub use weights::Weights;
