@@ -6,7 +6,10 @@
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
 #   ./build.sh bench [--json FILE]      Stable Diffusion 1.5's shapes, streamed into headless Chromium
-#   ./build.sh bench --vs-ort [...]     its operations beside onnxruntime-web's (tests/web/vs-ort.mjs)
+#   ./build.sh bench --memory [--json FILE]   GPU bytes at the peak, Stable Diffusion 1.5 and SDXL
+#   ./build.sh bench --parity [--json FILE]   their networks at full size against torch
+#   ./build.sh bench --vs-ort [...]     its operations, with --unet whole UNets, beside onnxruntime-web's
+#   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -70,7 +73,7 @@ need_node_modules() {
 # The lavapipe layer gives headless Chromium a software GPU with shader-f16. Without it tests use SwiftShader.
 need_lavapipe() {
   need_vulkan_driver
-  [ -f .tools/lavapipe/ready ] && return
+  [ .tools/lavapipe/ready -nt tests/web/lavapipe/layer.c ] && return
   say "building the lavapipe layer"
   has cc && [ -f /usr/include/vulkan/vk_layer.h ] || apt_install gcc libc6-dev libvulkan-dev
   if tests/web/lavapipe/build.sh .tools/lavapipe; then touch .tools/lavapipe/ready
@@ -220,11 +223,28 @@ drive() {
   exec node "tests/web/$1" "${@:2}"
 }
 
+# The parity command: torch and this engine on the same files.
+parity() {
+  need_rust; need_vulkan_driver; need_node
+  node tests/web/real.mjs sd15 sdxl
+  say "torch"
+  tests/reference/run.sh parity.py
+  say "this engine"
+  exec cargo run --quiet --profile test --example parity -- "$@"
+}
+
 case "${1:-}" in
   "") build_wasm ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
   generate) drive generate.mjs "${@:2}" ;;
-  bench) if [[ " $* " = *" --vs-ort "* ]]; then drive vs-ort.mjs "${@:2}"; else drive bench.mjs "${@:2}"; fi ;;
-  *) sed -n '2,9s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  bench)
+    case " $* " in
+      *" --memory "*) drive memory.mjs "${@:2}" ;;
+      *" --parity "*) parity "${@:2}" ;;
+      *" --vs-ort "*) drive vs-ort.mjs "${@:2}" ;;
+      *" --trace "*) drive trace.mjs "${@:2}" ;;
+      *) drive bench.mjs "${@:2}" ;;
+    esac ;;
+  *) sed -n '2,12s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

@@ -12,8 +12,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> ids: array<u32>;
 #if EMBED
-@group(0) @binding($binding) var<storage, read> table: array<half4>;
-@group(0) @binding($binding) var<storage, read> positions: array<half4>;
+@group(0) @binding($binding) var<storage, read> table: array<weight4_0>;
+@group(0) @binding($binding) var<storage, read> positions: array<weight4_1>;
 #else
 @group(0) @binding($binding) var<storage, read> table: array<act4>;
 #endif
@@ -30,7 +30,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let index = min(ids[row], p.rows - 1u);
 #if EMBED
   let known = select(0.0, 1.0, index == ids[row]);
-  out[i] = to_act(known * from_half(table[index * p.c4 + c]) + from_half(positions[row % p.length * p.c4 + c]));
+  out[i] = to_act(known * from_weight_0(table[index * p.c4 + c]) + from_weight_1(positions[row % p.length * p.c4 + c]));
 #else
   out[i] = table[(row * p.rows + index) * p.c4 + c];
 #endif

@@ -14,13 +14,14 @@ struct Params {
   groups: u32,
   epsilon: f32,
   activation: u32,
+  all_positions: u32,  // of the picture; the input may be some of them
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
 @group(0) @binding($binding) var<storage, read> stats: array<vec2f>;
-@group(0) @binding($binding) var<storage, read> gamma: array<half4>;
-@group(0) @binding($binding) var<storage, read> beta: array<half4>;
+@group(0) @binding($binding) var<storage, read> gamma: array<weight4_0>;
+@group(0) @binding($binding) var<storage, read> beta: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;
 
 var<workgroup> means: array<f32, 256>;
@@ -35,7 +36,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
     var m2 = 0.0;
     for (var s = 0u; s < p.slices; s++) {
       let part = stats[(id.y * p.slices + s) * p.groups + g];
-      let n = f32((min((s + 1u) * p.per_slice, p.positions) - s * p.per_slice) * channels_a_group);
+      let n = f32((min((s + 1u) * p.per_slice, p.all_positions) - s * p.per_slice) * channels_a_group);
       let delta = part.x - mean;
       let all = count + n;
       mean += delta * n / all;
@@ -62,7 +63,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
       let g = min((vec4u(c * 4u) + vec4u(0u, 1u, 2u, 3u)) / channels_a_group, vec4u(p.groups - 1u));
       let mean = vec4f(means[g.x], means[g.y], means[g.z], means[g.w]);
       let scale = vec4f(scales[g.x], scales[g.y], scales[g.z], scales[g.w]);
-      let y = (v - mean) * scale * from_half(gamma[c]) + from_half(beta[c]);
+      let y = (v - mean) * scale * from_weight_0(gamma[c]) + from_weight_1(beta[c]);
       out[position * p.c4 + c] = to_act(activate(y, p.activation));
     }
   }

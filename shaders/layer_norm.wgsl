@@ -9,8 +9,8 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> input: array<act4>;
-@group(0) @binding($binding) var<storage, read> gamma: array<half4>;
-@group(0) @binding($binding) var<storage, read> beta: array<half4>;
+@group(0) @binding($binding) var<storage, read> gamma: array<weight4_0>;
+@group(0) @binding($binding) var<storage, read> beta: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;
 
 var<workgroup> parts: array<f32, 64>;
@@ -51,7 +51,7 @@ fn main(
   let scale = inverseSqrt(total() / f32(p.c) + p.epsilon);
   if row < p.rows {
     for (var c = thread; c < c4; c += 64u) {
-      out[at + c] = to_act((from_act(input[at + c]) - mean) * scale * from_half(gamma[c]) + from_half(beta[c]));
+      out[at + c] = to_act((from_act(input[at + c]) - mean) * scale * from_weight_0(gamma[c]) + from_weight_1(beta[c]));
     }
   }
 }

@@ -51,6 +51,8 @@ struct Params {
   post: u32,
   add_stride: u32,   // channel_add: vectors from picture to picture,
   add_from: u32,     // and to the first of these channels
+  in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
+  out_from: u32,     // and the output's
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
@@ -71,14 +73,14 @@ alias weight = u32;
 #if F16_ARITHMETIC
 alias weight = vec4<f16>;
 #else
-alias weight = half4;
+alias weight = weight4_0;
 #endif
 #endif
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> input_0: array<stored4>;
 @group(0) @binding($binding) var<storage, read> input_1: array<stored4>;
 @group(0) @binding($binding) var<storage, read> weights: array<weight>;
-@group(0) @binding($binding) var<storage, read> bias: array<half4>;
+@group(0) @binding($binding) var<storage, read> bias: array<weight4_1>;
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
 @group(0) @binding($binding) var<storage, read> residual: array<act4>;
 #if GEGLU
@@ -123,7 +125,7 @@ fn load_w(n: u32, k: u32) -> factor4 {
 #if F16_ARITHMETIC
   return weights[n * p.k4 + k];
 #else
-  return from_half(weights[n * p.k4 + k]);
+  return from_weight_0(weights[n * p.k4 + k]);
 #endif
 }
 #endif
@@ -143,11 +145,11 @@ fn biases(column: u32) -> vec4f {
     return vec4f(0.0);
   }
 #if GEGLU
-  let value = from_half(bias[column / 2u]);
-  let gate = from_half(bias[p.n / 8u + column / 2u]);
+  let value = from_weight_1(bias[column / 2u]);
+  let gate = from_weight_1(bias[p.n / 8u + column / 2u]);
   return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
 #else
-  return from_half(bias[column]);
+  return from_weight_1(bias[column]);
 #endif
 }
 
@@ -197,7 +199,7 @@ fn tap_of(start: Place, tap: u32) -> Tap {
   let inside = y >= 0 && x >= 0 && y < i32(p.bound_h) && x < i32(p.bound_w);
   let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
   let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
-  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x, inside);
+  return Tap((start.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from, inside);
 }
 #endif
 
@@ -223,7 +225,7 @@ fn main(
 #if CONV
   let place_$i = place(row_$i);
 #else
-  let at_$i = row_$i;
+  let at_$i = row_$i - p.in_from;
 #endif
 #for j LANES
   var sum_$i_$j = vec4f(0.0);
@@ -273,7 +275,7 @@ fn main(
     let row = m_first + $iu * LANES + $ju;
     let v = finish(row, column, n4, sum_$i_$j + b);
     fits = fits && all(abs(v) < vec4f(65504.0));
-    out[row * n4 + column] = to_out(v);
+    out[(row - p.out_from) * n4 + column] = to_out(v);
   }
 #endfor
 #endfor
@@ -341,7 +343,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
 #else
     if in_range {
-      a_$i = load_a(row_$i, k);
+      a_$i = load_a(row_$i - p.in_from, k);
     }
 #endif
     tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
@@ -383,7 +385,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       let row = m0 + $iu * WY + y;
       let v = finish(row, column_$j, n4, sum_$i_$j + b);
       fits = fits && all(abs(v) < vec4f(65504.0));
-      out[row * n4 + column_$j] = to_out(v);
+      out[(row - p.out_from) * n4 + column_$j] = to_out(v);
     }
 #endfor
   }

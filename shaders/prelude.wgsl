@@ -2,7 +2,8 @@
 //
 // Memory holds vectors of four channels. `half4` is how four f16 lie: two words, unpacked by a core function that every
 // GPU has as an instruction, so that kernels with f32 arithmetic are one text with shader-f16 and without. `act4` is
-// how activations lie: half4, or vec4<f32> in modules that overflow f16. Weights are always half4.
+// how activations lie: half4, or vec4<f32> in modules that overflow f16. The first and the second weight that a kernel binds are half4 too, or vec4<f32> where f16
+// does not hold one of the values.
 alias half4 = vec2u;
 fn from_half(v: half4) -> vec4f { return vec4f(unpack2x16float(v.x), unpack2x16float(v.y)); }
 #if SHADER_F16
@@ -31,6 +32,16 @@ fn to_act(v: vec4f) -> act4 { return to_half(v); }
 alias act2 = u32;
 fn to_act2(v: vec2f) -> act2 { return to_half(vec4f(v, 0.0, 0.0)).x; }
 #endif
+
+#for i 2
+#if F32_WEIGHT_$i
+alias weight4_$i = vec4f;
+fn from_weight_$i(v: weight4_$i) -> vec4f { return v; }
+#else
+alias weight4_$i = half4;
+fn from_weight_$i(v: weight4_$i) -> vec4f { return from_half(v); }
+#endif
+#endfor
 
 // Activations by number, as `ops::Activation` numbers them.
 const SILU = 1u;

@@ -3,7 +3,9 @@
 
 mod counting;
 
-use browser_diffusion::checkpoint::{Dtype, FileUnpacker, Header, Layout, Target, TensorInfo, names, shards};
+use browser_diffusion::checkpoint::{
+    Bits, Dtype, FileUnpacker, Header, Layout, Target, TensorInfo, names, packed, shards,
+};
 use browser_diffusion::{Code, Error, Result};
 use counting::{heap, heap_peak};
 use half::{bf16, f16};
@@ -19,6 +21,8 @@ struct Collect {
     layouts: BTreeMap<String, Layout>,
     written: BTreeMap<String, Vec<u8>>,
     longest: usize,
+    /// Asks for f32.
+    wide: bool,
 }
 
 impl Target for Collect {
@@ -36,6 +40,9 @@ impl Target for Collect {
         self.longest = self.longest.max(bytes.len());
         all.extend_from_slice(bytes);
         Ok(())
+    }
+    fn wide(&self, _: &String) -> bool {
+        self.wide
     }
 }
 
@@ -207,6 +214,126 @@ fn packs_every_dtype_and_layout() {
     // 4 MiB at a time, as the store hands them on.
     let got = unpack(bytes.chunks(4 << 20), &layouts(&cases)).expect("a good file");
     check(&got, &cases.into_iter().filter(|c| !c.name.starts_with("empty")).collect::<Vec<_>>());
+}
+
+#[test]
+fn packs_as_f32_where_f16_is_too_small() {
+    let mut rng = SmallRng::seed_from_u64(7);
+    let mut cases = Vec::new();
+    for (d, dtype) in FLOATS.into_iter().enumerate() {
+        for (name, shape, layout) in [
+            ("conv", &[5, 7, 3, 3][..], matrix(5, 7, 9)),
+            ("linear", &[9, 13], matrix(9, 13, 1)),
+            ("large", &[700, 1000], matrix(700, 1000, 1)),
+            ("bias", &[11], Layout::Vector { len: 11 }),
+        ] {
+            let mut case = Case::random(&mut rng, &format!("{name}{d}"), dtype, shape, layout);
+            if dtype == FileDtype::F32 {
+                case.values.iter_mut().for_each(|v| *v = f64::from((*v * 1e30) as f32));
+                case.bytes = case.values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
+            }
+            cases.push(case);
+        }
+    }
+    let bytes = file(&cases);
+    for size in [4 << 20, 70_001] {
+        let mut target = Collect { layouts: layouts(&cases), wide: true, ..Collect::default() };
+        let mut unpacker = FileUnpacker::new("weights.safetensors");
+        for part in bytes.chunks(size) {
+            unpacker.push(part, &mut target).expect("a good file");
+        }
+        unpacker.finish().expect("a good file");
+        for case in &cases {
+            let (rows, inner, taps) = match case.layout {
+                Layout::Vector { len } => (1, len, 1),
+                Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
+                    (rows, inner, taps)
+                }
+            };
+            let inner4 = inner.next_multiple_of(4);
+            let mut due = vec![0f32; rows * taps * inner4];
+            for (at, &v) in case.values.iter().enumerate() {
+                let (row, i, tap) = (at / (inner * taps), at / taps % inner, at % taps);
+                due[(row * taps + tap) * inner4 + i] = v as f32;
+            }
+            let due: Vec<u8> = due.iter().flat_map(|v| v.to_le_bytes()).collect();
+            assert_eq!(due.len() as u64, case.layout.wide_bytes());
+            assert!(target.written[&case.name] == due, "{} in {size}", case.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_of_quantised_weights_comes_back_or_is_refused() {
+    let tensors = [
+        ("a", Layout::Blocks { rows: 40, inner: 64, taps: 9, bits: Bits::Q8 }, false),
+        ("b", Layout::Vector { len: 5 }, false),
+        ("c", Layout::Blocks { rows: 3, inner: 32, taps: 1, bits: Bits::Q4 }, true),
+    ];
+    let mut rng = SmallRng::seed_from_u64(8);
+    let mut writer = packed::Writer::default();
+    let (mut data, mut kept) = (BTreeMap::new(), Vec::new());
+    for (name, layout, wide) in tensors {
+        writer.tensor(name, layout, wide);
+    }
+    for (name, layout, wide) in tensors {
+        let bytes = if wide { layout.wide_bytes() } else { layout.packed_bytes().expect("small") };
+        let bytes: Vec<u8> = (0..bytes).map(|_| rng.random()).collect();
+        for part in bytes.chunks(4096) {
+            writer.write(part);
+            kept.extend(writer.take(10_000, false).into_iter().flatten());
+        }
+        data.insert(name.to_owned(), bytes);
+    }
+    while let Some(rest) = writer.take(10_000, true) {
+        kept.extend(rest);
+    }
+    assert_eq!(writer.taken(), kept.len() as u64);
+
+    let read = |kept: &[u8], cut: usize, known: &[(&str, Layout, bool)]| -> Result<Option<_>> {
+        let mut reader = packed::Reader::default();
+        let mut got = BTreeMap::<String, Vec<u8>>::new();
+        let layout = |name: &str| known.iter().find(|t| t.0 == name).map(|t| (t.1, t.2));
+        for part in kept.chunks(cut) {
+            reader.push(part, layout, |name, offset, bytes| {
+                let all = got.entry(name.into()).or_default();
+                assert_eq!(offset, all.len() as u64);
+                all.extend_from_slice(bytes);
+                Ok(())
+            })?;
+        }
+        Ok(reader.complete().then_some(got))
+    };
+    for cut in [4, 12, 4096, kept.len()] {
+        assert_eq!(read(&kept, cut, &tensors).expect("as it was written"), Some(data.clone()));
+    }
+    assert_eq!(
+        read(&kept[..kept.len() - 4], 4096, &tensors).expect("no lie yet"),
+        None,
+        "the end is missing"
+    );
+    // Whatever is not what was written for these layouts is refused, and nothing panics.
+    let other = [tensors[0], ("b", Layout::Vector { len: 6 }, false), tensors[2]];
+    assert_eq!(read(&kept, 4096, &other).map_err(|e| e.code), Err(Code::BadCheckpoint));
+    let narrower = [tensors[0], tensors[1], ("c", tensors[2].1, false)];
+    assert_eq!(
+        read(&kept, 4096, &narrower).map_err(|e| e.code),
+        Err(Code::UnsupportedModel),
+        "it lies as f32"
+    );
+    assert_eq!(
+        read(&[kept.as_slice(), &[0; 4]].concat(), 4096, &tensors).map_err(|e| e.code),
+        Err(Code::BadCheckpoint)
+    );
+    // (What the data are is held against their hash, by the store.)
+    let header = 8 + u64::from_le_bytes(kept[..8].try_into().expect("8 bytes")) as usize;
+    for at in 0..header {
+        let mut wrong = kept.clone();
+        wrong[at] ^= 1 << (at % 8);
+        if let Ok(Some(got)) = read(&wrong, 4096, &tensors) {
+            assert!(got == data, "a changed byte {at} of the header");
+        }
+    }
 }
 
 #[test]

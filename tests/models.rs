@@ -1,22 +1,34 @@
-//! CLIP, UNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
+//! CLIP, UNet, ControlNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
 //! `tests/reference/models.py` computed, and the weights that the published checkpoints' configurations ask for.
 
 mod drawn;
+mod recorded;
 
 use browser_diffusion::Code;
-use browser_diffusion::checkpoint::header::Header;
 use browser_diffusion::checkpoint::pack::Layout;
-use browser_diffusion::gpu::{
-    Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Tensor, WeightSpec, Weights,
-};
-use browser_diffusion::models::{clip, taesd, unet, vae};
+use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, WeightSpec, Weights};
+use browser_diffusion::models::{clip, controlnet, taesd, unet, vae};
 use drawn::{drawn, fnv1a};
 use pollster::block_on;
+use recorded::{Data, Part, relative_error};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-const CASES: [&str; 8] = ["sd1", "sd2", "sdxl", "lcm", "inpaint", "odd", "distilled", "taesd"];
+const CASES: [&str; 12] = [
+    "sd1",
+    "sd2",
+    "sdxl",
+    "lcm",
+    "inpaint",
+    "odd",
+    "distilled",
+    "taesd",
+    "control_sd1",
+    "control_sd2",
+    "control_sdxl",
+    "control_pooled",
+];
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data/models").join(name)
@@ -40,166 +52,29 @@ fn weight(spec: &WeightSpec, gain: f64) -> Vec<f32> {
     drawn(name, count, fan_in, gain).iter().map(|v| v.to_f32()).collect()
 }
 
-// ---- one component of one case ----------------------------------------------------------------------------
-
-/// The tensors of a case: shape and values (integers as floats, which hold them exactly).
-struct Data(BTreeMap<String, (Vec<u32>, Vec<f32>)>);
-
-impl Data {
-    fn read(case: &str) -> Data {
-        let bytes = std::fs::read(file(&format!("{case}.safetensors"))).unwrap();
-        let len = Header::json_len(bytes[..8].try_into().unwrap()).unwrap();
-        let header = Header::parse(&bytes[8..8 + len]).unwrap();
-        let values = |dtype, bytes: &[u8]| match dtype {
-            browser_diffusion::checkpoint::Dtype::I32 => {
-                bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b) as f32).collect()
-            }
-            _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        };
-        let start = header.data_start as usize;
-        let tensor = |t: &browser_diffusion::checkpoint::TensorInfo| {
-            let shape = t.shape.iter().map(|&d| d as u32).collect();
-            (
-                t.name.clone(),
-                (shape, values(t.dtype, &bytes[start + t.begin as usize..start + t.end as usize])),
-            )
-        };
-        Data(header.tensors.iter().map(tensor).collect())
-    }
-}
-
-/// Records one component, its inputs declared and written from the case's data.
-struct Part<'a> {
-    data: &'a Data,
-    name: &'a str,
-    r: Recorder,
-    inputs: Vec<(Tensor, &'a [f32])>,
-    indices: Vec<(Tensor, Vec<u32>)>,
-    outputs: Vec<(&'static str, Tensor)>,
-}
-
-impl<'a> Part<'a> {
-    fn tensor(&self, name: &str) -> Option<&'a (Vec<u32>, Vec<f32>)> {
-        self.data.0.get(&format!("{}.{name}", self.name))
-    }
-
-    /// An input of the plan: NHWC, tokens or vectors, by the rank in the file.
-    fn input(&mut self, name: &str) -> Option<Tensor> {
-        let (shape, values) = self.tensor(name)?;
-        let t = match shape[..] {
-            [n, h, w, c] => self.r.input(n, h, w, c),
-            [n, tokens, c] => self.r.input(n, 1, tokens, c),
-            [n, c] => self.r.input(n, 1, 1, c),
-            _ => panic!("{name} has shape {shape:?}"),
-        };
-        self.inputs.push((t, values));
-        Some(t)
-    }
-
-    fn output(&mut self, name: &'static str, t: Tensor) {
-        self.r.output(t);
-        self.outputs.push((name, t));
-    }
-
-    fn record(&mut self, config: &Value) {
-        if let Some(class) = config.get("architectures") {
-            let with_projection = class[0] == "CLIPTextModelWithProjection";
-            let config = clip::Config::from_config(config).unwrap();
-            let (shape, ids) = self.tensor("input_ids").unwrap();
-            let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-            let input_ids = self.r.input_u32(shape[0], shape[1]);
-            let index = self.r.input_u32(shape[0], 1);
-            let places = ids.chunks(shape[1] as usize).map(|ids| config.eos_index(ids)).collect();
-            self.indices = vec![(input_ids, ids), (index, places)];
-            let r = &mut self.r;
-            let states = clip::hidden_states(&config, r, input_ids, None, config.num_hidden_layers).unwrap();
-            let last = clip::final_layer_norm(&config, r, *states.last().unwrap()).unwrap();
-            let pooled = clip::pooler_output(r, last, index).unwrap();
-            let pooled = match with_projection {
-                true => ("text_embeds", clip::text_embeds(&config, r, pooled).unwrap()),
-                false => ("pooler_output", pooled),
-            };
-            self.output("last_hidden_state", last);
-            self.output("penultimate", states[states.len() - 2]);
-            self.output(pooled.0, pooled.1);
-        } else if config["_class_name"] == "UNet2DConditionModel" {
-            let config = unet::Config::from_config(config).unwrap();
-            let sample = self.input("sample").unwrap();
-            let t_emb = self.input("t_emb").unwrap();
-            let text = self.input("encoder_hidden_states").unwrap();
-            let timestep_cond = self.input("timestep_cond");
-            let added = self.input("text_embeds").zip(self.input("time_ids"));
-            let added = added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids });
-            let out = unet::forward(&config, &mut self.r, sample, t_emb, text, added, timestep_cond).unwrap();
-            self.output("out_sample", out);
-        } else if config["_class_name"] == "AutoencoderKL" {
-            let config = vae::Config::from_config(config).unwrap();
-            let latents = self.input("latents").unwrap();
-            let image = self.input("image").unwrap();
-            let decoded = vae::decode(&config, &mut self.r, latents).unwrap();
-            let moments = vae::encode(&config, &mut self.r, image).unwrap();
-            self.output("decoded", decoded);
-            self.output("moments", moments);
-        } else {
-            let config = taesd::Config::from_config(config).unwrap();
-            let latents = self.input("latents").unwrap();
-            let decoded = taesd::decode(&config, &mut self.r, latents).unwrap();
-            self.output("decoded", decoded);
-        }
-    }
-}
-
-/// ||a - b|| / ||b||.
-fn relative_error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f64| x * x;
-    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-    (difference / b.iter().map(|&b| square(b as f64)).sum::<f64>()).sqrt()
-}
+// ---- every case ------------------------------------------------------------------------------------------
 
 /// Every output of every component of every case, its relative L2 error at most `tolerance`.
 fn check(gpu: &Gpu, options: Options, tolerance: f64) {
     let mut worst: Vec<(f64, String)> = Vec::new();
     for case in CASES {
-        let data = Data::read(case);
+        let data = Data::read(&file(&format!("{case}.safetensors")));
         for (name, config) in json_file(&format!("{case}.json")) {
-            let r = Recorder::new(&options);
-            let mut part =
-                Part { data: &data, name: &name, r, inputs: vec![], indices: vec![], outputs: vec![] };
-            part.record(&config);
-            let Part { r, inputs, indices, outputs, .. } = part;
-            let plan = r.finish();
-            let weights = Weights::allocate(gpu, plan.weights());
-            for spec in plan.weights() {
+            let part = Part::record(&data, &name, &config, &options);
+            let weights = Weights::allocate(gpu, part.plan.weights());
+            for spec in part.plan.weights() {
                 weights.upload(gpu, &spec.name, &weight(spec, config["gain"].as_f64().unwrap())).unwrap();
             }
-            let executable = plan.instantiate(gpu, &weights).unwrap();
-            for (t, values) in inputs {
-                executable.write(gpu, t, values).unwrap();
-            }
-            for (t, values) in indices {
-                executable.write_u32(gpu, t, &values).unwrap();
-            }
-            executable.run(gpu);
-            for (output, t) in outputs {
-                let got = block_on(executable.read(gpu, t)).unwrap();
-                let named = if output == "moments" {
-                    let (mean, std) = vae::posterior(&vae::Config::from_config(&config).unwrap(), &got);
-                    vec![("mean", mean), ("std", std)]
-                } else {
-                    vec![(output, got)]
-                };
-                for (output, got) in named {
-                    let error = relative_error(&got, &data.0[&format!("{name}.{output}")].1);
-                    println!("{case:10} {name:15} {output:18} {error:.1e}");
-                    worst.push((error, format!("{case} {name} {output}")));
-                }
+            for (output, error) in part.errors(gpu, &weights) {
+                println!("{case:10} {name:15} {output:18} {error:.1e}");
+                worst.push((error, format!("{case} {name} {output}")));
             }
         }
     }
     worst.sort_by(|a, b| b.0.total_cmp(&a.0));
-    // Seven UNets, four text encoders with three outputs, four autoencoders with three and one with one.
-    assert_eq!(worst.len(), 7 + 4 * 3 + 4 * 3 + 1);
+    // Eight UNets, four text encoders with three outputs, four autoencoders with three and one with one, four
+    // ControlNets of seven or five residuals in two modes.
+    assert_eq!(worst.len(), 8 + 4 * 3 + 4 * 3 + 1 + 2 * (7 + 5 + 7 + 5));
     let above = |e: f64| e.is_nan() || e > tolerance;
     let failed: Vec<_> =
         worst.iter().filter(|w| above(w.0)).map(|(e, what)| format!("{what} {e:.1e}")).collect();
@@ -222,6 +97,42 @@ fn f16_storage_f32_arithmetic() {
     check(&gpu, Options::default(), 2e-3);
 }
 
+/// The decoder's wide level made a few rows at a time is the decoder: of one picture, since bands are for one.
+#[test]
+fn decoders_in_bands() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    for case in ["sd1", "odd"] {
+        let config = &json_file(&format!("{case}.json"))["vae"];
+        let vae = vae::Config::from_config(config).unwrap();
+        let Data(data) = Data::read(&file(&format!("{case}.safetensors")));
+        let (shape, latents) = &data["vae.latents"];
+        let (latents, wanted) = (&latents[..latents.len() / 2], &data["vae.decoded"].1);
+        let mut dispatches = Vec::new();
+        // Bands of eight rows, and none.
+        for most in [1, u64::MAX] {
+            let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
+            let input = r.input(1, shape[1], shape[2], shape[3]);
+            let decoded = vae::decode_in_bands(&vae, &mut r, input, most).unwrap();
+            r.output(decoded);
+            let plan = r.finish();
+            dispatches.push(plan.dispatches().len());
+            let weights = Weights::allocate(&gpu, plan.weights());
+            for spec in plan.weights() {
+                weights.upload(&gpu, &spec.name, &weight(spec, config["gain"].as_f64().unwrap())).unwrap();
+            }
+            let executable = plan.instantiate(&gpu, &weights).unwrap();
+            executable.write(&gpu, input, latents).unwrap();
+            executable.run(&gpu);
+            let got = block_on(executable.read(&gpu, decoded)).unwrap();
+            let error = relative_error(&got, &wanted[..wanted.len() / 2]);
+            println!("{case}, at most {most} bytes: {error:.1e}, {} dispatches", plan.dispatches().len());
+            // As f32_storage_and_arithmetic.
+            assert!(error <= 1e-5, "{case} {most}: {error}");
+        }
+        assert!(dispatches[0] > dispatches[1] + 10, "{case}: {dispatches:?}");
+    }
+}
+
 /// Products in f16 as well.
 #[test]
 fn f16_storage_f16_arithmetic() {
@@ -231,6 +142,21 @@ fn f16_storage_f16_arithmetic() {
 }
 
 // ---- published checkpoints --------------------------------------------------------------------------------
+
+/// Inputs of eight by eight latents.
+fn unet_inputs(config: &unet::Config, r: &mut Recorder) -> unet::Inputs {
+    unet::Inputs {
+        sample: r.input(1, 8, 8, config.in_channels),
+        t_emb: r.input(1, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(1, 1, 77, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time = 6 * t.addition_time_embed_dim;
+            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
+            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
+        }),
+        timestep_cond: config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim)),
+    }
+}
 
 /// All the weights that a configuration's functions ask for.
 fn weights(config: &Value) -> Vec<WeightSpec> {
@@ -246,16 +172,14 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
         }
     } else if config["_class_name"] == "UNet2DConditionModel" {
         let config = unet::Config::from_config(config).unwrap();
-        let sample = r.input(1, 8, 8, config.in_channels);
-        let t_emb = r.input(1, 1, 1, config.time_proj_dim);
-        let text = r.input(1, 1, 77, config.cross_attention_dim);
-        let added = config.text_time.map(|t| {
-            let time = 6 * t.addition_time_embed_dim;
-            let text_embeds = r.input(1, 1, 1, t.projection_class_embeddings_input_dim - time);
-            unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
-        });
-        let cond = config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim));
-        unet::forward(&config, r, sample, t_emb, text, added, cond).unwrap();
+        let inputs = unet_inputs(&config, r);
+        unet::forward(&config, r, &inputs, &[]).unwrap();
+    } else if config["_class_name"] == "ControlNetModel" {
+        let config = controlnet::Config::from_config(config).unwrap();
+        let image = r.input(1, 8 * config.scale(), 8 * config.scale(), config.conditioning_channels);
+        let cond = controlnet::cond_embedding(&config, r, image).unwrap();
+        let inputs = unet_inputs(&config.unet, r);
+        controlnet::forward(&config, r, &inputs, cond).unwrap();
     } else if config["_class_name"] == "AutoencoderKL" {
         let config = vae::Config::from_config(config).unwrap();
         let (latents, image) =
@@ -273,7 +197,7 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
 #[test]
 fn published_configurations_ask_for_exactly_the_weights_of_their_state_dicts() {
     let real = json_file("real.json");
-    assert_eq!(real.len(), 11);
+    assert_eq!(real.len(), 14);
     for (name, expected) in real {
         let weights = weights(&expected["config"]);
         let mut lines: Vec<String> = weights
@@ -306,6 +230,7 @@ fn changed(component: &str, field: &str, value: &Value) -> Value {
 fn read(component: &str, config: &Value) -> browser_diffusion::Result<()> {
     match component.split_once('/').unwrap() {
         (_, "unet") => unet::Config::from_config(config).map(drop),
+        (_, "controlnet") => controlnet::Config::from_config(config).map(drop),
         ("taesd", _) => taesd::Config::from_config(config).map(drop),
         (_, "vae") => vae::Config::from_config(config).map(drop),
         _ => clip::Config::from_config(config).map(drop),
@@ -315,6 +240,7 @@ fn read(component: &str, config: &Value) -> browser_diffusion::Result<()> {
 #[test]
 fn fields_that_are_not_computed_are_refused_by_name_and_value() {
     let unet = "sd15/unet";
+    let control = "sd15/controlnet";
     let vae = "sd15/vae";
     let text = "sd15/text_encoder";
     let taesd = "taesd/vae";
@@ -367,6 +293,18 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         (unet, "attention_type", json!("gated")),
         (unet, "class_embeddings_concat", json!(true)),
         (unet, "sample_size", json!([64])),
+        (control, "_class_name", json!("ControlNetUnionModel")),
+        (control, "mid_block_type", Value::Null),
+        (control, "mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
+        (control, "num_attention_heads", json!(7)),
+        (control, "attention_head_dim", json!(7)),
+        (control, "down_block_types", json!(["DownBlock2D"])),
+        (control, "encoder_hid_dim", json!(4096)),
+        (control, "class_embed_type", json!("timestep")),
+        (control, "addition_embed_type", json!("text")),
+        (control, "controlnet_conditioning_channel_order", json!("gbr")),
+        (control, "conditioning_embedding_out_channels", Value::Null),
+        (control, "conditioning_channels", json!(0)),
         (vae, "_class_name", json!("AutoencoderKLTemporalDecoder")),
         (vae, "down_block_types", json!(vec!["AttnDownEncoderBlock2D"; 4])),
         (vae, "up_block_types", json!(vec!["UpDecoderBlock2D"; 3])),
@@ -407,7 +345,7 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         assert!(shown || error.message.contains("null"), "{field} = {value}: {}", error.message);
     }
     for not_an_object in [json!(null), json!([]), json!("unet")] {
-        for component in [unet, vae, text, taesd] {
+        for component in [unet, control, vae, text, taesd] {
             assert_eq!(read(component, &not_an_object).unwrap_err().code, Code::UnsupportedModel);
         }
     }
@@ -426,6 +364,9 @@ fn fields_that_change_nothing_here_are_taken() {
         ("sd15/unet", "mid_block_type", Value::Null),
         ("sd15/unet", "sample_size", json!([96, 64])),
         ("sd15/unet", "a_field_from_the_future", json!({"a": 1})),
+        ("sd15/controlnet", "num_attention_heads", json!(8)),
+        ("sd15/controlnet", "global_pool_conditions", json!(true)),
+        ("sd15/controlnet", "conditioning_embedding_out_channels", json!([16, 32])),
         ("sd15/vae", "shift_factor", Value::Null),
         ("sd15/vae", "shift_factor", json!(0)),
         ("sd15/vae", "sample_size", json!(1024)),
@@ -444,13 +385,17 @@ fn parts_of_different_models_are_refused() {
     let config = unet::Config::from_config(&real["sdxl/unet"]["config"]).unwrap();
     let forward = |channels, t, text, added: Option<(u32, u32)>| {
         let r = &mut Recorder::new(&Options::default());
-        let (sample, t_emb, text) =
-            (r.input(1, 8, 8, channels), r.input(1, 1, 1, t), r.input(1, 1, 77, text));
-        let added = added.map(|(text_embeds, time_ids)| unet::AddedCond {
-            text_embeds: r.input(1, 1, 1, text_embeds),
-            time_ids: r.input(1, 1, 1, time_ids),
-        });
-        unet::forward(&config, r, sample, t_emb, text, added, None).map(drop)
+        let inputs = unet::Inputs {
+            sample: r.input(1, 8, 8, channels),
+            t_emb: r.input(1, 1, 1, t),
+            encoder_hidden_states: r.input(1, 1, 77, text),
+            added: added.map(|(text_embeds, time_ids)| unet::AddedCond {
+                text_embeds: r.input(1, 1, 1, text_embeds),
+                time_ids: r.input(1, 1, 1, time_ids),
+            }),
+            timestep_cond: None,
+        };
+        unet::forward(&config, r, &inputs, &[]).map(drop)
     };
     forward(4, 320, 2048, Some((1280, 1536))).unwrap();
     for (field, result) in [

@@ -8,8 +8,9 @@ use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn json(path: &str) -> Value {
-    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+/// The published configurations.
+fn published() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data/models/real.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -36,7 +37,7 @@ fn vae_plan(config: &Value, encode: bool, height: u32, width: u32) -> Plan {
 /// Stable Diffusion 1.5's UNet, batch 2, 64x64 latents.
 #[test]
 fn a_step_of_stable_diffusion_1_5() {
-    let plan = unet_plan(&json("tests/web/sd15-configs.json")["unet/config.json"], 64, 64);
+    let plan = unet_plan(&published()["sd15/unet"]["config"], 64, 64);
     let mut kinds: BTreeMap<&str, (usize, u64, u64)> = BTreeMap::new();
     for dispatch in plan.dispatches() {
         let (count, flops, bytes) = kinds.entry(dispatch.kernel.name).or_default();
@@ -68,7 +69,7 @@ fn a_step_of_stable_diffusion_1_5() {
 /// seconds. All squares from 64 to 1024 pixels, and all rectangles of multiples of 64.
 #[test]
 fn no_dispatch_is_long_at_any_size() {
-    let real = json("tests/reference/data/models/real.json");
+    let real = published();
     let squares = (8..=128).map(|side| (side, side));
     let rectangles = (1..=16).flat_map(|h| (1..=16).map(move |w| (8 * h, 8 * w)));
     let sizes: Vec<(u32, u32)> = squares.chain(rectangles).collect();

@@ -106,6 +106,42 @@ fn resolves_sources() {
     assert_eq!(Source::resolve("embedded", &none).map_err(|e| e.code), Err(Code::InvalidOption));
 }
 
+#[test]
+fn kinds_of_weights_and_files_from_disk_do_not_meet_in_the_cache() {
+    let source = |name: &str| Source::resolve(name, &SourceOptions::default()).expect("a model");
+    let file = source("disk:v1.safetensors");
+    assert_eq!((file.name(), file.kept_name().as_str()), ("v1.safetensors", "disk:v1.safetensors"));
+    assert_eq!(file.file(), Some("v1.safetensors"));
+    assert!(file.on_disk() && !source("a/b").on_disk());
+    let folder = Source::disk("sd15", None);
+    assert_eq!(folder, source("disk:sd15"));
+    assert_eq!(folder.url("unet/config.json"), "disk:sd15/unet/config.json");
+
+    let hub = source("a/b");
+    let mut keys = std::collections::BTreeSet::new();
+    let mut count = 0;
+    for source in [&hub, &folder, &file] {
+        for kept in [source.clone(), source.clone().kept_as("q8"), source.clone().kept_as("q4")] {
+            assert_eq!(kept.url("unet/w"), source.url("unet/w"), "asked for at the same address");
+            assert_eq!(kept.name(), source.name());
+            assert_eq!(kept.unpacked(), *source);
+            for key in [kept.key(), kept.packed_key("unet/w"), kept.packed_key("vae/w"), kept.kept_name()] {
+                keys.insert(key);
+                count += 1;
+            }
+            if source.file().is_none() {
+                keys.insert(kept.file_key("unet/w"));
+                count += 1;
+            }
+        }
+    }
+    // Where no weights are packed, those keys are addresses of files of a folder, and of none of a single file; what is
+    // kept of files from disk is called as its key.
+    count -= 2 + 2;
+    assert_eq!(keys.len(), count, "{keys:?}");
+    assert_eq!(hub.clone().kept_as("q8").kept_name(), "a/b (q8)");
+}
+
 /// The file names are those that `save_pretrained(variant=..., max_shard_size=...)` of diffusers and
 /// transformers write.
 #[test]

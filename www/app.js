@@ -5,6 +5,8 @@
 import { DiffusionPipeline, DiffusionError, Upscaler, cache, detect, readParameters } from './browser-diffusion.js';
 import { PictureEditor } from './editor.js';
 import { AXES, cells, readAxes, sheet } from './grid.js';
+import { Controls } from './controls.js';
+import { cost, keptName, readCatalogue, readKeptName, readSource } from './models.js';
 import { Parts } from './parts.js';
 import { schedulerLabel } from './metadata.js';
 
@@ -78,6 +80,7 @@ const ui = {
   hiresUpscaler: select('hires-upscaler'),
   upscalerFile: input('upscaler-file'),
   upscale: button('upscale'),
+  guessMode: select('guess-mode'),
   variationSeed: input('variation-seed'),
   variationStrength: input('variation-strength'),
   rng: select('rng'),
@@ -87,8 +90,12 @@ const ui = {
   enqueue: button('enqueue'),
   queue: any('queue'),
   gallery: any('gallery'),
+  catalogue: select('catalogue'),
+  cost: any('cost'),
   source: input('source'),
+  token: input('token'),
   files: input('files'),
+  keepFile: input('keep-file'),
   weights: select('weights'),
   memory: select('memory'),
   generate: button('generate'),
@@ -117,25 +124,35 @@ let last;
 let model;
 /** @type {File | undefined} the checkpoint chosen from disk; its name stands in the field */
 let picked;
+/** @type {import('./models.js').Entry[]} the models that the page offers */
+let catalogue = [];
+/** @type {import('./browser-diffusion.js').Detection} */
+let gpu = { webgpu: false };
+/** Another Hub, for those who have a mirror: the address's ?hub=. */
+const hub = new URLSearchParams(location.search).get('hub') ?? undefined;
 /** @type {AbortController | undefined} set while a picture is being made */
 let drawing;
 /** @type {Frame[]} what the strip shows */
 let frames = [];
 /** @type {Job[]} what waits to be drawn */
 const waiting = [];
-const editor = new PictureEditor(element('paint', HTMLCanvasElement), () => ({
-  width: ui.width.valueAsNumber || learnt.defaultSize, height: ui.height.valueAsNumber || learnt.defaultSize,
-}));
+const editor = new PictureEditor(element('paint', HTMLCanvasElement), drawnSize);
 const loras = new Parts(any('loras'), button('add-lora'), 'LoRA', [
   { key: 'source', label: 'LoRA', kind: 'source' }, { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
 ], () => {});
 const embeddings = new Parts(any('embeddings'), button('add-embedding'), 'word', [
   { key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' },
 ], () => readPrompt());
+const controls = new Controls(any('controls'), button('add-control'), drawnSize, () => editor.picture, showError);
 /** @type {[HTMLSelectElement, HTMLInputElement][]} */
 const axisFields = ['x', 'y', 'z'].map((axis) => [select(`axis-${axis}`), input(`values-${axis}`)]);
 
 // ---------------------------------------------------------------------------------------------- words
+
+/** Width and height that the form asks for. */
+function drawnSize() {
+  return { width: ui.width.valueAsNumber || learnt.defaultSize, height: ui.height.valueAsNumber || learnt.defaultSize };
+}
 
 /** @param {number} bytes */
 function size(bytes) {
@@ -242,6 +259,9 @@ class Download {
   }
 }
 
+/** The entry of the catalogue that a source is. @param {string} source */
+const offered = (source) => catalogue.find((entry) => entry.source === source || keptName(entry, 'f16') === source);
+
 /**
  * The pipeline of the model that is asked for; the one before is let go.
  * @param {string} source
@@ -249,51 +269,140 @@ class Download {
 function pipelineOf(source) {
   const weights = /** @type {'f16' | 'q8' | 'q4'} */ (ui.weights.value);
   const memory = /** @type {'auto' | 'low'} */ (ui.memory.value);
-  const file = picked?.name === source ? picked : undefined;
-  const key = JSON.stringify([source, weights, memory, file?.size, file?.lastModified]);
+  const file = picked && [picked.name, `disk:${picked.name}`].includes(source) ? picked : undefined;
+  const keeps = file ? ui.keepFile.checked : undefined;
+  const key = JSON.stringify([file ? [file.name, file.size, file.lastModified, keeps] : source, weights, memory]);
   if (model?.key === key) return model.promise;
   const before = model;
   const controller = new AbortController();
   const promise = (async () => {
     before?.controller.abort();
     await before?.promise.then((p) => p.dispose(), () => {});
-    say(source === 'embedded' ? 'Loading the small model …' : `Loading ${source} …`);
+    const entry = offered(source);
+    say(source === 'embedded' ? 'Loading the small model …' : `Loading ${entry?.name ?? source} …`);
     const download = new Download();
-    const loaded = await DiffusionPipeline.fromPretrained(file ?? source, {
+    const { revision, variant } = entry ?? { ...readSource(source), variant: undefined };
+    const keepable = !entry || (await costOf(entry)).keepable;
+    const loaded = await DiffusionPipeline.fromPretrained(file ?? entry?.source ?? readSource(source).source, {
       weights,
       memory,
+      hub,
+      revision,
+      variant,
+      cache: keepable ? keeps : false,
+      token: ui.token.value.trim() || undefined,
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
-    learn(loaded.model);
+    if (keeps && ui.source.value === file?.name) ui.source.value = `disk:${file.name}`;
+    learn(loaded.model, entry);
     return loaded;
   })();
   const mine = { key, controller, promise };
   model = mine;
-  promise.then(() => {
-    listCache();
+  promise.then(async () => {
     readPrompt();
+    // What took long to fetch is not to be cleared when space runs short.
+    if (source !== 'embedded' && keeps !== false) await cache.persist();
+    modelsChanged();
   }, () => {
     if (model === mine) model = undefined;
   });
   return promise;
 }
 
+/** What the cache holds has changed. */
+function modelsChanged() {
+  listCache();
+  showCost();
+}
+
+/** What an entry of the catalogue costs here and now. @param {import('./models.js').Entry} entry */
+async function costOf(entry) {
+  const [kept, estimate] = await Promise.all([cache.list().catch(() => []), cache.estimate()]);
+  const weights = /** @type {'f16' | 'q8' | 'q4'} */ (ui.weights.value);
+  return cost(entry, { weights, low: ui.memory.value === 'low', kept, estimate, gpu });
+}
+
+let costs = 0;
+/** Says what the chosen model of the catalogue costs, before it is fetched. */
+async function showCost() {
+  const mine = ++costs;
+  const entry = offered(ui.source.value.trim());
+  ui.catalogue.value = entry?.source ?? (ui.source.value.trim() === 'embedded' ? 'embedded' : '');
+  if (!entry) {
+    ui.cost.hidden = true;
+    return;
+  }
+  const c = await costOf(entry);
+  if (mine !== costs) return;
+  const rows = document.createElement('dl');
+  const row = (/** @type {string} */ term, /** @type {string} */ text) => {
+    const [dt, dd] = [document.createElement('dt'), document.createElement('dd')];
+    dt.textContent = term;
+    dd.textContent = text;
+    rows.append(dt, dd);
+  };
+  row('Download', c.download > 0 ? `${size(c.download)}, once` : 'nothing: it is kept here');
+  row('Storage', `${size(c.keeps)}${c.loading > c.keeps ? `, while it loads ${size(c.loading)}` : ''}; ${size(c.free)} are free here`);
+  row('GPU memory', `${size(c.gpu)}${c.low ? ', one part of the model at a time' : ''}`);
+  row('Licence', entry.licence);
+  const words = {
+    'no-webgpu': 'This browser has no WebGPU, and cannot draw with it.',
+    software: 'This browser draws without a graphics card: each step takes minutes.',
+    storage: 'There is not room enough to keep it: it would be fetched anew at each visit. Free some space, or choose fewer bits.',
+    gpu: 'As far as this graphics card tells, that is more than it has. Choose fewer bits, or as little GPU memory as possible.',
+  };
+  const verdicts = c.problems.map((problem) => words[problem]);
+  if (verdicts.length === 0) verdicts.push('This browser and this graphics card can do it, as far as they tell.');
+  const about = document.createElement('p');
+  about.textContent = entry.about;
+  ui.cost.replaceChildren(about, rows, ...verdicts.map((text) => {
+    const line = document.createElement('p');
+    line.className = c.problems.length > 0 ? 'cannot' : 'can';
+    line.textContent = text;
+    return line;
+  }));
+  ui.cost.hidden = false;
+}
+
+/** The catalogue's models to choose from; one that is chosen brings its settings along. */
+async function wireCatalogue() {
+  ui.catalogue.addEventListener('change', () => {
+    ui.source.value = ui.catalogue.value;
+    ui.source.dispatchEvent(new Event('input', { bubbles: true }));
+    const entry = offered(ui.catalogue.value);
+    if (entry) {
+      const { steps, guidance, scheduler, width, height } = entry.defaults;
+      for (const [field, value] of /** @type {const} */ ([[ui.steps, steps], [ui.guidance, guidance], [ui.scheduler, scheduler], [ui.width, width], [ui.height, height]])) field.value = String(value);
+      editor.resize();
+    } else if (ui.catalogue.value === '') ui.source.focus();
+    remember();
+  });
+  for (const field of [ui.source, ui.weights, ui.memory]) field.addEventListener('input', showCost);
+  catalogue = await readCatalogue();
+  ui.catalogue.options[0].after(...catalogue.map(({ name, source, download }) => new Option(`${name}, ${size(download)}`, source)));
+  await showCost();
+}
+
 /** What the form starts with: the embedded model's. */
 let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 3 };
 /**
- * Size, steps and guidance go along with the model, unless the visitor chose others.
+ * Size, steps and guidance go along with the model, unless the visitor chose others. Those of the catalogue came when it
+ * was chosen.
  * @param {import('./browser-diffusion.js').Model} model
+ * @param {import('./models.js').Entry} [entry]
  */
-function learn(model) {
-  const { defaultSize, numInferenceSteps, guidanceScale } = model;
+function learn(model, entry) {
+  const { defaultSize, numInferenceSteps, guidanceScale } = entry
+    ? { defaultSize: entry.defaults.width, numInferenceSteps: entry.defaults.steps, guidanceScale: entry.defaults.guidance } : model;
   /** @type {[HTMLInputElement, number, number][]} */
   const fields = [
     [ui.width, learnt.defaultSize, defaultSize], [ui.height, learnt.defaultSize, defaultSize],
     [ui.steps, learnt.numInferenceSteps, numInferenceSteps], [ui.guidance, learnt.guidanceScale, guidanceScale],
   ];
   for (const [field, before, now] of fields) {
-    if (Number(field.value) === before) field.value = String(now);
+    if (!entry && Number(field.value) === before) field.value = String(now);
   }
   learnt = { defaultSize, numInferenceSteps, guidanceScale };
   any('size-learnt').textContent = `: this one ${defaultSize} × ${defaultSize}`;
@@ -313,6 +422,15 @@ function readForm() {
     field.focus();
     return undefined;
   }
+  /** @type {import('./browser-diffusion.js').ControlNet[]} */
+  let controlnets;
+  try {
+    controlnets = controls.read();
+  } catch (error) {
+    showError(error);
+    any('guiding').setAttribute('open', '');
+    return undefined;
+  }
   return {
     prompt: ui.prompt.value,
     negativePrompt: ui.negativePrompt.value,
@@ -328,6 +446,7 @@ function readForm() {
     rng: /** @type {'torch-cpu' | 'torch-cuda'} */ (ui.rng.value),
     ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
     loras: /** @type {any} */ (loras.read()),
+    ...(controlnets.length > 0 && { controlnets, guessMode: ui.guessMode.value === 'guess' }),
     embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)),
     ...(editor.picture ? readStart() : ui.hiresScale.value && {
       hires: {
@@ -367,6 +486,24 @@ function chosenUpscaler() {
   const mine = upscaler = { file, promise: Upscaler.fromPretrained(file) };
   mine.promise.catch(() => { if (upscaler === mine) upscaler = undefined; });
   return mine.promise;
+}
+
+/** Times the kernels again. */
+async function tune() {
+  if (drawing) return;
+  ui.error.hidden = true;
+  busy(true);
+  try {
+    const pipeline = await pipelineOf(ui.source.value.trim() || 'embedded');
+    say('Trying what is fastest here …');
+    await pipeline.tune();
+    say('What is fastest here is used from now on.');
+  } catch (error) {
+    say('');
+    if (!isAbort(error)) showError(error);
+  } finally {
+    busy(false);
+  }
 }
 
 /** Enlarges the finished picture that is shown. */
@@ -868,9 +1005,15 @@ async function takePicture(file) {
     [ui.guidance, guidanceScale], [ui.scheduler, scheduler ?? ''], [ui.seed, seed], [ui.clipSkip, clipSkip ?? 0], [ui.strength, strength],
   ];
   for (const [field, value] of values) if (value !== undefined) field.value = String(value);
-  editor.resize();
+  resize();
   remember();
   say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+/** What is painted follows a change of the size that is drawn. */
+function resize() {
+  editor.resize();
+  controls.resize(any('controls'));
 }
 
 function wireEditor() {
@@ -885,7 +1028,7 @@ function wireEditor() {
   };
   button('clear-paint').onclick = () => editor.clear();
   button('remove-image').onclick = () => startFrom(undefined);
-  for (const field of [ui.width, ui.height]) field.addEventListener('change', () => { if (field.checkValidity()) editor.resize(); });
+  for (const field of [ui.width, ui.height]) field.addEventListener('change', () => { if (field.checkValidity()) resize(); });
   ui.upscale.onclick = upscaleShown;
   ui.redraw.onclick = async () => {
     const image = finishedFrame()?.image;
@@ -1053,6 +1196,17 @@ async function listCache() {
       const note = document.createElement('small');
       note.textContent = complete ? size(bytes) : `${size(bytes)}, not complete yet; loading it goes on from here`;
       label.append(name, note);
+      const use = document.createElement('button');
+      use.type = 'button';
+      use.textContent = 'Use';
+      use.setAttribute('aria-label', `Use ${name}`);
+      use.onclick = () => {
+        const { source, weights } = readKeptName(name);
+        ui.weights.value = weights;
+        ui.source.value = source;
+        ui.source.dispatchEvent(new Event('input', { bubbles: true }));
+        say(`${name} is the model now.`);
+      };
       const remove = document.createElement('button');
       remove.type = 'button';
       remove.textContent = 'Delete';
@@ -1066,8 +1220,10 @@ async function listCache() {
           showError(error);
         }
         await listCache();
+        any('cache-list').querySelector('button')?.focus(); // the button that had it is gone
+        showCost();
       };
-      item.append(label, remove);
+      item.append(label, use, remove);
       return item;
     }));
     if (models.length === 0) list.replaceChildren('None yet.');
@@ -1113,6 +1269,7 @@ function wire() {
   recall();
   // A file chosen on an earlier visit is out of reach now.
   if (/^[^/]+\.(safetensors|ckpt|pt|pth)$/i.test(ui.source.value)) ui.source.value = 'embedded';
+  wireCatalogue();
   wireFiles();
   wireEditor();
   wireGrid();
@@ -1141,6 +1298,7 @@ function wire() {
     say(agreed ? 'The browser will keep the models.' : 'The browser did not promise to keep them. It may, once you use this page more often.');
     listCache();
   };
+  button('tune').onclick = tune;
   document.addEventListener('keydown', (event) => {
     if (event.isComposing) return;
     if (event.key === 'Escape') stop();
@@ -1158,7 +1316,9 @@ async function start() {
   navigator.serviceWorker?.register(new URL('./sw.js', import.meta.url)).catch(() => {
     // Without it the page works just the same, only not without a network.
   });
-  const { webgpu, reason, adapter } = await detect();
+  gpu = await detect();
+  const { webgpu, reason, adapter } = gpu;
+  showCost();
   if (!webgpu) {
     any('no-webgpu-reason').textContent = reason ?? '';
     any('no-webgpu').hidden = false;

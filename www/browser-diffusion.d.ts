@@ -34,8 +34,8 @@ export function detect(): Promise<Detection>;
 
 /**
  * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt),
- * File objects or a directory handle from the visitor's disk, or "embedded" (the model that ships with the
- * page). One File is a checkpoint file; several are a diffusers folder.
+ * File objects or a directory handle from the visitor's disk, "disk:name" for such that were kept with `cache: true`, or
+ * "embedded" (the model that ships with the page). One File is a checkpoint file; several are a diffusers folder.
  */
 export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
 
@@ -48,7 +48,7 @@ export interface LoadOptions {
   hub?: string;
   /** An access token for gated models. Sent to the Hub's origin alone, not to where it redirects; never stored. */
   token?: string;
-  /** Keep the model in this browser (IndexedDB), default true. */
+  /** Keep the model in this browser (IndexedDB), default true, but for files from disk, which then load as "disk:name". */
   cache?: boolean;
   /**
    * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive, to 9
@@ -101,6 +101,8 @@ export interface Model {
   /** Steps and guidance where `generate` is given none. */
   numInferenceSteps: number;
   guidanceScale: number;
+  /** Tensors that lie as f32 on the GPU, since f16 does not hold all their values: "unet/conv_in.weight". Empty as a rule. */
+  f32Tensors: string[];
   sha256?: string;
 }
 
@@ -147,8 +149,27 @@ export class DiffusionPipeline {
   /** GPU bytes held now and at the peak, by kind (weights, activations, staging), and wasm heap bytes. */
   memory(): Promise<MemoryReport>;
 
+  /** Which variants of the kernels draw here, and where that choice comes from. */
+  tuning(): Promise<Tuning>;
+
+  /**
+   * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now on; never
+   * with slower ones than before. The choice is kept for later visits. Large models do this while they load, on the first visit.
+   */
+  tune(options?: { milliseconds?: number }): Promise<Tuning>;
+
   /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
   dispose(): Promise<void>;
+}
+
+/** A choice of kernels' variants. */
+export interface Tuning {
+  /** Adapter, variant and hash of the kernels. */
+  key: string;
+  /** The variant of each class of shapes; "-": as the engine chooses by itself. */
+  text: string;
+  /** "shipped" with the engine, "kept" from an earlier visit, or "timed" in this one. */
+  origin: 'shipped' | 'kept' | 'timed';
 }
 
 /** A prompt as the text encoder reads it. */
@@ -189,6 +210,31 @@ export class Upscaler {
 
   /** Frees every GPU buffer. */
   dispose(): Promise<void>;
+}
+
+/**
+ * Canny's edges of a picture, white on black and of its size, found on the GPU: pixel by pixel those of OpenCV's
+ * `Canny(image, low, high)`. A gradient above `high` (default 200) is an edge, and one above `low` (default 100) that
+ * hangs together with such.
+ */
+export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
+
+/** A ControlNet of Stable Diffusion 1.x, 2.x or SDXL, of the kind of the model, and what it is shown. */
+export interface ControlNet {
+  /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
+  source: ModelSource;
+  /** Edges, a depth map, a pose ... of any size: resized to that of the drawing as diffusers does. */
+  image: ImageSource;
+  /** What is made of `image` first: "canny" finds its edges, at the size of the drawing. Default "none". */
+  preprocess?: 'none' | 'canny';
+  /** Thresholds of "canny", see {@link canny}. */
+  low?: number;
+  high?: number;
+  /** `controlnet_conditioning_scale` of diffusers, default 1. */
+  scale?: number;
+  /** `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1. */
+  start?: number;
+  end?: number;
 }
 
 export interface GenerateOptions {
@@ -281,8 +327,13 @@ export interface GenerateOptions {
     steps?: number;
     strength?: number;
   };
-  /** Not there yet. */
-  controlnets?: { source: ModelSource; image: ImageSource; scale?: number; start?: number; end?: number }[];
+  /** ControlNets, several at once: their results are added up, as diffusers' `MultiControlNetModel` does. */
+  controlnets?: ControlNet[];
+  /**
+   * As in diffusers: ControlNets act with the prompt only, not with the negative one, and the less the finer the layer,
+   * so that a picture can be drawn without words. `guidanceScale` 3 to 5 suits it.
+   */
+  guessMode?: boolean;
   /**
    * LoRA, LoCon, LoHa, LoKr or DoRA files, merged into the weights; scale 1 where none is given. With `promptSyntax`
    * "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. Needs
@@ -380,6 +431,7 @@ export function readParameters(source: Blob | string): Promise<{ parameters?: st
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {
+  /** `name` loads the model again: a Hub id (with `@revision` unless that is "main"), an address, "embedded", "disk:name". */
   list(): Promise<{ name: string; bytes: number; complete: boolean }[]>;
   delete(name: string): Promise<void>;
   /** Asks the browser not to clear the cache by itself; true if it agreed. */

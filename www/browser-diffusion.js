@@ -111,7 +111,6 @@ export async function detect() {
 /** @type {Rule} */ const text = (v) => (typeof v === 'string' ? undefined : 'must be a string');
 /** @type {Rule} */ const callback = (v) => (typeof v === 'function' ? undefined : 'must be a function');
 /** @type {Rule} */ const flag = (v) => (typeof v === 'boolean' ? undefined : 'must be true or false');
-/** @type {Rule} */ const later = () => 'is not there yet; leave it out';
 /** @type {Rule} */ const abortSignal = (v) =>
   (typeof v?.aborted === 'boolean' && typeof v.addEventListener === 'function' ? undefined : 'must be an AbortSignal');
 /** @type {Rule} */ const imageSource = (v) =>
@@ -122,6 +121,8 @@ export async function detect() {
 
 /** @param {string[]} names @returns {Rule} */
 const oneOf = (names) => (v) => (names.includes(v) ? undefined : `must be one of ${names.join(', ')}, not ${show(v)}`);
+
+/** @type {Rule} */ const finite = (v) => (Number.isFinite(v) ? undefined : `must be a number, not ${show(v)}`);
 
 /** @param {number} least @param {number} [multiple] @returns {Rule} */
 const integer = (least, multiple = 1) => (v) => {
@@ -155,6 +156,20 @@ const object = (rules) => (v) => {
   }
   return undefined;
 };
+
+/** Every entry by one rule, and not without these keys. @param {Rule} rule @param {string[]} keys @returns {Rule} */
+const listOf = (rule, keys) => (v) => {
+  if (!Array.isArray(v)) return `must be a list of { ${keys.join(', ')} }, not ${show(v)}`;
+  for (const entry of v) {
+    const missing = keys.find((key) => entry?.[key] === undefined);
+    const wrong = rule(entry) ?? (missing && `has one without ${missing}; give { ${keys.join(', ')} }`);
+    if (wrong) return wrong;
+  }
+  return undefined;
+};
+
+/** @type {Record<string, Rule>} */
+const CANNY_RULES = { low: between(0, Infinity), high: between(0, Infinity) };
 
 /** @type {Record<string, Rule>} */
 const LOAD_RULES = {
@@ -224,7 +239,16 @@ const GENERATE_RULES = {
     steps: integer(1),
     strength: between(0, 1),
   }),
-  controlnets: later,
+  controlnets: listOf(object({
+    source: modelSource,
+    image: imageSource,
+    preprocess: oneOf(['none', 'canny']),
+    ...CANNY_RULES,
+    scale: finite,
+    start: between(0, 1),
+    end: between(0, 1),
+  }), ['source', 'image']),
+  guessMode: flag,
   loras: (value) => (Array.isArray(value) && value.every((l) => l?.source && (l.scale === undefined || Number.isFinite(l.scale)))
     ? undefined : 'must be a list of { source, scale }'),
   embeddings: (value) => (Array.isArray(value) && value.every((e) => e?.source && typeof e.token === 'string' && e.token.trim() === e.token && e.token)
@@ -255,7 +279,7 @@ function checked(rules, options, method) {
   const set = Object.entries(options).filter(([, value]) => value !== undefined);
   for (const [key, value] of set) {
     if (!Object.hasOwn(rules, key)) {
-      throw invalid(`${method} has no option "${key}". It has: ${Object.keys(rules).filter((k) => rules[k] !== later).join(', ')}.`);
+      throw invalid(`${method} has no option "${key}". It has: ${Object.keys(rules).join(', ')}.`);
     }
     const wrong = rules[key](value);
     if (wrong) throw invalid(`${key} ${wrong}.`);
@@ -282,13 +306,20 @@ async function resolveSource(source) {
   if (typeof source !== 'string') {
     throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL, files or a folder from disk, or "embedded".`);
   }
-  if (source === 'embedded') return { source, embedded };
+  if (source === 'embedded' || /^disk:./.test(source)) return { source, embedded };
   if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
     return { source: new URL(source, base()).href, embedded };
   }
   if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, embedded };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... beside this page) or "embedded".`);
 }
+
+/**
+ * Whether a model is kept in this browser: what comes from disk is there already, and is kept where that is asked for.
+ * @param {{ files?: unknown }} source
+ * @param {boolean} [wish] the option `cache`
+ */
+const keeps = ({ files }, wish = !files) => wish;
 
 /**
  * A file beside the model as the engine takes it. Two picked files of one name are told apart.
@@ -548,18 +579,21 @@ export class DiffusionPipeline {
   /** @type {Engine} */ #engine;
   /** @type {Readonly<Model>} */ #model;
   /** @type {object | undefined} the decoder of previews, fetched when it is first asked for */ #tinyVae;
+  /** @type {{ cache?: boolean }} how what is added later is read: as the model was */ #reading;
   /** @type {Promise<void> | undefined} */ #disposed;
 
   /**
    * @param {symbol} key
    * @param {Engine} engine
    * @param {Model} model
+   * @param {{ cache?: boolean }} reading
    * @param {object} [tinyVae]
    */
-  constructor(key, engine, model, tinyVae) {
+  constructor(key, engine, model, reading, tinyVae) {
     if (key !== FROM_PRETRAINED) throw invalid('Use DiffusionPipeline.fromPretrained(source) instead of new.');
     this.#engine = engine;
     this.#model = Object.freeze(model);
+    this.#reading = reading;
     this.#tinyVae = tinyVae;
   }
 
@@ -576,23 +610,28 @@ export class DiffusionPipeline {
   static async fromPretrained(source, options = {}) {
     const { signal, onProgress, hub, vae, tinyVae, ...rest } = checked(LOAD_RULES, options, 'fromPretrained');
     if (hub !== undefined && !URL.canParse(hub, base())) throw invalid(`hub must be a URL, not ${show(hub)}.`);
+    const from = await resolveSource(source);
     const spec = {
       revision: 'main',
-      cache: true,
       precision: 'auto',
       hub: hub === undefined ? HUB : new URL(hub, base()).href.replace(/\/$/, ''),
       ...rest,
-      ...await resolveSource(source),
+      ...from,
+      cache: keeps(from, rest.cache),
       /** @type {any} */ vae: undefined,
     };
+    const reading = { revision: 'main', cache: rest.cache, hub: spec.hub, token: rest.token };
     /** Another source, read in the same way as the model. @param {unknown} other */
-    const like = async (other) => ({ revision: 'main', cache: spec.cache, hub: spec.hub, token: rest.token, ...await resolveSource(other) });
+    const like = async (other) => {
+      const its = await resolveSource(other);
+      return { ...reading, ...its, cache: keeps(its, rest.cache) };
+    };
     if (vae !== undefined) spec.vae = await like(vae);
     const tiny = tinyVae === undefined ? undefined : await like(tinyVae);
     const { engine, result: model } = await loadedEngine('load', spec, signal, onProgress);
     // The embedded model's latents are its own, and its decoder is small.
     const usual = spec.source === 'embedded' ? undefined : await like(model.kind === 'sdxl' ? 'madebyollin/taesdxl' : 'madebyollin/taesd');
-    return new DiffusionPipeline(FROM_PRETRAINED, engine, model, tiny ?? usual);
+    return new DiffusionPipeline(FROM_PRETRAINED, engine, model, reading, tiny ?? usual);
   }
 
   /** What was loaded. */
@@ -643,6 +682,7 @@ export class DiffusionPipeline {
     };
     if (wanted.loras || (wanted.promptSyntax ?? 'plain') !== 'plain') wanted.loras = await withScales(wanted.loras ?? [], wanted.prompt, wanted.promptSyntax);
     wanted.embeddings = await words(wanted.embeddings);
+    if (wanted.controlnets) wanted.controlnets = await this.#controls(wanted.controlnets);
     /** @param {any} event */
     const onEvent = ({ latents, x0, ...step }) => onStep({ ...step, latents: async () => latents, x0: async () => x0 });
     const result = await this.#engine.call('generate', { options: wanted, steps: Boolean(onStep) }, { signal, onEvent });
@@ -663,6 +703,19 @@ export class DiffusionPipeline {
     const other = Object.keys(none).find((key) => key !== 'prompt');
     if (other) throw invalid(`tokenize has no option "${other}". It has: promptSyntax, embeddings.`);
     return this.#engine.call('tokenize', { options: { prompt, promptSyntax, embeddings: await words(embeddings) } });
+  }
+
+  /**
+   * ControlNets as the engine takes them; their pictures at their own size, which the engine makes that of the drawing.
+   * @param {any[]} controlnets
+   */
+  #controls(controlnets) {
+    return Promise.all(controlnets.map(async ({ source, image, start = 0, end = 1, ...rest }) => {
+      if (!(start < end)) throw invalid(`controlnets: start = ${start} must be less than end = ${end}; they are shares of the steps.`);
+      const picture = await pixels(image, undefined, undefined, 'white', 'image of controlnets');
+      const its = await addition(source);
+      return { ...this.#reading, ...its, cache: keeps(its, this.#reading.cache), ...rest, start, end, image: picture };
+    }));
   }
 
   /**
@@ -701,6 +754,22 @@ export class DiffusionPipeline {
   async memory() {
     this.#checkUsable();
     return this.#engine.call('memory');
+  }
+
+  /** Which variants of the kernels draw here. */
+  async tuning() {
+    this.#checkUsable();
+    return this.#engine.call('tuning');
+  }
+
+  /**
+   * Times the kernels' variants on this GPU and draws with the fastest from now on.
+   * @param {{ milliseconds?: number }} [options]
+   */
+  async tune({ milliseconds = 10_000 } = {}) {
+    this.#checkUsable();
+    if (!(milliseconds > 0)) throw invalid(`milliseconds must be a positive number, not ${show(milliseconds)}.`);
+    return this.#engine.call('tune', { milliseconds });
   }
 
   /** Frees every GPU buffer; what still runs rejects with "aborted". */
@@ -749,7 +818,8 @@ export class Upscaler {
    */
   static async fromPretrained(source, options = {}) {
     const { signal, onProgress, ...rest } = checked(UPSCALER_RULES, options, 'fromPretrained');
-    const spec = { cache: true, precision: 'auto', hub: HUB, revision: 'main', ...rest, ...await resolveSource(source) };
+    const from = await resolveSource(source);
+    const spec = { precision: 'auto', hub: HUB, revision: 'main', ...rest, ...from, cache: keeps(from, rest.cache) };
     const { engine, result } = await loadedEngine('loadUpscaler', spec, signal, onProgress);
     return new Upscaler(FROM_PRETRAINED, engine, result);
   }
@@ -777,6 +847,23 @@ export class Upscaler {
   async dispose() {
     this.#engine.end(new DiffusionError('aborted', 'The upscaler was disposed of; load it again.'));
   }
+}
+
+// ------------------------------------------------------------------------------------------------- canny
+
+/**
+ * Canny's edges of a picture, white on black, of its size: what a canny ControlNet is shown.
+ * @param {any} image
+ * @param {{ low?: number, high?: number }} [options]
+ */
+export async function canny(image, options = {}) {
+  const wrong = imageSource(image);
+  if (wrong) throw invalid(`image ${wrong}.`);
+  const thresholds = checked(CANNY_RULES, options, 'canny');
+  const source = await pixels(image, undefined, undefined, 'white', 'image');
+  const { engine, result } = await loadedEngine('canny', { ...thresholds, image: source }, undefined, undefined);
+  engine.end(aborted());
+  return new GeneratedImage(result.width, result.height, result.data, '');
 }
 
 // ------------------------------------------------------------------------------------------ the picture

@@ -43,10 +43,15 @@ export function shapes({ op, h = 1, w = 1, rows = 0, c, out = c, queries = 0, ke
 /** Elements of a shape. @param {number[]} shape */
 export const elements = (shape) => shape.reduce((a, b) => a * b, 1);
 
-/** The least that must be moved, every value once as f16. @param {Operation} operation @returns {number} bytes */
-export function leastBytes(operation) {
-  const { inputs, weights, output } = shapes(operation);
-  return 2 * [...inputs, ...Object.values(weights), output].reduce((sum, shape) => sum + elements(shape), 0);
+/**
+ * What a kernel of `shaders/matmul.wgsl` asks of a GPU: loads from workgroup memory (of a vector of four) for one multiply-add,
+ * and f32 registers for a thread's sums and what it multiplies.
+ * @param {Record<string, number>} defines
+ * @returns {{ loads: number, registers: number } | undefined} nothing for other kernels
+ */
+export function figures({ SUBGROUP, ROWS, SLOTS, TM, TN }) {
+  if (SUBGROUP) return { loads: 0, registers: 4 * ROWS + 4 * (SLOTS + 4) };
+  return TM ? { loads: (TM + 4 * TN) / (TM * 16 * TN), registers: 4 * TM * TN + 4 * (1 + 4 * TN) } : undefined;
 }
 
 /** @param {number[]} values */

@@ -3,13 +3,25 @@
  * address or as a file from disk.
  */
 
-/** @typedef {{ key: string, label: string, kind: 'text' | 'number' | 'picture' | 'source', value?: string, min?: number, max?: number, step?: number }} Field */
+/**
+ * @typedef {object} Field
+ * @property {string} key
+ * @property {string} label
+ * @property {'text' | 'number' | 'picture' | 'source' | 'choice'} kind
+ * @property {string} [value] to begin with
+ * @property {number} [min]
+ * @property {number} [max]
+ * @property {number} [step]
+ * @property {string} [list] a datalist of sources
+ * @property {[string, string][]} [choices] values and what they are called
+ */
 
 export class Parts {
   #list;
   #fields;
   #what;
   #onChange;
+  #complete;
   #made = 0;
 
   /**
@@ -18,12 +30,14 @@ export class Parts {
    * @param {string} what one row is called
    * @param {Field[]} fields
    * @param {() => void} onChange
+   * @param {(row: HTMLElement) => void} [complete] adds what else a row has
    */
-  constructor(list, add, what, fields, onChange) {
+  constructor(list, add, what, fields, onChange, complete = () => {}) {
     this.#list = list;
     this.#fields = fields;
     this.#what = what;
     this.#onChange = onChange;
+    this.#complete = complete;
     add.onclick = () => {
       const row = this.add();
       row.querySelector('input')?.focus();
@@ -44,19 +58,25 @@ export class Parts {
       this.#onChange();
     };
     row.append(remove);
+    this.#complete(row);
     this.#list.append(row);
     this.#onChange();
     return row;
   }
 
   /** @param {Field} field @param {number} number @param {string | number} [value] @returns {HTMLElement[]} */
-  #input({ key, label, kind, value: usual = '', min, max, step }, number, value) {
-    const input = document.createElement('input');
+  #input({ key, label, kind, value: usual = '', min, max, step, list, choices = [] }, number, value) {
+    const input = document.createElement(kind === 'choice' ? 'select' : 'input');
     input.id = `${this.#what.replace(/\W/g, '')}-${key}-${number}`;
     input.dataset.key = key;
     const name = document.createElement('label');
     name.htmlFor = input.id;
     name.textContent = label;
+    if (input instanceof HTMLSelectElement) {
+      for (const [chosen, words] of choices) input.append(new Option(words, chosen));
+      return [name, input];
+    }
+    if (list) input.setAttribute('list', list);
     if (kind === 'picture') {
       Object.assign(input, { type: 'file', accept: 'image/*' });
     } else {
@@ -81,11 +101,12 @@ export class Parts {
 
   /**
    * One object a row, without rows that name no source.
+   * @param {(row: Element) => Record<string, any>} [more] what else is read of a row
    * @returns {Record<string, any>[]}
    */
-  read() {
+  read(more = () => ({})) {
     return [...this.#list.children].map((row) => {
-      const values = /** @type {Record<string, any>} */ ({});
+      const values = more(row);
       for (const { key, kind } of this.#fields) {
         const input = /** @type {HTMLInputElement} */ (row.querySelector(`[data-key=${key}]`));
         const file = files.get(input);

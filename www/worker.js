@@ -3,7 +3,8 @@
  * another; only "abort" is heard at once. Everything that it sends is described by what
  * browser-diffusion.js does with it.
  */
-import init, { Pipeline, Upscaler, cacheDelete, cacheList } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
+import { keepTuning, keptTunings } from './tuning.js';
 
 const engine = init();
 engine.catch(() => {}); // told to the first call
@@ -63,7 +64,8 @@ async function perform(call, signal) {
   const send = (event, transfer = []) => self.postMessage({ id: call.id, event }, { transfer });
   switch (call.type) {
     case 'load':
-      pipeline = await alone(call.spec, signal, () => Pipeline.load(call.spec, send, signal));
+      pipeline = await alone(call.spec, signal, async () => Pipeline.load(call.spec, send, signal, await keptTunings()));
+      await keepTimed(pipeline);
       return { result: pipeline.model() };
     case 'generate': {
       const onStep = call.steps ? (/** @type {any} */ step) => send(...packStep(step)) : () => {};
@@ -84,6 +86,16 @@ async function perform(call, signal) {
       if (!upscaler) throw { code: 'invalid-option', message: 'No upscaler is loaded; load one with Upscaler.fromPretrained.' };
       const onTile = (/** @type {number} */ done, /** @type {number} */ total) => send({ done, total });
       const result = /** @type {any} */ (await upscaler.upscale(call.options, onTile, signal));
+      return { result, transfer: [result.data.buffer] };
+    }
+    case 'tuning':
+      return { result: loaded().tuning() };
+    case 'tune':
+      await loaded().tune(call.milliseconds);
+      await keepTimed(loaded());
+      return { result: loaded().tuning() };
+    case 'canny': {
+      const result = /** @type {any} */ (await canny(call.spec));
       return { result, transfer: [result.data.buffer] };
     }
     case 'memory':
@@ -111,9 +123,15 @@ async function perform(call, signal) {
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-async function alone({ source, revision, hub, cache, files }, signal, work) {
-  if (!cache || files) return work();
-  return navigator.locks.request(`browser-diffusion ${JSON.stringify([source, revision, hub])}`, { signal }, work);
+async function alone({ source, revision, hub, weights, cache, files }, signal, work) {
+  if (!cache) return work();
+  return navigator.locks.request(`browser-diffusion ${JSON.stringify([files ? `disk:${source}` : source, revision, hub, weights])}`, { signal }, work);
+}
+
+/** Keeps what was timed in this session. @param {Pipeline} pipeline */
+async function keepTimed(pipeline) {
+  const tuning = /** @type {any} */ (pipeline.tuning());
+  if (tuning.origin === 'timed') await keepTuning(tuning);
 }
 
 function loaded() {

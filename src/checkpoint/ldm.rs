@@ -209,11 +209,15 @@ pub fn sort(table: &Table) -> Result<Contents> {
         ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
         ("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", "Stable Diffusion 3"),
         ("double_blocks.0.img_attn.qkv.weight", "Flux"),
+        ("lora_controlnet", "a Control-LoRA"),
+        ("difference", "a ControlNet that holds differences to its model"),
+        ("task_embedding", "a ControlNet Union"),
         ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
     ] {
         if has(name) {
             return Err(Error::unsupported(format!(
-                "the file is {what}. This engine runs Stable Diffusion 1.x, 2.x and SDXL; choose such a checkpoint"
+                "the file is {what}. This engine runs Stable Diffusion 1.x, 2.x and SDXL and whole ControlNets of theirs; \
+                 choose such a checkpoint"
             )));
         }
     }

@@ -4,6 +4,7 @@
 //! - [`header`]: the strict parse of a safetensors header.
 //! - [`names`]: tensor names in files to the names that today's diffusers and transformers use.
 //! - [`pack`]: one tensor's bytes into its layout on the GPU, in f16.
+//! - [`packed`]: what is kept of quantised weights.
 //! - [`unpack`]: a whole file's bytes, routed tensor by tensor.
 //! - [`quantise`]: f16 rows into blocks of 8 or 4 bits a weight.
 //! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access; `pickle` (which executes nothing)
@@ -19,6 +20,7 @@ pub mod ldm;
 pub mod lora;
 pub mod names;
 pub mod pack;
+pub mod packed;
 mod pickle;
 pub mod quantise;
 pub mod shards;

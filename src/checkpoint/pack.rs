@@ -37,6 +37,12 @@ impl Layout {
         rows.checked_mul(inner)?.checked_mul(taps)
     }
 
+    /// Bytes on the GPU where the elements are f32, unquantised.
+    pub fn wide_bytes(self) -> u64 {
+        let (rows, inner, taps) = self.dims();
+        inner.next_multiple_of(4).saturating_mul(taps).saturating_mul(rows).saturating_mul(4)
+    }
+
     /// Bytes on the GPU: a multiple of 4; `None` if that overflows.
     pub fn packed_bytes(self) -> Option<u64> {
         let (rows, inner, taps) = self.dims();
@@ -60,6 +66,8 @@ pub struct Packer {
     taps: usize,
     /// Bytes of an element that has not arrived whole.
     partial: Vec<u8>,
+    /// 16-bit halves of an element that goes out: 1, or 2 of an f32.
+    halves: usize,
     /// The row so far, in the file's order; only where `taps` > 1, else elements go straight to `out`.
     row: Vec<u16>,
     /// Elements of the row so far.
@@ -72,6 +80,8 @@ pub struct Packer {
     offset: u64,
     /// How `out` is quantised on its way.
     blocks: Option<quantise::Rows>,
+    /// A value that was too large for f16 ended the work.
+    overflowed: bool,
 }
 
 impl Packer {
@@ -119,6 +129,7 @@ impl Packer {
             inner4: inner.next_multiple_of(4),
             taps,
             partial: Vec::new(),
+            halves: 1,
             row: Vec::new(),
             in_row: 0,
             seen: 0,
@@ -126,7 +137,18 @@ impl Packer {
             out: Vec::new(),
             offset: 0,
             blocks,
+            overflowed: false,
         })
+    }
+
+    /// Elements go out as f32, unquantised: [`Layout::wide_bytes`] of them.
+    pub fn wide(self) -> Packer {
+        Packer { halves: 2, blocks: None, ..self }
+    }
+
+    /// Whether [`Packer::push`] has failed because f16 does not hold a value.
+    pub fn overflowed(&self) -> bool {
+        self.overflowed
     }
 
     /// Takes the next bytes of the tensor. `write(offset, bytes)` gets packed bytes in order, without
@@ -186,8 +208,14 @@ impl Packer {
             bytes = rest;
             let to = if straight { &mut self.out } else { &mut self.row };
             let from = to.len();
-            convert(self.dtype, now, to);
-            if let Some(i) = first_non_finite(&to[from..]) {
+            let bad = if self.halves == 2 {
+                widen(self.dtype, now, to);
+                to[from..].chunks_exact(2).position(|h| h[1] & 0x7f80 == 0x7f80)
+            } else {
+                convert(self.dtype, now, to);
+                first_non_finite(&to[from..])
+            };
+            if let Some(i) = bad {
                 return Err(self.non_finite(self.seen + i as u64, &now[i * size..(i + 1) * size]));
             }
             self.seen += n as u64;
@@ -197,7 +225,8 @@ impl Packer {
                 if !straight {
                     self.transpose_row();
                 } else if self.in_row == 0 {
-                    self.out.resize(self.out.len() + self.inner4 - self.inner, 0);
+                    let padding = (self.inner4 - self.inner) * self.halves;
+                    self.out.resize(self.out.len() + padding, 0);
                 }
             }
             if self.out.len() * 2 >= PIECE {
@@ -210,11 +239,13 @@ impl Packer {
     /// `[inner][taps]` in `row` to `[taps][inner4]` at the end of `out`.
     fn transpose_row(&mut self) {
         let start = self.out.len();
-        self.out.resize(start + self.taps * self.inner4, 0);
+        let halves = self.halves;
+        self.out.resize(start + self.taps * self.inner4 * halves, 0);
         let to = &mut self.out[start..];
-        for (i, taps) in self.row.chunks_exact(self.taps).enumerate() {
-            for (t, &v) in taps.iter().enumerate() {
-                to[t * self.inner4 + i] = v;
+        for (i, taps) in self.row.chunks_exact(self.taps * halves).enumerate() {
+            for (t, v) in taps.chunks_exact(halves).enumerate() {
+                let at = (t * self.inner4 + i) * halves;
+                to[at..at + halves].copy_from_slice(v);
             }
         }
         self.row.clear();
@@ -242,7 +273,7 @@ impl Packer {
         Ok(())
     }
 
-    fn non_finite(&self, at: u64, bytes: &[u8]) -> Error {
+    fn non_finite(&mut self, at: u64, bytes: &[u8]) -> Error {
         let value = match *bytes {
             [a, b] if self.dtype == Dtype::F16 => f16::from_le_bytes([a, b]).to_f64(),
             [a, b] => bf16::from_le_bytes([a, b]).to_f64(),
@@ -251,6 +282,8 @@ impl Packer {
             _ => f64::NAN,
         };
         let name = &self.name;
+        // f64 may hold what f32 does not.
+        self.overflowed = value.is_finite() && self.halves == 1 && (value as f32).is_finite();
         Error::bad_checkpoint(if value.is_finite() {
             format!(
                 "tensor {name:?} holds {value:e} (value {at}), more than f16 can. Choose a variant of this \
@@ -290,6 +323,17 @@ fn convert(dtype: Dtype, bytes: &[u8], out: &mut Vec<u16>) {
             out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b)).to_bits()))
         }
         _ => out.extend(bytes.as_chunks().0.iter().map(|&b| f64_to_f16(f64::from_le_bytes(b)).to_bits())),
+    }
+}
+
+/// Appends whole little-endian elements as f32, low half first.
+fn widen(dtype: Dtype, bytes: &[u8], out: &mut Vec<u16>) {
+    let mut push = |v: f32| out.extend([v.to_bits() as u16, (v.to_bits() >> 16) as u16]);
+    match dtype {
+        Dtype::F16 => bytes.as_chunks().0.iter().for_each(|&b| push(f16::from_le_bytes(b).to_f32())),
+        Dtype::BF16 => bytes.as_chunks().0.iter().for_each(|&b| push(bf16::from_le_bytes(b).to_f32())),
+        Dtype::F32 => bytes.as_chunks().0.iter().for_each(|&b| push(f32::from_le_bytes(b))),
+        _ => bytes.as_chunks().0.iter().for_each(|&b| push(f64::from_le_bytes(b) as f32)),
     }
 }
 

@@ -17,6 +17,16 @@ pub trait Target {
     /// Packed bytes of one tensor, in order and without gaps from 0 to [`Layout::packed_bytes`]; `offset`
     /// and the length are multiples of 4.
     fn write(&mut self, dest: &Self::Dest, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Whether a tensor is wanted as f32, [`Layout::wide_bytes`] of it.
+    fn wide(&self, _dest: &Self::Dest) -> bool {
+        false
+    }
+
+    /// f16 does not hold a value of this tensor, as `refusal` says. `Ok` goes on without the rest of it.
+    fn overflow(&mut self, _dest: &Self::Dest, refusal: Error) -> Result<()> {
+        Err(refusal)
+    }
 }
 
 /// Takes a file's bytes in order, cut anywhere, and writes the tensors that are wanted to a [`Target`].
@@ -100,7 +110,10 @@ impl<T: Target> FileUnpacker<T> {
             let mut tensors = VecDeque::with_capacity(header.tensors.len());
             for info in &header.tensors {
                 let wanted = match target.want(info)? {
-                    Some((layout, dest)) => Some((Packer::new(info, layout)?, dest)),
+                    Some((layout, dest)) => {
+                        let packer = Packer::new(info, layout)?;
+                        Some((if target.wide(&dest) { packer.wide() } else { packer }, dest))
+                    }
                     None => None,
                 };
                 tensors.push_back(Tensor { left: info.end - info.begin, wanted });
@@ -116,7 +129,13 @@ impl<T: Target> FileUnpacker<T> {
             tensor.left -= n as u64;
             *at += n as u64;
             if let Some((packer, dest)) = &mut tensor.wanted {
-                packer.push(now, &mut |offset, bytes| target.write(dest, offset, bytes))?;
+                match packer.push(now, &mut |offset, bytes| target.write(dest, offset, bytes)) {
+                    Err(e) if packer.overflowed() => {
+                        target.overflow(dest, e)?;
+                        tensor.wanted = None;
+                    }
+                    pushed => pushed?,
+                }
             }
             if tensor.left > 0 {
                 return Ok(());

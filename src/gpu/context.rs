@@ -1,6 +1,6 @@
 //! The device: what the adapter offers, what we ask of it, and how many bytes we hold on it.
 
-use super::kernel::{Kernel, preprocess};
+use super::kernel::{F32_WEIGHTS, Kernel, preprocess};
 use super::plan::{Binding, Plan};
 #[cfg(target_arch = "wasm32")]
 use super::web_features;
@@ -273,8 +273,16 @@ impl Gpu {
         Buffer { raw, writes: Cell::new(0), kind, ledger: self.ledger.clone() }
     }
 
+    /// Counts bytes written to weights, and hands them over now and then: until then a copy of each is held.
     pub(super) fn note_upload(&self, bytes: u64) {
-        self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        const HELD: u64 = 64 << 20;
+        let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
+        if before / HELD != (before + bytes) / HELD {
+            self.queue.submit([]);
+            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            #[cfg(not(target_arch = "wasm32"))]
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
     }
 
     /// Buffers, bind groups and pipelines made since the device was opened.
@@ -336,6 +344,11 @@ impl Gpu {
     fn text(&self, kernel: &Kernel) -> Result<String> {
         let mut complete = kernel.clone();
         complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
+        for name in F32_WEIGHTS {
+            if !complete.defines.iter().any(|(known, _)| *known == name) {
+                complete.defines.push((name, 0));
+            }
+        }
         // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
         complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
         preprocess(&complete, PRELUDE)
@@ -408,12 +421,13 @@ impl Gpu {
             .clone()
     }
 
-    /// Waits until everything submitted so far is done.
+    /// Waits until all that was submitted is done: only then does a driver let go of the buffers that were freed.
     ///
     /// # Errors
     /// As [`Gpu::check`].
     pub async fn idle(&self) -> Result<()> {
         let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.submit([]);
         self.queue.on_submitted_work_done(move || {
             // The receiver is gone only where the caller gave up waiting.
             let _ = sender.send(());

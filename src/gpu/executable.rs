@@ -9,6 +9,7 @@ use half::f16;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
 
 struct Launch {
@@ -49,7 +50,7 @@ pub struct Reading {
 
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
-    slots: Vec<Buffer>,
+    slots: Vec<Rc<Buffer>>,
     slot_of: Vec<usize>,
     /// Keeps the uniform blocks alive.
     _params: Buffer,
@@ -78,13 +79,36 @@ impl Plan {
     /// # Errors
     /// `out-of-memory` if the plan does not fit the adapter; `bad-checkpoint` if `weights` lacks one.
     pub fn instantiate(&self, gpu: &Gpu, weights: &Weights) -> Result<Executable> {
+        self.instantiate_over(gpu, weights, &[])
+    }
+
+    /// The same, with some of its inputs in another's memory: each of `shared` is an input, and the tensor of as many
+    /// bytes, an input or output of that executable, which it is.
+    ///
+    /// # Errors
+    /// Those of [`Plan::instantiate`]; `invalid-option` for a tensor that the other never uses.
+    pub fn instantiate_over(
+        &self,
+        gpu: &Gpu,
+        weights: &Weights,
+        shared: &[(Tensor, &Executable, Tensor)],
+    ) -> Result<Executable> {
         self.check(&gpu.limits)?;
-        let slots: Vec<Buffer> = self
+        let mut given: Vec<Option<Rc<Buffer>>> = vec![None; self.slots.len()];
+        for (t, other, theirs) in shared {
+            // An input has its slot to itself.
+            if let Some(slot) = self.slot_of.get(t.id).and_then(|&slot| given.get_mut(slot)) {
+                *slot = Some(other.slot(*theirs)?.clone());
+            }
+        }
+        let allocate = |bytes: u64| {
+            gpu.buffer(MemoryKind::Activations, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+        };
+        let slots: Vec<Rc<Buffer>> = self
             .slots
             .iter()
-            .map(|&bytes| {
-                gpu.buffer(MemoryKind::Activations, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
-            })
+            .zip(given)
+            .map(|(&bytes, given)| given.unwrap_or_else(|| Rc::new(allocate(bytes))))
             .collect();
         // One uniform block a dispatch, at WebGPU's offset alignment.
         const BLOCK: usize = 256;
@@ -104,7 +128,15 @@ impl Plan {
 
         let mut launches = Vec::new();
         for (i, d) in dispatches().enumerate() {
-            let p = gpu.pipeline(&d.kernel, &d.bindings)?;
+            let mut kernel = d.kernel.clone();
+            let bound =
+                d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
+            for (k, w) in bound.enumerate() {
+                if weights.is_wide(self.specs(*w)) {
+                    kernel = kernel.with_f32_weight(k);
+                }
+            }
+            let p = gpu.pipeline(&kernel, &d.bindings)?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
             let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
             for (j, binding) in d.bindings.iter().enumerate() {
@@ -164,7 +196,7 @@ impl Executable {
         self.slots.iter().map(|b| b.raw.size()).sum()
     }
 
-    fn slot(&self, t: Tensor) -> Result<&Buffer> {
+    fn slot(&self, t: Tensor) -> Result<&Rc<Buffer>> {
         self.slot_of
             .get(t.id)
             .and_then(|&s| self.slots.get(s))
@@ -179,6 +211,36 @@ impl Executable {
         let slot = self.slot(t)?;
         slot.writes.set(slot.writes.get() + 1);
         gpu.queue.write_buffer(&slot.raw, 0, bytes);
+        Ok(())
+    }
+
+    /// Fills tensors with zeros.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn clear(&self, gpu: &Gpu, tensors: &[Tensor]) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for &t in tensors {
+            encoder.clear_buffer(self.buffer(t)?, 0, None);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Copies an output of one picture to every picture of `to`, an input of another plan, of the same type.
+    ///
+    /// # Errors
+    /// `invalid-option` where the pictures differ in size.
+    pub fn copy(&self, gpu: &Gpu, from: Tensor, other: &Executable, to: Tensor) -> Result<()> {
+        let bytes = from.bytes();
+        if bytes * u64::from(to.n) != to.bytes() {
+            return Err(Error::invalid("a tensor was to be copied to one of another size"));
+        }
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for n in 0..u64::from(to.n) {
+            encoder.copy_buffer_to_buffer(self.buffer(from)?, 0, other.buffer(to)?, n * bytes, bytes);
+        }
+        gpu.queue.submit([encoder.finish()]);
         Ok(())
     }
 
@@ -277,41 +339,50 @@ impl Executable {
         let mut timings = Vec::new();
         for batch in self.every_run().chunks(2048) {
             let count = batch.len() as u32 * 2;
-            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: None,
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            });
-            let size = count as u64 * 8;
-            let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
-            let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+            let set = stamps(gpu, count);
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             for (i, launch) in batch.iter().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
-                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &set,
-                        beginning_of_pass_write_index: Some(i as u32 * 2),
-                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
-                    }),
+                    timestamp_writes: Some(between(&set, i as u32)),
                 });
                 launch.encode(&mut pass);
             }
-            encoder.resolve_query_set(&set, 0..count, &resolved.raw, 0);
-            encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            let bytes = gpu.map(&staging, size).await?;
-            let period = gpu.queue.get_timestamp_period() as f64;
-            timings.extend(batch.iter().zip(bytes.chunks_exact(16)).map(|(launch, pair)| {
-                let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-                Timing {
-                    kernel: launch.name,
-                    flops: launch.flops,
-                    nanoseconds: stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period,
-                }
+            let spans = spans(gpu, encoder, &set, count).await?;
+            timings.extend(batch.iter().zip(spans).map(|(launch, nanoseconds)| Timing {
+                kernel: launch.name,
+                flops: launch.flops,
+                nanoseconds,
             }));
         }
         Ok(timings)
+    }
+
+    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries, from
+    /// the call to the end of the work.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn time(&self, gpu: &Gpu, times: usize) -> Result<f64> {
+        gpu.idle().await?;
+        let start = now();
+        let set = gpu.timestamps.then(|| stamps(gpu, 2));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: set.as_ref().map(|set| between(set, 0)),
+            });
+            for launch in std::iter::repeat_n(self.every_run(), times).flatten() {
+                launch.encode(&mut pass);
+            }
+        }
+        if let Some(set) = set {
+            return Ok(spans(gpu, encoder, &set, 2).await?.iter().sum::<f64>() / 1e6);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        gpu.idle().await?;
+        Ok(now() - start)
     }
 
     /// Waits for the GPU and reads an output: NHWC without padding.
@@ -402,6 +473,43 @@ fn encode(gpu: &Gpu, launches: &[Launch]) {
         launches.iter().for_each(|launch| launch.encode(&mut pass));
     }
     gpu.queue.submit([encoder.finish()]);
+}
+
+/// A query set of `count` timestamps.
+fn stamps(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
+    let ty = wgpu::QueryType::Timestamp;
+    gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty, count })
+}
+
+/// Stamps 2i and 2i + 1 around a pass.
+fn between(query_set: &wgpu::QuerySet, i: u32) -> wgpu::ComputePassTimestampWrites<'_> {
+    wgpu::ComputePassTimestampWrites {
+        query_set,
+        beginning_of_pass_write_index: Some(2 * i),
+        end_of_pass_write_index: Some(2 * i + 1),
+    }
+}
+
+/// Submits, and reads how many nanoseconds lie between the stamps of each pair.
+async fn spans(
+    gpu: &Gpu,
+    mut encoder: wgpu::CommandEncoder,
+    set: &wgpu::QuerySet,
+    count: u32,
+) -> Result<Vec<f64>> {
+    let size = count as u64 * 8;
+    let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
+    let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
+    encoder.resolve_query_set(set, 0..count, &resolved.raw, 0);
+    encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
+    gpu.queue.submit([encoder.finish()]);
+    let bytes = gpu.map(&staging, size).await?;
+    let period = gpu.queue.get_timestamp_period() as f64;
+    let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    Ok(bytes
+        .chunks_exact(16)
+        .map(|pair| stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period)
+        .collect())
 }
 
 impl Launch {

@@ -13,7 +13,24 @@ pub struct Kernel {
     pub defines: Vec<(&'static str, u32)>,
 }
 
+/// Defines that say how the weights lie that a kernel binds, at most two: f32 instead of f16.
+pub(super) const F32_WEIGHTS: [&str; 2] = ["F32_WEIGHT_0", "F32_WEIGHT_1"];
+
 impl Kernel {
+    /// The kernel for a weight number `i` (of those it binds) that lies as f32.
+    pub(super) fn with_f32_weight(mut self, i: usize) -> Self {
+        if i == 0 {
+            // A matrix is then read as it is, and multiplied in f32.
+            for (name, value) in &mut self.defines {
+                if ["F16_ARITHMETIC", "QUANTISED", "Q4"].contains(name) {
+                    *value = 0;
+                }
+            }
+        }
+        self.defines.extend(F32_WEIGHTS.get(i).map(|&name| (name, 1)));
+        self
+    }
+
     pub fn new(name: &'static str, source: &'static str, defines: &[(&'static str, u32)]) -> Self {
         Self { name, source, defines: defines.to_vec() }
     }

@@ -11,6 +11,7 @@ mod context;
 mod executable;
 mod kernel;
 mod plan;
+pub mod tuning;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
@@ -18,5 +19,7 @@ mod weights;
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
 pub use executable::{Counters, Executable, Reading, Timing};
 pub use kernel::{Kernel, preprocess};
+pub(crate) use plan::stacks;
 pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
-pub use weights::Weights;
+pub(crate) use weights::is_wide;
+pub use weights::{Weights, random_values};

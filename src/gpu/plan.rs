@@ -1,6 +1,7 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
 use super::kernel::Kernel;
+use super::tuning::Choices;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
@@ -48,11 +49,19 @@ pub struct Options {
     pub weights: Option<Bits>,
     /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
     pub subgroup: u32,
+    /// What this GPU's tuning chose.
+    pub choices: Choices,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { activations: Dtype::F16, arithmetic: Arithmetic::F32, weights: None, subgroup: 0 }
+        Self {
+            activations: Dtype::F16,
+            arithmetic: Arithmetic::F32,
+            weights: None,
+            subgroup: 0,
+            choices: Choices::default(),
+        }
     }
 }
 
@@ -109,7 +118,7 @@ impl WeightSpec {
 }
 
 /// Specs of one stack after the other.
-pub(super) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
+pub(crate) fn stacks(specs: &[WeightSpec]) -> impl Iterator<Item = &[WeightSpec]> {
     specs.chunk_by(|_, next| next.follows)
 }
 

@@ -8,7 +8,7 @@ use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::{Error, Result};
 use half::f16;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wgpu::BufferUsages as Usage;
 
 /// Weights are packed into buffers of about this size: WebGPU's default binding limit.
@@ -21,6 +21,13 @@ struct Place {
     offset: u64,
     bytes: u64,
     layout: Layout,
+    /// Its elements are f32.
+    wide: bool,
+}
+
+/// Whether a stack lies as f32, where the weights of `wide` do: all of it or nothing.
+pub(crate) fn is_wide(stack: &[WeightSpec], wide: &HashSet<String>) -> bool {
+    stack.iter().any(|spec| wide.contains(&spec.name))
 }
 
 /// Weights by canonical name.
@@ -37,18 +44,25 @@ impl Weights {
     /// Allocates room for every weight of `specs`, those of a stack one right behind the other. Their content is zero
     /// until written.
     pub fn allocate(gpu: &Gpu, specs: &[WeightSpec]) -> Self {
+        Self::allocate_wide(gpu, specs, &HashSet::new())
+    }
+
+    /// As [`Weights::allocate`]; those of `wide`, and what they are stacked with, lie as f32, unquantised.
+    pub fn allocate_wide(gpu: &Gpu, specs: &[WeightSpec], wide: &HashSet<String>) -> Self {
         let mut sizes: Vec<u64> = Vec::new();
         let mut places = HashMap::with_capacity(specs.len());
         for stack in stacks(specs) {
-            let bytes = stack.iter().map(WeightSpec::bytes).sum::<u64>().next_multiple_of(ALIGN);
+            let wide = is_wide(stack, wide);
+            let size = |spec: &WeightSpec| if wide { spec.layout.wide_bytes() } else { spec.bytes() };
+            let bytes = stack.iter().map(size).sum::<u64>().next_multiple_of(ALIGN);
             if sizes.last().is_none_or(|last| last + bytes > BLOCK_BYTES) {
                 sizes.push(0);
             }
             let block = sizes.len() - 1;
             let mut offset = sizes[block];
             for spec in stack {
-                let bytes = spec.bytes();
-                places.insert(spec.name.clone(), Place { block, offset, bytes, layout: spec.layout });
+                let bytes = size(spec);
+                places.insert(spec.name.clone(), Place { block, offset, bytes, layout: spec.layout, wide });
                 offset += bytes;
             }
             sizes[block] += bytes;
@@ -68,6 +82,11 @@ impl Weights {
                 "The checkpoint has no tensor {name}. Is it a checkpoint of this model?"
             ))
         })
+    }
+
+    /// Whether a weight, or one of a stack, lies as f32.
+    pub(super) fn is_wide(&self, specs: &[WeightSpec]) -> bool {
+        specs.iter().any(|spec| self.places.get(&spec.name).is_some_and(|place| place.wide))
     }
 
     /// How `name` must lie, if this module has it.
@@ -94,7 +113,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::write`], and `bad-checkpoint` if the number of values is another.
     pub fn upload(&self, gpu: &Gpu, name: &str, values: &[f32]) -> Result<()> {
-        let layout = self.find(name)?.layout;
+        let &Place { layout, wide, .. } = self.find(name)?;
         let shape = match layout {
             Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. } => {
                 vec![rows as u64, inner as u64, taps as u64]
@@ -105,18 +124,20 @@ impl Weights {
         let info =
             TensorInfo { name: name.into(), dtype: Dtype::F32, shape, begin: 0, end: bytes.len() as u64 };
         let mut write = |offset: u64, packed: &[u8]| self.write(gpu, name, offset, packed);
-        let mut packer = Packer::new(&info, layout)?;
+        let packer = Packer::new(&info, layout)?;
+        let mut packer = if wide { packer.wide() } else { packer };
         packer.push(bytes, &mut write)?;
         packer.finish(&mut write)
     }
 
-    /// Fills every weight with `pattern` (f16 values), over and over: one small upload, copied on the GPU. To measure a
-    /// model without its checkpoint.
-    pub fn fill(&self, gpu: &Gpu, pattern: &[f16]) {
-        let bytes: &[u8] = bytemuck::cast_slice(pattern);
-        let size = bytes.len() as u64 & !3;
+    /// Fills every weight with random values in -0.05 .. 0.05, small enough that a UNet of them stays within f16: one
+    /// megabyte is uploaded, the rest copied on the GPU. To measure without a checkpoint.
+    pub fn fill(&self, gpu: &Gpu) {
+        let values: Vec<f16> = random_values(1 << 19, 0.05).into_iter().map(f16::from_f32).collect();
+        let bytes: &[u8] = bytemuck::cast_slice(&values);
+        let size = bytes.len() as u64;
         let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
-        gpu.queue.write_buffer(&source.raw, 0, &bytes[..size as usize]);
+        gpu.queue.write_buffer(&source.raw, 0, bytes);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for block in &self.blocks {
             for at in (0..block.raw.size()).step_by(size as usize) {
@@ -154,6 +175,11 @@ impl Weights {
     /// `bad-checkpoint` for an unknown name, or a tensor of another size.
     pub fn replace(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
+        if place.wide {
+            return Err(Error::unsupported(format!(
+                "a LoRA for {name}, which this model keeps in f32 since f16 does not hold its values"
+            )));
+        }
         if t.bytes() != place.bytes {
             return Err(Error::bad_checkpoint(format!("{name} has another size")));
         }
@@ -197,4 +223,17 @@ impl Weights {
         let size = (end - start.offset).next_multiple_of(16);
         Ok((&self.blocks[start.block].raw, start.offset, size))
     }
+}
+
+/// The same `len` values in -scale .. scale every time.
+pub fn random_values(len: usize, scale: f32) -> Vec<f32> {
+    let mut x = 0x5d15_u32;
+    let mut next = || {
+        // xorshift32 (Marsaglia 2003)
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        (x as f32 / (1u64 << 31) as f32 - 1.0) * scale
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`clip`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
 //! | [`unet`] | `UNet2DConditionModel` |
+//! | [`controlnet`] | `ControlNetModel` |
 //! | [`vae`] | `AutoencoderKL` |
 //! | [`taesd`] | `AutoencoderTiny` (decoder) |
 //! | [`rrdbnet`] | `RRDBNet` of ESRGAN and Real-ESRGAN |
@@ -17,6 +18,7 @@
 
 pub mod clip;
 pub mod config;
+pub mod controlnet;
 pub mod resnet;
 pub mod rrdbnet;
 pub mod taesd;

@@ -70,10 +70,30 @@ impl Config {
     /// `cross_attention_norm`, `mid_block_only_cross_attention`, `addition_embed_type_num_heads`).
     pub fn from_config(config: &Value) -> Result<Config> {
         let f = Fields::diffusers(config, "UNet2DConditionModel")?;
+        f.must_be_null("num_attention_heads")?; // diffusers itself refuses it
+        let mut config = Self::way_down(&f, "attention_head_dim")?;
+        let n = config.down.len();
+        let default = ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"];
+        let types = block_types(&f, "up_block_types", &default, "UpBlock2D", n)?;
+        let attention = Attentions::read(&f, "attention_head_dim", n, config.norm.groups)?;
+        let depth = transformer_layers(&f, n)?.1;
+        for (i, block) in config.down.iter().enumerate().rev() {
+            let (place, layers) = (n - 1 - i, block.layers + 1);
+            let attention = match types[place] {
+                true => Some(attention.of(&f, i, block.channels, depth[place].layers(layers))?),
+                false => None,
+            };
+            config.up.push(Block { channels: block.channels, layers, attention });
+        }
+        Ok(config)
+    }
+
+    /// Everything but the way up, which is left empty: what a ControlNet's configuration has too. `heads` is the field
+    /// that holds the counts of heads.
+    pub(super) fn way_down(f: &Fields, heads: &str) -> Result<Config> {
         for field in [
             "encoder_hid_dim",
             "encoder_hid_dim_type",
-            "num_attention_heads", // diffusers itself refuses it
             "class_embed_type",
             "num_class_embeds",
             "time_embedding_act_fn",
@@ -104,47 +124,23 @@ impl Config {
             return Err(f.refuse("block_out_channels", "multiples of 4"));
         }
         let layers = f.per_block("layers_per_block", 2, n, SIZE, as_size)?;
-        let widths = f.per_block("cross_attention_dim", 1280, n, SIZE, as_size)?;
-        let cross_attention_dim = widths[0];
-        if widths.iter().any(|&w| w != cross_attention_dim) {
-            return Err(f.refuse("cross_attention_dim", "one width for all blocks"));
-        }
-        let attention = Attentions {
-            // The name is a mistake that diffusers keeps: these are counts of heads.
-            heads: f.per_block("attention_head_dim", 8, n, SIZE, as_size)?,
-            only_cross: f.per_block("only_cross_attention", false, n, "true or false", Value::as_bool)?,
-            cross_attention_dim,
-            groups,
-        };
-        let (depth_down, depth_up) = transformer_layers(&f, n)?;
-
-        let default_down =
-            ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"];
-        let default_up = ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"];
-        let down_types = block_types(&f, "down_block_types", &default_down, "DownBlock2D", n)?;
-        let up_types = block_types(&f, "up_block_types", &default_up, "UpBlock2D", n)?;
+        let attention = Attentions::read(f, heads, n, groups)?;
+        let depth = transformer_layers(f, n)?.0;
+        let default = ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"];
+        let types = block_types(f, "down_block_types", &default, "DownBlock2D", n)?;
 
         let mut down = Vec::new();
-        let mut up = Vec::new();
         for (i, &channels) in block_out_channels.iter().enumerate() {
-            let attention = match down_types[i] {
-                true => Some(attention.of(&f, i, channels, depth_down[i].layers(layers[i]))?),
+            let attention = match types[i] {
+                true => Some(attention.of(f, i, channels, depth[i].layers(layers[i]))?),
                 false => None,
             };
             down.push(Block { channels, layers: layers[i], attention });
         }
-        for (i, &channels) in block_out_channels.iter().enumerate().rev() {
-            let (place, layers) = (n - 1 - i, layers[i] + 1);
-            let attention = match up_types[place] {
-                true => Some(attention.of(&f, i, channels, depth_up[place].layers(layers))?),
-                false => None,
-            };
-            up.push(Block { channels, layers, attention });
-        }
         let last = n - 1;
         let mid = match f.get("mid_block_type").map(|v| v.as_str()) {
             None | Some(Some("UNetMidBlock2DCrossAttn")) => {
-                let mut a = attention.of(&f, last, block_out_channels[last], depth_down[last].layers(1))?;
+                let mut a = attention.of(f, last, block_out_channels[last], depth[last].layers(1))?;
                 a.only_cross_attention = false; // diffusers does not pass it on
                 Mid::CrossAttention(a)
             }
@@ -187,14 +183,28 @@ impl Config {
             time_embed_dim: f.optional_size("time_embedding_dim")?.unwrap_or(4 * first),
             time_cond_proj_dim: f.optional_size("time_cond_proj_dim")?,
             text_time,
-            cross_attention_dim,
+            cross_attention_dim: attention.cross_attention_dim,
             norm: Norm { groups, eps: f.f32("norm_eps", 1e-5)? },
             conv_in_kernel: kernel("conv_in_kernel")?,
             conv_out_kernel: kernel("conv_out_kernel")?,
             down,
             mid,
-            up,
+            up: Vec::new(),
         })
+    }
+
+    /// Width and level (each half as large as the one before) of what the way down leaves for the way up, in its order;
+    /// the middle's is the last.
+    pub fn skips(&self) -> Vec<(u32, u32)> {
+        let mut skips = vec![(self.time_proj_dim, 0)];
+        for (level, block) in (0..).zip(&self.down) {
+            skips.extend((0..block.layers).map(|_| (block.channels, level)));
+            if level as usize + 1 < self.down.len() {
+                skips.push((block.channels, level + 1));
+            }
+        }
+        skips.extend(skips.last().copied());
+        skips
     }
 }
 
@@ -278,21 +288,39 @@ fn transformer_layers(f: &Fields, n: usize) -> Result<(Vec<Depth>, Vec<Depth>)> 
 }
 
 /// The attention fields of all blocks, indexed from the outermost.
-struct Attentions {
+struct Attentions<'a> {
+    /// The field that `heads` come from.
+    field: &'a str,
     heads: Vec<u32>,
     only_cross: Vec<bool>,
     cross_attention_dim: u32,
     groups: u32,
 }
 
-impl Attentions {
+impl<'a> Attentions<'a> {
+    fn read(f: &Fields, field: &'a str, n: usize, groups: u32) -> Result<Attentions<'a>> {
+        let widths = f.per_block("cross_attention_dim", 1280, n, SIZE, as_size)?;
+        let cross_attention_dim = widths[0];
+        if widths.iter().any(|&w| w != cross_attention_dim) {
+            return Err(f.refuse("cross_attention_dim", "one width for all blocks"));
+        }
+        Ok(Attentions {
+            field,
+            // The usual field's name is a mistake that diffusers keeps: these are counts of heads.
+            heads: f.per_block(field, 8, n, SIZE, as_size)?,
+            only_cross: f.per_block("only_cross_attention", false, n, "true or false", Value::as_bool)?,
+            cross_attention_dim,
+            groups,
+        })
+    }
+
     /// Those of block `i`, `channels` wide.
     fn of(&self, f: &Fields, i: usize, channels: u32, depth: Option<Vec<u32>>) -> Result<Attention> {
         let heads = self.heads[i];
         if !channels.is_multiple_of(heads) || !(channels / heads).is_multiple_of(4) {
             let wanted =
                 format!("counts of heads that cut the block's {channels} channels into multiples of 4");
-            return Err(f.refuse("attention_head_dim", &wanted));
+            return Err(f.refuse(self.field, &wanted));
         }
         let depth = depth
             .ok_or_else(|| f.refuse("transformer_layers_per_block", "lists with a count for every layer"))?;
@@ -315,46 +343,55 @@ pub struct AddedCond {
     pub time_ids: Tensor,
 }
 
-/// The model's prediction, `[n, h, w, out_channels]`.
-///
-/// - `sample` `[n, h, w, in_channels]`: latents, scaled as the sampler says. Any height and width: where a
-///   level's size is odd, the way up is cropped to the skip's size, as in diffusers.
-/// - `t_emb` `[n, 1, 1, time_proj_dim]`: sinusoidal embedding of the time step.
-/// - `encoder_hidden_states` `[n, 1, tokens, cross_attention_dim]`.
-/// - `added`: for SDXL; `timestep_cond` `[n, 1, 1, time_cond_proj_dim]`: for LCM; left out, nothing is added.
+/// What a UNet or a ControlNet is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs {
+    /// `[n, h, w, in_channels]`: latents, scaled as the sampler says. Any height and width: where a level's size is
+    /// odd, the way up is cropped to the skip's size, as in diffusers.
+    pub sample: Tensor,
+    /// `[n, 1, 1, time_proj_dim]`: sinusoidal embedding of the time step.
+    pub t_emb: Tensor,
+    /// `[n, 1, tokens, cross_attention_dim]`.
+    pub encoder_hidden_states: Tensor,
+    /// For SDXL.
+    pub added: Option<AddedCond>,
+    /// `[n, 1, 1, time_cond_proj_dim]`: for LCM; left out, nothing is added.
+    pub timestep_cond: Option<Tensor>,
+}
+
+/// What the way down and the middle leave.
+pub(super) struct Down {
+    /// Of conv_in, of each layer and of each downsampler.
+    pub skips: Vec<Tensor>,
+    pub mid: Tensor,
+    temb: TimeProjections,
+}
+
+/// The way down and the middle, which a ControlNet has too; there `controlnet_cond` `[n, h, w, time_proj_dim]` is added
+/// to conv_in's output.
 ///
 /// `UnsupportedModel` where an input's width is not the configuration's, so the parts are not of one model.
-pub fn forward(
+pub(super) fn down(
     config: &Config,
     r: &mut Recorder,
-    sample: Tensor,
-    t_emb: Tensor,
-    encoder_hidden_states: Tensor,
-    added: Option<AddedCond>,
-    timestep_cond: Option<Tensor>,
-) -> Result<Tensor> {
-    expect("in_channels", config.in_channels, sample.c)?;
-    expect("cross_attention_dim", config.cross_attention_dim, encoder_hidden_states.c)?;
-    let temb = time_embedding(config, r, t_emb, added, timestep_cond)?;
-    let temb = Some(&TimeProjections::record(r, temb, &config.resnets())?);
-    let text = encoder_hidden_states;
+    inputs: &Inputs,
+    controlnet_cond: Option<Tensor>,
+) -> Result<Down> {
+    expect("in_channels", config.in_channels, inputs.sample.c)?;
+    expect("cross_attention_dim", config.cross_attention_dim, inputs.encoder_hidden_states.c)?;
+    let temb = time_embedding(config, r, inputs.t_emb, inputs.added, inputs.timestep_cond)?;
+    let temb = TimeProjections::record(r, temb, &config.resnets())?;
+    let text = inputs.encoder_hidden_states;
     let norm = config.norm;
 
-    let width = config.time_proj_dim;
-    let mut x = ops::conv2d(
-        r,
-        sample,
-        "conv_in",
-        width,
-        true,
-        same_size(config.conv_in_kernel),
-        Epilogue::default(),
-    )?;
+    let (width, conv) = (config.time_proj_dim, same_size(config.conv_in_kernel));
+    let plus_cond = Epilogue { residual: controlnet_cond, ..Default::default() };
+    let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, true, conv, plus_cond)?;
     let mut skips = vec![x];
     for (i, block) in config.down.iter().enumerate() {
         let prefix = format!("down_blocks.{i}");
         for j in 0..block.layers as usize {
-            x = resnet(r, x, temb, &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            x = resnet(r, x, Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
             }
@@ -368,19 +405,38 @@ pub fn forward(
     }
 
     if !matches!(config.mid, Mid::Nothing) {
-        x = resnet(r, x, temb, "mid_block.resnets.0", x.c, norm)?;
+        x = resnet(r, x, Some(&temb), "mid_block.resnets.0", x.c, norm)?;
     }
     if let Mid::CrossAttention(a) = &config.mid {
         x = transformer_2d(a, r, x, text, 0, "mid_block.attentions.0")?;
-        x = resnet(r, x, temb, "mid_block.resnets.1", x.c, norm)?;
+        x = resnet(r, x, Some(&temb), "mid_block.resnets.1", x.c, norm)?;
+    }
+    Ok(Down { skips, mid: x, temb })
+}
+
+/// The model's prediction, `[n, h, w, out_channels]`. `residuals`: what ControlNets add to each skip, and last to the
+/// middle (`down_block_additional_residuals` and `mid_block_additional_residual` of diffusers), of the shapes that
+/// [`Config::skips`] has; empty without any.
+///
+/// `UnsupportedModel` where an input's width is not the configuration's, so the parts are not of one model.
+pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[Tensor]) -> Result<Tensor> {
+    let Down { mut skips, mid: mut x, temb } = down(config, r, inputs, None)?;
+    let (text, norm) = (inputs.encoder_hidden_states, config.norm);
+    let mut residuals = residuals.iter().rev();
+    if let Some(&residual) = residuals.next() {
+        x = ops::add(r, x, residual)?;
     }
 
     for (i, block) in config.up.iter().enumerate() {
         let prefix = format!("up_blocks.{i}");
         for j in 0..block.layers as usize {
             // There are as many skips as layers on the way up: `layers_per_block` + 1 of each block.
-            let skip = skips.pop().ok_or_else(|| Error::unsupported("layers_per_block leaves no skip"))?;
-            x = resnet(r, (x, skip), temb, &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            let mut skip =
+                skips.pop().ok_or_else(|| Error::unsupported("layers_per_block leaves no skip"))?;
+            if let Some(&residual) = residuals.next() {
+                skip = ops::add(r, skip, residual)?;
+            }
+            x = resnet(r, (x, skip), Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
             }

@@ -2,10 +2,11 @@
 
 use super::config::Fields;
 use super::resnet::{Norm, resnet};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Columns, Conv, Epilogue};
+use crate::ops::{self, Activation, Columns, Conv, Epilogue, GroupStats, Rows};
 use serde_json::Value;
+use std::ops::Range;
 
 /// Epsilon of every norm; diffusers does not configure it here.
 const EPS: f32 = 1e-6;
@@ -94,24 +95,91 @@ impl Config {
 /// Latents `[n, h, w, latent_channels]`, already divided by `scaling_factor`, to pictures
 /// `[n, h * scale, w * scale, out_channels]`, nominally in -1..1.
 pub fn decode(config: &Config, r: &mut Recorder, latents: Tensor) -> Result<Tensor> {
+    decode_in_bands(config, r, latents, 64 << 20)
+}
+
+/// [`decode`], with no tensor larger than `most` bytes where a level begins that is narrower than the one before: what is
+/// upsampled there is twice as wide as all that follows, and made a few rows at a time, twice.
+pub fn decode_in_bands(config: &Config, r: &mut Recorder, latents: Tensor, most: u64) -> Result<Tensor> {
     let mut x = latents;
     if config.use_post_quant_conv {
         x = ops::conv2d(r, x, "post_quant_conv", latents.c, true, Conv::k1(), Epilogue::default())?;
     }
     x = ops::conv2d(r, x, "decoder.conv_in", config.widest(), true, Conv::k3(), Epilogue::default())?;
     x = mid_block(config, r, x, "decoder.mid_block")?;
-    for (i, &channels) in config.block_out_channels.iter().rev().enumerate() {
+    let widths: Vec<u32> = config.block_out_channels.iter().rev().copied().collect();
+    // Level and block that the upsampling before it has made already.
+    let mut begun = (usize::MAX, 0);
+    for (i, &channels) in widths.iter().enumerate() {
         let prefix = format!("decoder.up_blocks.{i}");
         for j in 0..=config.layers_per_block {
+            if (i, j) == begun {
+                continue;
+            }
             x = resnet(r, x, None, &format!("{prefix}.resnets.{j}"), channels, config.norm())?;
         }
         if i + 1 < config.block_out_channels.len() {
             let name = format!("{prefix}.upsamplers.0.conv");
-            let conv = Conv::up_to(2 * x.h, 2 * x.w);
-            x = ops::conv2d(r, x, &name, channels, true, conv, Epilogue::default())?;
+            let next = widths[i + 1];
+            if x.n == 1 && next < channels && 4 * x.bytes() > most {
+                let resnet = format!("decoder.up_blocks.{}.resnets.0", i + 1);
+                x = upsample_and_resnet(config, r, x, &name, &resnet, next, most)?;
+                begun = (i + 1, 0);
+            } else {
+                let conv = Conv::up_to(2 * x.h, 2 * x.w);
+                x = ops::conv2d(r, x, &name, channels, true, conv, Epilogue::default())?;
+            }
         }
     }
     norm_and_conv_out(config, r, x, "decoder", config.out_channels)
+}
+
+/// Upsampling by `upsampler`, then the block `prefix`, `out` channels wide. What lies between them is made in bands, once for
+/// its norm's statistics and once, a row more on each side, for what reads it.
+fn upsample_and_resnet(
+    config: &Config,
+    r: &mut Recorder,
+    x: Tensor,
+    upsampler: &str,
+    prefix: &str,
+    out: u32,
+    most: u64,
+) -> Result<Tensor> {
+    let (h, w, c) = (2 * x.h, 2 * x.w, x.c);
+    // Whole slices of the statistics, and an eighth of what a tensor may take.
+    let row = r.options().activations.size() * w as u64 * c as u64;
+    let band = u32::try_from(most / 8 / row).unwrap_or(h).clamp(8, h.max(8)) / 8 * 8;
+    let per_slice = [8, 4, 2, 1].into_iter().find(|rows| h.is_multiple_of(*rows)).unwrap_or(1);
+    let bands = || (0..h).step_by(band as usize).map(|from| from..(from + band).min(h));
+    let upsampled = |r: &mut Recorder, rows: Range<u32>| {
+        let (from, whole) = (rows.start, Rows { tensor: x, from: 0, height: x.h });
+        let tensor = ops::conv2d_rows(r, whole, upsampler, c, Conv::up_to(h, w), rows, None)?;
+        Ok::<_, Error>(Rows { tensor, from, height: h })
+    };
+    let stats = GroupStats::new(r, 1, h * w, per_slice * w, c, config.norm_num_groups)?;
+    for rows in bands() {
+        let part = upsampled(r, rows)?;
+        stats.gather(r, part.tensor, part.from / per_slice);
+    }
+    let (hidden, shortcut) = (r.tensor(1, h, w, out), r.tensor(1, h, w, out));
+    for rows in bands() {
+        let part = upsampled(r, rows.start.saturating_sub(1)..(rows.end + 1).min(h))?;
+        let name = format!("{prefix}.conv_shortcut");
+        ops::conv2d_rows(r, part, &name, out, Conv::k1(), rows.clone(), Some(shortcut))?;
+        let tensor = stats.apply(r, part.tensor, &format!("{prefix}.norm1"), EPS, Activation::Silu)?;
+        let part = Rows { tensor, ..part };
+        ops::conv2d_rows(r, part, &format!("{prefix}.conv1"), out, Conv::k3(), rows, Some(hidden))?;
+    }
+    let h = ops::group_norm(
+        r,
+        hidden,
+        &format!("{prefix}.norm2"),
+        config.norm_num_groups,
+        EPS,
+        Activation::Silu,
+    )?;
+    let plus_shortcut = Epilogue { residual: Some(shortcut), ..Default::default() };
+    ops::conv2d(r, h, &format!("{prefix}.conv2"), out, true, Conv::k3(), plus_shortcut)
 }
 
 /// Pictures `[n, h * scale, w * scale, in_channels]` in -1..1 to the moments of their latents,

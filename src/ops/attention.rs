@@ -35,7 +35,15 @@ pub fn attention(
     }
     let d4 = d / 4;
     let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
-    let (kernel, rows) = if d4 <= 24 {
+    let subgroup = r.options().subgroup;
+    let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
+        // More rows a lane would not fit into registers.
+        let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
+        let defines =
+            [("WIDE", wide(r)), ("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
+        let source = include_str!("../../shaders/attention_subgroup.wgsl");
+        (Kernel::new("attention_subgroup", source, &defines), threads * q_rows)
+    } else if d4 <= 24 {
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
         let rows = 64;

@@ -4,7 +4,9 @@ use super::matrix::{Matrix, matrix};
 use super::{Activation, Columns, Input, wide};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
+use crate::gpu::tuning::Class;
+use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
+use std::ops::Range;
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
 /// far below the two seconds after which Windows resets a GPU.
@@ -88,7 +90,7 @@ pub fn linear_stack(
 ) -> Result<Tensor> {
     let x = x.into();
     let w = matrix(r, parts, x.channels(), 1, bias)?;
-    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default())
+    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default(), None)
 }
 
 /// A convolution over [n, h, w, c], 1x1 or 3x3.
@@ -106,10 +108,38 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let x = x.into();
     let w = matrix(r, &[(prefix, out)], x.channels(), conv.kernel * conv.kernel, bias)?;
-    product(r, x, prefix, w, conv, e)
+    product(r, x, prefix, w, conv, e, None)
 }
 
-/// The dispatches; `prefix` is for messages.
+/// Rows of one picture, which need not be whole in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    pub tensor: Tensor,
+    /// The tensor's first row in the picture.
+    pub from: u32,
+    /// Rows of the picture.
+    pub height: u32,
+}
+
+/// Some rows of a convolution's output, with bias: into a tensor of their own, or to their places in `into`. `x` must hold
+/// all the rows that they are made of.
+///
+/// # Errors
+/// `unsupported-model` where shapes do not fit.
+pub fn conv2d_rows(
+    r: &mut Recorder,
+    x: Rows,
+    prefix: &str,
+    out: u32,
+    conv: Conv,
+    rows: Range<u32>,
+    into: Option<Tensor>,
+) -> Result<Tensor> {
+    let w = matrix(r, &[(prefix, out)], x.tensor.c, conv.kernel * conv.kernel, true)?;
+    product(r, x.tensor.into(), prefix, w, conv, Epilogue::default(), Some((x, rows, into)))
+}
+
+/// The dispatches; `prefix` is for messages. `part`: the rows that the input holds, those to make, and where to.
 fn product(
     r: &mut Recorder,
     x: Input,
@@ -117,12 +147,14 @@ fn product(
     matrix: Matrix,
     conv: Conv,
     e: Epilogue,
+    part: Option<(Rows, Range<u32>, Option<Tensor>)>,
 ) -> Result<Tensor> {
     x.check()?;
     let Matrix { weight, bias, bits: quantised, rows: out } = matrix;
     let input = x.first;
-    let [h, w] = conv.upsample.unwrap_or([input.h, input.w]);
-    if conv.upsample.is_some() && (h.div_ceil(2) != input.h || w.div_ceil(2) != input.w) {
+    let in_h = part.as_ref().map_or(input.h, |(x, ..)| x.height);
+    let [h, w] = conv.upsample.unwrap_or([in_h, input.w]);
+    if conv.upsample.is_some() && (h.div_ceil(2) != in_h || w.div_ceil(2) != input.w) {
         return Err(Error::unsupported(format!("{prefix}: upsampling {}x{} to {h}x{w}", input.h, input.w)));
     }
     let [top, left, bottom, right] = conv.pad;
@@ -141,7 +173,24 @@ fn product(
             "{prefix}: GEGLU over {out} channels: only multiples of 8 are supported, and no other epilogue"
         )));
     }
-    let y = r.tensor_of(dtype, input.n, out_h, out_w, if e.geglu { out / 2 } else { out });
+    let (in_from, out_from, positions, y) = match part {
+        None => {
+            let y = r.tensor_of(dtype, input.n, out_h, out_w, if e.geglu { out / 2 } else { out });
+            (0, 0, 0..y.rows(), y)
+        }
+        Some((x, rows, into)) => {
+            if input.n != 1
+                || rows.end > out_h
+                || into.is_some_and(|t| (t.h, t.w, t.c) != (out_h, out_w, out))
+            {
+                return Err(Error::unsupported(format!("{prefix}: these rows do not fit")));
+            }
+            let positions = rows.start * out_w..rows.end * out_w;
+            let out_from = if into.is_some() { 0 } else { positions.start };
+            let y = into.unwrap_or_else(|| r.tensor_of(dtype, 1, rows.end - rows.start, out_w, out));
+            (x.from * input.w, out_from, positions, y)
+        }
+    };
 
     if e.channel_add.is_some_and(|t| (t.tensor.n, t.tensor.rows(), t.c) != (y.n, y.n, out)) {
         return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
@@ -165,10 +214,10 @@ fn product(
     }
 
     let [add_stride, add_from] = e.channel_add.map_or([0, 0], |columns| columns.params());
-    let m = y.rows();
+    let m = positions.end - positions.start;
     let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
-    let tile = Tile::choose(r.options().subgroup, m, out);
+    let tile = Tile::of(r.options(), is_conv, m, out);
     let defines = [
         ("WIDE", wide(r)),
         ("F32_OUTPUT", e.f32_output as u32),
@@ -196,9 +245,9 @@ fn product(
         .max(tile.rows())
         / tile.rows()
         * tile.rows();
-    let mut m_base = 0;
-    while m_base < m {
-        let rows = rows_at_once.min(m - m_base);
+    let mut m_base = positions.start;
+    while m_base < positions.end {
+        let rows = rows_at_once.min(positions.end - m_base);
         r.dispatch(Dispatch {
             kernel: kernel.clone(),
             bindings: bindings.clone(),
@@ -228,6 +277,8 @@ fn product(
                 e.post as u32,
                 add_stride,
                 add_from,
+                in_from,
+                out_from,
             ],
             workgroups: [columns, rows.div_ceil(tile.rows()), 1],
             flops: flops_a_row * rows as u64,
@@ -239,7 +290,7 @@ fn product(
 
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tile {
+pub(super) enum Tile {
     /// `sx` x `sy` subgroups of `size` lanes, each `rows` rows by four channels a lane.
     Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
     /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
@@ -263,6 +314,30 @@ impl Tile {
             Tile::Subgroup { size, sx, .. } => 4 * size * sx,
             Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
         }
+    }
+
+    /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
+    pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
+        let mut tiles: Vec<Tile> =
+            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            for (rows, sx, sy) in
+                [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
+            {
+                let tile = Tile::Subgroup { size: subgroup, rows, sx, sy };
+                if !tiles.contains(&tile) {
+                    tiles.push(tile);
+                }
+            }
+        }
+        tiles
+    }
+
+    /// The tuned tile, or the usual one.
+    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32) -> Self {
+        let tuned = options.choices.get(Class::of(conv, m, n));
+        let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
+        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n))
     }
 
     /// The largest tile that still leaves workgroups enough to fill a GPU.

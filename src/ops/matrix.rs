@@ -53,10 +53,10 @@ pub(super) fn matrix(
 }
 
 /// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
-/// the residual blocks, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
+/// the residual blocks and from a ControlNet, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
 /// the blocks and the feed-forward layers, takes four.
 fn bits_of(prefix: &str, bits: Bits) -> Bits {
-    const EIGHT: [&str; 10] = [
+    const EIGHT: [&str; 11] = [
         ".to_q",
         ".to_k",
         ".to_v",
@@ -67,6 +67,7 @@ fn bits_of(prefix: &str, bits: Bits) -> Bits {
         "samplers",
         "embedding",
         "time_emb_proj",
+        "controlnet_",
     ];
     if EIGHT.iter().any(|part| prefix.contains(part)) { Bits::Q8 } else { bits }
 }

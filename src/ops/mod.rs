@@ -3,20 +3,25 @@
 //! `prefix` names weights as the checkpoint does: `{prefix}.weight`, `{prefix}.bias`.
 
 mod attention;
+mod canny;
 mod gather;
 mod lora;
 mod matmul;
 mod matrix;
 mod norm;
 mod pointwise;
+mod residual;
 mod selftest;
+pub mod tune;
 
 pub use attention::attention;
+pub use canny::canny;
 pub use gather::{embed, gather};
 pub use lora::merge;
-pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, conv2d, linear, linear_stack};
-pub use norm::{group_norm, layer_norm};
+pub use matmul::{Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, linear, linear_stack};
+pub use norm::{GroupStats, group_norm, layer_norm};
 pub use pointwise::{Activation, activate, add, affine};
+pub use residual::{add_scaled, mean};
 pub use selftest::{Precision, open};
 
 use crate::error::{Error, Result};

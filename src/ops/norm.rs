@@ -24,50 +24,123 @@ pub fn group_norm(
 ) -> Result<Tensor> {
     let x = x.into();
     x.check()?;
-    let (c, c4) = (x.channels(), x.c4());
-    if groups == 0 || groups > 256 || !c.is_multiple_of(groups) {
-        return Err(Error::unsupported(format!("{prefix}: {c} channels do not divide into {groups} groups")));
-    }
-    let [gamma, beta] = affine(r, prefix, c)?;
     let Tensor { n, h, w, .. } = x.first;
     let positions = h * w;
     // A slice a workgroup: enough of them to fill a GPU, each with enough to do.
-    let lanes = (256 / c4.min(256)).max(1);
+    let lanes = (256 / x.c4().min(256)).max(1);
     let slices = positions.div_ceil(lanes * 16).clamp(1, 64);
-    let per_slice = positions.div_ceil(slices);
-    let slices = positions.div_ceil(per_slice);
-    // Pairs (mean, centred squares), counted as vectors of four f32.
-    let stats = r.tensor_of(Dtype::F32, n, 1, (slices * groups).div_ceil(2), 4);
-    let y = r.tensor(n, h, w, c);
-    let params =
-        vec![positions, per_slice, slices, c, c4, x.first.c4(), groups, epsilon.to_bits(), activation as u32];
-    let mut bindings = vec![Binding::Read(x.first), Binding::Read(x.second.unwrap_or(x.first))];
-    let defines = [("WIDE", wide(r))];
-    r.dispatch(Dispatch {
-        kernel: Kernel::new(
-            "group_norm_stats",
-            include_str!("../../shaders/group_norm_stats.wgsl"),
-            &defines,
-        ),
-        bindings: bindings.iter().copied().chain([Binding::Write(stats)]).collect(),
-        params: params[..7].to_vec(),
-        workgroups: [slices, n, 1],
-        flops: 4 * n as u64 * positions as u64 * c as u64,
-    });
-    const SPAN: u32 = 16;
-    bindings.extend([Binding::Read(stats), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)]);
-    r.dispatch(Dispatch {
-        kernel: Kernel::new(
-            "group_norm_apply",
-            include_str!("../../shaders/group_norm_apply.wgsl"),
-            &[defines.as_slice(), &[("SPAN", SPAN)]].concat(),
-        ),
-        bindings,
-        params,
-        workgroups: [(positions * c4).div_ceil(256 * SPAN), n, 1],
-        flops: 4 * n as u64 * positions as u64 * c as u64,
-    });
-    Ok(y)
+    let stats = GroupStats::new(r, n, positions, positions.div_ceil(slices), x.channels(), groups)?;
+    stats.gather(r, x, 0);
+    stats.apply(r, x, prefix, epsilon, activation)
+}
+
+/// Mean and spread of a picture's groups of channels, gathered slice by slice, so that the picture itself need never be
+/// whole.
+pub struct GroupStats {
+    /// Pairs (mean, centred squares), counted as vectors of four f32.
+    stats: Tensor,
+    positions: u32,
+    per_slice: u32,
+    slices: u32,
+    groups: u32,
+}
+
+impl GroupStats {
+    /// Of `n` pictures of so many positions, gathered `per_slice` at a time.
+    ///
+    /// # Errors
+    /// `unsupported-model` if the channels do not divide into `groups`.
+    pub fn new(
+        r: &mut Recorder,
+        n: u32,
+        positions: u32,
+        per_slice: u32,
+        channels: u32,
+        groups: u32,
+    ) -> Result<Self> {
+        if groups == 0 || groups > 256 || !channels.is_multiple_of(groups) {
+            return Err(Error::unsupported(format!(
+                "{channels} channels do not divide into {groups} groups"
+            )));
+        }
+        let slices = positions.div_ceil(per_slice);
+        let stats = r.tensor_of(Dtype::F32, n, 1, (slices * groups).div_ceil(2), 4);
+        Ok(Self { stats, positions, per_slice, slices, groups })
+    }
+
+    /// Takes `x` in: whole pictures, or, of one picture, positions from slice `first` on that fill slices (but for the
+    /// picture's last).
+    pub fn gather(&self, r: &mut Recorder, x: impl Into<Input>, first: u32) {
+        let x = x.into();
+        let Tensor { n, h, w, .. } = x.first;
+        let (positions, c) = (h * w, x.channels());
+        r.dispatch(Dispatch {
+            kernel: Kernel::new(
+                "group_norm_stats",
+                include_str!("../../shaders/group_norm_stats.wgsl"),
+                &[("WIDE", wide(r))],
+            ),
+            bindings: vec![
+                Binding::Read(x.first),
+                Binding::Read(x.second.unwrap_or(x.first)),
+                Binding::Write(self.stats),
+            ],
+            params: vec![positions, self.per_slice, self.slices, c, x.c4(), x.first.c4(), self.groups, first],
+            workgroups: [positions.div_ceil(self.per_slice), n, 1],
+            flops: 4 * n as u64 * positions as u64 * c as u64,
+        });
+    }
+
+    /// `x`, of these pictures, normalised.
+    ///
+    /// # Errors
+    /// `unsupported-model` where a weight is used with two shapes.
+    pub fn apply(
+        &self,
+        r: &mut Recorder,
+        x: impl Into<Input>,
+        prefix: &str,
+        epsilon: f32,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        const SPAN: u32 = 16;
+        let x = x.into();
+        let (c, c4) = (x.channels(), x.c4());
+        let [gamma, beta] = affine(r, prefix, c)?;
+        let Tensor { n, h, w, .. } = x.first;
+        let positions = h * w;
+        let y = r.tensor(n, h, w, c);
+        r.dispatch(Dispatch {
+            kernel: Kernel::new(
+                "group_norm_apply",
+                include_str!("../../shaders/group_norm_apply.wgsl"),
+                &[("WIDE", wide(r)), ("SPAN", SPAN)],
+            ),
+            bindings: vec![
+                Binding::Read(x.first),
+                Binding::Read(x.second.unwrap_or(x.first)),
+                Binding::Read(self.stats),
+                Binding::Weight(gamma),
+                Binding::Weight(beta),
+                Binding::Write(y),
+            ],
+            params: vec![
+                positions,
+                self.per_slice,
+                self.slices,
+                c,
+                c4,
+                x.first.c4(),
+                self.groups,
+                epsilon.to_bits(),
+                activation as u32,
+                self.positions,
+            ],
+            workgroups: [(positions * c4).div_ceil(256 * SPAN), n, 1],
+            flops: 4 * n as u64 * positions as u64 * c as u64,
+        });
+        Ok(y)
+    }
 }
 
 /// Layer normalisation over the channels of every row.

@@ -66,7 +66,7 @@ pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
 /// wrong kernels are off by the size of the values themselves.
 const TOLERANCE_F32: f64 = 6.0 / 2048.0;
 /// Products and sums of four in f16 add up to four more roundings to the matrix multiply.
-const TOLERANCE_F16: f64 = 14.0 / 2048.0;
+pub(super) const TOLERANCE_F16: f64 = 14.0 / 2048.0;
 
 const ROWS: usize = 37;
 const CHANNELS: usize = 24;

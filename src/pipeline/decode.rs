@@ -16,6 +16,22 @@ pub struct Picture {
     pub data: Vec<u8>,
 }
 
+impl Picture {
+    /// # Errors
+    /// `invalid-option`, naming the option `name`, for a picture without pixels or with another number of bytes.
+    pub(super) fn check(&self, name: &str) -> Result<()> {
+        let (w, h) = (self.width as usize, self.height as usize);
+        if w == 0 || h == 0 || self.data.len() != 4 * w * h {
+            return Err(Error::invalid(format!(
+                "{name} has {} bytes; one of {w}x{h} has {}.",
+                self.data.len(),
+                4 * w * h
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// A decoder's plan larger than this is not kept beside the UNet's: making one again takes milliseconds.
 pub(super) const KEEP_BOTH: u64 = 64 << 20;
 

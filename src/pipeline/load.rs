@@ -1,16 +1,19 @@
 //! A model's folder to modules on the GPU.
 
-use super::residence::{FilesSource, Memory, Part, VaeFiles};
+use super::residence::{FilesSource, Memory, Part, Place};
 use super::text::{Recipe, TextCache};
+use super::tuning::{self, Origin};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result};
+use crate::gpu::tuning::{Choices, shipped};
 use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{SD1_FACTORS, SchedulerConfig, Tuning, scheduler};
 use crate::store::ModelFiles;
+use futures_util::future::join;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,6 +28,9 @@ pub struct LoadOptions {
     /// multiplies what they lose, and the VAE, small and seen at once, stays f16.
     pub weights: Option<Bits>,
     pub memory: Memory,
+    /// Choices of earlier visits (key and text, see [`DiffusionPipeline::tuning`]); where none is of this GPU, tiles are
+    /// timed while the weights arrive. `None`: as shipped.
+    pub tunings: Option<Vec<(String, String)>>,
 }
 
 /// Pipeline classes whose parts and way of sampling are those of text-to-image.
@@ -53,14 +59,15 @@ impl DiffusionPipeline {
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let vae = match vae {
-            Some(files) => Some(VaeFiles::find(files).await?),
+            Some(files) => Some(Place::find(files, "vae").await?),
             None => None,
         };
         let other_vae = match &vae {
             Some(vae) => Some(vae.config().await?),
             None => None,
         };
-        let source = Box::new(FilesSource { files: files.clone(), vae, variant: options.variant.clone() });
+        let source =
+            Box::new(FilesSource { files: files.clone(), other: vae, variant: options.variant.clone() });
         let files = files.as_ref();
         let index: Value = files.json("model_index.json").await?;
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
@@ -110,7 +117,13 @@ impl DiffusionPipeline {
         check_widths(&unet_config, &encoders, sdxl)?;
         check_aborted(aborted)?;
 
-        let (gpu, usual) = ops::open(options.precision).await?;
+        let (gpu, mut usual) = ops::open(options.precision).await?;
+        usual.choices = shipped(&gpu.vendor, &gpu.architecture);
+        let mut chosen = Origin::Shipped;
+        if let Some(choices) = tuning::kept(&gpu, &usual, options.tunings.as_deref().unwrap_or_default()) {
+            usual.choices = choices;
+            chosen = Origin::Kept;
+        }
         let wide = Options { activations: Dtype::F32, ..usual };
 
         // Plans at a small size, for the weights that they name; all checked before the first byte.
@@ -173,22 +186,41 @@ impl DiffusionPipeline {
             Vae::Kl(m) => &m.part,
             Vae::Tiny(m) => &m.part,
         };
-        // Kernels compile while the weights arrive.
-        compile_first(&gpu, &unet, &vae, &text_encoders, sdxl)?;
-        for part in [vae_part, &unet.part] {
-            if low {
-                // Each is streamed again when its turn comes.
-                part.verify(&gpu, source.as_ref(), aborted).await?;
-            } else {
-                part.fill(&gpu, source.as_ref(), aborted).await?;
+        let stream = async {
+            for part in [vae_part, &unet.part] {
+                if low {
+                    // Each is streamed again when its turn comes.
+                    part.verify(&gpu, source.as_ref(), aborted).await?;
+                } else {
+                    part.fill(&gpu, source.as_ref(), aborted).await?;
+                }
             }
-        }
-        // What a picture begins with.
-        for encoder in &text_encoders {
-            encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
-        }
-        gpu.compiled().await;
+            // What a picture begins with.
+            for encoder in &text_encoders {
+                encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
+            }
+            Ok(())
+        };
+        // Tiles are timed and kernels compile while the weights arrive.
+        let prepare = async {
+            let mut choices = usual.choices;
+            let unknown = options.tunings.is_some() && chosen == Origin::Shipped;
+            if unknown && unet.part.bytes() >= tuning::WORTH {
+                chosen = Origin::Timed;
+                choices = ops::tune::tune(&gpu, &usual, &ops::tune::EXAMPLES, tuning::BUDGET).await?;
+            }
+            compile_first(&gpu, choices, &unet, &vae, &text_encoders, sdxl)?;
+            gpu.compiled().await;
+            Ok(choices)
+        };
+        let (streamed, choices): (Result<()>, Result<Choices>) = join(stream, prepare).await;
+        streamed?;
+        let choices = choices?;
         gpu.check()?;
+        let encoder_parts = text_encoders.iter().map(|e| &e.module.part);
+        let mut f32_tensors: Vec<String> =
+            encoder_parts.chain([vae_part, &unet.part]).flat_map(Part::wide).collect();
+        f32_tensors.sort();
 
         let kind = match (sdxl, unet.config.cross_attention_dim) {
             (true, _) => Kind::Sdxl,
@@ -196,7 +228,7 @@ impl DiffusionPipeline {
             (false, _) => Kind::Sd1,
         };
         let default_size = unet.config.sample_size.map_or(64, |[h, _]| h) * vae.scale();
-        Ok(Self {
+        let mut pipeline = Self {
             model: Model {
                 name: files.name().to_owned(),
                 kind,
@@ -211,11 +243,13 @@ impl DiffusionPipeline {
                     .get("default_guidance_scale")
                     .and_then(Value::as_f64)
                     .map_or(if sdxl { 5.0 } else { 7.5 }, |g| g as f32),
+                f32_tensors,
             },
             gpu,
             source,
             low,
             options: usual,
+            chosen,
             text_encoders,
             unet,
             vae,
@@ -232,9 +266,12 @@ impl DiffusionPipeline {
             text_cache: TextCache::default(),
             embeddings: RefCell::default(),
             loras: RefCell::default(),
+            controlnets: RefCell::default(),
             chosen_loras: RefCell::default(),
             decode_wide: Cell::new(false),
-        })
+        };
+        pipeline.choose(choices, chosen);
+        Ok(pipeline)
     }
 }
 
@@ -333,29 +370,31 @@ pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Res
 /// Other sizes compile the few kernels that they lack when they are drawn.
 fn compile_first(
     gpu: &Gpu,
+    choices: Choices,
     unet: &Module<unet::Config>,
     vae: &Vae,
     encoders: &[TextEncoder],
     sdxl: bool,
 ) -> Result<()> {
     const TOKENS: u32 = 77;
+    let tuned = |options: Options| Options { choices, ..options };
     let [h, w] = unet.config.sample_size.unwrap_or([64, 64]);
-    let mut plans = vec![record(&unet.options, |r| {
+    let mut plans = vec![record(&tuned(unet.options), |r| {
         let inputs = super::text_to_image::unet_inputs(&unet.config, r, 2, h, w, TOKENS);
-        super::text_to_image::record_unet(&unet.config, r, &inputs).map(|_| ())
+        unet::forward(&unet.config, r, &inputs, &[]).map(|out| r.output(out))
     })];
     plans.push(match vae {
-        Vae::Kl(m) => record(&m.options, |r| {
+        Vae::Kl(m) => record(&tuned(m.options), |r| {
             let latents = r.input(1, h, w, m.config.latent_channels);
             vae::decode(&m.config, r, latents).map(|_| ())
         }),
-        Vae::Tiny(m) => record(&m.options, |r| {
+        Vae::Tiny(m) => record(&tuned(m.options), |r| {
             let latents = r.input(1, h, w, m.config.latent_channels);
             taesd::decode(&m.config, r, latents).map(|_| ())
         }),
     });
     for (i, TextEncoder { module, .. }) in encoders.iter().enumerate() {
-        plans.push(record(&module.options, |r| {
+        plans.push(record(&tuned(module.options), |r| {
             let recipe = Recipe { pooled: sdxl && i == 1, penultimate: sdxl, ..Default::default() };
             super::text::record(&module.config, recipe, r, 2, TOKENS).map(|_| ())
         }));
@@ -366,12 +405,12 @@ fn compile_first(
 
 /// A side of latents that every level
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
-const SMALL: u32 = 16;
+pub(super) const SMALL: u32 = 16;
 
 fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
     record(options, |r| {
         let inputs = super::text_to_image::unet_inputs(config, r, 1, SMALL, SMALL, 1);
-        super::text_to_image::record_unet(config, r, &inputs).map(|_| ())
+        unet::forward(config, r, &inputs, &[]).map(|_| ())
     })
 }
 

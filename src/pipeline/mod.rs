@@ -6,6 +6,7 @@
 //! - `lora`: LoRAs, merged into the weights.
 //! - `text_to_image`: the loop itself.
 //! - `image_to_image`, `inpainting`: where it starts from a picture, and what it keeps of one.
+//! - `controlnet`: what ControlNets add to the UNet's steps.
 //! - `repaint`: A1111's options of inpainting, and outpainting; `pixels`: eight-bit pictures.
 //! - `hires`: two passes.
 //! - `decode`: latents to pixels.
@@ -14,6 +15,7 @@
 //! - `residence`: which weights are on the GPU, and how they come back.
 //! - `parameters`: what is written into the PNG.
 
+mod controlnet;
 mod decode;
 mod embedding;
 mod hires;
@@ -29,8 +31,10 @@ mod residence;
 mod text;
 mod text_to_image;
 pub mod tiles;
+mod tuning;
 mod upscaler;
 
+pub use controlnet::{Control, Preprocess, canny};
 pub use decode::Picture;
 pub use hires::{Enlarge, Hires};
 pub use image_to_image::StrengthSteps;
@@ -39,6 +43,7 @@ pub use repaint::{InpaintArea, MaskedContent, Outpaint};
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};
 pub use text_to_image::{GenerateOptions, Generated, Preview, Step, Timings};
+pub use tuning::{Chosen, Origin};
 pub use upscaler::Upscaler;
 
 use crate::error::{Code, Error, Result};
@@ -48,6 +53,7 @@ use crate::prompt::Tokenizer;
 use crate::samplers::SchedulerConfig;
 use residence::{Part, WeightSource};
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// The families that differ in how they are conditioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,8 @@ pub struct Model {
     /// `default_guidance_scale` of `model_index.json` (ours; diffusers ignores them), or diffusers' own.
     pub num_inference_steps: usize,
     pub guidance_scale: f32,
+    /// Tensors that lie as f32, since f16 does not hold all their values: component and name.
+    pub f32_tensors: Vec<String>,
 }
 
 /// A module's configuration, its weights and how its plans are recorded.
@@ -134,11 +142,10 @@ struct UnetPlan {
     width: u32,
     tokens: u32,
     executable: Executable,
-    sample: Tensor,
-    t_emb: Tensor,
-    text: Tensor,
-    added: Option<unet::AddedCond>,
-    timestep_cond: Option<Tensor>,
+    inputs: unet::Inputs,
+    /// What ControlNets add; empty in a plan without any.
+    residuals: Vec<Tensor>,
+    controls: Vec<controlnet::ControlPlan>,
     out: Tensor,
 }
 
@@ -160,6 +167,8 @@ pub struct DiffusionPipeline {
     /// One stage's weights on the GPU at a time.
     low: bool,
     options: Options,
+    /// Of `options.choices`.
+    chosen: tuning::Origin,
     model: Model,
     text_encoders: Vec<TextEncoder>,
     unet: Module<unet::Config>,
@@ -177,6 +186,7 @@ pub struct DiffusionPipeline {
     text_cache: text::TextCache,
     embeddings: RefCell<Vec<embedding::LoadedEmbedding>>,
     loras: RefCell<Vec<lora::LoadedLora>>,
+    controlnets: RefCell<Vec<Rc<controlnet::LoadedControlNet>>>,
     /// Keys and scales of this picture's LoRAs.
     chosen_loras: RefCell<Vec<(String, f32)>>,
     /// The decoder overflowed f16 once: it runs in f32 activations from then on.

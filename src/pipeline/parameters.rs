@@ -1,5 +1,6 @@
 //! The `parameters` text that AUTOMATIC1111 writes into its PNGs, so that other tools read ours.
 
+use super::controlnet::{Control, Preprocess};
 use super::image_to_image::strength;
 use super::text_to_image::GenerateOptions;
 use crate::prompt::Syntax;
@@ -54,11 +55,29 @@ pub(super) fn text(options: &GenerateOptions, image: usize, model: &str, own: &s
         Syntax::Plain => fields.push(("Emphasis", "None".to_owned())),
         Syntax::Comfy => fields.push(("Emphasis", "Comfy".to_owned())),
     }
-    fields.extend([("Version", concat!("browser-diffusion ", env!("CARGO_PKG_VERSION")).to_owned())]);
-    let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}: {}", quoted(v))).collect();
+    let mut fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}: {}", quoted(v))).collect();
+    let controls = options.controlnets.iter().map(|c| quoted(&control_text(c, options.guess_mode)));
+    fields.extend(controls.enumerate().map(|(i, text)| format!("ControlNet {i}: {text}")));
+    fields.push(concat!("Version: browser-diffusion ", env!("CARGO_PKG_VERSION")).to_owned());
     out.push('\n');
     out.push_str(&fields.join(", "));
     out
+}
+
+/// A ControlNet as A1111's extension for them writes it.
+fn control_text(control: &Control, guess_mode: bool) -> String {
+    let module = match control.preprocess {
+        Preprocess::None => "none".to_owned(),
+        Preprocess::Canny { low, high } => format!("canny, Threshold A: {low}, Threshold B: {high}"),
+    };
+    format!(
+        "Module: {module}, Model: {}, Weight: {}, Guidance Start: {}, Guidance End: {}, Control Mode: {}",
+        control.key,
+        control.scale,
+        control.start,
+        control.end,
+        if guess_mode { "ControlNet is more important" } else { "Balanced" }
+    )
 }
 
 /// A value with a comma, a colon or a line break is written as a JSON string.

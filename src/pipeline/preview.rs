@@ -3,7 +3,7 @@
 
 use super::decode::{to_nhwc, to_rgba};
 use super::load::{record, taesd_weights};
-use super::residence::{FilesSource, Part, VaeFiles};
+use super::residence::{FilesSource, Part, Place};
 use super::{DecodePlan, DiffusionPipeline, Module, Picture, Preview, Vae};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl DiffusionPipeline {
     /// # Errors
     /// `unsupported-model` for another kind of VAE or of latents; `bad-checkpoint`; `aborted`; what `files` fails with.
     pub async fn load_tiny<F: ModelFiles>(&self, files: Rc<F>, aborted: &dyn Fn() -> bool) -> Result<()> {
-        let vae = VaeFiles::find(files.clone()).await?;
+        let vae = Place::find(files.clone(), "vae").await?;
         let config = taesd::Config::from_config(&vae.config().await?)?;
         let channels = self.vae.latent_channels();
         let scale = 1 << config.num_decoder_blocks.len().saturating_sub(1);
@@ -57,7 +57,7 @@ impl DiffusionPipeline {
         let plan = record(&options, |r| taesd_weights(&config, r))?;
         let part = Part::new("vae", names::vae, plan.weights());
         let name = files.name().to_owned();
-        let source = FilesSource { files, vae: Some(vae), variant: None };
+        let source = FilesSource { files, other: Some(vae), variant: None };
         part.fill(&self.gpu, &source, aborted).await?;
         *self.tiny.borrow_mut() =
             Some(TinyDecoder { name, module: Module { config, part, options }, plan: None });

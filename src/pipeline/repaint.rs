@@ -56,7 +56,7 @@ pub(super) fn prepare(options: &GenerateOptions) -> Result<Option<(GenerateOptio
     else {
         return without_mask(options).map(|()| None);
     };
-    check_bytes("image", image)?;
+    image.check("image")?;
     let blur = options.mask_blur;
     if !(0.0..=1024.0).contains(&blur) {
         return Err(Error::invalid(format!("maskBlur = {blur}: choose a number of pixels from 0 to 1024.")));
@@ -69,7 +69,7 @@ pub(super) fn prepare(options: &GenerateOptions) -> Result<Option<(GenerateOptio
         }
         (None, mask) => {
             let Some(mask) = mask else { return Ok(None) };
-            check_bytes("maskImage", mask)?;
+            mask.check("maskImage")?;
             if (mask.width, mask.height) != (image.width, image.height) {
                 return Err(Error::invalid(format!(
                     "maskImage is {}x{}; it must be as large as image, {}x{}.",
@@ -94,6 +94,12 @@ pub(super) fn prepare(options: &GenerateOptions) -> Result<Option<(GenerateOptio
         })?;
         let [x, y, crop_w, crop_h] = area;
         part = image.crop(x, y, crop_w, crop_h).resized(w, h);
+        for control in &mut inner.controlnets {
+            // As the picture is cut, so is what ControlNets see of it.
+            control.image.check("image of controlnets")?;
+            let whole = Bytes::of(&control.image).resized(image.w, image.h);
+            control.image = whole.crop(x, y, crop_w, crop_h).picture();
+        }
         part_mask = mask.crop(x, y, crop_w, crop_h).resized(w, h);
     }
     if inner.masked_content == Some(MaskedContent::Fill) {
@@ -132,18 +138,6 @@ fn without_mask(options: &GenerateOptions) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-fn check_bytes(name: &str, picture: &Picture) -> Result<()> {
-    let (w, h) = (picture.width as usize, picture.height as usize);
-    if w == 0 || h == 0 || picture.data.len() != 4 * w * h {
-        return Err(Error::invalid(format!(
-            "{name} has {} bytes; one of {w}x{h} has {}.",
-            picture.data.len(),
-            4 * w * h
-        )));
-    }
-    Ok(())
 }
 
 /// The canvas and its mask.

@@ -1,10 +1,10 @@
 //! Which modules' weights lie on the GPU: all of them, or one stage's at a time.
 
 use super::{DiffusionPipeline, Vae, check_aborted};
-use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo};
+use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, packed};
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Gpu, WeightSpec, Weights};
-use crate::store::ModelFiles;
+use crate::gpu::{Gpu, WeightSpec, Weights, is_wide, stacks};
+use crate::store::{ModelFiles, PACKED_PIECE};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -54,12 +54,14 @@ pub(super) struct Part {
     /// A file's tensor names to those of `specs`.
     rename: Rename,
     specs: Vec<WeightSpec>,
+    /// Those with values that f16 does not hold, found while they were read: they lie as f32.
+    wide: RefCell<HashSet<String>>,
     held: RefCell<Option<Rc<Weights>>>,
 }
 
 impl Part {
     pub fn new(component: &'static str, rename: Rename, specs: &[WeightSpec]) -> Part {
-        Part { component, rename, specs: specs.to_vec(), held: RefCell::default() }
+        Part { component, rename, specs: specs.to_vec(), wide: RefCell::default(), held: RefCell::default() }
     }
 
     /// The weights, which [`DiffusionPipeline::bring`] has brought.
@@ -80,6 +82,11 @@ impl Part {
         &self.specs
     }
 
+    /// The files' tensors that lie as f32, since f16 does not hold all their values.
+    pub fn wide(&self) -> Vec<String> {
+        self.wide.borrow().iter().map(|name| format!("{}/{name}", self.component)).collect()
+    }
+
     /// Bytes on the GPU when they are there.
     pub fn bytes(&self) -> u64 {
         self.specs.iter().map(WeightSpec::bytes).sum()
@@ -91,9 +98,7 @@ impl Part {
     /// `bad-checkpoint`, `aborted`, and whatever the files fail with.
     pub async fn fill(&self, gpu: &Gpu, source: &dyn WeightSource, aborted: &dyn Fn() -> bool) -> Result<()> {
         if self.held.borrow().is_none() {
-            let weights =
-                source.stream(self, gpu, Some(Weights::allocate(gpu, &self.specs)), aborted).await?;
-            *self.held.borrow_mut() = weights.map(Rc::new);
+            *self.held.borrow_mut() = source.stream(self, gpu, true, aborted).await?.map(Rc::new);
         }
         Ok(())
     }
@@ -109,11 +114,12 @@ impl Part {
         source: &dyn WeightSource,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        source.stream(self, gpu, None, aborted).await.map(|_| ())
+        source.stream(self, gpu, false, aborted).await.map(|_| ())
     }
 
-    fn release(&self) {
-        self.held.take();
+    /// Frees them; whether they were there.
+    pub fn release(&self) -> bool {
+        self.held.take().is_some()
     }
 }
 
@@ -121,7 +127,8 @@ type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Where weights come from, as often as they are needed.
 pub(super) trait WeightSource {
-    /// Streams what `part` needs into `weights` (`None`: reads and checks only), and hands them back.
+    /// Streams what `part` needs to the GPU; with `keep` false it reads and checks only. Where f16 does not hold a tensor's
+    /// values it begins again, with that one as f32.
     ///
     /// # Errors
     /// `bad-checkpoint` for files that break their format or lack tensors; `aborted`; the files' own.
@@ -129,7 +136,7 @@ pub(super) trait WeightSource {
         &'a self,
         part: &'a Part,
         gpu: &'a Gpu,
-        weights: Option<Weights>,
+        keep: bool,
         aborted: &'a dyn Fn() -> bool,
     ) -> LocalFuture<'a, Result<Option<Weights>>>;
 }
@@ -137,27 +144,28 @@ pub(super) trait WeightSource {
 /// A model's files, and which of them hold its weights.
 pub(super) struct FilesSource<F> {
     pub files: Rc<F>,
-    /// Another model's VAE instead of its own.
-    pub vae: Option<VaeFiles<F>>,
+    /// Another model's VAE instead of its own, or a ControlNet.
+    pub other: Option<Place<F>>,
     /// diffusers' weight variant.
     pub variant: Option<String>,
 }
 
-/// Where a VAE lies: in the folder "vae" of a whole model, or at the root ("").
-pub(super) struct VaeFiles<F> {
+/// Where a component lies: in the folder of its name in a whole model, or at the root ("").
+pub(super) struct Place<F> {
     pub files: Rc<F>,
+    pub component: &'static str,
     pub folder: &'static str,
 }
 
-impl<F: ModelFiles> VaeFiles<F> {
-    pub async fn find(files: Rc<F>) -> Result<Self> {
-        let folder = if files.exists("vae/config.json").await? { "vae" } else { "" };
-        Ok(VaeFiles { files, folder })
+impl<F: ModelFiles> Place<F> {
+    pub async fn find(files: Rc<F>, component: &'static str) -> Result<Self> {
+        let folder = if files.exists(&format!("{component}/config.json")).await? { component } else { "" };
+        Ok(Place { files, component, folder })
     }
 
     pub async fn config(&self) -> Result<serde_json::Value> {
-        let path = if self.folder.is_empty() { "config.json" } else { "vae/config.json" };
-        self.files.json(path).await
+        let separator = if self.folder.is_empty() { "" } else { "/" };
+        self.files.json(&format!("{}{separator}config.json", self.folder)).await
     }
 }
 
@@ -166,28 +174,29 @@ impl<F: ModelFiles> WeightSource for FilesSource<F> {
         &'a self,
         part: &'a Part,
         gpu: &'a Gpu,
-        weights: Option<Weights>,
+        keep: bool,
         aborted: &'a dyn Fn() -> bool,
     ) -> LocalFuture<'a, Result<Option<Weights>>> {
         Box::pin(async move {
-            let (model, folder) = match &self.vae {
-                Some(vae) if part.component == "vae" => (&vae.files, vae.folder),
+            let (model, folder) = match &self.other {
+                Some(other) if part.component == other.component => (&other.files, other.folder),
                 _ => (&self.files, part.component),
             };
-            let files = model.weights(folder, self.variant.as_deref()).await?;
-            let layouts = part.specs.iter().map(|s| (s.name.as_str(), s.layout)).collect();
-            let mut sink = Sink { gpu, weights, layouts, rename: part.rename, seen: HashSet::new() };
-            for file in &files {
-                let mut unpacker = FileUnpacker::new(file.as_str());
-                model
-                    .read(file, async |bytes| {
-                        check_aborted(aborted)?;
-                        gpu.check()?;
-                        unpacker.push(bytes, &mut sink)
-                    })
-                    .await?;
-                unpacker.finish()?;
-            }
+            let quantised = part.specs.iter().any(|s| matches!(s.layout, Layout::Blocks { .. }));
+            let packs = quantised && model.keeps_packed();
+            let sink = loop {
+                let files = model.weights(folder, self.variant.as_deref()).await?;
+                let mut sink = Sink::new(part, gpu, keep);
+                for file in &files {
+                    if !(packs && sink.read_packed(model.as_ref(), file, aborted).await?) {
+                        sink.read(model.as_ref(), file, packs, aborted).await?;
+                    }
+                }
+                if sink.overflowed.is_empty() {
+                    break sink;
+                }
+                part.wide.borrow_mut().extend(sink.overflowed);
+            };
             let missing: Vec<&str> = part
                 .specs
                 .iter()
@@ -214,9 +223,114 @@ struct Sink<'a> {
     gpu: &'a Gpu,
     /// `None`: they are checked and let go.
     weights: Option<Weights>,
-    layouts: HashMap<&'a str, Layout>,
+    /// How each lies, and whether as f32.
+    layouts: HashMap<&'a str, (Layout, bool)>,
     rename: Rename,
     seen: HashSet<String>,
+    /// Those that f16 does not hold.
+    overflowed: Vec<String>,
+    /// What is written is kept as well.
+    packs: Option<packed::Writer>,
+}
+
+impl<'a> Sink<'a> {
+    fn new(part: &'a Part, gpu: &'a Gpu, keep: bool) -> Self {
+        let wide = part.wide.borrow();
+        let mut layouts = HashMap::with_capacity(part.specs.len());
+        for stack in stacks(&part.specs) {
+            let wide = is_wide(stack, &wide);
+            layouts.extend(stack.iter().map(|s| (s.name.as_str(), (s.layout, wide))));
+        }
+        Sink {
+            gpu,
+            weights: keep.then(|| Weights::allocate_wide(gpu, &part.specs, &wide)),
+            layouts,
+            rename: part.rename,
+            seen: HashSet::new(),
+            overflowed: Vec::new(),
+            packs: None,
+        }
+    }
+
+    /// Reads what was kept in the place of a file; `false` if that is not there.
+    async fn read_packed<F: ModelFiles>(
+        &mut self,
+        model: &F,
+        file: &str,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        let mut reader = packed::Reader::default();
+        let kept = async |bytes: &[u8]| {
+            check_aborted(aborted)?;
+            self.gpu.check()?;
+            let mut seen = Vec::new();
+            let layout = |name: &str| self.layouts.get(name).copied();
+            reader.push(bytes, layout, |name, offset, bytes| {
+                if offset == 0 {
+                    seen.push(name.to_owned());
+                }
+                self.put(name, offset, bytes)
+            })?;
+            self.seen.extend(seen);
+            Ok(())
+        };
+        let whole = model.packed(file, kept).await;
+        if !reader.wider().is_empty() {
+            self.overflowed.extend_from_slice(reader.wider());
+            return Ok(true);
+        }
+        Ok(whole? && reader.complete())
+    }
+
+    /// Reads a file; with `packs`, what comes of it is kept in its place.
+    async fn read<F: ModelFiles>(
+        &mut self,
+        model: &F,
+        file: &str,
+        packs: bool,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        self.packs = packs.then(packed::Writer::default);
+        let mut pieces = 0;
+        let mut unpacker = FileUnpacker::new(file);
+        let before = self.overflowed.len();
+        model
+            .read(file, async |bytes| {
+                check_aborted(aborted)?;
+                self.gpu.check()?;
+                unpacker.push(bytes, self)?;
+                while let Some(piece) = self.piece(false) {
+                    model.keep(file, pieces, &piece).await?;
+                    pieces += 1;
+                }
+                Ok(())
+            })
+            .await?;
+        unpacker.finish()?;
+        if self.overflowed.len() > before {
+            return Ok(());
+        }
+        while let Some(piece) = self.piece(true) {
+            model.keep(file, pieces, &piece).await?;
+            pieces += 1;
+        }
+        match self.packs.take() {
+            Some(writer) => model.kept(file, writer.taken()).await,
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        match &self.weights {
+            Some(weights) => weights.write(self.gpu, name, offset, bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// The next bytes to keep; with `rest`, the last ones too.
+    fn piece(&mut self, rest: bool) -> Option<Vec<u8>> {
+        self.packs.as_mut()?.take(PACKED_PIECE, rest)
+    }
 }
 
 impl Target for Sink<'_> {
@@ -224,18 +338,30 @@ impl Target for Sink<'_> {
 
     fn want(&mut self, tensor: &TensorInfo) -> Result<Option<(Layout, String)>> {
         let Some(name) = (self.rename)(&tensor.name) else { return Ok(None) };
-        Ok(self.layouts.get(name.as_ref()).map(|&layout| {
+        Ok(self.layouts.get(name.as_ref()).map(|&(layout, wide)| {
             let name = name.into_owned();
             self.seen.insert(name.clone());
+            if let Some(packs) = &mut self.packs {
+                packs.tensor(&name, layout, wide);
+            }
             (layout, name)
         }))
     }
 
     fn write(&mut self, name: &String, offset: u64, bytes: &[u8]) -> Result<()> {
-        match &self.weights {
-            Some(weights) => weights.write(self.gpu, name, offset, bytes),
-            None => Ok(()),
+        if let Some(packs) = &mut self.packs {
+            packs.write(bytes);
         }
+        self.put(name, offset, bytes)
+    }
+
+    fn wide(&self, name: &String) -> bool {
+        self.layouts.get(name.as_str()).is_some_and(|&(_, wide)| wide)
+    }
+
+    fn overflow(&mut self, name: &String, _: Error) -> Result<()> {
+        self.overflowed.push(name.clone());
+        Ok(())
     }
 }
 
@@ -247,10 +373,13 @@ impl DiffusionPipeline {
     /// `aborted`, and whatever the model's files fail with: the stage is then as good as never asked for.
     pub(super) async fn bring(&self, stage: Stage, aborted: &dyn Fn() -> bool) -> Result<()> {
         if self.low {
+            let mut left = false;
             for other in [Stage::Text, Stage::Unet, Stage::Encoder, Stage::Vae] {
-                if other != stage {
-                    self.release(other);
-                }
+                left |= other != stage && self.release(other);
+            }
+            if left {
+                // Or this stage's memory is asked for before theirs is given back.
+                self.gpu.idle().await?;
             }
         }
         for part in self.parts(stage) {
@@ -272,14 +401,16 @@ impl DiffusionPipeline {
         }
     }
 
-    fn release(&self, stage: Stage) {
+    /// Whether there was something to free.
+    fn release(&self, stage: Stage) -> bool {
         match stage {
             Stage::Text | Stage::Encoder => {}
-            Stage::Unet => drop(self.unet_plan.take()),
+            Stage::Unet => {
+                drop(self.unet_plan.take());
+                self.controlnets.borrow().iter().for_each(|c| c.release());
+            }
             Stage::Vae => drop(self.decode_plan.take()),
         }
-        for part in self.parts(stage) {
-            part.release();
-        }
+        self.parts(stage).into_iter().filter(|part| part.release()).count() > 0
     }
 }

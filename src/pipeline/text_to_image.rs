@@ -1,5 +1,6 @@
 //! Text to image: the loop.
 
+use super::controlnet::Control;
 use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
 use super::hires::Hires;
 use super::image_to_image::{Start, StrengthSteps};
@@ -10,8 +11,9 @@ use super::text::{Conditioning, Prompts};
 use super::{DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, parameters, repaint};
 use crate::clock::now;
 use crate::error::{Error, Result};
-use crate::gpu::{Counters, Reading, Recorder, Tensor};
-use crate::models::unet::{self, AddedCond};
+use crate::gpu::{Counters, Executable, Reading, Recorder};
+use crate::models::controlnet;
+use crate::models::unet::{self, AddedCond, Inputs};
 use crate::prompt::Syntax;
 use crate::samplers::noise::{NoiseOptions, NoiseSource};
 use crate::samplers::{
@@ -82,6 +84,9 @@ pub struct GenerateOptions {
     pub clip_skip: u32,
     /// Words of textual inversion and the key under which `load_embedding` keeps each.
     pub embeddings: Vec<(String, String)>,
+    pub controlnets: Vec<Control>,
+    /// diffusers' `guess_mode`: ControlNets act with the prompt only, and the less the finer the layer.
+    pub guess_mode: bool,
     /// LoRAs by key (see `load_lora`), and the scale of each.
     pub loras: Vec<(String, f32)>,
     pub preview: Preview,
@@ -171,6 +176,7 @@ impl DiffusionPipeline {
         let mut timings = Timings::default();
         let (height, width) = self.latent_size(options)?;
         self.check_mask(options)?;
+        self.check_controls(options)?;
         let (steps, begin) = image_to_image::schedule_steps(options, start_from.is_some())?;
         let tuning = Tuning { sdxl: self.model.kind == Kind::Sdxl, ..options.tuning.clone() };
         let sampler = scheduler(options.scheduler.as_deref(), &self.scheduler, steps, &tuning)?;
@@ -194,8 +200,10 @@ impl DiffusionPipeline {
         let encoded = self.encode_inputs(options, start_from, aborted).await?;
         // Before the noise is drawn: a size that cannot be is refused here.
         self.bring(Stage::Unet, aborted).await?;
-        let plan = self.take_unet_plan(prompts.batch(), height, width, prompts.tokens)?;
+        let controlled = !options.controlnets.is_empty();
+        let mut plan = self.take_unet_plan(prompts.batch(), height, width, prompts.tokens, controlled)?;
         let result = async {
+            self.prepare_controls(&mut plan, options, prompts.guided(), aborted).await?;
             let mut latents = vec![0f32; picture_len * options.num_images];
             if let Some(given) = &options.latents
                 && given.len() != latents.len()
@@ -212,6 +220,7 @@ impl DiffusionPipeline {
             let levels = sampler.levels.clone();
             // Some schedules have fewer steps than were asked for.
             let begin = begin.min(levels.timesteps().len() - 1);
+            let total = levels.timesteps().len() - begin;
             if let Some(encoded) = &encoded {
                 let (drawn, first) =
                     self.canvas(options, encoded, &levels, begin, given, &mut noises);
@@ -246,7 +255,13 @@ impl DiffusionPipeline {
                         prompted = Some(step);
                         let mut prediction = Vec::with_capacity(input.len());
                         let mut unguided = Vec::new();
+                        // Of the steps of this run, as diffusers counts; a sampler may take more than it planned.
+                        let now = step.min(total - 1) as f64;
+                        let share = [now / total as f64, (now + 1.0) / total as f64];
                         for picture in input.chunks_exact(picture_len) {
+                            if controlled {
+                                self.run_controls(&plan, picture, timestep, share, options)?;
+                            }
                             let mut picture = picture.to_vec();
                             picture.extend(canvas.iter().flat_map(|c| &c.beside));
                             let scale = options.guidance_scale / if cfg_plus_plus { 12.5 } else { 1.0 };
@@ -353,9 +368,17 @@ impl DiffusionPipeline {
         Ok((side("height", options.height)?, side("width", options.width)?))
     }
 
-    fn take_unet_plan(&self, batch: u32, height: u32, width: u32, tokens: u32) -> Result<UnetPlan> {
+    fn take_unet_plan(
+        &self,
+        batch: u32,
+        height: u32,
+        width: u32,
+        tokens: u32,
+        controlled: bool,
+    ) -> Result<UnetPlan> {
+        let wanted = (batch, height, width, tokens, controlled);
         match self.unet_plan.take() {
-            Some(p) if (p.batch, p.height, p.width, p.tokens) == (batch, height, width, tokens) => {
+            Some(p) if (p.batch, p.height, p.width, p.tokens, !p.residuals.is_empty()) == wanted => {
                 return Ok(p);
             }
             // Free the old plan's memory before the new one's is asked for.
@@ -367,22 +390,15 @@ impl DiffusionPipeline {
         let config = &self.unet.config;
         let mut r = Recorder::new(&self.unet.options);
         let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
-        let out = record_unet(config, &mut r, &inputs)?;
+        let residuals = match controlled {
+            true => controlnet::residuals(config, &mut r, batch, [height, width]),
+            false => Vec::new(),
+        };
+        let out = unet::forward(config, &mut r, &inputs, &residuals)?;
+        r.output(out);
         let executable = r.finish().instantiate(&self.gpu, &*self.unet.part.weights()?)?;
-        let UnetInputs { sample, t_emb, text, added, timestep_cond } = inputs;
-        Ok(UnetPlan {
-            batch,
-            height,
-            width,
-            tokens,
-            executable,
-            sample,
-            t_emb,
-            text,
-            added,
-            timestep_cond,
-            out,
-        })
+        let controls = Vec::new();
+        Ok(UnetPlan { batch, height, width, tokens, executable, inputs, residuals, controls, out })
     }
 
     /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
@@ -393,25 +409,38 @@ impl DiffusionPipeline {
         texts: &[&Rc<Conditioning>],
         options: &GenerateOptions,
     ) -> Result<()> {
+        self.write_inputs(&plan.executable, &self.unet.config, &plan.inputs, texts, options)?;
+        self.write_controls(plan, texts, options)
+    }
+
+    /// The same for one plan, of a UNet or a ControlNet.
+    pub(super) fn write_inputs(
+        &self,
+        executable: &Executable,
+        config: &unet::Config,
+        inputs: &Inputs,
+        texts: &[&Rc<Conditioning>],
+        options: &GenerateOptions,
+    ) -> Result<()> {
         let all = |part: fn(&Conditioning) -> &Vec<f32>| {
             texts.iter().flat_map(|c| part(c)).copied().collect::<Vec<f32>>()
         };
-        plan.executable.write(&self.gpu, plan.text, &all(|c| &c.embeds))?;
-        if let (Some(added), Some(text_time)) = (plan.added, self.unet.config.text_time) {
-            plan.executable.write(&self.gpu, added.text_embeds, &all(|c| &c.pooled))?;
+        executable.write(&self.gpu, inputs.encoder_hidden_states, &all(|c| &c.embeds))?;
+        if let (Some(added), Some(text_time)) = (inputs.added, config.text_time) {
+            executable.write(&self.gpu, added.text_embeds, &all(|c| &c.pooled))?;
             // Original size, top left of the crop, target size: the picture as it is.
             let (h, w) = (options.height as f32, options.width as f32);
             let dim = text_time.addition_time_embed_dim as usize;
-            let (flip, shift) = (self.unet.config.flip_sin_to_cos, self.unet.config.freq_shift);
+            let (flip, shift) = (config.flip_sin_to_cos, config.freq_shift);
             let one: Vec<f32> = [h, w, 0.0, 0.0, h, w]
                 .iter()
                 .flat_map(|&v| get_timestep_embedding(v, dim, flip, shift, 1.0, 10000.0))
                 .collect();
-            plan.executable.write(&self.gpu, added.time_ids, &one.repeat(plan.batch as usize))?;
+            executable.write(&self.gpu, added.time_ids, &one.repeat(texts.len()))?;
         }
-        if let (Some(t), Some(dim)) = (plan.timestep_cond, self.unet.config.time_cond_proj_dim) {
+        if let (Some(t), Some(dim)) = (inputs.timestep_cond, config.time_cond_proj_dim) {
             let cond = get_guidance_scale_embedding(options.guidance_scale - 1.0, dim as usize);
-            plan.executable.write(&self.gpu, t, &cond.repeat(plan.batch as usize))?;
+            executable.write(&self.gpu, t, &cond.repeat(texts.len()))?;
         }
         Ok(())
     }
@@ -421,11 +450,11 @@ impl DiffusionPipeline {
         let config = &self.unet.config;
         let repeat = plan.batch as usize;
         let nhwc = to_nhwc(sample, config.in_channels as usize);
-        plan.executable.write(&self.gpu, plan.sample, &nhwc.repeat(repeat))?;
+        plan.executable.write(&self.gpu, plan.inputs.sample, &nhwc.repeat(repeat))?;
         let dim = config.time_proj_dim as usize;
         let t_emb =
             get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
-        plan.executable.write(&self.gpu, plan.t_emb, &t_emb.repeat(repeat))?;
+        plan.executable.write(&self.gpu, plan.inputs.t_emb, &t_emb.repeat(repeat))?;
         plan.executable.run(&self.gpu);
         plan.executable.start_read(&self.gpu, plan.out)
     }
@@ -459,15 +488,7 @@ impl DiffusionPipeline {
     }
 }
 
-/// What a recorded UNet is given.
-pub(super) struct UnetInputs {
-    sample: Tensor,
-    t_emb: Tensor,
-    text: Tensor,
-    added: Option<AddedCond>,
-    timestep_cond: Option<Tensor>,
-}
-
+/// The inputs of a UNet's plan.
 pub(super) fn unet_inputs(
     config: &unet::Config,
     r: &mut Recorder,
@@ -475,11 +496,11 @@ pub(super) fn unet_inputs(
     height: u32,
     width: u32,
     tokens: u32,
-) -> UnetInputs {
-    UnetInputs {
+) -> Inputs {
+    Inputs {
         sample: r.input(batch, height, width, config.in_channels),
         t_emb: r.input(batch, 1, 1, config.time_proj_dim),
-        text: r.input(batch, 1, tokens, config.cross_attention_dim),
+        encoder_hidden_states: r.input(batch, 1, tokens, config.cross_attention_dim),
         added: config.text_time.map(|t| {
             let time_ids = 6 * t.addition_time_embed_dim;
             let pooled = t.projection_class_embeddings_input_dim.saturating_sub(time_ids);
@@ -487,11 +508,4 @@ pub(super) fn unet_inputs(
         }),
         timestep_cond: config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c)),
     }
-}
-
-pub(super) fn record_unet(config: &unet::Config, r: &mut Recorder, inputs: &UnetInputs) -> Result<Tensor> {
-    let UnetInputs { sample, t_emb, text, added, timestep_cond } = *inputs;
-    let out = unet::forward(config, r, sample, t_emb, text, added, timestep_cond)?;
-    r.output(out);
-    Ok(out)
 }

@@ -45,10 +45,13 @@ pub mod web;
 pub use single_file::{FileAt, SingleFile};
 pub use source::{Source, SourceOptions};
 #[cfg(target_arch = "wasm32")]
-pub use web::{CachedModel, LocalFiles, ModelStore, PageFiles, PageSource, ReadOptions, WebFiles};
+pub use web::{CachedModel, ModelStore, PageFiles, ReadOptions, WebFiles};
 
 use crate::checkpoint::shards;
 use crate::error::{Code, Error, Result};
+
+/// Bytes of a piece that [`ModelFiles::keep`] takes.
+pub const PACKED_PIECE: usize = 4 << 20;
 
 /// The files of one model in diffusers' folder layout, or its one file. Paths are relative, with `/`.
 #[allow(async_fn_in_trait)] // One thread: nobody needs the futures to be `Send`.
@@ -77,6 +80,27 @@ pub trait ModelFiles {
     /// Exactly `len` bytes of a file from `offset` on. Meant for reading from front to back with jumps: what lies
     /// ahead may be fetched early.
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
+
+    /// Whether quantised weights can be kept in the place of the files that they are made from.
+    fn keeps_packed(&self) -> bool {
+        false
+    }
+
+    /// Streams what has been kept in the place of the weights at `path` by an earlier load. `false` if that is not there, or
+    /// not whole, or if `sink` refuses it as a bad checkpoint: the weights themselves are to be read then, and kept anew.
+    async fn packed(&self, _path: &str, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Keeps piece `index` of what stands for the weights at `path` from now on: [`PACKED_PIECE`] bytes, the last fewer.
+    async fn keep(&self, _path: &str, _index: u64, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// All `total` bytes have been kept, and the weights themselves are not needed any more.
+    async fn kept(&self, _path: &str, _total: u64) -> Result<()> {
+        Ok(())
+    }
 
     /// A small file that must be there. `Network` if it is not.
     async fn required(&self, path: &str) -> Result<Vec<u8>> {

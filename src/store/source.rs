@@ -29,15 +29,20 @@ pub struct Source {
     on_hub: bool,
     /// The visitor's access token, where `base` is of the Hub's origin.
     token: Option<String>,
+    /// How its weights are kept, if not as they come: `q8`.
+    kept_as: Option<&'static str>,
 }
+
+/// What the addresses of models from the visitor's disk begin with: their names in the cache.
+const DISK: &str = "disk:";
 
 /// How the names of checkpoint files end.
 const CHECKPOINTS: [&str; 5] = [".safetensors", ".ckpt", ".pt", ".pth", ".bin"];
 
 impl Source {
     /// Resolves what the caller named: a Hub id `owner/name`, the `http(s)` address of a diffusers folder
-    /// or of a checkpoint file (with its query, where a server needs one; a Hub page of a file counts as the file), or
-    /// `embedded`.
+    /// or of a checkpoint file (with its query, where a server needs one; a Hub page of a file counts as the file),
+    /// `disk:name` for files from disk that the cache has kept, or `embedded`.
     ///
     /// `UnsupportedModel` for a file of a kind that is not read, `InvalidOption` for anything else.
     pub fn resolve(source: &str, options: &SourceOptions) -> Result<Source> {
@@ -46,20 +51,18 @@ impl Source {
             let Some(url) = &options.embedded else {
                 return Err(Error::invalid("no embedded model ships with this page; name a Hub id or a URL"));
             };
-            return Ok(Source {
-                name: source.into(),
-                base: folder(url),
-                file: None,
-                on_hub: false,
-                token: None,
-            });
+            return Ok(Source::off_hub(source, folder(url)));
+        }
+        if let Some(name) = source.strip_prefix(DISK) {
+            let single = CHECKPOINTS.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
+            return Ok(Source::disk(name, single.then(|| name.to_owned())));
         }
         let http = source.starts_with("https://") || source.starts_with("http://");
         let hub = folder(options.hub.as_deref().unwrap_or(DEFAULT_HUB));
         let at = |base: String, hub: &str| {
             let on_hub = origin(&base) == origin(hub);
             let token = options.token.clone().filter(|_| on_hub);
-            Source { name: base.clone(), base, file: None, on_hub, token }
+            Source { on_hub, token, ..Source::off_hub(&base.clone(), base) }
         };
         let path = source.split(['?', '#']).next().unwrap_or(source);
         let lower = path.to_ascii_lowercase();
@@ -119,15 +122,65 @@ impl Source {
         Ok(Source { name, ..at(format!("{hub}/{id}/resolve/{revision_segment}"), &hub) })
     }
 
-    /// What the model is called in the cache and in messages: the Hub id (with `@revision` unless it is
-    /// `main`), the address, or `embedded`. A mirror's copy has the Hub's name.
+    /// Files from the visitor's disk, called `name` together. `file`: the name of the one file, if they are no folder.
+    pub fn disk(name: &str, file: Option<String>) -> Source {
+        Source { file, ..Source::off_hub(name, format!("{DISK}{name}")) }
+    }
+
+    fn off_hub(name: &str, base: String) -> Source {
+        Source { name: name.into(), base, file: None, on_hub: false, token: None, kept_as: None }
+    }
+
+    /// Whether the files come from the visitor's disk, or came from there.
+    pub fn on_disk(&self) -> bool {
+        self.base.starts_with(DISK)
+    }
+
+    /// The same model, whose weights are kept quantised, beside whatever else the cache has of it. `bits`: `q8`, `q4`.
+    pub fn kept_as(self, bits: &'static str) -> Source {
+        Source { kept_as: Some(bits), ..self }
+    }
+
+    /// Whether its weights are kept quantised.
+    pub fn keeps_packed(&self) -> bool {
+        self.kept_as.is_some()
+    }
+
+    /// The model in the cache whose weights are as they came.
+    pub fn unpacked(&self) -> Source {
+        Source { kept_as: None, ..self.clone() }
+    }
+
+    /// What the model is called in the cache: its name, with `disk:` if it came from there, and `(q8)` if it is kept so.
+    pub fn kept_name(&self) -> String {
+        let name = if self.on_disk() { &self.base } else { &self.name };
+        self.kept_as.map_or_else(|| name.clone(), |bits| format!("{name} ({bits})"))
+    }
+
+    /// What the model is called: the Hub id (with `@revision` unless it is `main`), the address, `embedded`, or the name
+    /// of its file or folder on disk. A mirror's copy has the Hub's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The address of the folder: what tells two models of one name apart in the cache.
-    pub fn base(&self) -> &str {
-        &self.base
+    /// What tells the models in the cache apart: the address of the folder, and how the weights are kept.
+    pub fn key(&self) -> String {
+        self.with_kind(&self.base)
+    }
+
+    /// What tells the files in the cache apart.
+    pub fn file_key(&self, path: &str) -> String {
+        self.with_kind(&self.url(path))
+    }
+
+    /// The cache's key of what is kept in the place of the weights at `path`.
+    pub fn packed_key(&self, path: &str) -> String {
+        format!("{}/{path}", self.key())
+    }
+
+    fn with_kind(&self, url: &str) -> String {
+        // No address of a file has a fragment.
+        self.kept_as.map_or_else(|| url.to_owned(), |bits| format!("{url}#{bits}"))
     }
 
     /// The model's one file, if it is not a folder.

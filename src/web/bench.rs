@@ -5,10 +5,10 @@ use super::{count, set, step_counters, text};
 use crate::error::{Error, Result};
 use crate::gpu::{
     Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Timing, Weights,
+    random_values,
 };
 use crate::models::unet;
 use crate::ops::{self, Activation, Conv, Epilogue};
-use half::f16;
 use js_sys::{Array, Float32Array, Object};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -97,7 +97,9 @@ impl Bench {
         let sample = r.input(batch, height, width, config.in_channels);
         let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
         let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
-        let output = unet::forward(&config, &mut r, sample, t_emb, tokens, None, None)?;
+        let inputs =
+            unet::Inputs { sample, t_emb, encoder_hidden_states: tokens, added: None, timestep_cond: None };
+        let output = unet::forward(&config, &mut r, &inputs, &[])?;
         Ok(self.finish(r, vec![sample, t_emb, tokens], output)?)
     }
 }
@@ -122,19 +124,6 @@ fn options(gpu: &Gpu, spec: &JsValue) -> Result<Options> {
         }
     };
     Ok(Options { arithmetic, subgroup: gpu.subgroup, ..Options::default() })
-}
-
-/// Values in -0.05 .. 0.05, small enough that a UNet of them stays within f16.
-fn pattern() -> Vec<f16> {
-    let mut x = 0x5d15_u32;
-    let mut next = || {
-        // xorshift32 (Marsaglia 2003)
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        f16::from_f32((x as f32 / (1u64 << 32) as f32 - 0.5) * 0.1)
-    };
-    (0..1 << 19).map(|_| next()).collect()
 }
 
 /// A plan on the GPU.
@@ -164,12 +153,9 @@ impl Recording {
 
     /// Fills weights and inputs with random values, made on the GPU but for one megabyte.
     pub fn fill(&self) -> Result<(), JsValue> {
-        let pattern = pattern();
-        self.weights.fill(&self.gpu, &pattern);
+        self.weights.fill(&self.gpu);
         for t in &self.inputs {
-            let len = (t.rows() * t.c) as usize;
-            let values: Vec<f32> = pattern.iter().cycle().take(len).map(|v| v.to_f32() * 20.0).collect();
-            self.executable.write(&self.gpu, *t, &values)?;
+            self.executable.write(&self.gpu, *t, &random_values((t.rows() * t.c) as usize, 1.0))?;
         }
         Ok(())
     }
@@ -207,11 +193,16 @@ impl Recording {
         Ok(Float32Array::from(self.executable.read(&self.gpu, self.output).await?.as_slice()))
     }
 
-    /// Every dispatch: `{ kernel, flops, bytes, workgroups }`.
+    /// Every dispatch: `{ kernel, defines, flops, bytes, workgroups }`.
     pub fn dispatches(&self) -> Array {
         let one = |d: &Dispatch| {
             let out = Object::new();
             set(&out, "kernel", d.kernel.name);
+            let defines = Object::new();
+            for (name, value) in &d.kernel.defines {
+                set(&defines, name, *value);
+            }
+            set(&out, "defines", defines);
             set(&out, "flops", d.flops as f64);
             set(&out, "bytes", self.plan.bytes(d) as f64);
             set(&out, "workgroups", d.workgroups.iter().product::<u32>());

@@ -6,21 +6,21 @@ mod upscaler;
 
 use crate::checkpoint::Bits;
 use crate::error::{Code, Error, Result};
-use crate::gpu::Counters;
+use crate::gpu::{Counters, Gpu, GpuOptions};
 use crate::ops::Precision;
 use crate::pipeline::{
-    DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
-    Memory, Outpaint, Picture, Preview, Step, StrengthSteps,
+    self, Control, DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions,
+    MaskedContent, Memory, Origin, Outpaint, Picture, Preprocess, Preview, Step, StrengthSteps,
 };
 use crate::prompt::Syntax;
 use crate::samplers;
 use crate::samplers::noise::{NoiseOptions, Rng};
 use crate::store::{
-    FileAt, LocalFiles, ModelFiles, ModelStore, PageFiles, PageSource, Progress, ReadOptions, Source,
-    SourceOptions,
+    FileAt, ModelFiles, ModelStore, PageFiles, Progress, ReadOptions, Source, SourceOptions, WebFiles,
 };
 use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint8ClampedArray};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
@@ -98,17 +98,27 @@ fn embedded(spec: &JsValue) -> Result<Source> {
 }
 
 /// What a `ModelSource` of `api.md` names. `spec`: `{ source, revision, hub, embedded }`, and `files` where the
-/// visitor picked them: `[path, File]` of each, `source` being what they are called.
-async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
+/// visitor picked them: `[path, File]` of each, `source` being what they are called. `cache`: whether it is kept.
+async fn source(spec: &JsValue, mut options: ReadOptions) -> Result<WebFiles> {
     let name = text(spec, "source")?.ok_or_else(|| Error::invalid("source must name a model."))?;
+    // Quantised models are kept quantised.
+    let bits = choice(spec, "weights", &[("f16", None), ("q8", Some("q8")), ("q4", Some("q4"))])?.flatten();
+    let kept = |source: Source| match bits {
+        Some(bits) => source.kept_as(bits),
+        None => source,
+    };
     if let Some(files) = get(spec, "files") {
         let file = |entry: JsValue| {
             let entry = Array::from(&entry);
             Some((entry.get(0).as_string()?, entry.get(1).dyn_into::<Blob>().ok()?))
         };
         let files = Array::from(&files).iter().map(file).collect::<Option<_>>();
-        let files = files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
-        return Ok(PageSource::Local(LocalFiles::new(name, files)));
+        let files: HashMap<String, Blob> =
+            files.ok_or_else(|| Error::invalid("files must be a list of [path, File]."))?;
+        // What lies on disk is kept a second time only where that is asked for.
+        options.no_cache |= !get(spec, "cache").is_some_and(|v| v.is_truthy());
+        let single = if files.len() == 1 { files.keys().next().cloned() } else { None };
+        return Ok(store().await.picked(kept(Source::disk(&name, single)), files, options));
     }
     let places = SourceOptions {
         revision: text(spec, "revision")?,
@@ -116,22 +126,18 @@ async fn source(spec: &JsValue, options: ReadOptions) -> Result<PageSource> {
         embedded: text(spec, "embedded")?,
         token: text(spec, "token")?,
     };
-    Ok(PageSource::Web(store().await.model(Source::resolve(&name, &places)?, options)))
+    Ok(store().await.model(kept(Source::resolve(&name, &places)?), options))
 }
 
 /// What a `ModelSource` names, as a folder, and the source itself, to be finished when all is read.
-async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<PageSource>)> {
+async fn folder(spec: &JsValue, options: ReadOptions) -> Result<(Rc<PageFiles>, Rc<WebFiles>)> {
     let vocabulary = Rc::new(store().await.model(embedded(spec)?, options.clone()));
     let source = Rc::new(source(spec, options).await?);
     Ok((Rc::new(PageFiles::open(source.clone(), vocabulary).await?), source))
 }
 
 /// The one file that a `ModelSource` names, and the source itself, to be finished when all is read.
-async fn file(
-    spec: &JsValue,
-    key: &str,
-    signal: &AbortSignal,
-) -> Result<(FileAt<PageSource>, Rc<PageSource>)> {
+async fn file(spec: &JsValue, key: &str, signal: &AbortSignal) -> Result<(FileAt<WebFiles>, Rc<WebFiles>)> {
     let reading = ReadOptions {
         no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
         signal: Some(signal.clone()),
@@ -277,6 +283,15 @@ fn precision(spec: &JsValue) -> Result<Precision> {
     Ok(choice(spec, "precision", &names)?.unwrap_or(Precision::Auto))
 }
 
+/// `[key, text]` of each; what is damaged is left out.
+fn tunings(list: &JsValue) -> Vec<(String, String)> {
+    let entry = |entry: JsValue| {
+        let entry = Array::from(&entry);
+        Some((entry.get(0).as_string()?, entry.get(1).as_string()?))
+    };
+    Array::from(list).iter().filter_map(entry).collect()
+}
+
 /// Hands on transformers.js's progress payload.
 fn reporter(on_progress: Function) -> Rc<dyn Fn(Progress)> {
     Rc::new(move |p: Progress| {
@@ -302,11 +317,13 @@ pub struct Pipeline {
 #[wasm_bindgen]
 impl Pipeline {
     /// Loads a model. `spec`: `{ source, files, embedded, revision, variant, hub, cache, precision, weights, memory, vae }`, `vae`
-    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload.
+    /// being the `{ source, files, embedded, hub }` of another model's VAE; `on_progress` gets transformers.js's progress payload;
+    /// `kept` is `[key, text]` of the choices of earlier visits, undefined for a load that is not to time anything.
     pub async fn load(
         spec: JsValue,
         on_progress: Function,
         signal: AbortSignal,
+        kept: JsValue,
     ) -> Result<Pipeline, JsValue> {
         let precision = precision(&spec)?;
         let weights = match text(&spec, "weights")?.as_deref() {
@@ -345,7 +362,8 @@ impl Pipeline {
         let source = Rc::new(source(&spec, options_of()).await?);
         let name = source.name().to_owned();
         let vocabulary = Rc::new(store().await.model(embedded(&spec)?, options_of()));
-        let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory };
+        let tunings = (!kept.is_undefined()).then(|| tunings(&kept));
+        let options = LoadOptions { variant: text(&spec, "variant")?, precision, weights, memory, tunings };
         let load = async || -> Result<DiffusionPipeline> {
             let files = Rc::new(PageFiles::open(source.clone(), vocabulary).await?);
             let (vae, its_source) = match get(&spec, "vae") {
@@ -393,6 +411,11 @@ impl Pipeline {
         set(&out, "parameters", model.parameters as f64);
         set(&out, "numInferenceSteps", model.num_inference_steps as f64);
         set(&out, "guidanceScale", model.guidance_scale);
+        set(
+            &out,
+            "f32Tensors",
+            model.f32_tensors.iter().map(|n| JsValue::from(n.as_str())).collect::<Array>(),
+        );
         out
     }
 
@@ -418,7 +441,8 @@ impl Pipeline {
         }
         let loras = self.loras(&options, &signal).await?;
         let embeddings = self.embeddings(&options, &signal).await?;
-        let options = GenerateOptions { loras, embeddings, ..self.options(&options)? };
+        let controlnets = self.controlnets(&options, &signal).await?;
+        let options = GenerateOptions { loras, embeddings, controlnets, ..self.options(&options)? };
         let mut step = |s: Step| {
             on_step
                 .call1(&JsValue::NULL, &step_object(s))
@@ -449,6 +473,26 @@ impl Pipeline {
         set(&out, "chunks", view.chunks as u32);
         set(&out, "foreign", view.foreign);
         Ok(out)
+    }
+
+    /// The tiles in use: `{ key, text, origin }`, `origin` being "shipped", "kept" or "timed".
+    pub fn tuning(&self) -> Object {
+        let chosen = self.inner.tuning();
+        let out = Object::new();
+        set(&out, "key", chosen.key);
+        set(&out, "text", chosen.text);
+        let origin = match chosen.origin {
+            Origin::Shipped => "shipped",
+            Origin::Kept => "kept",
+            Origin::Timed => "timed",
+        };
+        set(&out, "origin", origin);
+        out
+    }
+
+    /// Chooses them anew, in at most so many milliseconds.
+    pub async fn tune(&mut self, budget: f64) -> Result<(), JsValue> {
+        Ok(self.inner.tune(budget).await?)
     }
 
     /// `MemoryReport`: GPU bytes by kind, now and at the peak, and bytes of the wasm heap.
@@ -483,6 +527,43 @@ impl Pipeline {
             embeddings.push((token, key));
         }
         Ok(embeddings)
+    }
+
+    /// Loads the ControlNets of `controlnets` (each what [`source`] takes, with `key`, `image`, `preprocess`, `low`,
+    /// `high`, `scale`, `start`, `end`) that are not loaded yet; those of earlier pictures then make room.
+    async fn controlnets(&self, options: &JsValue, signal: &AbortSignal) -> Result<Vec<Control>> {
+        let specs = get(options, "controlnets").map(|l| Array::from(&l).to_vec()).unwrap_or_default();
+        let mut controls = Vec::new();
+        for spec in &specs {
+            let or = |key: &str, usual: f64| Ok::<_, Error>(number(spec, key)?.unwrap_or(usual));
+            let (low, high) = thresholds(spec)?;
+            let names = [("none", Preprocess::None), ("canny", Preprocess::Canny { low, high })];
+            controls.push(Control {
+                key: text(spec, "key")?.ok_or_else(|| Error::invalid("A ControlNet must have a source."))?,
+                image: picture(spec, "image")?
+                    .ok_or_else(|| Error::invalid("A ControlNet must have an image."))?,
+                preprocess: choice(spec, "preprocess", &names)?.unwrap_or_default(),
+                scale: or("scale", 1.0)? as f32,
+                start: or("start", 0.0)?,
+                end: or("end", 1.0)?,
+            });
+        }
+        let keys: Vec<String> = controls.iter().map(|c| c.key.clone()).collect();
+        for (spec, key) in specs.iter().zip(&keys) {
+            if self.inner.has_controlnet(key) {
+                continue;
+            }
+            self.inner.keep_controlnets(&keys);
+            let reading = ReadOptions {
+                no_cache: get(spec, "cache").is_some_and(|v| v.is_falsy()),
+                signal: Some(signal.clone()),
+                on_progress: None,
+            };
+            let (files, source) = folder(spec, reading).await?;
+            self.inner.load_controlnet(key, files, &|| signal.aborted()).await?;
+            source.finish().await?;
+        }
+        Ok(controls)
     }
 
     /// Loads the LoRAs of `loras` (each what [`source`] takes, with `key` and `scale`) that are not loaded yet.
@@ -557,6 +638,8 @@ impl Pipeline {
             negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
             clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,
             embeddings: Vec::new(),
+            controlnets: Vec::new(),
+            guess_mode: get(o, "guessMode").is_some_and(|v| v.is_truthy()),
             loras: Vec::new(),
             preview,
             decode,
@@ -659,6 +742,21 @@ pub async fn cache_list() -> Result<Array, JsValue> {
 #[wasm_bindgen(js_name = cacheDelete)]
 pub async fn cache_delete(name: String) -> Result<(), JsValue> {
     Ok(store().await.delete(&name).await?)
+}
+
+/// `canny(image, { low, high })`: `options` is `{ image, low, high }`.
+#[wasm_bindgen]
+pub async fn canny(options: JsValue) -> Result<Object, JsValue> {
+    let image =
+        picture(&options, "image")?.ok_or_else(|| Error::invalid("image is missing: give a picture."))?;
+    let (low, high) = thresholds(&options)?;
+    let gpu = Gpu::new(&GpuOptions::default()).await?;
+    Ok(picture_object(&pipeline::canny(&gpu, &image, low, high).await?))
+}
+
+/// `low` and `high` of Canny's edges.
+fn thresholds(options: &JsValue) -> Result<(f64, f64)> {
+    Ok((number(options, "low")?.unwrap_or(100.0), number(options, "high")?.unwrap_or(200.0)))
 }
 
 /// Names that `scheduler` takes.

@@ -1,4 +1,4 @@
-"""Expected outputs of tiny random CLIP, UNet and VAE models, computed by transformers and diffusers in f32.
+"""Expected outputs of tiny random CLIP, UNet, ControlNet and VAE models, computed by transformers and diffusers in f32.
 
     python tests/reference/models.py        # rewrites tests/reference/data/models/
 
@@ -8,13 +8,13 @@ Weights are not stored: `weight` below draws them from the tensor's name, and `t
 """
 import json, math, pathlib
 import numpy as np, torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 OUT = pathlib.Path(__file__).parent / "data" / "models"
-CLASSES = {c.__name__: c for c in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny, CLIPTextModel, CLIPTextModelWithProjection)}
+CLASSES = {c.__name__: c for c in (UNet2DConditionModel, ControlNetModel, AutoencoderKL, AutoencoderTiny, CLIPTextModel, CLIPTextModelWithProjection)}
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
@@ -102,6 +102,11 @@ def vae(**k):
                 down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, gain=0.9) | k
 
 
+def controlnet(**k):
+    return dict(_class_name="ControlNetModel", block_out_channels=[32, 64], layers_per_block=2, in_channels=4, cross_attention_dim=32,
+                down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"], conditioning_embedding_out_channels=[16, 32], gain=0.9) | k
+
+
 XL_CLIP = dict(hidden_act="gelu", bos_token_id=998, eos_token_id=999, pad_token_id=1)
 CASES = {
     # what                  components; inputs' sizes are in `SIZES`
@@ -122,9 +127,16 @@ CASES = {
     # Depth per layer and no cross-attention in the middle, as SSD-1B and Segmind's distilled models have it.
     "distilled": dict(unet=unet(layers_per_block=2, transformer_layers_per_block=[1, [0, 2]], reverse_transformer_layers_per_block=[[2, 1, 1], 1],
                                 mid_block_type="UNetMidBlock2D", only_cross_attention=[False, True], norm_num_groups=16, time_embedding_dim=96)),
+    # What a ControlNet adds, and a UNet to which something is added.
+    "control_sd1": dict(controlnet=controlnet(), unet=unet(layers_per_block=1, block_out_channels=[32, 32])),
+    "control_sd2": dict(controlnet=controlnet(attention_head_dim=[2, 4], use_linear_projection=True, layers_per_block=1, conditioning_embedding_out_channels=[12, 16, 20],
+                                              controlnet_conditioning_channel_order="bgr")),
+    "control_sdxl": dict(controlnet=controlnet(num_attention_heads=[2, 4], attention_head_dim=8, use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+                                               transformer_layers_per_block=[1, 2], projection_class_embeddings_input_dim=72, cross_attention_dim=64)),
+    "control_pooled": dict(controlnet=controlnet(layers_per_block=1, mid_block_type="UNetMidBlock2D", global_pool_conditions=True, conditioning_channels=4)),
     "taesd": dict(vae=dict(_class_name="AutoencoderTiny", encoder_block_out_channels=[16] * 4, decoder_block_out_channels=[16] * 4, gain=0.9)),
 }
-SIZES = {"odd": (13, 9), "inpaint": (10, 14)}  # latent height and width; 16x16 otherwise
+SIZES = {"odd": (13, 9), "inpaint": (10, 14), "control_sd1": (10, 6), "control_sd2": (8, 8), "control_sdxl": (8, 8), "control_pooled": (9, 7)}  # latent height and width; 16x16 otherwise
 
 
 # ---- inputs and outputs ----------------------------------------------------------------------------------------------
@@ -156,14 +168,42 @@ def unet_case(model, config, size):
     inputs = {"sample": nhwc(sample), "encoder_hidden_states": context,
               "t_emb": get_timestep_embedding(t, c.block_out_channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)}
     more = {}
-    if c.time_cond_proj_dim:
+    if isinstance(model, ControlNetModel):
+        return controlnet_case(model, inputs, t, sample, context)
+    if size == SIZES["control_sd1"]:
+        # What is added to conv_in's output, to a layer and a downsampler of the first block, to a layer of the second, and to the middle.
+        shapes = [(32, height, width)] * 2 + [(32, height // 2, width // 2)] * 3
+        residuals = [randn(20 + i, 2, *shape) for i, shape in enumerate(shapes)]
+        inputs |= {f"residual_{i}": nhwc(r) for i, r in enumerate(residuals)}
+        more |= dict(down_block_additional_residuals=residuals[:-1], mid_block_additional_residual=residuals[-1])
+    if c.get("time_cond_proj_dim"):
         more["timestep_cond"] = inputs["timestep_cond"] = randn(4, 2, c.time_cond_proj_dim)
-    if c.addition_embed_type:
-        text_embeds, time_ids = randn(5, 2, 24), torch.tensor([[128.0, 96, 0, 0, 128, 96]] * 2)
-        more["added_cond_kwargs"] = {"text_embeds": text_embeds, "time_ids": time_ids}
-        inputs |= {"text_embeds": text_embeds, "time_ids": get_timestep_embedding(time_ids.flatten(), c.addition_time_embed_dim, flip_sin_to_cos=True, downscale_freq_shift=0).reshape(2, -1)}
+    more |= added_cond(c, inputs)
     out = model(sample, t, context, **more).sample
     return inputs, {"out_sample": nhwc(out)}
+
+
+def added_cond(c, inputs):
+    """SDXL's `added_cond_kwargs`, and what it is in our inputs."""
+    if not c.addition_embed_type:
+        return {}
+    text_embeds, time_ids = randn(5, 2, 24), torch.tensor([[128.0, 96, 0, 0, 128, 96]] * 2)
+    inputs |= {"text_embeds": text_embeds, "time_ids": get_timestep_embedding(time_ids.flatten(), c.addition_time_embed_dim, flip_sin_to_cos=True, downscale_freq_shift=0).reshape(2, -1)}
+    return {"added_cond_kwargs": {"text_embeds": text_embeds, "time_ids": time_ids}}
+
+
+def controlnet_case(model, inputs, t, sample, context):
+    """With scale 1, and in guess mode with scale 0.7: what is added to each skip, the middle's last."""
+    c = model.config
+    scale = 2 ** (len(c.conditioning_embedding_out_channels) - 1)
+    image = torch.rand(2, c.conditioning_channels, sample.shape[2] * scale, sample.shape[3] * scale, generator=torch.Generator().manual_seed(8)).half().float()
+    inputs["image"] = nhwc(image.flip(1) if c.controlnet_conditioning_channel_order == "bgr" else image)
+    more = added_cond(c, inputs)
+    outputs = {}
+    for mode, k in dict(plain={}, guess=dict(guess_mode=True, conditioning_scale=0.7)).items():
+        down, mid = model(sample, t, context, controlnet_cond=image, return_dict=False, **more, **k)
+        outputs |= {f"{mode}_{i}": nhwc(x) for i, x in enumerate([*down, mid])}
+    return inputs, outputs
 
 
 def vae_case(model, config, size):
@@ -183,7 +223,7 @@ def run(model, config, size):
     with torch.no_grad():
         if "architectures" in config:
             return clip_case(model, config)
-        return (unet_case if config["_class_name"].startswith("UNet") else vae_case)(model, config, size)
+        return (unet_case if config["_class_name"] in ("UNet2DConditionModel", "ControlNetModel") else vae_case)(model, config, size)
 
 
 def f16_storage(model):
@@ -212,6 +252,14 @@ def real_vae(**k):
                 layers_per_block=2, down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, act_fn="silu", norm_num_groups=32) | k
 
 
+def real_controlnet(**k):
+    return dict(_class_name="ControlNetModel", in_channels=4, flip_sin_to_cos=True, freq_shift=0, down_block_types=["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+                only_cross_attention=False, block_out_channels=[320, 640, 1280, 1280], layers_per_block=2, downsample_padding=1, mid_block_scale_factor=1, act_fn="silu",
+                norm_num_groups=32, norm_eps=1e-5, cross_attention_dim=768, attention_head_dim=8, use_linear_projection=False, class_embed_type=None, num_class_embeds=None,
+                upcast_attention=False, resnet_time_scale_shift="default", projection_class_embeddings_input_dim=None, controlnet_conditioning_channel_order="rgb",
+                conditioning_embedding_out_channels=[16, 32, 96, 256]) | k
+
+
 XL_UNET = dict(sample_size=128, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], mid_block_type="UNetMidBlock2DCrossAttn",
                up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], block_out_channels=[320, 640, 1280], cross_attention_dim=2048,
                transformer_layers_per_block=[1, 2, 10], attention_head_dim=[5, 10, 20], use_linear_projection=True, addition_embed_type="text_time",
@@ -230,6 +278,9 @@ REAL = {
     "sdxl/text_encoder_2": real_clip("CLIPTextModelWithProjection", hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
                                      hidden_act="gelu", projection_dim=1280),
     "taesd/vae": dict(_class_name="AutoencoderTiny"),
+    "sd15/controlnet": real_controlnet(),
+    "sd21/controlnet": real_controlnet(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True),
+    "sdxl/controlnet": real_controlnet(**{k: v for k, v in XL_UNET.items() if k not in ("sample_size", "up_block_types")}),
 }
 
 

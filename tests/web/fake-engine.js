@@ -37,6 +37,10 @@ export class Pipeline {
     return { name: JSON.stringify(/** @type {any} */ (this).spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, numInferenceSteps: 20, guidanceScale: 3 };
   }
 
+  tuning() { return { key: 'fake||', text: '', origin: 'shipped' }; }
+
+  async tune() {}
+
   /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */
   async generate(options, onStep, signal) {
     const { prompt, width, height, seed, numInferenceSteps: total = 4 } = options;
@@ -83,6 +87,11 @@ export class Pipeline {
 export async function cacheList() { return [{ name: 'embedded', bytes: 4000, complete: true }]; }
 /** @param {string} name */
 export async function cacheDelete(name) { if (name !== 'embedded') fail('invalid-option', `${name} is not kept here.`); }
+
+/** Every second column is an edge here. @param {any} options */
+export async function canny({ image: { width, height } }) {
+  return { width, height, data: new Uint8ClampedArray(width * height * 4).map((_, i) => (i % 4 === 3 || (i >> 2) % 2 === 0 ? 255 : 0)) };
+}
 
 /** The worker imports it; no test of the fake engine enlarges. */
 export class Upscaler {}

@@ -19,9 +19,10 @@ test('faults', { timeout: 600_000 }, async t => {
   const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
   const good = join(temp, 'good');
   writeTiny(good, 'sd1');
+  writeTiny(join(temp, 'shards'), 'sd1', { shards: 3 });
   writeSingle(join(temp, 'one.safetensors'), 'sd1', { format: 'safetensors' });
   const site = await serve({ roots: { '/': join(root, 'www'), '/test/': join(root, 'tests/web') } });
-  const hub = await serve({ models: { 'test/good': good }, roots: { '/single/': temp }, sha256: true });
+  const hub = await serve({ models: { 'test/good': good, 'test/shards': join(temp, 'shards') }, roots: { '/single/': temp }, sha256: true });
   const cdn = await serve({ roots: { '/': good } });
   let injected = 0;
   /** Makes and counts faults of requests for weights. @param {(r: Logged) => Fault | undefined} fault */
@@ -92,7 +93,7 @@ test('faults', { timeout: 600_000 }, async t => {
       const verify = async () => {
         const held = await page.evaluate(() => window.t.held());
         for (const { url, at, length, sha256 } of held) {
-          const path = new URL(url).pathname.replace('/test/good/resolve/main/', 'good/').replace('/single/', '');
+          const path = new URL(url).pathname.replace(/^\/test\/(\w+)\/resolve\/main\//, '$1/').replace('/single/', '');
           const due = readFileSync(path.startsWith('/embedded/') ? join(root, 'www', path) : join(temp, path)).subarray(at, at + length);
           assert.equal(due.length, length, `${path} at ${at}`);
           assert.equal(sha256, createHash('sha256').update(due).digest('hex'), `a wrong byte is kept: ${path} at ${at}`);
@@ -103,8 +104,10 @@ test('faults', { timeout: 600_000 }, async t => {
       const forgive = () => errors.splice(0).filter(e => !/Failed to load resource|ERR_|CORS|preflight/.test(e)).forEach(e => errors.push(e));
 
       const one = `${hub.url}/single/one.safetensors`;
-      const right = { 'test/good': await load('test/good'), [one]: await load(one) };
+      /** @type {Record<string, { picture?: string }>} */
+      const right = { 'test/good': await load('test/good'), [one]: await load(one), 'test/shards': await load('test/shards') };
       assert.ok(right['test/good'].picture && right[one].picture, JSON.stringify(right));
+      assert.deepEqual(right['test/shards'], right['test/good'], 'three files and an index for each part are the same model');
       await remove();
 
       /** @type {[string, (r: Logged) => Fault | undefined, (string | undefined)?, RegExp?][]} name, fault, code, message */
@@ -137,9 +140,19 @@ test('faults', { timeout: 600_000 }, async t => {
         ...matrix.filter(([name]) => /cut after each 1|for ever|too short|wrong bytes$|circle/.test(name)),
         ['wrong length once', r => (r.count === 1 ? { lie: 1000 } : undefined), 'bad-checkpoint', /truncated/],
       ];
-      for (const source of ['test/good', one]) {
-        for (const [name, fault, code, message] of source === one ? single : [...matrix, ...rangeless]) {
-          await t.test(`${source === one ? 'single file' : 'folder'}: ${name}`, async () => {
+      // Of shards each is a file like others; what they add is that one of many fails.
+      const second = (/** @type {Logged} */ r) => /-00002-of-/.test(r.path);
+      /** @type {typeof matrix} */
+      const sharded = [
+        ...matrix.filter(([name]) => /cut after each 1|for ever|wrong bytes$/.test(name)),
+        ['one of them is gone', r => (second(r) ? { status: 404 } : undefined), 'network', /00002-of-00003/],
+        ['wrong bytes in one of them', r => (second(r) && r.count === 1 ? { corrupt: 1001 } : undefined), 'integrity', /00002-of-00003.*SHA-256/],
+        ['one of them redirects in a circle', r => (second(r) ? { redirect: r.path } : undefined), 'network', /circle/],
+      ];
+      const runs = /** @type {const} */ ([['folder', 'test/good', [...matrix, ...rangeless]], ['shards', 'test/shards', sharded], ['single file', one, single]]);
+      for (const [kind, source, all] of runs) {
+        for (const [name, fault, code, message] of all) {
+          await t.test(`${kind}: ${name}`, async () => {
             await remove();
             quiet();
             faults(fault);
@@ -160,7 +173,7 @@ test('faults', { timeout: 600_000 }, async t => {
           });
         }
       }
-      t.diagnostic(`${injected} faults injected over ${matrix.length + rangeless.length + single.length} loads; no wrong byte kept`);
+      t.diagnostic(`${injected} faults injected over ${runs.reduce((sum, [,, all]) => sum + all.length, 0)} loads; no wrong byte kept`);
 
       await t.test('gated: the token goes to the Hub alone, and into no storage', async () => {
         await remove();

@@ -8,7 +8,7 @@ import { adapters, root, withBrowser } from './browser.mjs';
 import { serve } from './serve.mjs';
 
 /** Options that are fields of the page's form, by the field's id. */
-const fields = ['negative-prompt', 'steps', 'guidance', 'width', 'height', 'scheduler', 'seed', 'source'];
+const fields = ['negative-prompt', 'steps', 'guidance', 'width', 'height', 'scheduler', 'seed', 'source', 'weights'];
 
 /**
  * Fills the page's form, presses Generate and waits for the picture.

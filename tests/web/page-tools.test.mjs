@@ -26,7 +26,8 @@ const drawAgain = async (page, how = () => page.click('#generate')) => {
 const asked = page => page.evaluate(() => {
   const { options } = /** @type {any} */ (window).browserDiffusion.lastResult;
   const seen = (/** @type {any} */ p) => p && { width: p.width, height: p.height, white: p.data.filter((/** @type {number} */ v, /** @type {number} */ i) => i % 4 === 0 && v > 127).length / (p.width * p.height) };
-  return { ...options, image: seen(options.image), maskImage: seen(options.maskImage) };
+  const controlnets = options.controlnets?.map((/** @type {any} */ c) => ({ ...c, image: seen(c.image) }));
+  return { ...options, image: seen(options.image), maskImage: seen(options.maskImage), controlnets };
 });
 
 /** A picture of one colour as the page could be given it. @param {Page} page @param {number} width @param {number} height */
@@ -254,4 +255,80 @@ test('what is under the paint, extending, and the second pass: by mouse and by k
   const extended = await asked(page);
   assert.deepEqual(extended.outpaint, { left: 0, right: 32, top: 0, bottom: 0 });
   assert.equal(extended.maskImage, undefined);
+}));
+
+test('ControlNets: a picture and its edges by mouse, a scribble by mouse and by keyboard, the picture to start from', { timeout }, () => withPage({ height: 1400 }, async page => {
+  await status(page, /^Ready/);
+  await page.click('#guiding summary');
+  await page.click('#add-control');
+  await page.keyboard.type('https://example.org/canny');
+  const [first, second, third] = [1, 2, 3].map(n => page.locator(`#controls > li:nth-child(${n})`));
+  await page.click('#generate');
+  await page.waitForFunction(() => /ControlNet 1 is shown no picture/.test(document.getElementById('error')?.textContent ?? ''));
+  await first.locator('[data-key=image]').setInputFiles(await pictureFile(page, 128, 96));
+  assert.ok(await first.locator('[data-key=low]').isHidden());
+  await first.locator('[data-key=preprocess]').selectOption('canny');
+  await first.locator('[data-key=low]').fill('40');
+  await first.getByRole('button', { name: 'Show what it sees' }).click();
+  await first.locator('.seen:not([hidden])').waitFor();
+  // The fake engine's edges are every second column.
+  const shown = await first.locator('.seen').evaluate(canvas => {
+    const { width, height } = /** @type {HTMLCanvasElement} */ (canvas);
+    const { data } = /** @type {CanvasRenderingContext2D} */ (/** @type {HTMLCanvasElement} */ (canvas).getContext('2d')).getImageData(0, 0, width, height);
+    return { width, height, columns: [data[0], data[4], data[8]] };
+  });
+  assert.deepEqual(shown, { width: 64, height: 64, columns: [255, 0, 255] });
+  await first.locator('[data-key=scale]').fill('0.7');
+  await first.locator('[data-key=end]').fill('0.8');
+  await shot(page, 'controlnet-edges');
+
+  await page.focus('#add-control');
+  await page.keyboard.press('Enter');
+  await second.locator('input[type=file]').first().setInputFiles({ name: 'scribble.safetensors', mimeType: '', buffer: Buffer.from('x') });
+  await second.locator('[data-key=from]').selectOption('scribble');
+  assert.ok(await second.locator('[data-key=image]').isHidden() && await second.locator('[data-key=preprocess]').isHidden());
+  const pad = second.locator('.scribble canvas');
+  await pad.scrollIntoViewIfNeeded();
+  const box = /** @type {{ x: number, y: number, width: number, height: number }} */ (await pad.boundingBox());
+  await page.mouse.move(box.x + box.width * 0.2, box.y + box.height * 0.25);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.8, box.y + box.height * 0.25, { steps: 4 });
+  await page.mouse.up();
+  await page.selectOption('#guess-mode', 'guess');
+  await shot(page, 'controlnet-scribble');
+  await page.click('#generate');
+  await hasResult(page);
+  const { controlnets, guessMode } = await asked(page);
+  assert.equal(guessMode, true);
+  const [edges, scribble] = controlnets;
+  assert.deepEqual([edges.source, edges.preprocess, edges.low, edges.high, edges.scale, edges.start, edges.end], ['https://example.org/canny', 'canny', 40, 200, 0.7, 0, 0.8]);
+  assert.deepEqual([edges.image.width, edges.image.height], [128, 96]);
+  assert.deepEqual([scribble.source, Boolean(scribble.files), scribble.preprocess, scribble.image.width], ['scribble.safetensors', true, undefined, 64]);
+  // A line of 0.6 of the width, 0.03 of it thick.
+  const byMouse = scribble.image.white;
+  assert.ok(Math.abs(byMouse - 0.6 * 0.03) < 0.01, String(byMouse));
+
+  await pad.focus();
+  await page.keyboard.press('Backspace');
+  for (let i = 0; i < 20; i++) await page.keyboard.press('Shift+ArrowDown');
+  await shot(page, 'controlnet-keyboard');
+  await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+  const byKeys = (await asked(page)).controlnets[1].image.white;
+  assert.ok(byKeys > byMouse + 0.005, `${byKeys} after ${byMouse}`);
+
+  await second.getByRole('button', { name: 'Remove' }).focus();
+  await page.keyboard.press('Enter');
+  await page.focus('#add-control');
+  await page.keyboard.press('Enter');
+  await second.locator('[data-key=source]').fill('owner/depth');
+  await second.locator('[data-key=from]').selectOption('start');
+  await page.keyboard.press('Control+Enter');
+  await page.waitForFunction(() => /ControlNet 2 is shown no picture yet. Choose one under/.test(document.getElementById('error')?.textContent ?? ''));
+  await page.click('#start summary');
+  await page.setInputFiles('#image', await pictureFile(page, 80, 64));
+  await page.waitForSelector('#editor:not([hidden])');
+  await drawAgain(page);
+  const both = await asked(page);
+  assert.deepEqual([both.controlnets.length, both.controlnets[1].source, both.controlnets[1].image.width, both.image.width], [2, 'owner/depth', 80, 64]);
+  assert.equal(await third.count(), 0);
 }));

@@ -27,52 +27,68 @@ function range(header, size) {
 }
 
 /**
- * @param {string} folder
+ * What lies at a path: `end` is inclusive.
+ * @typedef {{ size: number, etag: string, type?: string, read(start: number, end: number): import('node:stream').Readable }} Served
+ * @typedef {(path: string) => Served | undefined | Promise<Served | undefined>} Find undefined: nothing
+ */
+
+/** @param {string} folder @returns {Find} */
+function filesOf(folder) {
+  return async path => {
+    let file = join(folder, normalize(path));
+    if (!file.startsWith(folder)) return undefined;
+    let info = await stat(file).catch(() => null);
+    if (info?.isDirectory()) info = await stat(file = join(file, 'index.html')).catch(() => null);
+    if (!info?.isFile()) return undefined;
+    // Weak validators would forbid If-Range; size and time in milliseconds name a file's version well enough here.
+    const etag = `"${info.size.toString(16)}-${Math.round(info.mtimeMs).toString(16)}"`;
+    return { size: info.size, etag, type: types[extname(file)], read: (start, end) => createReadStream(file, { start, end }) };
+  };
+}
+
+/**
+ * @param {Find} find
  * @param {import('node:http').IncomingMessage} request
  * @param {import('node:http').ServerResponse} response
  */
-async function answer(folder, request, response) {
+async function answer(find, request, response) {
   if (request.method === 'OPTIONS') { // the preflight of another origin's conditional request
     return void response.writeHead(204, { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' }).end();
   }
   const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
-  let file = join(folder, normalize(path));
-  if (!file.startsWith(folder)) return void response.writeHead(403).end();
-  let info = await stat(file).catch(() => null);
-  if (info?.isDirectory()) info = await stat(file = join(file, 'index.html')).catch(() => null);
-  if (!info?.isFile()) return void response.writeHead(404).end(`no ${path}\n`);
-  // Weak validators would forbid If-Range; size and time in milliseconds name a file's version well enough here.
-  const etag = `"${info.size.toString(16)}-${Math.round(info.mtimeMs).toString(16)}"`;
+  const file = await find(path);
+  if (!file) return void response.writeHead(404).end(`no ${path}\n`);
+  const { size, etag } = file;
   /** @type {Record<string, string | number>} */
   const headers = {
-    'content-type': types[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes', etag,
+    'content-type': file.type ?? 'application/octet-stream', 'accept-ranges': 'bytes', etag,
     'cache-control': 'no-cache', 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin',
     'access-control-expose-headers': 'accept-ranges, content-length, content-range, etag',
   };
   if (request.headers['if-none-match'] === etag) return void response.writeHead(304, headers).end();
   const conditional = request.headers['if-range'];
-  const part = conditional && conditional !== etag ? 'whole' : range(request.headers.range, info.size);
-  if (part === 'unsatisfiable') return void response.writeHead(416, { ...headers, 'content-range': `bytes */${info.size}` }).end();
-  const { start, end } = part === 'whole' ? { start: 0, end: info.size - 1 } : part;
-  if (part !== 'whole') headers['content-range'] = `bytes ${start}-${end}/${info.size}`;
+  const part = conditional && conditional !== etag ? 'whole' : range(request.headers.range, size);
+  if (part === 'unsatisfiable') return void response.writeHead(416, { ...headers, 'content-range': `bytes */${size}` }).end();
+  const { start, end } = part === 'whole' ? { start: 0, end: size - 1 } : part;
+  if (part !== 'whole') headers['content-range'] = `bytes ${start}-${end}/${size}`;
   headers['content-length'] = end - start + 1;
   response.writeHead(part === 'whole' ? 200 : 206, headers);
   if (request.method === 'HEAD' || end < start) return void response.end();
-  pipeline(createReadStream(file, { start, end }), response, () => {}); // a visitor who leaves is no error
+  pipeline(file.read(start, end), response, () => {}); // a visitor who leaves is no error
 }
 
 /**
- * @param {string} folder
+ * @param {string | Find} folder or what finds its files
  * @param {number} [port] 0: any that is free
  * @param {Record<string, string>} [instead] text to answer with at these paths, whatever the folder has there
  * @returns {Promise<{ url: string, close(): void }>} url ends in a slash
  */
 export function serve(folder, port = 0, instead = {}) {
-  const base = resolve(folder);
+  const find = typeof folder === 'string' ? filesOf(resolve(folder)) : folder;
   const server = createServer((request, response) => {
     const text = instead[request.url ?? ''];
     if (text !== undefined) response.writeHead(200, { 'content-type': types[extname(request.url ?? '')] }).end(text);
-    else answer(base, request, response).catch(error => { response.destroy(); console.error(error); });
+    else answer(find, request, response).catch(error => { response.destroy(); console.error(error); });
   });
   return new Promise((done, fail) => {
     server.once('error', fail);

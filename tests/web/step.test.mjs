@@ -35,7 +35,7 @@ const submits = seen => seen.filter(name => name === 'submit').length;
 test("Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after the first step, time to encode", { timeout: 600_000 }, async t => {
   const server = await serve({ roots: { '/check/': join(root, 'target/ops-check') }, files: { '/blank.html': '' } });
   t.after(server.close);
-  const config = JSON.parse(readFileSync(join(root, 'tests/web/sd15-configs.json'), 'utf8'))['unet/config.json'];
+  const config = JSON.parse(readFileSync(join(root, 'tests/reference/data/models/real.json'), 'utf8'))['sd15/unet'].config;
   await withBrowser({}, async context => {
     const page = await context.newPage();
     await page.addInitScript(probe);

@@ -42,7 +42,7 @@ def main(folder, size, out):
         arguments = (sample.to(dtype), timestep, text.to(dtype))
         with torch.no_grad():
             program = torch.onnx.export(
-                Sample(unet), arguments, input_names=["sample", "timestep", "encoder_hidden_states"],
+                Sample(unet).eval(), arguments, input_names=["sample", "timestep", "encoder_hidden_states"],
                 output_names=["out_sample"], opset_version=18, dynamo=True, external_data=True, verbose=False)
         ir.save(program.model, f"{out}/unet.{name}.onnx", external_data=f"unet.{name}.data", max_shard_size_bytes=1 << 30)
         del program

@@ -196,6 +196,122 @@ function error(got, wanted) {
 }
 
 /**
+ * Weights of a safetensors file, one after another, by ranges.
+ * @param {string} url
+ * @returns {AsyncGenerator<{ name: string, values: Float32Array }>}
+ */
+async function* safetensors(url) {
+  /** @param {number} start @param {number} end exclusive */
+  const bytes = async (start, end) => (await fetch(url, { headers: { range: `bytes=${start}-${end - 1}` } })).arrayBuffer();
+  const length = Number(new DataView(await bytes(0, 8)).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(await bytes(8, 8 + length)));
+  delete header.__metadata__;
+  for (const [name, { dtype, data_offsets: [start, end] }] of Object.entries(header)) {
+    const raw = await bytes(8 + length + start, 8 + length + end);
+    yield { name, values: dtype === 'F16' ? new Float32Array(new F16(raw)) : new Float32Array(raw) };
+  }
+}
+
+/** Sinusoidal embedding of a time step, as the configurations here ask for it: cosines first, no shift. @param {number} t @param {number} dim */
+function timeEmbedding(t, dim) {
+  const half = dim / 2;
+  return Float32Array.from({ length: dim }, (_, i) => {
+    const angle = t * Math.exp(-Math.log(10000) * (i % half) / half);
+    return i < half ? Math.cos(angle) : Math.sin(angle);
+  });
+}
+
+/**
+ * A whole UNet: the same weights, inputs from and outputs to the processor. `folder` holds what unet_onnx.py wrote,
+ * `model` the diffusers folder that it read.
+ * @param {{ name: string, folder: string, model: string, side: number, shards: string[] }} unet
+ * @param {'f32' | 'f16'} precision @param {number} runs
+ * @returns {Promise<any>} the row
+ */
+export async function compareUnet({ name, folder, model, side, shards }, precision, runs) {
+  const file = async (/** @type {string} */ url) => (await fetch(url)).arrayBuffer();
+  const floats = async (/** @type {string} */ which) => new Float32Array(await file(`${folder}/${which}.bin`));
+  const [sample, text, timestep, output] = await Promise.all(['sample', 'text', 'timestep', 'output'].map(floats));
+  const config = await (await fetch(`${model}/config.json`)).json();
+  const recording = bench.unet({ config: JSON.stringify(config), precision, batch: 1, height: side, width: side });
+  for await (const { name, values } of safetensors(`${model}/diffusion_pytorch_model.safetensors`)) recording.upload(name, values);
+  const externalData = [];
+  for (const path of shards) externalData.push({ path, data: new Uint8Array(await file(`${folder}/${path}`)) });
+  const session = await ort.InferenceSession.create(new Uint8Array(await file(`${folder}/unet.${precision}.onnx`)), {
+    executionProviders: ['webgpu'], graphOptimizationLevel: 'all', externalData,
+  });
+  externalData.length = 0;
+  const type = precision === 'f16' ? 'float16' : 'float32';
+  const tensor = (/** @type {Float32Array} */ values, /** @type {number[]} */ dims) => new ort.Tensor(type, /** @type {any} */ (typed(values, precision)), dims);
+  const feeds = {
+    sample: tensor(sample, [1, 4, side, side]), timestep: new ort.Tensor('float32', timestep, [1]),
+    encoder_hidden_states: tensor(text, [1, 77, config.cross_attention_dim]),
+  };
+  const mine = async () => {
+    recording.write(0, transposed(sample, 4, side * side));
+    recording.write(1, timeEmbedding(timestep[0], config.block_out_channels[0]));
+    recording.write(2, text);
+    recording.run();
+    return transposed(await recording.read(), side * side, 4);
+  };
+  const other = async () => {
+    const raw = /** @type {any} */ ((await session.run(feeds)).out_sample.data);
+    return Float32Array.from(raw instanceof Uint16Array ? new F16(raw.buffer, raw.byteOffset, raw.length) : raw);
+  };
+  try {
+    const wanted = [{ at: 0, values: Float64Array.from(output) }];
+    const { times, got } = await alternate(mine, other, runs);
+    return { ...row(name, precision, times), max_err: error(got.mine, wanted), ort_max_err: error(got.other, wanted), step: recording.counters() };
+  } finally {
+    recording.free();
+    await session.release();
+  }
+}
+
+/**
+ * What a step of this UNet is made of, with guidance at 64x64 latents; what running it creates and how long encoding takes is
+ * seen at 8x8, whose dispatches are about as many and whose work a processor gets through.
+ * @param {string} config
+ */
+export async function step(config) {
+  const at = async (/** @type {number} */ side, /** @type {number} */ runs) => {
+    const recording = bench.unet({ config, precision: 'f32', batch: 2, height: side, width: side });
+    for (let i = 0; i < runs; i++) { recording.run(); await recording.done(); }
+    const counters = /** @type {any} */ (recording.counters());
+    recording.free();
+    return counters;
+  };
+  const { dispatches, submits, bytes } = await at(64, 0);
+  const { created, encodeMs } = await at(8, 3);
+  return { dispatches, submits, bytes, created, encode_ms: encodeMs };
+}
+
+/**
+ * Ours, theirs, ours, theirs ...; what comes first compiles and is not counted.
+ * @template T
+ * @param {() => Promise<T>} mine @param {() => Promise<T>} other @param {number} runs
+ */
+async function alternate(mine, other, runs) {
+  const got = { mine: await mine(), other: await other() };
+  const times = { mine: /** @type {number[]} */ ([]), other: /** @type {number[]} */ ([]) };
+  for (let i = 0; i < runs; i++) {
+    let started = performance.now();
+    got.mine = await mine();
+    times.mine.push(performance.now() - started);
+    started = performance.now();
+    got.other = await other();
+    times.other.push(performance.now() - started);
+  }
+  return { times, got };
+}
+
+/** @param {string} name @param {string} precision @param {{ mine: number[], other: number[] }} times */
+function row(name, precision, { mine, other }) {
+  const [ours_ms, ort_ms] = [median(mine), median(other)];
+  return { name, precision, ours_ms, ort_ms, ratio: ort_ms / ours_ms, ours: mine, ort: other };
+}
+
+/**
  * @param {string} name of an operation @param {'f32' | 'f16'} precision @param {number} runs
  * @returns {Promise<any>} the row
  */
@@ -205,24 +321,11 @@ export async function compare(name, precision, runs) {
   const wanted = reference(operation, values);
   const mine = ours(operation, values, precision);
   const other = await theirs(operation, values, precision);
-  /** @type {Record<'mine' | 'other', number[]>} */
-  const times = { mine: [], other: [] };
   try {
-    // What comes first compiles.
-    await mine.run();
-    await other.run();
-    for (let i = 0; i < runs; i++) {
-      let started = performance.now();
-      await mine.run();
-      times.mine.push(performance.now() - started);
-      started = performance.now();
-      await other.run();
-      times.other.push(performance.now() - started);
-    }
-    const [ours_ms, ort_ms] = [median(times.mine), median(times.other)];
+    const { times } = await alternate(mine.run, other.run, runs);
     return {
-      name, precision, ours_ms, ort_ms, ratio: ort_ms / ours_ms, max_err: error(await mine.read(), wanted), ort_max_err: error(await other.read(), wanted),
-      ours: times.mine, ort: times.other, flops: mine.dispatches.reduce((sum, d) => sum + d.flops, 0), workgroups: mine.dispatches.map(d => d.workgroups),
+      ...row(name, precision, times), max_err: error(await mine.read(), wanted), ort_max_err: error(await other.read(), wanted),
+      flops: mine.dispatches.reduce((sum, d) => sum + d.flops, 0), workgroups: mine.dispatches.map(d => d.workgroups),
     };
   } finally {
     mine.free();

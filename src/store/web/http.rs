@@ -1,16 +1,15 @@
 //! One HTTP request: its signal, its status, its body; and the rules for trying again.
 
+use super::chunk::{Bytes, Chunk};
 use crate::error::{Code, Error, Result};
-use js_sys::{Date, Function, Promise, Reflect, Uint8Array};
+use js_sys::{Date, Function, Promise, Reflect};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    AbortController, AbortSignal, ReadableStreamDefaultReader, RequestCache, RequestInit, Response,
-};
+use web_sys::{AbortController, AbortSignal, RequestCache, RequestInit, Response};
 
 #[wasm_bindgen]
 extern "C" {
@@ -110,7 +109,7 @@ impl<'a> Tries<'a> {
 /// An answer with status 200 or 206. Dropping it ends the request.
 pub struct Answer {
     response: Response,
-    reader: Option<ReadableStreamDefaultReader>,
+    body: Option<Bytes>,
     _abort: AbortOnDrop,
 }
 
@@ -154,7 +153,7 @@ pub async fn get(
         ))
     };
     let response: Response = response.map_err(unread)?.unchecked_into();
-    let answer = Answer { response, reader: None, _abort: abort };
+    let answer = Answer { response, body: None, _abort: abort };
     let status = answer.response.status();
     let stop = |message: String| Err(Failure::Stop(Error::new(Code::Network, message)));
     match status {
@@ -233,23 +232,35 @@ impl Answer {
         Some((first.trim().parse().ok()?, last.checked_add(1)?, total.trim().parse().ok()?))
     }
 
-    /// The body's next bytes; `None` at its end.
-    pub async fn next(&mut self, signal: Option<&AbortSignal>) -> Result<Option<Uint8Array>, Failure> {
-        let reader = match &self.reader {
-            Some(reader) => reader,
+    /// Fills `chunk` with the body's next bytes. How many there are: fewer at the body's end alone. `came` hears of each
+    /// part as it comes.
+    pub async fn fill(
+        &mut self,
+        chunk: &mut Chunk,
+        signal: Option<&AbortSignal>,
+        mut came: impl FnMut(u32),
+    ) -> Result<u32, Failure> {
+        let lost = |e: JsValue| Failure::network(format!("the connection broke ({})", text(&e)));
+        let body = match &mut self.body {
+            Some(body) => body,
             None => {
-                let Some(body) = self.response.body() else { return Ok(None) };
-                self.reader.insert(body.get_reader().unchecked_into())
+                let Some(stream) = self.response.body() else { return Ok(0) };
+                self.body.insert(Bytes::of(stream).map_err(lost)?)
             }
         };
-        let part = JsFuture::from(reader.read()).await;
-        check(signal)?;
-        let lost = |e: JsValue| Failure::network(format!("the connection broke ({})", text(&e)));
-        let part = part.map_err(lost)?;
-        if Reflect::get(&part, &"done".into()).map_err(lost)?.is_truthy() {
-            return Ok(None);
+        let mut filled = 0;
+        while filled < chunk.length() {
+            let read = body.read(chunk, filled).await;
+            check(signal)?;
+            match read.map_err(lost)? {
+                0 => break,
+                n => {
+                    filled += n;
+                    came(n);
+                }
+            }
         }
-        Ok(Some(Reflect::get(&part, &"value".into()).map_err(lost)?.unchecked_into()))
+        Ok(filled)
     }
 }
 

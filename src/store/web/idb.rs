@@ -2,17 +2,19 @@
 //!
 //! | store | key | value |
 //! |---|---|---|
-//! | `files` | address | [`FileRecord`] as JSON |
+//! | `files` | address (with `#q8` of a file of a model that is kept so) | [`FileRecord`] as JSON |
 //! | `chunks` | [address, index] | `{ sha256, data }`, with `data` an `ArrayBuffer` |
-//! | `models` | address of the folder | name; there once a model has been read to its end |
+//! | `models` | address of the folder, likewise | name; there once a model has been read to its end |
 //!
 //! A chunk carries its own hash, and is written only in a transaction that has seen the record of the file
 //! that it belongs to: so tabs that load the same model at once cannot mix two versions of a file.
 
 use super::super::CachedModel;
+use super::chunk::{Chunk, Pool};
 use crate::error::{Code, Error, Result};
-use js_sys::{Array, Function, JsString, Object, Promise, Reflect, Uint8Array};
-use std::collections::BTreeMap;
+use js_sys::{Array, ArrayBuffer, Function, JsString, Object, Promise, Reflect, Uint8Array};
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -174,16 +176,20 @@ impl Database {
     }
 
     /// A stored chunk and its SHA-256 as hex.
-    pub async fn chunk(&self, url: &str, index: u64) -> Result<Option<(Uint8Array, String)>> {
+    pub async fn chunk(&self, url: &str, index: u64, pool: &Rc<Pool>) -> Result<Option<(Chunk, String)>> {
         let find = async || {
             let tx = self.read(&[CHUNKS])?;
             let value = done(&tx.store(CHUNKS)?.get(&key_of(url, index))?).await?;
             if value.is_undefined() {
                 return Ok(None);
             }
-            let data = Uint8Array::new(&Reflect::get(&value, &"data".into())?);
+            let data: ArrayBuffer = Reflect::get(&value, &"data".into())?.dyn_into()?;
+            let chunk = pool.take(data.byte_length());
+            chunk.set(&Uint8Array::new(&data), 0);
+            // Frees it now, and not with the next collection of garbage. A browser that cannot yet does it then.
+            let _ = data.transfer_with_length(0);
             let sha256 = Reflect::get(&value, &"sha256".into())?.as_string().unwrap_or_default();
-            Ok(Some((data, sha256)))
+            Ok(Some((chunk, sha256)))
         };
         find().await.map_err(failed)
     }
@@ -194,7 +200,7 @@ impl Database {
         url: &str,
         file: &FileRecord,
         index: u64,
-        data: &Uint8Array,
+        data: &Chunk,
         sha256: &str,
     ) -> Result<()> {
         let write = async || {
@@ -204,6 +210,39 @@ impl Database {
                 Reflect::set(&value, &"sha256".into(), &sha256.into())?;
                 Reflect::set(&value, &"data".into(), &data.buffer())?;
                 tx.store(CHUNKS)?.put_with_key(&value, &key_of(url, index))?;
+            }
+            tx.done().await
+        };
+        write().await.map_err(failed)
+    }
+
+    /// Makes a record of a file, and copies those of its chunks from another one.
+    pub async fn copy_file(&self, from: &str, to: &str, file: &FileRecord, indices: &[u64]) -> Result<()> {
+        self.reset_file(to, file).await?;
+        for &index in indices {
+            // One transaction each, so that no more than one chunk is held.
+            let copy = async || {
+                let tx = self.write(&[CHUNKS])?;
+                let store = tx.store(CHUNKS)?;
+                let value = done(&store.get(&key_of(from, index))?).await?;
+                if !value.is_undefined() {
+                    store.put_with_key(&value, &key_of(to, index))?;
+                }
+                tx.done().await
+            };
+            copy().await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the chunks of a file but for some; its record stays.
+    pub async fn delete_chunks(&self, url: &str, but: &HashSet<u64>) -> Result<()> {
+        let indices = self.chunk_indices(url).await?;
+        let write = async || {
+            let tx = self.write(&[CHUNKS])?;
+            let store = tx.store(CHUNKS)?;
+            for index in indices.iter().filter(|i| !but.contains(i)) {
+                store.delete(&key_of(url, *index))?;
             }
             tx.done().await
         };

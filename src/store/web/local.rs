@@ -1,168 +1,68 @@
-//! Models from the visitor's own disk: files that were picked or dropped, read by slices, never copied whole.
+//! Models from the visitor's own disk: files that were picked or dropped, read by slices.
 
 use super::WebFiles;
+use super::chunk::{Bytes, Chunk, Pool};
 use crate::error::{Code, Error, Result};
 use crate::store::{FileAt, ModelFiles, SingleFile};
-use js_sys::{ArrayBuffer, Uint8Array};
-use std::collections::HashMap;
 use std::rc::Rc;
-use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::JsFuture;
-use web_sys::Blob;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Blob, File};
 
-/// Bytes of a slice.
-const SLICE: u64 = 4 << 20;
-
-/// A folder of files, or one file.
-pub struct LocalFiles {
-    name: String,
-    files: HashMap<String, Blob>,
-    single: Option<String>,
+/// What tells this version of a file from others of its name.
+pub fn tag(file: &Blob) -> Option<String> {
+    let modified = file.dyn_ref::<File>()?.last_modified();
+    Some(format!("{} {modified}", file.size()))
 }
 
-impl LocalFiles {
-    /// `files` by their paths in the model's folder; one alone is a checkpoint file.
-    pub fn new(name: String, files: HashMap<String, Blob>) -> LocalFiles {
-        let single = if files.len() == 1 { files.keys().next().cloned() } else { None };
-        LocalFiles { name, files, single }
-    }
-
-    fn file(&self, path: &str) -> Result<&Blob> {
-        self.files.get(path).ok_or_else(|| {
-            let message = format!("{} has no file {path}. Choose the whole folder of the model", self.name);
-            Error::new(Code::Network, message)
-        })
-    }
-
-    async fn slice(&self, path: &str, begin: u64, end: u64) -> Result<Uint8Array> {
-        let failed = |_| {
-            let message = format!("{path} cannot be read: was it changed or moved? Choose it again");
-            Error::new(Code::Network, message)
-        };
-        let slice = self.file(path)?.slice_with_f64_and_f64(begin as f64, end as f64).map_err(failed)?;
-        let buffer = JsFuture::from(slice.array_buffer()).await.map_err(failed)?;
-        Ok(Uint8Array::new(&buffer.unchecked_into::<ArrayBuffer>()))
-    }
-}
-
-impl ModelFiles for LocalFiles {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    async fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match self.files.get(path) {
-            Some(file) => Ok(Some(self.slice(path, 0, file.size() as u64).await?.to_vec())),
-            None => Ok(None),
-        }
-    }
-
-    async fn exists(&self, path: &str) -> Result<bool> {
-        Ok(self.files.contains_key(path))
-    }
-
-    fn single_file(&self) -> Option<&str> {
-        self.single.as_deref()
-    }
-
-    async fn size(&self, path: &str) -> Result<u64> {
-        Ok(self.file(path)?.size() as u64)
-    }
-
-    async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let bytes = self.slice(path, offset, offset.saturating_add(len as u64)).await?;
-        if bytes.length() as usize != len {
-            return Err(Error::bad_checkpoint(format!("{path} is truncated. Download it again")));
-        }
-        Ok(bytes.to_vec())
-    }
-
-    async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let size = self.size(path).await?;
-        let mut at = 0;
-        while at < size {
-            let end = (at + SLICE).min(size);
-            let bytes = self.read_at(path, at, (end - at) as usize).await?;
-            sink(&bytes).await?;
-            at = end;
+/// The bytes of a file from `begin` to before `end`. `path`: its name, for messages.
+pub async fn slice(file: &Blob, path: &str, begin: u64, end: u64, pool: &Rc<Pool>) -> Result<Chunk> {
+    let mut chunk = pool.take((end - begin) as u32);
+    let mut filled = 0;
+    let mut read = async || -> Result<(), JsValue> {
+        let mut bytes = Bytes::of(file.slice_with_f64_and_f64(begin as f64, end as f64)?.stream())?;
+        while filled < chunk.length() {
+            match bytes.read(&mut chunk, filled).await? {
+                0 => break,
+                n => filled += n,
+            }
         }
         Ok(())
-    }
-}
-
-/// What the page names as a model: an address, or files.
-pub enum PageSource {
-    Web(WebFiles),
-    Local(LocalFiles),
-}
-
-macro_rules! either {
-    ($self:ident, $files:ident => $then:expr) => {
-        match $self {
-            PageSource::Web($files) => $then,
-            PageSource::Local($files) => $then,
-        }
     };
-}
-
-impl PageSource {
-    /// As [`WebFiles::doubt`].
-    pub async fn doubt(&self) -> Result<()> {
-        match self {
-            PageSource::Web(files) => files.doubt().await,
-            PageSource::Local(_) => Ok(()),
-        }
+    if read().await.is_err() {
+        let message = format!("{path} cannot be read: was it changed or moved? Choose it again");
+        return Err(Error::new(Code::Network, message));
     }
-
-    /// As [`WebFiles::finish`].
-    pub async fn finish(&self) -> Result<()> {
-        match self {
-            PageSource::Web(files) => files.finish().await,
-            PageSource::Local(_) => Ok(()),
-        }
+    if filled < chunk.length() {
+        return Err(Error::bad_checkpoint(format!("{path} is truncated. Download it again")));
     }
-}
-
-impl ModelFiles for PageSource {
-    fn name(&self) -> &str {
-        either!(self, f => f.name())
-    }
-    async fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        either!(self, f => f.bytes(path).await)
-    }
-    async fn exists(&self, path: &str) -> Result<bool> {
-        either!(self, f => f.exists(path).await)
-    }
-    async fn read(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
-        either!(self, f => f.read(path, sink).await)
-    }
-    fn single_file(&self) -> Option<&str> {
-        either!(self, f => f.single_file())
-    }
-    async fn size(&self, path: &str) -> Result<u64> {
-        either!(self, f => f.size(path).await)
-    }
-    async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        either!(self, f => f.read_at(path, offset, len).await)
-    }
+    Ok(chunk)
 }
 
 /// A source as a folder, whether it is one or a single file. One type, so that what loads models is compiled once.
 pub enum PageFiles {
-    Folder(Rc<PageSource>),
+    Folder(Rc<WebFiles>),
     /// CLIP's vocabulary comes with the page.
-    Single(SingleFile<FileAt<PageSource>, WebFiles>),
+    Single(SingleFile<FileAt<WebFiles>, WebFiles>, Rc<WebFiles>),
 }
 
 impl PageFiles {
     /// Reads a single file's table of tensors; a folder is left alone. `vocabulary`: the embedded model's files.
-    pub async fn open(source: Rc<PageSource>, vocabulary: Rc<WebFiles>) -> Result<PageFiles> {
+    pub async fn open(source: Rc<WebFiles>, vocabulary: Rc<WebFiles>) -> Result<PageFiles> {
         match source.single_file() {
             Some(path) => {
                 let file = FileAt::new(source.clone(), path);
-                Ok(PageFiles::Single(SingleFile::open(source.name(), file, vocabulary).await?))
+                let single = SingleFile::open(source.name(), file, vocabulary).await?;
+                Ok(PageFiles::Single(single, source))
             }
             None => Ok(PageFiles::Folder(source)),
+        }
+    }
+}
+
+impl PageFiles {
+    fn source(&self) -> &WebFiles {
+        match self {
+            PageFiles::Folder(source) | PageFiles::Single(_, source) => source,
         }
     }
 }
@@ -171,7 +71,7 @@ macro_rules! folder {
     ($self:ident, $files:ident => $then:expr) => {
         match $self {
             PageFiles::Folder($files) => $then,
-            PageFiles::Single($files) => $then,
+            PageFiles::Single($files, _) => $then,
         }
     };
 }
@@ -194,5 +94,17 @@ impl ModelFiles for PageFiles {
     }
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         folder!(self, f => f.read_at(path, offset, len).await)
+    }
+    fn keeps_packed(&self) -> bool {
+        self.source().keeps_packed()
+    }
+    async fn packed(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        self.source().packed(path, sink).await
+    }
+    async fn keep(&self, path: &str, index: u64, bytes: &[u8]) -> Result<()> {
+        self.source().keep(path, index, bytes).await
+    }
+    async fn kept(&self, path: &str, total: u64) -> Result<()> {
+        self.source().kept(path, total).await
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! A file is cut into chunks. Each is either read from the cache and checked against its SHA-256, or asked
 //! for by Range, stored as it comes, and handed on; a few requests run ahead of the consumer, and memory
-//! holds no more than they bring.
+//! holds no more than they bring. Files that the visitor picked go the same way, with slices for requests.
 
+mod chunk;
 mod http;
 mod idb;
 mod local;
 
-pub use local::{LocalFiles, PageFiles, PageSource};
+pub use local::PageFiles;
 
-use super::{ModelFiles, Progress, Source};
+use super::{ModelFiles, PACKED_PIECE, Progress, Source};
 use crate::error::{Code, Error, Result};
+use chunk::{Chunk, Pool};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use http::{Answer, Failure, Gate, Tries, check};
@@ -24,7 +26,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::AbortSignal;
+use web_sys::{AbortSignal, Blob};
 
 /// Requests in flight, over all files of all models.
 const REQUESTS: usize = 4;
@@ -53,6 +55,7 @@ extern "C" {
 pub struct ModelStore {
     cache: Result<Database>,
     gate: Rc<Gate>,
+    pool: Rc<Pool>,
 }
 
 /// One model in the cache.
@@ -81,21 +84,35 @@ impl ModelStore {
     /// Opens the cache. Never fails: where the browser gives the page no storage (some private windows),
     /// models are read without, and [`list`](Self::list) says why.
     pub async fn open() -> ModelStore {
-        ModelStore { cache: Database::open().await, gate: Rc::new(Gate::new(REQUESTS)) }
+        ModelStore { cache: Database::open().await, gate: Rc::new(Gate::new(REQUESTS)), pool: Rc::default() }
     }
 
     /// The files of one model.
     pub fn model(&self, source: Source, options: ReadOptions) -> WebFiles {
+        self.files(source, None, options)
+    }
+
+    /// Files that the visitor picked, by their paths in the folder that [`Source::disk`] names.
+    pub fn picked(&self, source: Source, files: HashMap<String, Blob>, options: ReadOptions) -> WebFiles {
+        self.files(source, Some(files), options)
+    }
+
+    fn files(&self, source: Source, disk: Option<HashMap<String, Blob>>, options: ReadOptions) -> WebFiles {
         let ReadOptions { no_cache, signal, on_progress } = options;
         let cache = self.cache.as_ref().ok().filter(|_| !no_cache).cloned();
         WebFiles {
             cache,
             gate: self.gate.clone(),
+            pool: self.pool.clone(),
             source,
+            disk,
             signal,
             on_progress,
             open: RefCell::default(),
             at: RefCell::default(),
+            borrowed: RefCell::default(),
+            replaced: RefCell::default(),
+            passing: Cell::new(false),
         }
     }
 
@@ -110,7 +127,7 @@ impl ModelStore {
     }
 }
 
-/// The files of one model on the network and in the cache.
+/// The files of one model on the network or on the visitor's disk, and in the cache.
 ///
 /// Errors of all its reads: `Network` (after four tries, but at once for what trying cannot mend),
 /// `Integrity` (wrong bytes, or a file that changed on the server while it was read), `Quota`, `Aborted`.
@@ -118,25 +135,38 @@ impl ModelStore {
 pub struct WebFiles {
     cache: Option<Database>,
     gate: Rc<Gate>,
+    pool: Rc<Pool>,
     source: Source,
+    /// The files themselves, where the visitor picked them.
+    disk: Option<HashMap<String, Blob>>,
     signal: Option<AbortSignal>,
     on_progress: Option<Rc<dyn Fn(Progress)>>,
     /// Files that have been found to exist, and not been read yet.
     open: RefCell<HashMap<String, OpenFile>>,
     /// Files that are read at places.
     at: RefCell<HashMap<String, OpenFile>>,
+    /// Files that are read from the cache's copy of the model with its weights as they came, with what is known of them.
+    borrowed: RefCell<HashMap<String, FileRecord>>,
+    /// Weights that something else has been kept for.
+    replaced: RefCell<HashSet<String>>,
+    /// What is read now is kept in another form.
+    passing: Cell<bool>,
 }
 
 /// A file whose length and version are known.
 struct OpenFile {
     url: String,
+    /// What the cache calls it.
+    key: String,
     record: FileRecord,
     /// Whether the server answers Range requests.
     ranges: bool,
     /// Chunks in the cache.
     stored: HashSet<u64>,
     /// Chunks that came with the first request.
-    ready: HashMap<u64, Uint8Array>,
+    ready: HashMap<u64, Rc<Chunk>>,
+    /// Chunks that have been wanted for more than passing through.
+    needed: HashSet<u64>,
     meter: Meter,
 }
 
@@ -161,7 +191,7 @@ impl OpenFile {
 
 /// Where the next chunks come from.
 enum Job {
-    Ready(Uint8Array),
+    Ready(Rc<Chunk>),
     Stored(u64),
     /// First and one past the last.
     Fetch(u64, u64),
@@ -172,7 +202,7 @@ impl WebFiles {
     /// repaired.
     pub async fn doubt(&self) -> Result<()> {
         match &self.cache {
-            Some(cache) => cache.doubt_model(self.source.base()).await,
+            Some(cache) => cache.doubt_model(&self.source.key()).await,
             None => Ok(()),
         }
     }
@@ -185,17 +215,42 @@ impl WebFiles {
             self.verify(file).await?;
             file.meter.emit("done");
         }
+        let Some(cache) = &self.cache else {
+            self.at.replace(read_at);
+            return Ok(());
+        };
+        self.settle(cache, &read_at).await?;
         self.at.replace(read_at);
-        match &self.cache {
-            Some(cache) => cache.complete_model(self.source.base(), self.source.name()).await,
-            None => Ok(()),
+        cache.complete_model(&self.source.key(), &self.source.kept_name()).await
+    }
+
+    /// Takes over what was borrowed and is needed further, and lets go what has passed through a single file.
+    async fn settle(&self, cache: &Database, read_at: &HashMap<String, OpenFile>) -> Result<()> {
+        let replaced = self.replaced.take();
+        for (path, record) in self.borrowed.take() {
+            let from = self.source.unpacked().file_key(&path);
+            let mut indices = cache.chunk_indices(&from).await?;
+            if replaced.contains(&path) {
+                indices.clear();
+            } else if let Some(file) = read_at.get(&path).filter(|_| !replaced.is_empty()) {
+                indices.retain(|i| file.needed.contains(i));
+            }
+            let record = FileRecord { base: self.source.key(), name: self.source.kept_name(), ..record };
+            cache.copy_file(&from, &self.source.file_key(&path), &record, &indices).await?;
         }
+        for (path, file) in read_at.iter().filter(|_| !replaced.is_empty()) {
+            let key = self.source.file_key(path);
+            if file.key == key {
+                cache.delete_chunks(&key, &file.needed).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Holds a file that was read at places against the SHA-256 that the server names, once all of it lies in the cache.
     async fn verify(&self, file: &OpenFile) -> Result<()> {
         let Some(cache) = &self.cache else { return Ok(()) };
-        if file.record.complete || cache.chunk_indices(&file.url).await?.len() as u64 != file.chunks() {
+        if file.record.complete || cache.chunk_indices(&file.key).await?.len() as u64 != file.chunks() {
             return Ok(());
         }
         if let Some(due) = &file.record.sha256 {
@@ -211,7 +266,20 @@ impl WebFiles {
             }
             self.compare(file, hash, due).await?;
         }
-        cache.complete_file(&file.url, &file.record, file.record.total).await
+        cache.complete_file(&file.key, &file.record, file.record.total).await
+    }
+
+    /// Drops what was kept in the place of weights, which are then fetched and held against their hash as at first.
+    async fn forget_packed(&self, cache: &Database, path: &str) -> Result<()> {
+        cache.reset_file(&self.source.packed_key(path), &self.blank()).await?;
+        let key = self.source.file_key(path);
+        if self.source.file().is_none()
+            && let Some(record) = cache.file(&key).await?
+        {
+            self.open.borrow_mut().remove(path);
+            cache.reset_file(&key, &FileRecord { total: 0, complete: false, ..record }).await?;
+        }
+        Ok(())
     }
 
     /// Drops a file whose bytes are not those that the server names.
@@ -221,7 +289,7 @@ impl WebFiles {
         }
         if let Some(cache) = &self.cache {
             let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
-            cache.reset_file(&file.url, &gone).await?;
+            cache.reset_file(&file.key, &gone).await?;
         }
         let url = &file.url;
         let message =
@@ -230,6 +298,13 @@ impl WebFiles {
     }
 
     async fn get(&self, url: &str, range: Option<(u64, u64)>) -> Result<Answer, Failure> {
+        if self.source.on_disk() {
+            let message = format!(
+                "{} is not kept in this browser, or not whole. Choose it from disk again",
+                self.source.kept_name()
+            );
+            return Err(Error::new(Code::Network, message).into());
+        }
         http::get(url, range, self.source.token(), self.signal()).await
     }
 
@@ -240,18 +315,26 @@ impl WebFiles {
     /// Finds out about a file: from the cache, or with a request for its first missing bytes.
     async fn open(&self, path: &str) -> Result<Option<OpenFile>> {
         check(self.signal())?;
+        if let Some(files) = &self.disk {
+            return self.open_picked(path, files.get(path)).await;
+        }
         let url = self.source.url(path);
-        if let Some(cache) = &self.cache
-            && let Some(record) = cache.file(&url).await?
-        {
+        let key = self.source.file_key(path);
+        if let Some(cache) = &self.cache {
+            let Some(record) = cache.file(&key).await? else {
+                return match self.borrow(cache, path).await? {
+                    Some(found) => Ok(found),
+                    None => self.open_fresh(path, url).await,
+                };
+            };
             // A complete model is not asked about again, and so needs no network. An incomplete one may
             // have been repaired since.
-            if record.absent && cache.model_complete(self.source.base()).await? {
+            if record.absent && cache.model_complete(&self.source.key()).await? {
                 return Ok(None);
             }
             if !record.absent && record.chunk > 0 && (record.complete || record.total > 0) {
-                let mut file = self.open_file(path, url.clone(), record);
-                file.stored = cache.chunk_indices(&url).await?.into_iter().collect();
+                let mut file = self.open_file(path, key.clone(), record);
+                file.stored = cache.chunk_indices(&key).await?.into_iter().collect();
                 if file.record.complete {
                     file.meter.begin();
                     return Ok(Some(file));
@@ -267,7 +350,69 @@ impl WebFiles {
         self.open_fresh(path, url).await
     }
 
-    fn open_file(&self, path: &str, url: String, record: FileRecord) -> OpenFile {
+    /// A file of a model that is kept quantised, from the cache's copy of the same model with its weights as they came.
+    async fn borrow(&self, cache: &Database, path: &str) -> Result<Option<Option<OpenFile>>> {
+        let plain = self.source.unpacked();
+        if !self.source.keeps_packed() || !cache.model_complete(&plain.key()).await? {
+            return Ok(None);
+        }
+        let key = plain.file_key(path);
+        let Some(record) = cache.file(&key).await?.filter(|r| r.absent || r.chunk > 0 && r.total > 0) else {
+            return Ok(None);
+        };
+        self.borrowed.borrow_mut().insert(path.into(), record.clone());
+        if record.absent {
+            return Ok(Some(None));
+        }
+        let mut file = self.open_file(path, key, record);
+        file.stored = cache.chunk_indices(&file.key).await?.into_iter().collect();
+        file.meter.from_cache = true;
+        file.meter.begin();
+        Ok(Some(Some(file)))
+    }
+
+    /// What is known before anything has come.
+    fn blank(&self) -> FileRecord {
+        FileRecord {
+            base: self.source.key(),
+            name: self.source.kept_name(),
+            chunk: REQUEST_BYTES,
+            ..FileRecord::default()
+        }
+    }
+
+    /// A picked file, with what the cache has of this very version.
+    async fn open_picked(&self, path: &str, picked: Option<&Blob>) -> Result<Option<OpenFile>> {
+        let key = self.source.file_key(path);
+        let total = picked.map_or(0, |file| file.size() as u64);
+        let fresh = FileRecord {
+            absent: picked.is_none(),
+            total,
+            chunk: chunk_bytes(total),
+            tag: picked.and_then(local::tag),
+            ..self.blank()
+        };
+        let mut record = fresh.clone();
+        let mut stored = HashSet::new();
+        if let Some(cache) = &self.cache {
+            match cache.file(&key).await?.filter(|known| known.same_version(&fresh)) {
+                Some(known) => {
+                    record = known;
+                    stored.extend(cache.chunk_indices(&key).await?);
+                }
+                None => cache.reset_file(&key, &fresh).await?,
+            }
+        }
+        if picked.is_none() {
+            return Ok(None);
+        }
+        let mut file = self.open_file(path, key, record);
+        file.stored = stored;
+        file.meter.begin();
+        Ok(Some(file))
+    }
+
+    fn open_file(&self, path: &str, key: String, record: FileRecord) -> OpenFile {
         let meter = Meter {
             callback: self.on_progress.clone(),
             name: self.source.name().to_string(),
@@ -277,7 +422,16 @@ impl WebFiles {
             loaded: Cell::new(0),
             last: Cell::new(0.0),
         };
-        OpenFile { url, record, ranges: true, stored: HashSet::new(), ready: HashMap::new(), meter }
+        OpenFile {
+            url: self.source.url(path),
+            key,
+            record,
+            ranges: true,
+            stored: HashSet::new(),
+            ready: HashMap::new(),
+            needed: HashSet::new(),
+            meter,
+        }
     }
 
     /// Asks for the first chunks that are missing, before any stored one is handed on: only the answer
@@ -293,25 +447,21 @@ impl WebFiles {
         file.stored.remove(&first);
         let run = file.missing_run(first);
         let fetched = self.fetch(file, first, run).await?;
-        file.ready.extend((first..).zip(fetched));
+        file.ready.extend((first..).zip(fetched.into_iter().map(Rc::new)));
         Ok(())
     }
 
     /// Learns a file's length with a first request, and begins its record in the cache.
     async fn open_fresh(&self, path: &str, url: String) -> Result<Option<OpenFile>> {
         let mut tries = Tries::new(&url, self.signal());
-        let base = FileRecord {
-            base: self.source.base().to_string(),
-            name: self.source.name().to_string(),
-            chunk: REQUEST_BYTES,
-            ..FileRecord::default()
-        };
+        let base = self.blank();
         let (record, ranges, start) = loop {
             match self.first_request(&url, &base).await {
                 Ok(found) => break found,
                 Err(Failure::Absent) => {
                     if let Some(cache) = &self.cache {
-                        cache.reset_file(&url, &FileRecord { absent: true, ..base }).await?;
+                        let none = FileRecord { absent: true, ..base };
+                        cache.reset_file(&self.source.file_key(path), &none).await?;
                     }
                     return Ok(None);
                 }
@@ -321,32 +471,26 @@ impl WebFiles {
             }
         };
         if let Some(cache) = &self.cache {
-            cache.reset_file(&url, &record).await?;
+            cache.reset_file(&self.source.file_key(path), &record).await?;
         }
-        let mut file = self.open_file(path, url, record);
+        let mut file = self.open_file(path, self.source.file_key(path), record);
         file.ranges = ranges;
         file.meter.begin();
-        if let Some(start) = start {
-            file.meter.add(start.length().into());
-            let mut index = 0;
-            while index < file.chunks() && file.span(index).0 < u64::from(start.length()) {
-                let (begin, end) = file.span(index);
-                let chunk = start.slice(begin as u32, end as u32);
-                self.store(&file, index, &chunk).await?;
-                file.ready.insert(index, chunk);
-                index += 1;
-            }
+        for (index, chunk) in (0..).zip(start.unwrap_or_default()) {
+            file.meter.add(chunk.length().into());
+            self.store(&file, index, &chunk).await?;
+            file.ready.insert(index, Rc::new(chunk));
         }
         Ok(Some(file))
     }
 
-    /// The file's record, whether the server answers Range requests, and the file's first bytes if they
+    /// The file's record, whether the server answers Range requests, and the file's first chunks if they
     /// came.
     async fn first_request(
         &self,
         url: &str,
         base: &FileRecord,
-    ) -> Result<(FileRecord, bool, Option<Uint8Array>), Failure> {
+    ) -> Result<(FileRecord, bool, Option<Vec<Chunk>>), Failure> {
         let _pass = self.gate.enter().await;
         let mut answer = self.get(url, Some((0, REQUEST_BYTES))).await?;
         let record = |total| FileRecord {
@@ -370,12 +514,13 @@ impl WebFiles {
             length => {
                 // Compressed on the way, a body may be longer than its Content-Length.
                 let record_of = record(0);
-                match self.body(&mut answer, None, REQUEST_BYTES).await? {
-                    Some(start) if length.is_some_and(|due| u64::from(start.length()) < due) => {
+                let start = self.body(&mut answer, None, chunk_bytes(REQUEST_BYTES)).await?;
+                let total = start.iter().flatten().map(|chunk| u64::from(chunk.length())).sum();
+                match start {
+                    Some(_) if length.is_some_and(|due| total < due) => {
                         Err(Failure::network("the connection ended early"))
                     }
                     Some(start) => {
-                        let total = start.length().into();
                         Ok((FileRecord { total, chunk: chunk_bytes(total), ..record_of }, true, Some(start)))
                     }
                     None => Ok((FileRecord { chunk: REQUEST_BYTES, ..record_of }, false, None)),
@@ -384,44 +529,63 @@ impl WebFiles {
         }
     }
 
-    /// A body of `length` bytes, or of any length up to [`REQUEST_BYTES`] (`None` if it is longer). Of one of known
-    /// length that breaks off the whole chunks that have come, if any.
+    /// A body of `length` bytes, or of any length up to [`REQUEST_BYTES`] (`None` if it is longer), in chunks. Of one of
+    /// known length that breaks off the whole chunks that have come, if any.
     async fn body(
         &self,
         answer: &mut Answer,
         length: Option<u64>,
         chunk: u64,
-    ) -> Result<Option<Uint8Array>, Failure> {
-        let body = Uint8Array::new_with_length(length.unwrap_or(REQUEST_BYTES) as u32);
-        let mut filled = 0;
-        let whole = |filled: u32| filled - filled % chunk as u32;
-        loop {
-            let part = match answer.next(self.signal()).await {
-                Ok(Some(part)) => part,
-                Ok(None) => break,
-                Err(Failure::Again { .. }) if length.is_some() && whole(filled) > 0 => break,
-                Err(failure) => return Err(failure),
+    ) -> Result<Option<Vec<Chunk>>, Failure> {
+        let most = length.unwrap_or(REQUEST_BYTES);
+        let mut chunks = Vec::new();
+        let mut got = 0;
+        while got < most {
+            let mut next = self.pool.take(chunk.min(most - got) as u32);
+            let filled = match answer.fill(&mut next, self.signal(), |_| ()).await {
+                Err(Failure::Again { .. }) if length.is_some() && !chunks.is_empty() => {
+                    return Ok(Some(chunks));
+                }
+                filled => filled?,
             };
-            if part.length() > body.length() - filled {
+            let whole = filled == next.length();
+            if whole || length.is_none() && filled > 0 {
+                got += u64::from(filled);
+                chunks.push(next.cut(filled));
+            }
+            if !whole {
                 return match length {
-                    Some(_) => Err(Failure::integrity("the server sent more than was asked for")),
-                    None => Ok(None),
+                    Some(_) if chunks.is_empty() => Err(Failure::network("the connection ended early")),
+                    _ => Ok(Some(chunks)),
                 };
             }
-            body.set(&part, filled);
-            filled += part.length();
         }
-        match length {
-            Some(_) if filled == body.length() => Ok(Some(body)),
-            Some(_) if whole(filled) > 0 => Ok(Some(body.slice(0, whole(filled)))),
-            Some(_) => Err(Failure::network("the connection ended early")),
-            None => Ok(Some(body.slice(0, filled))),
+        match (self.more(answer).await?, length) {
+            (false, _) => Ok(Some(chunks)),
+            (true, None) => Ok(None),
+            (true, Some(_)) => Err(Failure::integrity("the server sent more than was asked for")),
         }
     }
 
+    /// Whether the body has not ended.
+    async fn more(&self, answer: &mut Answer) -> Result<bool, Failure> {
+        Ok(answer.fill(&mut self.pool.take(1), self.signal(), |_| ()).await? > 0)
+    }
+
     /// Fetches the chunks `first..end` and stores each as it is complete.
-    async fn fetch(&self, file: &OpenFile, first: u64, end: u64) -> Result<Vec<Uint8Array>, Failure> {
+    async fn fetch(&self, file: &OpenFile, first: u64, end: u64) -> Result<Vec<Chunk>, Failure> {
         let mut chunks = Vec::new();
+        if let Some(picked) = self.disk.as_ref().and_then(|files| files.get(&file.meter.file)) {
+            for index in first..end {
+                check(self.signal())?;
+                let (begin, end) = file.span(index);
+                let chunk = local::slice(picked, &file.meter.file, begin, end, &self.pool).await?;
+                self.store(file, index, &chunk).await?;
+                file.meter.add(end - begin);
+                chunks.push(chunk);
+            }
+            return Ok(chunks);
+        }
         let mut tries = Tries::new(&file.url, self.signal());
         loop {
             let before = chunks.len();
@@ -443,7 +607,7 @@ impl WebFiles {
         file: &OpenFile,
         first: u64,
         end: u64,
-        chunks: &mut Vec<Uint8Array>,
+        chunks: &mut Vec<Chunk>,
     ) -> Result<(), Failure> {
         let _pass = self.gate.enter().await;
         let mut index = first + chunks.len() as u64;
@@ -459,39 +623,33 @@ impl WebFiles {
         if (from, to) != asked {
             return Err(Failure::integrity("the server sent another range than was asked for"));
         }
-        let length = |index| file.span(index).1 - file.span(index).0;
-        let mut chunk = Uint8Array::new_with_length(length(index) as u32);
-        let mut filled = Unfinished { meter: &file.meter, bytes: 0 };
-        while let Some(mut part) = answer.next(self.signal()).await? {
-            while part.length() > 0 {
-                if index == end {
-                    return Err(Failure::integrity("the server sent more than was asked for"));
-                }
-                let n = part.length().min(chunk.length() - filled.bytes);
-                chunk.set(&part.subarray(0, n), filled.bytes);
-                part = part.subarray(n, part.length());
+        while index < end {
+            let (from, to) = file.span(index);
+            let mut chunk = self.pool.take((to - from) as u32);
+            let mut filled = Unfinished { meter: &file.meter, bytes: 0 };
+            let came = |n: u32| {
                 filled.bytes += n;
                 file.meter.add(n.into());
-                if filled.bytes == chunk.length() {
-                    self.store(file, index, &chunk).await?;
-                    filled.bytes = 0;
-                    index += 1;
-                    let next = if index < end { length(index) } else { 0 };
-                    chunks.push(std::mem::replace(&mut chunk, Uint8Array::new_with_length(next as u32)));
-                }
+            };
+            if answer.fill(&mut chunk, self.signal(), came).await? < chunk.length() {
+                return Err(Failure::network("the connection ended early"));
             }
+            self.store(file, index, &chunk).await?;
+            filled.bytes = 0;
+            chunks.push(chunk);
+            index += 1;
         }
-        if index < end {
-            return Err(Failure::network("the connection ended early"));
+        if self.more(&mut answer).await? {
+            return Err(Failure::integrity("the server sent more than was asked for"));
         }
         Ok(())
     }
 
     /// Stores a chunk with its hash.
-    async fn store(&self, file: &OpenFile, index: u64, chunk: &Uint8Array) -> Result<()> {
+    async fn store(&self, file: &OpenFile, index: u64, chunk: &Chunk) -> Result<()> {
         let Some(cache) = &self.cache else { return Ok(()) };
         let hash = sha256(chunk).await?;
-        match cache.put_chunk(&file.url, &file.record, index, chunk, &hash).await {
+        match cache.put_chunk(&file.key, &file.record, index, chunk, &hash).await {
             Err(e) if e.code == Code::Quota => Err(with_sizes(e, &file.meter.file, file.record.total).await),
             done => done,
         }
@@ -500,15 +658,15 @@ impl WebFiles {
     /// Opens a file to be read at places. One of a complete model, of which only some chunks were ever wanted, is not
     /// asked about again.
     async fn open_at(&self, path: &str) -> Result<OpenFile> {
-        let url = self.source.url(path);
+        let (url, key) = (self.source.url(path), self.source.file_key(path));
         let known = self.open.borrow_mut().remove(path);
         if known.is_none()
             && let Some(cache) = &self.cache
-            && cache.model_complete(self.source.base()).await?
-            && let Some(record) = cache.file(&url).await?.filter(|r| !r.absent && r.chunk > 0 && r.total > 0)
+            && cache.model_complete(&self.source.key()).await?
+            && let Some(record) = cache.file(&key).await?.filter(|r| !r.absent && r.chunk > 0 && r.total > 0)
         {
-            let mut file = self.open_file(path, url.clone(), record);
-            file.stored = cache.chunk_indices(&url).await?.into_iter().collect();
+            let mut file = self.open_file(path, key.clone(), record);
+            file.stored = cache.chunk_indices(&key).await?.into_iter().collect();
             file.meter.from_cache = true;
             file.meter.begin();
             return Ok(file);
@@ -541,10 +699,20 @@ impl WebFiles {
         let end = end.ok_or_else(|| {
             Failure::Stop(Error::bad_checkpoint(format!("{} is truncated. Download it again", file.url)))
         })?;
+        if let (None, Some(files)) = (&self.cache, &self.disk)
+            && let Some(picked) = files.get(&file.meter.file)
+        {
+            check(self.signal())?;
+            file.meter.set(end, None);
+            return Ok(local::slice(picked, &file.meter.file, offset, end, &self.pool).await?.to_vec());
+        }
         let mut out = vec![0; len];
         let mut at = offset;
         while at < end {
             let index = at / file.record.chunk;
+            if !self.passing.get() {
+                file.needed.insert(index);
+            }
             let chunk = self.chunk_at(file, index).await?;
             let (begin, stop) = file.span(index);
             let stop = stop.min(end);
@@ -558,14 +726,14 @@ impl WebFiles {
     }
 
     /// A chunk, from wherever it is. Where it must be fetched, some that follow it come along.
-    async fn chunk_at(&self, file: &mut OpenFile, index: u64) -> Result<Uint8Array, Failure> {
+    async fn chunk_at(&self, file: &mut OpenFile, index: u64) -> Result<Rc<Chunk>, Failure> {
         if let Some(chunk) = file.ready.get(&index) {
             return Ok(chunk.clone());
         }
         // A reader that goes from front to back has done with what lies behind.
         file.ready.retain(|&i, _| i > index);
         if file.stored.contains(&index) {
-            if let Some(chunk) = self.stored(file, index).await? {
+            if let Some(chunk) = self.stored(file, index).await?.map(Rc::new) {
                 file.ready.insert(index, chunk.clone());
                 return Ok(chunk);
             }
@@ -573,7 +741,8 @@ impl WebFiles {
         }
         let mut runs = Vec::new();
         let mut next = index;
-        while runs.len() < REQUESTS && next < file.chunks() && file.missing_run(next) > next {
+        let ahead = if self.disk.is_some() { 1 } else { REQUESTS };
+        while runs.len() < ahead && next < file.chunks() && file.missing_run(next) > next {
             let end = file.missing_run(next);
             runs.push((next, end));
             next = end;
@@ -585,7 +754,7 @@ impl WebFiles {
                 if self.cache.is_some() {
                     file.stored.insert(i);
                 }
-                file.ready.insert(i, chunk);
+                file.ready.insert(i, Rc::new(chunk));
             }
         }
         let chunk = file.ready.get(&index).cloned();
@@ -593,29 +762,30 @@ impl WebFiles {
     }
 
     /// A chunk from the cache, if it is there and whole; a damaged one is deleted.
-    async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Uint8Array>> {
+    async fn stored(&self, file: &OpenFile, index: u64) -> Result<Option<Chunk>> {
         let Some(cache) = &self.cache else { return Ok(None) };
         check(self.signal())?;
-        let Some((chunk, hash)) = cache.chunk(&file.url, index).await? else { return Ok(None) };
+        let Some((chunk, hash)) = cache.chunk(&file.key, index, &self.pool).await? else { return Ok(None) };
         check(self.signal())?;
         let (begin, end) = file.span(index);
         if u64::from(chunk.length()) == end - begin && sha256(&chunk).await? == hash {
             file.meter.add(chunk.length().into());
             return Ok(Some(chunk));
         }
-        cache.delete_chunk(&file.url, index).await?;
+        cache.delete_chunk(&file.key, index).await?;
         Ok(None)
     }
 
-    async fn chunks(&self, file: &OpenFile, job: Job) -> Result<Vec<Uint8Array>, Failure> {
-        match job {
-            Job::Ready(chunk) => Ok(vec![chunk]),
+    async fn chunks(&self, file: &OpenFile, job: Job) -> Result<Vec<Rc<Chunk>>, Failure> {
+        let chunks = match job {
+            Job::Ready(chunk) => return Ok(vec![chunk]),
             Job::Stored(index) => match self.stored(file, index).await? {
-                Some(chunk) => Ok(vec![chunk]),
-                None => self.fetch(file, index, index + 1).await,
+                Some(chunk) => vec![chunk],
+                None => self.fetch(file, index, index + 1).await?,
             },
-            Job::Fetch(first, end) => self.fetch(file, first, end).await,
-        }
+            Job::Fetch(first, end) => self.fetch(file, first, end).await?,
+        };
+        Ok(chunks.into_iter().map(Rc::new).collect())
     }
 
     /// Hands on the file from byte `done` on, chunk by chunk from wherever each is.
@@ -696,38 +866,31 @@ impl WebFiles {
             return Err(Failure::Changed);
         }
         let mut buffer = Vec::new();
-        let chunk = Uint8Array::new_with_length(file.record.chunk as u32);
-        let (mut index, mut filled, mut got) = (0, 0, 0);
+        let (mut index, mut got) = (0, 0);
         loop {
-            let part = answer.next(self.signal()).await?;
-            let ended = part.is_none();
-            let mut part = part.unwrap_or_default();
-            got += u64::from(part.length());
-            file.meter.set(got.max(*done), total);
+            let mut chunk = self.pool.take(file.record.chunk as u32);
+            let mut so_far = got;
+            let came = |n: u32| {
+                so_far += u64::from(n);
+                file.meter.set(so_far.max(*done), total);
+            };
+            let filled = answer.fill(&mut chunk, self.signal(), came).await?;
+            got += u64::from(filled);
+            let ended = filled < chunk.length();
             if ended && total.is_some_and(|due| got < due) {
                 return Err(Failure::network("the connection ended early"));
             }
-            loop {
-                let n = part.length().min(chunk.length() - filled);
-                chunk.set(&part.subarray(0, n), filled);
-                part = part.subarray(n, part.length());
-                filled += n;
-                if filled < chunk.length() && !(ended && filled > 0) {
-                    break;
+            // Of a second try, only what the sink has not seen.
+            if filled > 0 && index * file.record.chunk >= *done {
+                let chunk = chunk.cut(filled);
+                if !file.stored.contains(&index) {
+                    self.store(file, index, &chunk).await?;
+                    file.stored.insert(index);
                 }
-                // Of a second try, only what the sink has not seen.
-                if index * file.record.chunk >= *done {
-                    let whole = chunk.slice(0, filled);
-                    if !file.stored.contains(&index) {
-                        self.store(file, index, &whole).await?;
-                        file.stored.insert(index);
-                    }
-                    hand_on(&whole, &mut buffer, sink).await?;
-                    *done += u64::from(filled);
-                }
-                index += 1;
-                filled = 0;
+                hand_on(&chunk, &mut buffer, sink).await?;
+                *done += u64::from(filled);
             }
+            index += 1;
             if ended {
                 if got < *done {
                     return Err(Failure::Changed);
@@ -808,6 +971,65 @@ impl ModelFiles for WebFiles {
         }
     }
 
+    fn keeps_packed(&self) -> bool {
+        self.cache.is_some() && self.source.keeps_packed()
+    }
+
+    async fn packed(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        self.passing.set(true);
+        let Some(cache) = &self.cache else { return Ok(false) };
+        let key = self.source.packed_key(path);
+        let Some(record) = cache.file(&key).await?.filter(|record| record.complete) else { return Ok(false) };
+        let mut file = self.open_file(path, key, record);
+        file.meter.from_cache = true;
+        file.meter.begin();
+        let file = &file;
+        let ahead = stream::iter(0..file.chunks()).map(|index| self.stored(file, index)).buffered(2);
+        let mut chunks = pin!(ahead);
+        let mut buffer = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let taken = match chunk? {
+                Some(chunk) => hand_on(&chunk, &mut buffer, &mut sink).await,
+                None => Err(Error::bad_checkpoint("a piece is damaged or missing")),
+            };
+            match taken {
+                Ok(()) => check(self.signal())?,
+                Err(e) if e.code == Code::BadCheckpoint => {
+                    self.forget_packed(cache, path).await?;
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        file.meter.emit("done");
+        self.passing.set(false);
+        Ok(true)
+    }
+
+    async fn keep(&self, path: &str, index: u64, bytes: &[u8]) -> Result<()> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        let key = self.source.packed_key(path);
+        let record = FileRecord { chunk: PACKED_PIECE as u64, ..self.blank() };
+        if index == 0 {
+            cache.reset_file(&key, &record).await?;
+        }
+        let chunk = self.pool.take(bytes.len() as u32);
+        chunk.copy_from(bytes);
+        self.store(&self.open_file(path, key, record), index, &chunk).await
+    }
+
+    async fn kept(&self, path: &str, total: u64) -> Result<()> {
+        self.passing.set(false);
+        self.replaced.borrow_mut().insert(path.into());
+        let Some(cache) = &self.cache else { return Ok(()) };
+        let record = FileRecord { chunk: PACKED_PIECE as u64, ..self.blank() };
+        cache.complete_file(&self.source.packed_key(path), &record, total).await?;
+        if self.source.file().is_none() {
+            cache.delete_chunks(&self.source.file_key(path), &HashSet::new()).await?;
+        }
+        Ok(())
+    }
+
     async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
         let opened = self.open.borrow_mut().remove(path);
         let url = self.source.url(path);
@@ -840,7 +1062,7 @@ impl ModelFiles for WebFiles {
                     // The stored chunks are of a file that is no more.
                     if let Some(cache) = &self.cache {
                         let gone = FileRecord { total: 0, complete: false, ..file.record.clone() };
-                        cache.reset_file(&url, &gone).await?;
+                        cache.reset_file(&file.key, &gone).await?;
                     }
                     if done > 0 || reopened {
                         return Err(error(Failure::Changed, &url));
@@ -856,7 +1078,7 @@ impl ModelFiles for WebFiles {
             self.compare(&file, hash, due).await?;
         }
         if let Some(cache) = self.cache.as_ref().filter(|_| !file.record.complete) {
-            cache.complete_file(&url, &file.record, done).await?;
+            cache.complete_file(&file.key, &file.record, done).await?;
         }
         file.meter.set(done, Some(done));
         file.meter.emit("done");

@@ -1,0 +1,239 @@
+/**
+ * The benchmark page: the engine's operations at Stable Diffusion 1.5's shapes and its whole UNet, against what the adapter
+ * was measured to do at the most. `bench.html?quick` runs everything once; `filter=NAME`, `unet=CONFIG` (the address of
+ * another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
+ */
+import init, { Bench } from './pkg/browser_diffusion.js';
+import { figures, median, operations } from './operations.js';
+import { measurePeaks } from './probes.js';
+
+/**
+ * @typedef {'f32' | 'f16'} Precision
+ * @typedef {{ name: string, kind: string, precision: Precision, ms: number, flops: number, bytes: number, workgroups: number, share: number,
+ *   kernel?: { loads: number, registers: number } }} Row share: of the peak, FLOP/s or (for norms) bytes/s; kernel: see `figures`
+ * @typedef {{ dispatches: number, submits: number, bytes: number, created: number, encodeMs: number }} Counters
+ * @typedef {{ precision: Precision, ms: number, flops: number, prepareMs: number, firstMs: number, memory: number, counters: Counters,
+ *   kernels: { kernel: string, ms: number, flops: number, dispatches: number }[] }} Step kernels: empty without timestamp queries
+ * @typedef {{ adapter: any, browser: string, date: string, loadMs: number, peaks: import('./probes.js').Peaks, rows: Row[], steps: Step[] }} Report
+ */
+
+const query = new URLSearchParams(location.search);
+const quick = query.has('quick');
+/** Milliseconds that a measurement takes at least. */
+const ENOUGH = quick ? 0 : 60;
+const ROUNDS = quick ? 1 : 3;
+
+/** Stable Diffusion 1.5's `unet/config.json`; what it leaves out is diffusers' default. */
+const SD15 = {
+  _class_name: 'UNet2DConditionModel', attention_head_dim: 8, block_out_channels: [320, 640, 1280, 1280], cross_attention_dim: 768,
+  down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'],
+  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'], layers_per_block: 2, sample_size: 64,
+};
+
+/** @template {HTMLElement} T @param {string} id @returns {T} */
+const element = (id) => /** @type {T} */ (document.getElementById(id));
+/** @param {number} value */
+const digits = (value) => value >= 100 ? value.toFixed(0) : value >= 0.01 ? value.toPrecision(3) : value.toPrecision(2);
+
+/**
+ * Milliseconds of one run: as many runs at a time as take long enough, the median of some rounds.
+ * @param {import('./pkg/browser_diffusion.js').Recording} recording
+ */
+async function time(recording) {
+  const round = async (/** @type {number} */ count) => {
+    const started = performance.now();
+    for (let i = 0; i < count; i++) recording.run();
+    await recording.done();
+    return (performance.now() - started) / count;
+  };
+  await round(1); // compiles
+  let count = 1;
+  for (let each = await round(1); each * count < ENOUGH; each = await round(count)) {
+    count = Math.ceil(Math.max(count * 2, Math.min(count * 10, ENOUGH * 1.2 / Math.max(each, 0.01))));
+  }
+  const rounds = [];
+  for (let i = 0; i < ROUNDS; i++) rounds.push(await round(count));
+  return median(rounds);
+}
+
+/** @param {Bench} bench @param {import('./operations.js').Operation} operation @param {Precision} precision @param {import('./probes.js').Peaks} peaks @returns {Promise<Row>} */
+async function measureOperation(bench, operation, precision, peaks) {
+  const recording = bench.operation({ ...operation, precision });
+  try {
+    recording.fill();
+    const ms = await time(recording);
+    const dispatches = /** @type {any[]} */ (recording.dispatches());
+    const total = (/** @type {'flops' | 'bytes'} */ key) => dispatches.reduce((sum, d) => sum + d[key], 0);
+    const [flops, bytes] = [total('flops'), total('bytes')];
+    const share = operation.kind === 'norm' ? bytes / ms * 1000 / peaks.copy : flops / ms * 1000 / (peaks[precision] ?? peaks.f32);
+    return { name: operation.name, kind: operation.kind, precision, ms, flops, bytes, workgroups: Math.min(...dispatches.map((d) => d.workgroups)), share, kernel: figures(dispatches[0].defines) };
+  } finally {
+    recording.free();
+  }
+}
+
+/** @param {Bench} bench @param {string} config @param {Precision} precision @returns {Promise<Step>} */
+async function measureStep(bench, config, precision) {
+  const side = Number(query.get('side') ?? 64), batch = Number(query.get('batch') ?? 2);
+  let started = performance.now();
+  const since = () => { const ms = performance.now() - started; started = performance.now(); return ms; };
+  const recording = bench.unet({ config, precision, batch, height: side, width: side });
+  try {
+    recording.fill();
+    await recording.done();
+    const prepareMs = since();
+    recording.run();
+    await recording.done();
+    const firstMs = since();
+    const times = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      recording.run();
+      await recording.done();
+      times.push(since());
+    }
+    const counters = /** @type {Counters} */ (recording.counters());
+    /** @type {Map<string, Step['kernels'][0]>} */
+    const kernels = new Map();
+    for (const { kernel, ms, flops } of await recording.timed()) {
+      const sum = kernels.get(kernel) ?? { kernel, ms: 0, flops: 0, dispatches: 0 };
+      kernels.set(kernel, { kernel, ms: sum.ms + ms, flops: sum.flops + flops, dispatches: sum.dispatches + 1 });
+    }
+    const flops = /** @type {any[]} */ (recording.dispatches()).reduce((sum, d) => sum + d.flops, 0);
+    const { peak: memory } = /** @type {any} */ (recording.memory());
+    return { precision, ms: median(times), flops, prepareMs, firstMs, memory, counters, kernels: [...kernels.values()].sort((a, b) => b.ms - a.ms) };
+  } finally {
+    recording.free();
+  }
+}
+
+/** The browser's name and version, as it tells them. */
+function browserName() {
+  const brands = /** @type {any} */ (navigator).userAgentData?.brands;
+  const brand = brands?.find((/** @type {any} */ b) => !/not.*brand|chromium/i.test(b.brand)) ?? brands?.find((/** @type {any} */ b) => b.brand === 'Chromium');
+  return brand ? `${brand.brand} ${brand.version}` : navigator.userAgent.match(/(Firefox|Version|Chrome)\/[\d.]+/)?.[0] ?? navigator.userAgent;
+}
+
+/** @param {Report} report @returns {{ about: string, operations: string[][], step: string[][] }} heads first */
+function tables({ adapter, browser, date, loadMs, peaks, rows, steps }) {
+  const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16'}, ${digits(peaks.copy / 1e9)} GB/s copied`;
+  return {
+    about: `${[adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter'}${adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : ''}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`,
+    operations: [
+      ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', 'workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'],
+      ...rows.map((row) => [row.name, row.precision, digits(row.ms), digits(row.flops / row.ms / 1e9), digits(row.bytes / row.ms / 1e6), `${digits(row.share * 100)} %`, String(row.workgroups),
+        digits(row.bytes / row.flops), ...(row.kernel ? [digits(row.kernel.loads), String(row.kernel.registers)] : ['', ''])]),
+    ],
+    step: !steps.length ? [] : [
+      ['what', ...steps.map((s) => s.precision)],
+      ['step, ms', ...steps.map((s) => digits(s.ms))],
+      ['TFLOP/s', ...steps.map((s) => digits(s.flops / s.ms / 1e9))],
+      ['weights and plan, ms', ...steps.map((s) => digits(s.prepareMs))],
+      ['first step, with compiling, ms', ...steps.map((s) => digits(s.firstMs))],
+      ['peak memory, MB', ...steps.map((s) => digits(s.memory / 1e6))],
+      ['dispatches, submits', ...steps.map((s) => `${s.counters.dispatches}, ${s.counters.submits}`)],
+      ['GB moved', ...steps.map((s) => digits(s.counters.bytes / 1e9))],
+      ['encoding, ms', ...steps.map((s) => digits(s.counters.encodeMs))],
+      ...[...new Set(steps.flatMap((s) => s.kernels.map((k) => k.kernel)))].map((name) => [`${name}, ms`, ...steps.map((s) => {
+        const kernel = s.kernels.find((k) => k.kernel === name);
+        return kernel ? `${digits(kernel.ms)} (${digits(kernel.flops / kernel.ms / 1e9)} TFLOP/s)` : '';
+      })]),
+    ],
+  };
+}
+
+/** @param {HTMLTableElement} table @param {string[][]} rows */
+function fill(table, rows) {
+  table.hidden = rows.length === 0;
+  table.replaceChildren(...table.querySelectorAll('caption'));
+  rows.forEach((cells, i) => {
+    const row = table.insertRow();
+    cells.forEach((text, j) => {
+      const cell = document.createElement(i === 0 || j === 0 ? 'th' : 'td');
+      cell.scope = i === 0 ? 'col' : 'row';
+      cell.textContent = text;
+      row.append(cell);
+    });
+  });
+}
+
+/** The report as Markdown. @param {Report} report */
+function markdown(report) {
+  const { about, operations, step } = tables(report);
+  const table = (/** @type {string[][]} */ rows) => rows.map((cells, i) => `| ${cells.join(' | ')} |${i === 0 ? `\n|${'---|'.repeat(cells.length)}` : ''}`).join('\n');
+  return [about, table(operations), ...(step.length ? [table(step)] : [])].join('\n\n');
+}
+
+/** @param {Report} report */
+function show(report) {
+  const { about, operations, step } = tables(report);
+  element('about').textContent = about;
+  fill(element('operations'), operations);
+  fill(element('step'), step);
+  element('results').hidden = false;
+}
+
+async function measure() {
+  const started = performance.now();
+  await init();
+  const bench = await Bench.open();
+  const loadMs = performance.now() - started;
+  const adapter = /** @type {any} */ (bench.adapter());
+  /** @type {Precision[]} */
+  const precisions = adapter.shaderF16 ? ['f32', 'f16'] : ['f32'];
+  const chosen = operations.filter((o) => o.name.includes(query.get('filter') ?? ''));
+  const whole = /** @type {HTMLInputElement} */ (element('unet')).checked;
+  const total = 1 + precisions.length * (chosen.length + (whole ? 1 : 0));
+  let done = 0;
+  const next = (/** @type {string} */ what) => {
+    element('status').textContent = what;
+    /** @type {HTMLProgressElement} */ (element('progress')).value = done++ / total;
+  };
+  next('What the adapter can do at the most');
+  const peaks = await measurePeaks(quick ? 5 : undefined);
+  /** @type {Report} */
+  const report = { adapter, browser: browserName(), date: new Date().toISOString().slice(0, 10), loadMs, peaks, rows: [], steps: [] };
+  for (const precision of precisions) {
+    for (const operation of chosen) {
+      next(`${operation.name}, ${precision}`);
+      report.rows.push(await measureOperation(bench, operation, precision, peaks));
+      show(report);
+    }
+  }
+  if (whole) {
+    const address = query.get('unet');
+    const config = address ? await (await fetch(address)).text() : JSON.stringify(SD15);
+    for (const precision of precisions) {
+      next(`One step of the UNet, ${precision}`);
+      report.steps.push(await measureStep(bench, config, precision));
+      show(report);
+    }
+  }
+  /** @type {HTMLProgressElement} */ (element('progress')).value = 1;
+  element('status').textContent = 'Done.';
+  return report;
+}
+
+/** @type {Report | undefined} */
+let report;
+element('form').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const start = /** @type {HTMLButtonElement} */ (element('start')), copy = /** @type {HTMLButtonElement} */ (element('copy'));
+  start.disabled = true;
+  element('error').hidden = true;
+  try {
+    report = await measure();
+    copy.disabled = false;
+    /** @type {any} */ (window).benchmark = report; // for whoever drives the page
+  } catch (error) {
+    element('error').textContent = /** @type {any} */ (error)?.message ?? String(error);
+    element('error').hidden = false;
+    element('status').textContent = 'What was measured until then stands below.';
+  } finally {
+    start.disabled = false;
+  }
+});
+element('copy').addEventListener('click', async () => {
+  if (!report) return;
+  await navigator.clipboard.writeText(markdown(report));
+  element('status').textContent = 'Copied.';
+});
