@@ -1,8 +1,10 @@
 //! What lies on the GPU, and what the picture loses by saving it: quantised weights, one stage at a time, tiles.
 
+mod plans;
+
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::{Options, Plan, Recorder, WeightSpec};
-use browser_diffusion::models::{clip, unet, vae};
+use browser_diffusion::models::{clip, vae};
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::tiles::{Field, tiled};
 use browser_diffusion::pipeline::{
@@ -137,22 +139,7 @@ fn real(name: &str) -> Value {
 }
 
 fn unet_plan(name: &str, weights: Option<Bits>, batch: u32, side: u32) -> Plan {
-    let config = unet::Config::from_config(&real(name)).unwrap();
-    let mut r = Recorder::new(&Options { weights, ..Options::default() });
-    let inputs = unet::Inputs {
-        sample: r.input(batch, side, side, config.in_channels),
-        t_emb: r.input(batch, 1, 1, config.time_proj_dim),
-        encoder_hidden_states: r.input(batch, 1, 77, config.cross_attention_dim),
-        added: config.text_time.map(|t| {
-            let time = 6 * t.addition_time_embed_dim;
-            let text_embeds = r.input(batch, 1, 1, t.projection_class_embeddings_input_dim - time);
-            unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
-        }),
-        timestep_cond: None,
-    };
-    let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
-    r.output(out);
-    r.finish()
+    plans::unet(&real(name), &Options { weights, ..Options::default() }, batch, side, side).0
 }
 
 /// Bytes of the UNet's weights and activations.

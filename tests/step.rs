@@ -1,32 +1,22 @@
 //! What a step is made of, counted from the recorded plans: figures that hold on any GPU.
 
+mod plans;
+
 use browser_diffusion::gpu::{Options, Plan, Recorder};
-use browser_diffusion::models::{unet, vae};
+use browser_diffusion::models::vae;
 use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn json(path: &str) -> Value {
-    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+/// The published configurations.
+fn published() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data/models/real.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The UNet at `height` x `width` latents, with guidance: a batch of two.
+/// With guidance: a batch of two.
 fn unet_plan(config: &Value, height: u32, width: u32) -> Plan {
-    let config = unet::Config::from_config(config).unwrap();
-    let mut r = Recorder::new(&Options::default());
-    let sample = r.input(2, height, width, config.in_channels);
-    let t_emb = r.input(2, 1, 1, config.time_proj_dim);
-    let text = r.input(2, 1, 77, config.cross_attention_dim);
-    let added = config.text_time.map(|t| {
-        let time = 6 * t.addition_time_embed_dim;
-        let text_embeds = r.input(2, 1, 1, t.projection_class_embeddings_input_dim - time);
-        unet::AddedCond { text_embeds, time_ids: r.input(2, 1, 1, time) }
-    });
-    let inputs = unet::Inputs { sample, t_emb, encoder_hidden_states: text, added, timestep_cond: None };
-    let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
-    r.output(out);
-    r.finish()
+    plans::unet(config, &Options::default(), 2, height, width).0
 }
 
 /// The VAE's decoder to `height` x `width` pixels, or its encoder from them.
@@ -47,7 +37,7 @@ fn vae_plan(config: &Value, encode: bool, height: u32, width: u32) -> Plan {
 /// Stable Diffusion 1.5's UNet, batch 2, 64x64 latents.
 #[test]
 fn a_step_of_stable_diffusion_1_5() {
-    let plan = unet_plan(&json("tests/reference/data/models/real.json")["sd15/unet"]["config"], 64, 64);
+    let plan = unet_plan(&published()["sd15/unet"]["config"], 64, 64);
     let mut kinds: BTreeMap<&str, (usize, u64, u64)> = BTreeMap::new();
     for dispatch in plan.dispatches() {
         let (count, flops, bytes) = kinds.entry(dispatch.kernel.name).or_default();
@@ -80,7 +70,7 @@ fn a_step_of_stable_diffusion_1_5() {
 /// seconds. All squares from 64 to 1024 pixels, and all rectangles of multiples of 64.
 #[test]
 fn no_dispatch_is_long_at_any_size() {
-    let real = json("tests/reference/data/models/real.json");
+    let real = published();
     let squares = (8..=128).map(|side| (side, side));
     let rectangles = (1..=16).flat_map(|h| (1..=16).map(move |w| (8 * h, 8 * w)));
     let sizes: Vec<(u32, u32)> = squares.chain(rectangles).collect();

@@ -42,6 +42,12 @@ pub struct Counters {
     pub encode_ms: f64,
 }
 
+/// An output on its way from the GPU.
+pub struct Reading {
+    staging: Buffer,
+    t: Tensor,
+}
+
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
     slots: Vec<Rc<Buffer>>,
@@ -188,20 +194,6 @@ impl Executable {
     /// Bytes of GPU memory for activations.
     pub fn bytes(&self) -> u64 {
         self.slots.iter().map(|b| b.raw.size()).sum()
-    }
-
-    /// Whether, since the last time this was asked, a matrix multiply or convolution made a value that f16 does
-    /// not hold (or NaN) where it is stored as f16.
-    ///
-    /// # Errors
-    /// As [`Executable::read`].
-    pub async fn overflowed(&self, gpu: &Gpu) -> Result<bool> {
-        let Some(flag) = self.overflow else { return Ok(false) };
-        let set = self.read_bytes(gpu, self.buffer(flag)?, 4).await?.iter().any(|&b| b != 0);
-        if set {
-            self.write_u32(gpu, flag, &[0])?;
-        }
-        Ok(set)
     }
 
     fn slot(&self, t: Tensor) -> Result<&Rc<Buffer>> {
@@ -381,7 +373,7 @@ impl Executable {
                 label: None,
                 timestamp_writes: set.as_ref().map(|set| between(set, 0)),
             });
-            for launch in std::iter::repeat_n(&self.launches, times).flatten() {
+            for launch in std::iter::repeat_n(self.every_run(), times).flatten() {
                 launch.encode(&mut pass);
             }
         }
@@ -398,7 +390,59 @@ impl Executable {
     /// # Errors
     /// `device-lost` or `out-of-memory`, whatever the GPU met since the last look.
     pub async fn read(&self, gpu: &Gpu, t: Tensor) -> Result<Vec<f32>> {
-        let bytes = self.read_bytes(gpu, self.buffer(t)?, t.bytes()).await?;
+        self.finish_read(gpu, self.start_read(gpu, t)?).await.map(|(values, _)| values)
+    }
+
+    /// [`Executable::read`], or `None` where a value is not finite, or where since the last look a matrix multiply or
+    /// convolution made one that f16 does not hold and that is stored as f16.
+    ///
+    /// # Errors
+    /// As [`Executable::read`].
+    pub async fn read_sound(&self, gpu: &Gpu, t: Tensor) -> Result<Option<Vec<f32>>> {
+        self.finish_sound(gpu, self.start_read(gpu, t)?).await
+    }
+
+    /// Submits the copy of an output as it is now: what is submitted later need not be waited for.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn start_read(&self, gpu: &Gpu, t: Tensor) -> Result<Reading> {
+        let (from, size) = (self.buffer(t)?, t.bytes());
+        let staging = match self.staging.borrow_mut().take() {
+            Some(b) if b.raw.size() >= size + 4 => b,
+            _ => gpu.buffer(MemoryKind::Staging, size + 4, Usage::MAP_READ | Usage::COPY_DST),
+        };
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(from, 0, &staging.raw, 0, size);
+        if let Some(flag) = self.overflow {
+            encoder.copy_buffer_to_buffer(self.buffer(flag)?, 0, &staging.raw, size, 4);
+        }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(Reading { staging, t })
+    }
+
+    /// Waits for the copy: the values as [`Executable::read_sound`] gives them.
+    ///
+    /// # Errors
+    /// As [`Executable::read`].
+    pub async fn finish_sound(&self, gpu: &Gpu, reading: Reading) -> Result<Option<Vec<f32>>> {
+        let (values, overflowed) = self.finish_read(gpu, reading).await?;
+        Ok((!overflowed && values.iter().all(|v| v.is_finite())).then_some(values))
+    }
+
+    /// Waits for the copy: its values, and whether the word that tells of overflow was set. It is cleared.
+    ///
+    /// # Errors
+    /// As [`Executable::read`].
+    pub async fn finish_read(&self, gpu: &Gpu, reading: Reading) -> Result<(Vec<f32>, bool)> {
+        let Reading { staging, t } = reading;
+        let bytes = gpu.map(&staging, t.bytes() + 4).await?;
+        *self.staging.borrow_mut() = Some(staging);
+        let (bytes, flag) = bytes.split_at(t.bytes() as usize);
+        let overflowed = self.overflow.filter(|_| flag.iter().any(|&b| b != 0));
+        if let Some(flag) = overflowed {
+            self.write_u32(gpu, flag, &[0])?;
+        }
         let (c, padded) = (t.c as usize, t.c4() as usize * 4);
         let mut out = Vec::with_capacity(t.rows() as usize * c);
         match t.dtype {
@@ -417,20 +461,7 @@ impl Executable {
                 }
             }
         }
-        Ok(out)
-    }
-
-    async fn read_bytes(&self, gpu: &Gpu, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>> {
-        let staging = match self.staging.borrow_mut().take() {
-            Some(b) if b.raw.size() >= size => b,
-            _ => gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST),
-        };
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging.raw, 0, size);
-        gpu.queue.submit([encoder.finish()]);
-        let bytes = gpu.map(&staging, size).await?;
-        *self.staging.borrow_mut() = Some(staging);
-        Ok(bytes)
+        Ok((out, overflowed.is_some()))
     }
 }
 

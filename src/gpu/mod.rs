@@ -17,7 +17,7 @@ mod web_features;
 mod weights;
 
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
-pub use executable::{Counters, Executable, Timing};
+pub use executable::{Counters, Executable, Reading, Timing};
 pub use kernel::{Kernel, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;

@@ -4,7 +4,7 @@ use super::residence::Stage;
 use super::tiles::{Field, tiled};
 use super::{DecodePlan, DiffusionPipeline, Module, Vae};
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, Tensor};
+use crate::gpu::{Dtype, Gpu, Options, Plan, Reading, Recorder, Tensor};
 use crate::models::{taesd, vae};
 use crate::samplers::latents_to_rgba;
 
@@ -177,11 +177,14 @@ impl DiffusionPipeline {
 impl DecodePlan {
     /// Pixels in -1..1 of latents, both NHWC; `None` if one is not finite or an activation reached the end of f16.
     pub(super) async fn run(&self, gpu: &Gpu, latents: &[f32]) -> Result<Option<Vec<f32>>> {
+        self.executable.finish_sound(gpu, self.start(gpu, latents)?).await
+    }
+
+    /// Submits a run and the copy of its pixels.
+    pub(super) fn start(&self, gpu: &Gpu, latents: &[f32]) -> Result<Reading> {
         self.executable.write(gpu, self.latents, latents)?;
         self.executable.run(gpu);
-        let pixels = self.executable.read(gpu, self.out).await?;
-        let sound = !self.executable.overflowed(gpu).await? && pixels.iter().all(|v| v.is_finite());
-        Ok(sound.then_some(pixels))
+        self.executable.start_read(gpu, self.out)
     }
 }
 

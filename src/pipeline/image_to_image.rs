@@ -157,8 +157,9 @@ impl DiffusionPipeline {
             let executable = plan.instantiate(&self.gpu, &*self.encoder.weights()?)?;
             executable.write(&self.gpu, input, &part.values)?;
             executable.run(&self.gpu);
-            let values = executable.read(&self.gpu, out).await?;
-            overflowed |= executable.overflowed(&self.gpu).await? || values.iter().any(|v| !v.is_finite());
+            let values = executable.read_sound(&self.gpu, out).await?;
+            overflowed |= values.is_none();
+            let values = values.unwrap_or_else(|| vec![0.0; out.rows() as usize * out.c as usize]);
             Ok(Field { h: part.h / scale, w: part.w / scale, values })
         };
         let whole = |side: usize| {

@@ -10,7 +10,7 @@
 //! - `repaint`: A1111's options of inpainting, and outpainting; `pixels`: eight-bit pictures.
 //! - `hires`: two passes.
 //! - `decode`: latents to pixels.
-//! - `preview`: the small decoder that shows steps.
+//! - `preview`: what shows steps, the small decoder among it.
 //! - `upscaler`: pictures enlarged by an ESRGAN, a model of its own.
 //! - `residence`: which weights are on the GPU, and how they come back.
 //! - `parameters`: what is written into the PNG.

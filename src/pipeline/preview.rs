@@ -1,12 +1,13 @@
-//! The small decoder that shows steps (`AutoencoderTiny`, TAESD): of the same latents as the model's own VAE.
+//! What shows steps: colours of the latents, the model's decoder, or a small one (`AutoencoderTiny`, TAESD) of the same
+//! latents.
 
 use super::decode::{to_nhwc, to_rgba};
 use super::load::{record, taesd_weights};
 use super::residence::{FilesSource, Part, Place};
-use super::{DecodePlan, DiffusionPipeline, Module, Picture, Vae};
+use super::{DecodePlan, DiffusionPipeline, Module, Picture, Preview, Vae};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Options, Recorder};
+use crate::gpu::{Dtype, Options, Reading, Recorder};
 use crate::models::taesd;
 use crate::store::ModelFiles;
 use std::rc::Rc;
@@ -16,6 +17,15 @@ pub(super) struct TinyDecoder {
     name: String,
     module: Module<taesd::Config>,
     plan: Option<DecodePlan>,
+}
+
+/// What shows a step, as far as it is.
+pub(super) enum Shown {
+    Done(Option<Picture>),
+    /// Latents to be mapped to colours.
+    Colours(Vec<f32>),
+    /// Latents, and their pixels on the way from the small decoder.
+    Tiny(Vec<f32>, Reading),
 }
 
 impl DiffusionPipeline {
@@ -54,41 +64,76 @@ impl DiffusionPipeline {
         Ok(())
     }
 
-    /// NCHW latents of one picture through the small decoder; through the model's own where that is as small, and as
-    /// colours of the latents where f16 overflows.
+    /// Begins what shows a step, of NCHW latents of one picture. The small decoder's run is submitted and not waited for.
     ///
     /// # Errors
-    /// `invalid-option` where there is none; `out-of-memory`; `device-lost`.
-    pub(super) async fn preview_tiny(&self, latents: &[f32], height: u32, width: u32) -> Result<Picture> {
-        if matches!(self.vae, Vae::Tiny(_)) {
-            return self.decode(latents, height, width).await;
-        }
-        let Some(mut tiny) = self.tiny.take() else {
-            return Err(Error::invalid("preview = \"tiny\" needs a small decoder: load one first."));
-        };
-        let config = &tiny.module.config;
-        let values: Vec<f32> = latents.iter().map(|v| v / config.scaling_factor).collect();
-        let values = to_nhwc(&values, config.latent_channels as usize);
-        let plan = match tiny.plan.take() {
-            Some(plan) if (plan.height, plan.width) == (height, width) => Ok(plan),
-            _ => self.plan_tiny(&tiny.module, height, width),
-        };
-        let pixels = match plan {
-            Ok(plan) => {
-                let pixels = plan.run(&self.gpu, &values).await;
-                tiny.plan = Some(plan);
-                pixels
+    /// `invalid-option` for `Preview::Tiny` without a small decoder; `out-of-memory`; `device-lost`.
+    pub(super) async fn start_preview(
+        &self,
+        preview: Preview,
+        latents: Vec<f32>,
+        height: u32,
+        width: u32,
+    ) -> Result<Shown> {
+        Ok(match preview {
+            Preview::None => Shown::Done(None),
+            Preview::Fast => Shown::Colours(latents),
+            // The model's own decoder is as small.
+            Preview::Tiny if matches!(self.vae, Vae::Kl(_)) => {
+                let reading = self.start_tiny(&latents, height, width)?;
+                Shown::Tiny(latents, reading)
             }
-            Err(e) => Err(e),
+            Preview::Tiny | Preview::Full => Shown::Done(Some(self.decode(&latents, height, width).await?)),
+        })
+    }
+
+    /// The picture; colours of the latents where the small decoder overflows f16.
+    ///
+    /// # Errors
+    /// `device-lost`; `invalid-option` if the latents have another number of channels than their map to colours.
+    pub(super) async fn finish_preview(
+        &self,
+        shown: Shown,
+        height: u32,
+        width: u32,
+    ) -> Result<Option<Picture>> {
+        let (latents, pixels) = match shown {
+            Shown::Done(picture) => return Ok(picture),
+            Shown::Colours(latents) => (latents, None),
+            Shown::Tiny(latents, reading) => {
+                let pixels = match self.tiny.take() {
+                    Some(TinyDecoder { plan: Some(plan), name, module }) => {
+                        let pixels = plan.executable.finish_sound(&self.gpu, reading).await;
+                        *self.tiny.borrow_mut() = Some(TinyDecoder { plan: Some(plan), name, module });
+                        pixels?
+                    }
+                    other => {
+                        *self.tiny.borrow_mut() = other;
+                        None
+                    }
+                };
+                (latents, pixels)
+            }
         };
         let scale = self.vae.scale();
-        *self.tiny.borrow_mut() = Some(tiny);
-        match pixels? {
-            Some(pixels) => {
-                Ok(Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels) })
-            }
-            None => self.preview(latents, height, width),
-        }
+        Ok(Some(match pixels {
+            Some(pixels) => Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels) },
+            None => self.preview(&latents, height, width)?,
+        }))
+    }
+
+    fn start_tiny(&self, latents: &[f32], height: u32, width: u32) -> Result<Reading> {
+        let mut tiny = self.tiny.borrow_mut();
+        let Some(TinyDecoder { module, plan, .. }) = tiny.as_mut() else {
+            return Err(Error::invalid("preview = \"tiny\" needs a small decoder: load one first."));
+        };
+        let values: Vec<f32> = latents.iter().map(|v| v / module.config.scaling_factor).collect();
+        let values = to_nhwc(&values, module.config.latent_channels as usize);
+        let plan = match plan {
+            Some(kept) if (kept.height, kept.width) == (height, width) => kept,
+            other => other.insert(self.plan_tiny(module, height, width)?),
+        };
+        plan.start(&self.gpu, &values)
     }
 
     fn plan_tiny(&self, tiny: &Module<taesd::Config>, height: u32, width: u32) -> Result<DecodePlan> {

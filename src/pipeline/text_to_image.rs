@@ -4,13 +4,14 @@ use super::controlnet::Control;
 use super::decode::{KEEP_BOTH, to_nchw, to_nhwc};
 use super::hires::Hires;
 use super::image_to_image::{Start, StrengthSteps};
+use super::preview::Shown;
 use super::repaint::{InpaintArea, MaskedContent, Outpaint};
 use super::residence::Stage;
 use super::text::{Conditioning, Prompts};
 use super::{DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, parameters, repaint};
 use crate::clock::now;
 use crate::error::{Error, Result};
-use crate::gpu::{Counters, Executable, Recorder};
+use crate::gpu::{Counters, Executable, Reading, Recorder};
 use crate::models::controlnet;
 use crate::models::unet::{self, AddedCond, Inputs};
 use crate::prompt::Syntax;
@@ -234,6 +235,16 @@ impl DiffusionPipeline {
             let mut sampling = sampler.start(begin, latents, Box::new(move |noise| noises.randn(noise)));
             // The sampler asks for predictions, and shows each step; what it is told is the answer to its last question.
             let (mut answer, mut prompted, mut step_start) = (None, None, now());
+            // A step that is over is told of when the GPU has the next one's work.
+            let mut over: Option<(Step, Shown)> = None;
+            let mut tell = async |over: Option<(Step, Shown)>| match over {
+                Some((mut step, shown)) => {
+                    step.preview = self.finish_preview(shown, height, width).await?;
+                    on_step(step)?;
+                    check_aborted(aborted)
+                }
+                None => Ok(()),
+            };
             let latents = loop {
                 check_aborted(aborted)?;
                 match sampling.resume(answer.take())? {
@@ -254,8 +265,10 @@ impl DiffusionPipeline {
                             let mut picture = picture.to_vec();
                             picture.extend(canvas.iter().flat_map(|c| &c.beside));
                             let scale = options.guidance_scale / if cfg_plus_plus { 12.5 } else { 1.0 };
+                            let out = self.start_prediction(&plan, &picture, timestep)?;
+                            tell(over.take()).await?;
                             let (noise_pred, uncond) =
-                                self.predict(&mut plan, &picture, timestep, &prompts, options, scale).await?;
+                                self.finish_prediction(&plan, out, &prompts, options, scale).await?;
                             if noise_pred.iter().any(|v| !v.is_finite()) {
                                 return Err(Error::unsupported(format!(
                                     "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
@@ -282,25 +295,25 @@ impl DiffusionPipeline {
                         // The next step's input has unit spread, whatever the sampler's own scale is.
                         let mut view = done.sample[..picture_len].to_vec();
                         levels.scale_model_input(&mut view, done.next.unwrap_or(0.0));
-                        let preview = match shown {
-                            Preview::None => None,
-                            Preview::Full => Some(self.decode(&view, height, width).await?),
-                            Preview::Tiny => Some(self.preview_tiny(&view, height, width).await?),
-                            Preview::Fast => Some(self.preview(&view, height, width)?),
-                        };
+                        let shown = self.start_preview(shown, view, height, width).await?;
                         answer = Some(done.sample.clone());
-                        on_step(Step {
+                        let step = Step {
                             step: done.step + 1,
                             total: done.total,
                             timestep: done.timestep,
                             sigma: done.sigma,
-                            preview,
+                            preview: None,
                             latents: done.sample,
                             x0: done.x0,
-                        })?;
+                        };
+                        // A sampler may end a step without a prediction of its own.
+                        tell(over.replace((step, shown))).await?;
                         step_start = now();
                     }
-                    Ask::End(latents) => break latents,
+                    Ask::End(latents) => {
+                        tell(over.take()).await?;
+                        break latents;
+                    }
                 }
             };
             Ok(latents)
@@ -432,16 +445,8 @@ impl DiffusionPipeline {
         Ok(())
     }
 
-    /// The UNet's prediction for one picture, NCHW, with guidance of this scale, and the one without.
-    async fn predict(
-        &self,
-        plan: &mut UnetPlan,
-        sample: &[f32],
-        timestep: f32,
-        prompts: &Prompts,
-        options: &GenerateOptions,
-        guidance_scale: f32,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// Submits a run of the UNet for one picture, NCHW, and the copy of what it predicts.
+    fn start_prediction(&self, plan: &UnetPlan, sample: &[f32], timestep: f32) -> Result<Reading> {
         let config = &self.unet.config;
         let repeat = plan.batch as usize;
         let nhwc = to_nhwc(sample, config.in_channels as usize);
@@ -451,7 +456,21 @@ impl DiffusionPipeline {
             get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
         plan.executable.write(&self.gpu, plan.inputs.t_emb, &t_emb.repeat(repeat))?;
         plan.executable.run(&self.gpu);
-        let out = plan.executable.read(&self.gpu, plan.out).await?;
+        plan.executable.start_read(&self.gpu, plan.out)
+    }
+
+    /// The UNet's prediction, NCHW, with guidance of this scale, and the one without.
+    async fn finish_prediction(
+        &self,
+        plan: &UnetPlan,
+        out: Reading,
+        prompts: &Prompts,
+        options: &GenerateOptions,
+        guidance_scale: f32,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let config = &self.unet.config;
+        let repeat = plan.batch as usize;
+        let (out, _) = plan.executable.finish_read(&self.gpu, out).await?;
         let channels = config.out_channels as usize;
         let mut parts = out.chunks_exact(out.len() / repeat).map(|part| to_nchw(part, channels));
         let (Some(first), true) = (parts.next(), prompts.guided()) else {

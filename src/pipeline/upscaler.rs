@@ -197,10 +197,9 @@ impl Upscaler {
             };
             plan.executable.write(&self.gpu, plan.input, &part.values)?;
             plan.executable.run(&self.gpu);
-            let values = plan.executable.read(&self.gpu, plan.out).await?;
-            let sound = !plan.executable.overflowed(&self.gpu).await? && values.iter().all(|v| v.is_finite());
+            let values = plan.executable.read_sound(&self.gpu, plan.out).await?;
             *self.plan.borrow_mut() = Some(plan);
-            if sound {
+            if let Some(values) = values {
                 return Ok(values);
             }
         }

@@ -1,0 +1,25 @@
+//! A UNet's recorded plan, for `tests/step.rs`, `tests/memory.rs` and the browser (`tests/web/ops_check.rs`).
+
+use browser_diffusion::gpu::{Options, Plan, Recorder, Tensor};
+use browser_diffusion::models::unet;
+use serde_json::Value;
+
+/// The UNet of a published configuration over `batch` pictures of `height` x `width` latents, and its output.
+pub fn unet(config: &Value, options: &Options, batch: u32, height: u32, width: u32) -> (Plan, Tensor) {
+    let config = unet::Config::from_config(config).unwrap();
+    let mut r = Recorder::new(options);
+    let inputs = unet::Inputs {
+        sample: r.input(batch, height, width, config.in_channels),
+        t_emb: r.input(batch, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(batch, 1, 77, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time = 6 * t.addition_time_embed_dim;
+            let text_embeds = r.input(batch, 1, 1, t.projection_class_embeddings_input_dim - time);
+            unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
+        }),
+        timestep_cond: None,
+    };
+    let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
+    r.output(out);
+    (r.finish(), out)
+}
