@@ -139,7 +139,7 @@ fn real(name: &str) -> Value {
 }
 
 fn unet_plan(name: &str, weights: Option<Bits>, batch: u32, side: u32) -> Plan {
-    plans::unet(&real(name), &Options { weights, ..Options::default() }, batch, side, side).0
+    plans::unet(&real(name), &Options { weights, ..Options::default() }, batch, side, side)
 }
 
 /// Bytes of the UNet's weights and activations.

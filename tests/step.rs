@@ -16,7 +16,7 @@ fn published() -> Value {
 
 /// With guidance: a batch of two.
 fn unet_plan(config: &Value, height: u32, width: u32) -> Plan {
-    plans::unet(config, &Options::default(), 2, height, width).0
+    plans::unet(config, &Options::default(), 2, height, width)
 }
 
 /// The VAE's decoder to `height` x `width` pixels, or its encoder from them.

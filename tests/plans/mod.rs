@@ -1,11 +1,11 @@
-//! A UNet's recorded plan, for `tests/step.rs`, `tests/memory.rs` and the browser (`tests/web/ops_check.rs`).
+//! A UNet's recorded plan, for `tests/step.rs` and `tests/memory.rs`.
 
-use browser_diffusion::gpu::{Options, Plan, Recorder, Tensor};
+use browser_diffusion::gpu::{Options, Plan, Recorder};
 use browser_diffusion::models::unet;
 use serde_json::Value;
 
-/// The UNet of a published configuration over `batch` pictures of `height` x `width` latents, and its output.
-pub fn unet(config: &Value, options: &Options, batch: u32, height: u32, width: u32) -> (Plan, Tensor) {
+/// The UNet of a published configuration over `batch` pictures of `height` x `width` latents.
+pub fn unet(config: &Value, options: &Options, batch: u32, height: u32, width: u32) -> Plan {
     let config = unet::Config::from_config(config).unwrap();
     let mut r = Recorder::new(options);
     let inputs = unet::Inputs {
@@ -21,5 +21,5 @@ pub fn unet(config: &Value, options: &Options, batch: u32, height: u32, width: u
     };
     let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
     r.output(out);
-    (r.finish(), out)
+    r.finish()
 }

@@ -33,7 +33,7 @@ const created = seen => seen.filter(name => name.startsWith('create'));
 const submits = seen => seen.filter(name => name === 'submit').length;
 
 test("Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after the first step, time to encode", { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/check/': join(root, 'target/ops-check') }, files: { '/blank.html': '' } });
+  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
   t.after(server.close);
   const config = JSON.parse(readFileSync(join(root, 'tests/reference/data/models/real.json'), 'utf8'))['sd15/unet'].config;
   await withBrowser({}, async context => {
@@ -42,15 +42,16 @@ test("Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after th
     await page.goto(`${server.url}/blank.html`);
     // At 8x8 latents, so that a software GPU is done soon: the dispatches are those of 64x64 but for what is cut there.
     const steps = await page.evaluate(async json => {
-      const { default: init, Unet } = await import(/** @type {any} */ ('/check/ops_check.js'));
+      const { default: init, Bench } = await import(/** @type {any} */ ('/pkg/browser_diffusion.js'));
       await init();
-      const unet = await Unet.open(json, 8);
+      const unet = (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
       const { seen } = /** @type {any} */ (self);
       const steps = [];
       for (let i = 0; i < 3; i++) {
         const from = seen.length;
-        const counters = JSON.parse(await unet.step());
-        steps.push({ ...counters, seen: seen.slice(from) });
+        unet.run();
+        await unet.read();
+        steps.push({ ...unet.counters(), seen: seen.slice(from) });
       }
       return steps;
     }, JSON.stringify(config));
