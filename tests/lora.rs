@@ -81,9 +81,9 @@ fn every_format_merges_as_peft_does() {
             found.entry(name.to_owned()).or_default().insert(factor, values);
         }
         for (name, factors) in found {
-            let shape = shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap().1;
-            let adapter = Adapter::new(&name, factors, shape).unwrap();
-            ops::merge(&gpu, &weights, &name, &[(&adapter, adapter.scale)]).unwrap();
+            let (module, shape) = shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap();
+            let adapter = Adapter::new(&name, factors, *shape).unwrap();
+            ops::merge(&gpu, &weights, module, &[(&adapter, adapter.scale)]).unwrap();
         }
         let merged = read(&format!("{format}.merged"));
         let ours = on_gpu(&gpu, &weights);

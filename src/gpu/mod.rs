@@ -16,5 +16,8 @@ mod weights;
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
 pub use executable::{Executable, Timing};
 pub use kernel::{Kernel, preprocess};
-pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
+pub use plan::{
+    Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight,
+    WeightSpec,
+};
 pub use weights::Weights;

@@ -4,6 +4,7 @@ use super::kernel::Kernel;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// How an element lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +103,18 @@ impl WeightSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight(pub(super) usize);
 
+/// What LoRAs make of a layer whose matrix is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapted {
+    /// `{prefix}.lora_up` of `{prefix}.lora_down` of the input is added, with so many channels between.
+    LowRank(u32),
+    /// `{prefix}.merged` in f16 stands in the matrix's place.
+    Merged,
+}
+
+/// By the layer's prefix.
+pub type AdaptedLayers = BTreeMap<String, Adapted>;
+
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
 pub enum Binding {
@@ -131,6 +144,7 @@ pub struct Recorder {
     by_name: BTreeMap<String, usize>,
     dispatches: Vec<Dispatch>,
     overflow: Option<Tensor>,
+    adapted: Rc<AdaptedLayers>,
 }
 
 /// Size and first and last dispatch that touch a tensor.
@@ -150,7 +164,18 @@ impl Recorder {
             by_name: BTreeMap::new(),
             dispatches: Vec::new(),
             overflow: None,
+            adapted: Rc::default(),
         }
+    }
+
+    /// Records these layers with their LoRAs (see [`super::Weights::adapted`]).
+    pub fn with_adapted(self, adapted: Rc<AdaptedLayers>) -> Self {
+        Self { adapted, ..self }
+    }
+
+    /// What LoRAs make of a layer; asked for quantised ones.
+    pub fn adapted(&self, prefix: &str) -> Option<Adapted> {
+        self.adapted.get(prefix).copied()
     }
 
     pub fn options(&self) -> &Options {

@@ -4,7 +4,7 @@ use super::{Activation, Input, wide};
 use crate::checkpoint::pack::Layout;
 use crate::checkpoint::quantise::{BLOCK, Bits};
 use crate::error::{Error, Result};
-use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
+use crate::gpu::{Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Recorder, Tensor};
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
 /// far below the two seconds after which Windows resets a GPU.
@@ -14,7 +14,7 @@ pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue {
     pub activation: Activation,
-    /// [n, 1, 1, out], added at every position (the time embedding).
+    /// [n, 1, 1, out], added at every position (the time embedding); or, in [`linear`], as large as the output.
     pub channel_add: Option<Tensor>,
     /// Same shape as the output.
     pub residual: Option<Tensor>,
@@ -73,7 +73,7 @@ pub fn linear(
     conv2d(r, x, prefix, out, bias, Conv::k1(), e)
 }
 
-/// A convolution over [n, h, w, c], 1x1 or 3x3.
+/// A convolution over [n, h, w, c], 1x1 or 3x3. Where LoRAs change a quantised one, with them.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit.
@@ -87,43 +87,75 @@ pub fn conv2d(
     e: Epilogue,
 ) -> Result<Tensor> {
     let x = x.into();
+    let (rows, inner, taps) = (out as usize, x.channels() as usize, (conv.kernel * conv.kernel) as usize);
+    let whole = Layout::Matrix { rows, inner, taps };
+    let layout = match r.options().weights {
+        // A model's first and last convolutions, which are narrower than a block, stay as they are.
+        Some(bits) if rows.min(inner) >= BLOCK => {
+            Layout::Blocks { rows, inner, taps, bits: bits_of(prefix, bits) }
+        }
+        _ => whole,
+    };
+    let bias = bias.then_some(prefix);
+    match r.adapted(prefix).filter(|_| layout != whole) {
+        None => product(r, x, prefix, layout, bias, conv, e),
+        Some(Adapted::Merged) => product(r, x, &format!("{prefix}.merged"), whole, bias, conv, e),
+        Some(Adapted::LowRank(rank)) => {
+            let plus_channels = Epilogue { channel_add: e.channel_add, ..Default::default() };
+            let y = product(r, x, prefix, layout, bias, conv, plus_channels)?;
+            let rank = rank as usize;
+            let down = Layout::Matrix { rows: rank, inner, taps };
+            let d = product(r, x, &format!("{prefix}.lora_down"), down, None, conv, Epilogue::default())?;
+            let up = Layout::Matrix { rows, inner: rank, taps: 1 };
+            let plus_y = Epilogue { channel_add: Some(y), ..e };
+            product(r, d.into(), &format!("{prefix}.lora_up"), up, None, Conv::k1(), plus_y)
+        }
+    }
+}
+
+/// A convolution with the matrix `{name}.weight`, lying as `layout`, and the bias `{bias}.bias`.
+fn product(
+    r: &mut Recorder,
+    x: Input,
+    name: &str,
+    layout: Layout,
+    bias: Option<&str>,
+    conv: Conv,
+    e: Epilogue,
+) -> Result<Tensor> {
     x.check()?;
+    let (Layout::Matrix { rows, taps, .. } | Layout::Blocks { rows, taps, .. }) = layout else {
+        return Err(Error::unsupported(format!("{name} is no matrix")));
+    };
+    let (out, taps) = (rows as u32, taps as u32);
     let input = x.first;
     let [h, w] = conv.upsample.unwrap_or([input.h, input.w]);
     if conv.upsample.is_some() && (h.div_ceil(2) != input.h || w.div_ceil(2) != input.w) {
-        return Err(Error::unsupported(format!("{prefix}: upsampling {}x{} to {h}x{w}", input.h, input.w)));
+        return Err(Error::unsupported(format!("{name}: upsampling {}x{} to {h}x{w}", input.h, input.w)));
     }
     let [top, left, bottom, right] = conv.pad;
     let size = |len: u32, before: u32, after: u32| {
         (len + before + after).checked_sub(conv.kernel).map(|span| span / conv.stride + 1).ok_or_else(|| {
-            Error::unsupported(format!("{prefix}: a picture of {h}x{w} is too small for this model"))
+            Error::unsupported(format!("{name}: a picture of {h}x{w} is too small for this model"))
         })
     };
     let (out_h, out_w) = (size(h, top, bottom)?, size(w, left, right)?);
-    let taps = conv.kernel * conv.kernel;
-    let c = x.channels();
-    let (rows, inner) = (out as usize, c as usize);
-    let layout = match r.options().weights {
-        // A model's first and last convolutions, which are narrower than a block, stay as they are.
-        Some(bits) if rows.min(inner) >= BLOCK => {
-            Layout::Blocks { rows, inner, taps: taps as usize, bits: bits_of(prefix, bits) }
-        }
-        _ => Layout::Matrix { rows, inner, taps: taps as usize },
-    };
     let quantised = if let Layout::Blocks { bits, .. } = layout { Some(bits) } else { None };
-    let weight = r.weight(format!("{prefix}.weight"), layout)?;
+    let weight = r.weight(format!("{name}.weight"), layout)?;
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
     let y = r.tensor_of(dtype, input.n, out_h, out_w, out);
 
     let mut biases = weight;
-    if bias {
+    if let Some(prefix) = bias {
         biases = r.weight(format!("{prefix}.bias"), Layout::Vector { len: out as usize })?;
     }
-    if e.channel_add.is_some_and(|t| (t.n, t.rows(), t.c) != (y.n, y.n, out)) {
-        return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
+    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
+    let everywhere = e.channel_add.is_some_and(|t| !is_conv && t.rows() == y.rows());
+    if e.channel_add.is_some_and(|t| t.c != out || !everywhere && (t.n, t.rows()) != (y.n, y.n)) {
+        return Err(Error::unsupported(format!("{name}: the added channels do not fit")));
     }
     if e.residual.is_some_and(|t| (t.rows(), t.c) != (y.rows(), out)) {
-        return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
+        return Err(Error::unsupported(format!("{name}: the residual does not fit")));
     }
     // What is not there is bound to something that is.
     let mut bindings = vec![
@@ -141,7 +173,6 @@ pub fn conv2d(
     }
 
     let m = y.rows();
-    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
     let tile = Tile::choose(m, out);
     let kernel = Kernel::new(
@@ -164,7 +195,7 @@ pub fn conv2d(
         ],
     );
     let c4 = x.c4();
-    let flops_a_row = 2 * out as u64 * c as u64 * taps as u64;
+    let flops_a_row = 2 * out as u64 * x.channels() as u64 * taps as u64;
     let columns = out.div_ceil(Tile::BN);
     let rows_at_once = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row)
         .unwrap_or(u32::MAX)
@@ -188,7 +219,7 @@ pub fn conv2d(
                 input.h,
                 input.w,
                 out_w,
-                out_h * out_w,
+                if everywhere { 1 } else { out_h * out_w },
                 conv.stride,
                 top,
                 left,
@@ -196,7 +227,7 @@ pub fn conv2d(
                 w,
                 conv.kernel,
                 conv.upsample.is_some() as u32,
-                bias as u32,
+                bias.is_some() as u32,
                 e.channel_add.is_some() as u32,
                 e.residual.is_some() as u32,
                 e.activation as u32,

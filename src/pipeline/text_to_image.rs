@@ -350,10 +350,11 @@ impl DiffusionPipeline {
             drop(self.decode_plan.take());
         }
         let config = &self.unet.config;
-        let mut r = Recorder::new(&self.unet.options);
+        let weights = self.unet.part.weights()?;
+        let mut r = Recorder::new(&self.unet.options).with_adapted(weights.adapted());
         let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
         let out = record_unet(config, &mut r, &inputs)?;
-        let executable = r.finish().instantiate(&self.gpu, &*self.unet.part.weights()?)?;
+        let executable = r.finish().instantiate(&self.gpu, &weights)?;
         let UnetInputs { sample, t_emb, text, added, timestep_cond } = inputs;
         Ok(UnetPlan {
             batch,
