@@ -6,7 +6,8 @@ import { DiffusionPipeline, DiffusionError, Upscaler, cache, detect, readParamet
 import { PictureEditor } from './editor.js';
 import { AXES, cells, readAxes, sheet } from './grid.js';
 import { Parts } from './parts.js';
-import { schedulerLabel } from './metadata.js';
+import { schedulerLabel, tuningOf } from './metadata.js';
+import { namesOf, recipeOf } from './recipes.js';
 
 /**
  * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
@@ -73,6 +74,9 @@ const ui = {
   maskedContent: select('masked-content'),
   inpaintArea: select('inpaint-area'),
   extend: ['left', 'right', 'top', 'bottom'].map((side) => input(`extend-${side}`)),
+  guidanceRescale: input('guidance-rescale'),
+  eta: input('eta'),
+  sChurn: input('s-churn'),
   hiresScale: select('hires-scale'),
   hiresStrength: input('hires-strength'),
   hiresUpscaler: select('hires-upscaler'),
@@ -128,10 +132,13 @@ const editor = new PictureEditor(element('paint', HTMLCanvasElement), () => ({
 }));
 const loras = new Parts(any('loras'), button('add-lora'), 'LoRA', [
   { key: 'source', label: 'LoRA', kind: 'source' }, { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
-], () => {});
+], () => { followRecipe(); });
 const embeddings = new Parts(any('embeddings'), button('add-embedding'), 'word', [
   { key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' },
 ], () => readPrompt());
+const vaes = new Parts(any('vaes'), button('add-vae'), 'decoder', [{ key: 'source', label: 'Decoder', kind: 'source' }], () => {
+  button('add-vae').hidden = any('vaes').childElementCount > 0;
+});
 /** @type {[HTMLSelectElement, HTMLInputElement][]} */
 const axisFields = ['x', 'y', 'z'].map((axis) => [select(`axis-${axis}`), input(`values-${axis}`)]);
 
@@ -250,7 +257,9 @@ function pipelineOf(source) {
   const weights = /** @type {'f16' | 'q8' | 'q4'} */ (ui.weights.value);
   const memory = /** @type {'auto' | 'low'} */ (ui.memory.value);
   const file = picked?.name === source ? picked : undefined;
-  const key = JSON.stringify([source, weights, memory, file?.size, file?.lastModified]);
+  const [{ source: vae } = { source: undefined }] = vaes.read();
+  const marks = [file, vae].map((one) => (one instanceof File ? [one.name, one.size, one.lastModified] : one));
+  const key = JSON.stringify([source, weights, memory, marks]);
   if (model?.key === key) return model.promise;
   const before = model;
   const controller = new AbortController();
@@ -262,10 +271,11 @@ function pipelineOf(source) {
     const loaded = await DiffusionPipeline.fromPretrained(file ?? source, {
       weights,
       memory,
+      vae,
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
-    learn(loaded.model);
+    await learn(loaded.model, source);
     return loaded;
   })();
   const mine = { key, controller, promise };
@@ -279,14 +289,15 @@ function pipelineOf(source) {
   return promise;
 }
 
-/** What the form starts with: the embedded model's. */
+/** What the form starts with: the embedded model's. @type {{ defaultSize: number, numInferenceSteps: number, guidanceScale: number, scheduler?: string, source?: string }} */
 let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 3 };
 /**
  * Size, steps and guidance go along with the model, unless the visitor chose others.
  * @param {import('./browser-diffusion.js').Model} model
+ * @param {string} source
  */
-function learn(model) {
-  const { defaultSize, numInferenceSteps, guidanceScale } = model;
+async function learn(model, source) {
+  const { defaultSize, numInferenceSteps, guidanceScale, scheduler } = model;
   /** @type {[HTMLInputElement, number, number][]} */
   const fields = [
     [ui.width, learnt.defaultSize, defaultSize], [ui.height, learnt.defaultSize, defaultSize],
@@ -295,16 +306,85 @@ function learn(model) {
   for (const [field, before, now] of fields) {
     if (Number(field.value) === before) field.value = String(now);
   }
-  learnt = { defaultSize, numInferenceSteps, guidanceScale };
+  learnt = { defaultSize, numInferenceSteps, guidanceScale, scheduler, source };
   any('size-learnt').textContent = `: this one ${defaultSize} × ${defaultSize}`;
+  any('own-scheduler').textContent = `the model’s own${scheduler ? `: ${schedulerLabel(scheduler)}` : ''}`;
+  showTuning();
   remember();
+  await followRecipe();
+}
+
+const RECIPE_FIELDS = /** @type {const} */ (['steps', 'guidance', 'scheduler']);
+/** What the form follows, what that set, and what stood there before. @type {{ mark: string, set: string[], before: string[] } | undefined} */
+let followed;
+let recipesRead = 0;
+
+/** The source and the kind of few-step model that each LoRA and the model is, where one is. */
+async function recipes() {
+  const source = ui.source.value.trim();
+  const all = /** @type {[string | File, string][]} */ ([
+    ...loras.read().map(({ source }) => [source, 'LoRA']), [picked?.name === source ? picked : source, 'model'],
+  ]);
+  return Promise.all(all.map(async ([one, what]) => {
+    const name = one instanceof File ? one.name : one.split('/').at(-1);
+    const { numInferenceSteps: steps, guidanceScale: guidance, scheduler = '' } = learnt;
+    // A pipeline that is made for few steps says so itself, which is better than a name.
+    const told = what === 'model' && learnt.source === source && steps < 10;
+    return { name, what, by: told ? 'pipeline' : 'name', recipe: told ? { kind: 'LCM', steps, guidance, scheduler } : recipeOf(await namesOf(one)) };
+  }));
+}
+
+/**
+ * A LoRA or a model that is made for few steps sets steps, guidance and sampler, and says so; when it is gone, what stood
+ * there before comes back, unless the visitor has chosen otherwise meanwhile.
+ */
+async function followRecipe() {
+  const mine = ++recipesRead;
+  const now = (await recipes()).find(({ recipe }) => recipe);
+  const mark = now && JSON.stringify(now);
+  if (mine !== recipesRead || mark === followed?.mark) return;
+  putBack();
+  if (!now?.recipe || !mark) return;
+  const { name, what, by, recipe: { kind, steps, guidance, scheduler } } = now;
+  const set = [steps, guidance, scheduler].map(String);
+  const usual = [learnt.numInferenceSteps, learnt.guidanceScale, ''].map(String);
+  // A form that was kept from an earlier visit may stand so already.
+  followed = { mark, set, before: RECIPE_FIELDS.map((id, i) => (ui[id].value === set[i] ? usual[i] : ui[id].value)) };
+  RECIPE_FIELDS.forEach((id, i) => { ui[id].value = set[i]; });
+  any('recipe-text').textContent = `${name} is ${kind === 'LCM' ? 'an' : 'a'} ${kind} ${what}, by its ${by}. Set for it: ` +
+    `${steps} ${steps === 1 ? 'step' : 'steps'}, guidance ${guidance}${guidance > 1 ? '' : ' (off)'}, sampler ${schedulerLabel(scheduler)}.`;
+  any('recipe').hidden = false;
+  showTuning();
+  remember();
+}
+
+/** What a recipe set goes, where it still stands. */
+function putBack() {
+  if (!followed) return;
+  const { set, before } = followed;
+  RECIPE_FIELDS.forEach((id, i) => { if (ui[id].value === set[i]) ui[id].value = before[i]; });
+  followed = undefined;
+  any('recipe').hidden = true;
+  showTuning();
+  remember();
+}
+
+/** Of what can be turned, shows what the chosen sampler has. */
+function showTuning() {
+  const name = ui.scheduler.value || learnt.scheduler || '';
+  const { eta, sChurn } = tuningOf(name);
+  any('eta-field').hidden = eta === undefined;
+  any('s-churn-field').hidden = !sChurn;
+  any('eta-hint').textContent = `How much of the noise is new at each step; usual for this sampler: ${eta ?? 'none'}.`;
+  const label = name ? schedulerLabel(name).split(' · ')[0] : 'The model’s own sampler';
+  any('sampling-hint').textContent = eta === undefined && !sChurn ? `${label} has nothing more to turn. Euler, Euler a and DDIM do.` : '';
 }
 
 // -------------------------------------------------------------------------------------------- drawing
 
 /** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
+  for (const field of [ui.steps, ui.guidance, ui.guidanceRescale, ui.eta, ui.sChurn, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
     field.closest('details')?.setAttribute('open', '');
@@ -321,7 +401,10 @@ function readForm() {
     height: ui.height.valueAsNumber,
     numInferenceSteps: ui.steps.valueAsNumber,
     guidanceScale: ui.guidance.valueAsNumber,
+    guidanceRescale: ui.guidanceRescale.valueAsNumber || undefined,
     scheduler: ui.scheduler.value || undefined,
+    ...(!any('eta-field').hidden && ui.eta.value && { eta: ui.eta.valueAsNumber }),
+    ...(!any('s-churn-field').hidden && { sChurn: ui.sChurn.valueAsNumber || undefined }),
     seed: ui.seed.value === '' ? undefined : Number(ui.seed.value),
     numImages: ui.count.valueAsNumber,
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
@@ -471,8 +554,12 @@ async function run(job) {
     const pipeline = await pipelineOf(job.source);
     if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
     if (job.fresh) {
-      job.options.width = ui.width.valueAsNumber; // the model may have brought its own size
+      // The model may have brought its own size, steps, guidance and sampler.
+      job.options.width = ui.width.valueAsNumber;
       job.options.height = ui.height.valueAsNumber;
+      job.options.numInferenceSteps = ui.steps.valueAsNumber;
+      job.options.guidanceScale = ui.guidance.valueAsNumber;
+      job.options.scheduler = ui.scheduler.value || undefined;
     }
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await chosenUpscaler();
     const all = job.axes ? cells(job.options, job.axes) : [job.options];
@@ -1079,7 +1166,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng, ui.guidanceRescale, ui.eta, ui.sChurn];
 
 function remember() {
   try {
@@ -1116,6 +1203,16 @@ function wire() {
   wireFiles();
   wireEditor();
   wireGrid();
+  ui.scheduler.addEventListener('change', showTuning);
+  for (const field of [ui.source, any('loras')]) field.addEventListener('input', () => { followRecipe(); });
+  button('recipe-undo').onclick = () => {
+    const mark = followed?.mark ?? '';
+    putBack();
+    followed = { mark, set: [], before: [] }; // not again for this one
+    ui.steps.focus();
+  };
+  showTuning();
+  followRecipe();
   ui.enqueue.onclick = () => enqueue();
   ui.form.addEventListener('submit', (event) => {
     event.preventDefault();
