@@ -81,7 +81,8 @@ fn every_format_merges_as_peft_does() {
             found.entry(name.to_owned()).or_default().insert(factor, values);
         }
         for (name, factors) in found {
-            let (module, shape) = shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap();
+            let (module, shape) =
+                shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap();
             let adapter = Adapter::new(&name, factors, *shape).unwrap();
             ops::merge(&gpu, &weights, module, &[(&adapter, adapter.scale)]).unwrap();
         }

@@ -308,7 +308,7 @@ async function learn(model, source) {
   }
   learnt = { defaultSize, numInferenceSteps, guidanceScale, scheduler, source };
   any('size-learnt').textContent = `: this one ${defaultSize} × ${defaultSize}`;
-  any('own-scheduler').textContent = `the model’s own${scheduler ? `: ${schedulerLabel(scheduler)}` : ''}`;
+  any('own-scheduler').textContent = `${scheduler ? `${schedulerLabel(scheduler)}, ` : ''}the model’s own`;
   showTuning();
   remember();
   await followRecipe();
@@ -326,11 +326,11 @@ async function recipes() {
     ...loras.read().map(({ source }) => [source, 'LoRA']), [picked?.name === source ? picked : source, 'model'],
   ]);
   return Promise.all(all.map(async ([one, what]) => {
-    const name = one instanceof File ? one.name : one.split('/').at(-1);
     const { numInferenceSteps: steps, guidanceScale: guidance, scheduler = '' } = learnt;
     // A pipeline that is made for few steps says so itself, which is better than a name.
     const told = what === 'model' && learnt.source === source && steps < 10;
-    return { name, what, by: told ? 'pipeline' : 'name', recipe: told ? { kind: 'LCM', steps, guidance, scheduler } : recipeOf(await namesOf(one)) };
+    const names = await namesOf(one);
+    return { what, by: told ? 'pipeline' : 'name', recipe: told ? { kind: 'LCM', steps, guidance, scheduler, name: names.at(-1) } : recipeOf(names) };
   }));
 }
 
@@ -345,7 +345,7 @@ async function followRecipe() {
   if (mine !== recipesRead || mark === followed?.mark) return;
   putBack();
   if (!now?.recipe || !mark) return;
-  const { name, what, by, recipe: { kind, steps, guidance, scheduler } } = now;
+  const { what, by, recipe: { kind, steps, guidance, scheduler, name } } = now;
   const set = [steps, guidance, scheduler].map(String);
   const usual = [learnt.numInferenceSteps, learnt.guidanceScale, ''].map(String);
   // A form that was kept from an earlier visit may stand so already.

@@ -19,21 +19,28 @@ const RECIPES = /** @type {[RegExp, Recipe][]} */ ([
 ]);
 
 /**
- * The recipe that names ask for.
+ * The recipe that names ask for, and the name that does.
  * @param {string[]} names
+ * @returns {Recipe & { name: string } | undefined}
  */
-export const recipeOf = (names) => RECIPES.find(([pattern]) => names.some((name) => pattern.test(name)))?.[1];
+export function recipeOf(names) {
+  for (const [pattern, recipe] of RECIPES) {
+    const name = names.findLast((name) => pattern.test(name));
+    if (name) return { ...recipe, name };
+  }
+  return undefined;
+}
 
 /** Longer is no header of a model's. */
 const MOST_HEADER = 64 << 20;
 
 /**
- * What a source is called: a Hub id whole, of an address its path, of a file its name and the titles that it holds.
+ * What a source is called: the parts of a Hub id or of an address's path; of a file its name and the titles that it holds.
  * @param {string | File} source
  * @returns {Promise<string[]>}
  */
 export async function namesOf(source) {
-  if (!(source instanceof File)) return [URL.canParse(source) ? new URL(source).pathname : source];
+  if (!(source instanceof File)) return (URL.canParse(source) ? new URL(source).pathname : source).split('/');
   const names = [source.name];
   if (!/\.safetensors$/i.test(source.name) || source.size < 8) return names;
   try {

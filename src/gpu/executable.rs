@@ -85,8 +85,11 @@ impl Plan {
                 gpu.note_binding(place.2);
                 places.push(place);
             }
-            let entries: Vec<_> =
-                places.iter().enumerate().map(|(j, (buffer, at, size))| entry(j, buffer, *at, *size)).collect();
+            let entries: Vec<_> = places
+                .iter()
+                .enumerate()
+                .map(|(j, (buffer, at, size))| entry(j, buffer, *at, *size))
+                .collect();
             launches.push(Launch {
                 group: gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some(d.kernel.name),

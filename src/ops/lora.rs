@@ -1,7 +1,7 @@
 //! LoRAs merged into a weight on the GPU.
 
-use crate::checkpoint::{Bits, Layout};
 use crate::checkpoint::lora::{Adapter, Change};
+use crate::checkpoint::{Bits, Layout};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weights};
 

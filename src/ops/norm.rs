@@ -55,6 +55,7 @@ pub fn group_norm(
         flops: 4 * n as u64 * positions as u64 * c as u64,
     });
     const SPAN: u32 = 16;
+    let [across, down, _] = spread((positions * c4).div_ceil(256 * SPAN));
     bindings.extend([Binding::Read(stats), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)]);
     r.dispatch(Dispatch {
         kernel: Kernel::new(
@@ -64,7 +65,7 @@ pub fn group_norm(
         ),
         bindings,
         params,
-        workgroups: [(positions * c4).div_ceil(256 * SPAN), n, 1],
+        workgroups: [across, n, down],
         flops: 4 * n as u64 * positions as u64 * c as u64,
     });
     Ok(y)

@@ -74,7 +74,8 @@ impl DiffusionPipeline {
         let mut adapters = BTreeMap::new();
         for ((component, name), factors) in found {
             let spec = matrices().find(|(c, s)| *c == component && s.name == name).map(|(_, s)| s.layout);
-            let Some(Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. }) = spec else {
+            let Some(Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. }) = spec
+            else {
                 return Err(Error::unsupported(format!("{key} changes {name}, which is no matrix")));
             };
             let adapter = Adapter::new(&name, factors, [rows, inner, taps])?;

@@ -157,6 +157,7 @@ FOLDERS = {
     "lcm": ("lcm", dict()),
 }
 A, B, C = (56, 40), (24, 72), (88, 104)  # width and height
+TALL, WIDE = (64, 136), (200, 72)
 LONG = "a very long description of " + ", ".join(f"{n} red apples on {n + 1} blue tables" for n in range(3, 20))
 
 
@@ -204,6 +205,12 @@ CASES = [
     case("lcm", None, B, 1, 0, 32),
     case("lcm", None, C, 3, 1, 33, numImages=2),
     case("lcm", "lcm", B, 25, 7.5, 2**53 - 1),
+    case("sd1", "ddim", TALL, 6, 7.5, 35),
+    case("sd1", "euler", WIDE, 4, 1, 36),
+    case("sd2", "euler", WIDE, 8, 7.5, 37),
+    case("sd2", "ddim", TALL, 10, 1, 38),
+    case("sdxl", None, WIDE, 4, 7.5, 39),
+    case("sdxl", "ddim", TALL, 5, 7.5, 40),
 ]
 
 

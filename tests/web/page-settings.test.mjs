@@ -203,6 +203,7 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
   await page.keyboard.press('Enter');
   await page.keyboard.type('https://example.org/lcm-lora-sdv1-5/pytorch_lora_weights.safetensors');
   assert.deepEqual(await fields(), ['4', '1', 'lcm']);
+  assert.match(await page.innerText('#recipe-text'), /^lcm-lora-sdv1-5 is an LCM LoRA/);
   await shot(page, 'recipe-lcm');
   await tabTo(page, 'recipe-undo', 'Shift+Tab');
   await page.keyboard.press('Enter');
