@@ -3,7 +3,7 @@
 // Input [n, positions, C], possibly of two tensors in a row; stats as group_norm_stats.wgsl leaves them.
 // Bindings: input, second input (or the first again), stats, gamma, beta, output.
 // Tiling: 256 threads, SPAN vectors each; the workgroup first merges the slices' statistics of its picture,
-// one group a thread.
+// one group a thread. Pictures along y; more workgroups than x takes go on along z.
 struct Params {
   positions: u32,
   per_slice: u32,
@@ -28,7 +28,10 @@ var<workgroup> means: array<f32, 256>;
 var<workgroup> scales: array<f32, 256>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn main(
+  @builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+) {
   let channels_a_group = p.c / p.groups;
   for (var g = thread; g < p.groups; g += 256u) {
     var count = 0.0;
@@ -49,7 +52,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
   workgroupBarrier();
   let size = p.positions * p.c4;
   for (var i = 0u; i < SPAN; i++) {
-    let at = (id.x * SPAN + i) * 256u + thread;
+    let at = ((id.z * groups.x + id.x) * SPAN + i) * 256u + thread;
     if at < size {
       let position = id.y * p.positions + at / p.c4;
       let c = at % p.c4;

@@ -4,7 +4,7 @@
 //   DoRA:  current + magnitude[row] / |base + scale * change|_row * (base + scale * change) - base
 //
 // change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied; KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t].
-// Bindings: base (f16), current (f32; the first LoRA's is base), up or w1, down or w2, up and down of the second
+// Bindings: base (f16, or with QUANTISED in blocks as in matmul.wgsl), current (f32; the first LoRA's is base), up or w1, down or w2, up and down of the second
 // product, magnitudes, output (f32, or f16 after the last LoRA). What is not there is bound to something else.
 // Tiling: a row a workgroup of 64 threads, each every 64th vector of it; DoRA goes over the row twice.
 struct Params {
@@ -23,7 +23,11 @@ struct Params {
   has_magnitude: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
+#if QUANTISED
+@group(0) @binding($binding) var<storage, read> base: array<u32>;
+#else
 @group(0) @binding($binding) var<storage, read> base: array<half4>;
+#endif
 @group(0) @binding($binding) var<storage, read> current: array<vec4f>;
 @group(0) @binding($binding) var<storage, read> up: array<f32>;
 @group(0) @binding($binding) var<storage, read> down: array<f32>;
@@ -56,6 +60,25 @@ fn change(o: u32, i: u32, t: u32) -> f32 {
   return sum;
 }
 
+// Four weights of row o from vector k on.
+fn base_at(o: u32, k: u32) -> vec4f {
+#if QUANTISED
+#if Q4
+  let block = (o * ((p.row4 + 7u) / 8u) + k / 8u) * 5u;
+  let q = (vec4u(base[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u)) & vec4u(15u);
+  let ends = unpack2x16float(base[block + 4u]);
+  return ends.y + ends.x / 15.0 * vec4f(q);
+#else
+  let block = (o * ((p.row4 + 7u) / 8u) + k / 8u) * 9u;
+  let q = (vec4u(base[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
+  let ends = unpack2x16float(base[block + 8u]);
+  return ends.y + ends.x / 255.0 * vec4f(q);
+#endif
+#else
+  return from_half(base[o * p.row4 + k]);
+#endif
+}
+
 // base + scale * change; lanes past the last channel stay 0.
 fn changed(o: u32, k: u32) -> vec4f {
   var v = vec4f(0.0);
@@ -65,7 +88,7 @@ fn changed(o: u32, k: u32) -> vec4f {
       v[lane] = p.scale * change(o, i, k / p.c4);
     }
   }
-  return from_half(base[o * p.row4 + k]) + v;
+  return base_at(o, k) + v;
 }
 
 var<workgroup> squares: array<f32, 64>;
@@ -90,10 +113,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   }
   for (var k = thread; k < p.row4; k += 64u) {
     let at = o * p.row4 + k;
-    let was = from_half(base[at]);
     var v = factor * changed(o, k);
     if p.is_first == 0u {
-      v += current[at] - was;
+      v += current[at] - base_at(o, k);
     }
     out[at] = to_out(v);
   }

@@ -16,9 +16,12 @@
 //
 // With LAYER_NORM the rows of A are normalised as they are read; a workgroup finds their moments first.
 //
+// A channel_add as large as the sums, of a product without taps, is added with out_positions 1.
+//
 // Bindings: input, second input, weights, bias, channel_add and residual (LAYER_NORM: gamma and beta; SHORTCUT: its
-// inputs), output, and with WATCH (f16 output) a word that is set where a value does not fit; what an op lacks is bound to something else and
-// never read, so that one pipeline serves every op of a tile: compiling is what a first visit waits for.
+// inputs), output, and with WATCH (f16 output) a word that is set where a value does not fit; what an op lacks is bound
+// to something else and never read, so that one pipeline serves every op of a tile: compiling is what a first visit
+// waits for.
 //
 // Tiling, with subgroups of a known size (SUBGROUP): no workgroup memory and no barrier. A subgroup makes ROWS rows by
 // 4 * SUBGROUP channels. A lane owns four neighbouring channels, so that it stores whole vectors, and all ROWS rows of
@@ -61,6 +64,7 @@ struct Params {
   epsilon: f32,      // LAYER_NORM
   c4_2: u32,         // SHORTCUT: vectors of channels of its inputs
   c4_3: u32,
+  bias_from: u32,    // vectors of biases before the first
 }
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
@@ -165,6 +169,13 @@ fn row_of(n: u32) -> u32 {
 #endif
 }
 
+#if GEGLU
+// Of the values and the gates where column's channels are, the four that column has.
+fn in_turn(value: vec4f, gate: vec4f, column: u32) -> vec4f {
+  return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
+}
+#endif
+
 // The biases of four channels.
 fn biases(column: u32) -> vec4f {
   if p.has_bias == 0u {
@@ -173,9 +184,9 @@ fn biases(column: u32) -> vec4f {
 #if GEGLU
   let value = from_weight_1(bias[column / 2u]);
   let gate = from_weight_1(bias[p.n / 8u + column / 2u]);
-  return select(vec4f(value.x, gate.x, value.y, gate.y), vec4f(value.z, gate.z, value.w, gate.w), column % 2u == 1u);
+  return in_turn(value, gate, column);
 #else
-  let b = from_weight_1(bias[column]);
+  let b = from_weight_1(bias[p.bias_from + column]);
 #if SHORTCUT
   return b + from_weight_1(bias[p.n / 4u + column]);
 #else
@@ -199,7 +210,12 @@ fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
   var v = sum;
 #if ADDED
   if p.has_channel_add != 0u {
-    v += from_act(channel_add[row / p.out_positions * p.add_stride + p.add_from + column]);
+    let at = row / p.out_positions * p.add_stride + p.add_from;
+#if GEGLU
+    v += in_turn(from_act(channel_add[at + column / 2u]), from_act(channel_add[at + p.n / 8u + column / 2u]), column);
+#else
+    v += from_act(channel_add[at + column]);
+#endif
   }
 #endif
 #if ACTIVATION

@@ -33,7 +33,7 @@ fn get<'a>(file: &'a [(String, Values)], name: &str) -> &'a [f32] {
 fn on_gpu(gpu: &Gpu, weights: &Weights) -> [Vec<f32>; 2] {
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
     let x = r.input(1, 1, 20, 20);
-    let y = ops::linear_stack(&mut r, x, &[(NEIGHBOUR, 4), (LINEAR, 24)], false).unwrap();
+    let y = ops::linear_stack(&mut r, x, &[(NEIGHBOUR, 4), (LINEAR, 24)], false).unwrap()[0].tensor;
     r.output(y);
     let pictures = r.input(12, 3, 3, 12);
     let z = ops::conv2d(&mut r, pictures, CONV, 16, false, Conv::k3(), Epilogue::default()).unwrap();
@@ -85,9 +85,10 @@ fn every_format_merges_as_peft_does() {
             found.entry(name.to_owned()).or_default().insert(factor, values);
         }
         for (name, factors) in found {
-            let shape = shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap().1;
-            let adapter = Adapter::new(&name, factors, shape).unwrap();
-            ops::merge(&gpu, &weights, &name, &[(&adapter, adapter.scale)]).unwrap();
+            let (module, shape) =
+                shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap();
+            let adapter = Adapter::new(&name, factors, *shape).unwrap();
+            ops::merge(&gpu, &weights, module, &[(&adapter, adapter.scale)]).unwrap();
         }
         let merged = read(&format!("{format}.merged"));
         let ours = on_gpu(&gpu, &weights);

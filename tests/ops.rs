@@ -78,8 +78,7 @@ fn a_setup_follows_its_input() {
         let (x, context) = (r.input(1, 1, 5, 16), r.input(1, 1, 7, 24));
         let keys = |r: &mut Recorder| ops::linear_stack(r, context, &[("k", 16), ("v", 16)], false);
         let kv = if apart { r.setup(keys) } else { keys(&mut r) }.unwrap();
-        let (k, v) = (Columns::nth(kv, 0, 16), Columns::nth(kv, 1, 16));
-        let h = ops::attention(&mut r, x, k, v, 2, false).unwrap();
+        let h = ops::attention(&mut r, x, kv[0], kv[1], 2, false).unwrap();
         let y = ops::linear(&mut r, h, "out", 16, false, Epilogue::default()).unwrap();
         r.output(y);
         (r.finish(), x, context, y)

@@ -8,7 +8,8 @@ import { AXES, cells, readAxes, sheet } from './grid.js';
 import { Controls } from './controls.js';
 import { cost, keptName, readCatalogue, readKeptName, readSource } from './models.js';
 import { Parts } from './parts.js';
-import { schedulerLabel } from './metadata.js';
+import { schedulerLabel, tuningOf } from './metadata.js';
+import { namesOf, recipeOf } from './recipes.js';
 
 /**
  * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
@@ -75,6 +76,9 @@ const ui = {
   maskedContent: select('masked-content'),
   inpaintArea: select('inpaint-area'),
   extend: ['left', 'right', 'top', 'bottom'].map((side) => input(`extend-${side}`)),
+  guidanceRescale: input('guidance-rescale'),
+  eta: input('eta'),
+  sChurn: input('s-churn'),
   hiresScale: select('hires-scale'),
   hiresStrength: input('hires-strength'),
   hiresUpscaler: select('hires-upscaler'),
@@ -139,11 +143,14 @@ const waiting = [];
 const editor = new PictureEditor(element('paint', HTMLCanvasElement), drawnSize);
 const loras = new Parts(any('loras'), button('add-lora'), 'LoRA', [
   { key: 'source', label: 'LoRA', kind: 'source' }, { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
-], () => {});
+], () => { followRecipe(); });
 const embeddings = new Parts(any('embeddings'), button('add-embedding'), 'word', [
   { key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' },
 ], () => readPrompt());
 const controls = new Controls(any('controls'), button('add-control'), drawnSize, () => editor.picture, showError);
+const vaes = new Parts(any('vaes'), button('add-vae'), 'decoder', [{ key: 'source', label: 'Decoder', kind: 'source' }], () => {
+  button('add-vae').hidden = any('vaes').childElementCount > 0;
+});
 /** @type {[HTMLSelectElement, HTMLInputElement][]} */
 const axisFields = ['x', 'y', 'z'].map((axis) => [select(`axis-${axis}`), input(`values-${axis}`)]);
 
@@ -262,6 +269,9 @@ class Download {
 /** The entry of the catalogue that a source is. @param {string} source */
 const offered = (source) => catalogue.find((entry) => entry.source === source || keptName(entry, 'f16') === source);
 
+/** The file chosen from disk, if that is the source. @param {string} source */
+const fileOf = (source) => (picked && [picked.name, `disk:${picked.name}`].includes(source) ? picked : undefined);
+
 /**
  * The pipeline of the model that is asked for; the one before is let go.
  * @param {string} source
@@ -269,9 +279,11 @@ const offered = (source) => catalogue.find((entry) => entry.source === source ||
 function pipelineOf(source) {
   const weights = /** @type {'f16' | 'q8' | 'q4'} */ (ui.weights.value);
   const memory = /** @type {'auto' | 'low'} */ (ui.memory.value);
-  const file = picked && [picked.name, `disk:${picked.name}`].includes(source) ? picked : undefined;
+  const file = fileOf(source);
   const keeps = file ? ui.keepFile.checked : undefined;
-  const key = JSON.stringify([file ? [file.name, file.size, file.lastModified, keeps] : source, weights, memory]);
+  const [{ source: vae } = { source: undefined }] = vaes.read();
+  const marks = [file ?? source, vae].map((one) => (one instanceof File ? [one.name, one.size, one.lastModified] : one));
+  const key = JSON.stringify([marks, keeps, weights, memory]);
   if (model?.key === key) return model.promise;
   const before = model;
   const controller = new AbortController();
@@ -286,6 +298,7 @@ function pipelineOf(source) {
     const loaded = await DiffusionPipeline.fromPretrained(file ?? entry?.source ?? readSource(source).source, {
       weights,
       memory,
+      vae,
       hub,
       revision,
       variant,
@@ -294,8 +307,9 @@ function pipelineOf(source) {
       signal: controller.signal,
       onProgress: (progress) => download.update(progress),
     });
-    if (keeps && ui.source.value === file?.name) ui.source.value = `disk:${file.name}`;
-    learn(loaded.model, entry);
+    const renamed = keeps && ui.source.value === file?.name;
+    if (renamed) ui.source.value = `disk:${file.name}`;
+    await learn(loaded.model, renamed ? ui.source.value : source, entry);
     return loaded;
   })();
   const mine = { key, controller, promise };
@@ -368,14 +382,19 @@ async function showCost() {
 
 /** The catalogue's models to choose from; one that is chosen brings its settings along. */
 async function wireCatalogue() {
-  ui.catalogue.addEventListener('change', () => {
+  ui.catalogue.addEventListener('change', async () => {
     ui.source.value = ui.catalogue.value;
     ui.source.dispatchEvent(new Event('input', { bubbles: true }));
     const entry = offered(ui.catalogue.value);
     if (entry) {
-      const { steps, guidance, scheduler, width, height } = entry.defaults;
-      for (const [field, value] of /** @type {const} */ ([[ui.steps, steps], [ui.guidance, guidance], [ui.scheduler, scheduler], [ui.width, width], [ui.height, height]])) field.value = String(value);
+      const { width, height } = entry.defaults;
+      for (const [field, value] of /** @type {const} */ ([[ui.width, width], [ui.height, height]])) field.value = String(value);
       editor.resize();
+      await followRecipe();
+      const own = ownSettings(entry);
+      // A recipe's stay: its own, or those of a LoRA.
+      if (!followed && ui.source.value === entry.source) for (const id of RECIPE_FIELDS) ui[id].value = String(own[id]);
+      showTuning();
     } else if (ui.catalogue.value === '') ui.source.focus();
     remember();
   });
@@ -385,17 +404,18 @@ async function wireCatalogue() {
   await showCost();
 }
 
-/** What the form starts with: the embedded model's. */
+/** What the form starts with: the embedded model's. @type {{ defaultSize: number, numInferenceSteps: number, guidanceScale: number, scheduler?: string, source?: string }} */
 let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 3 };
 /**
  * Size, steps and guidance go along with the model, unless the visitor chose others. Those of the catalogue came when it
  * was chosen.
  * @param {import('./browser-diffusion.js').Model} model
+ * @param {string} source
  * @param {import('./models.js').Entry} [entry]
  */
-function learn(model, entry) {
-  const { defaultSize, numInferenceSteps, guidanceScale } = entry
-    ? { defaultSize: entry.defaults.width, numInferenceSteps: entry.defaults.steps, guidanceScale: entry.defaults.guidance } : model;
+async function learn(model, source, entry) {
+  const { defaultSize, numInferenceSteps, guidanceScale, scheduler } = entry
+    ? { defaultSize: entry.defaults.width, numInferenceSteps: entry.defaults.steps, guidanceScale: entry.defaults.guidance, scheduler: model.scheduler } : model;
   /** @type {[HTMLInputElement, number, number][]} */
   const fields = [
     [ui.width, learnt.defaultSize, defaultSize], [ui.height, learnt.defaultSize, defaultSize],
@@ -404,16 +424,92 @@ function learn(model, entry) {
   for (const [field, before, now] of fields) {
     if (!entry && Number(field.value) === before) field.value = String(now);
   }
-  learnt = { defaultSize, numInferenceSteps, guidanceScale };
+  learnt = { defaultSize, numInferenceSteps, guidanceScale, scheduler, source };
   any('size-learnt').textContent = `: this one ${defaultSize} × ${defaultSize}`;
+  any('own-scheduler').textContent = `${scheduler ? `${schedulerLabel(scheduler)}, ` : ''}the model’s own`;
+  showTuning();
   remember();
+  await followRecipe();
+}
+
+/** Of an entry of the catalogue, what a recipe sets. @param {import('./models.js').Entry} entry */
+const ownSettings = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
+
+const RECIPE_FIELDS = /** @type {const} */ (['steps', 'guidance', 'scheduler']);
+/** What the form follows, what that set, and what stood there before. @type {{ mark: string, set: string[], before: string[] } | undefined} */
+let followed;
+let recipesRead = 0;
+
+/** The source and the kind of few-step model that each LoRA and the model is, where one is. */
+async function recipes() {
+  const source = ui.source.value.trim();
+  const all = /** @type {[string | File, string][]} */ ([
+    ...loras.read().map(({ source }) => [source, 'LoRA']), [fileOf(source) ?? source, 'model'],
+  ]);
+  return Promise.all(all.map(async ([one, what]) => {
+    const { numInferenceSteps: steps, guidanceScale: guidance, scheduler = '' } = learnt;
+    // A pipeline that is made for few steps says so itself, which is better than a name.
+    const told = what === 'model' && learnt.source === source && steps < 10;
+    const names = await namesOf(one);
+    const named = recipeOf(names);
+    // The catalogue knows its models better than a name tells.
+    const entry = what === 'model' ? offered(source) : undefined;
+    if (entry) return { what, by: 'name', recipe: named && { ...named, ...ownSettings(entry) } };
+    return { what, by: told ? 'pipeline' : 'name', recipe: told ? { kind: 'LCM', steps, guidance, scheduler, name: names.at(-1) } : named };
+  }));
+}
+
+/**
+ * A LoRA or a model that is made for few steps sets steps, guidance and sampler, and says so; when it is gone, what stood
+ * there before comes back, unless the visitor has chosen otherwise meanwhile.
+ */
+async function followRecipe() {
+  const mine = ++recipesRead;
+  const now = (await recipes()).find(({ recipe }) => recipe);
+  const mark = now && JSON.stringify(now);
+  if (mine !== recipesRead || mark === followed?.mark) return;
+  putBack();
+  if (!now?.recipe || !mark) return;
+  const { what, by, recipe: { kind, steps, guidance, scheduler, name } } = now;
+  const set = [steps, guidance, scheduler].map(String);
+  const usual = [learnt.numInferenceSteps, learnt.guidanceScale, ''].map(String);
+  // A form that was kept from an earlier visit may stand so already.
+  followed = { mark, set, before: RECIPE_FIELDS.map((id, i) => (ui[id].value === set[i] ? usual[i] : ui[id].value)) };
+  RECIPE_FIELDS.forEach((id, i) => { ui[id].value = set[i]; });
+  any('recipe-text').textContent = `${name} is ${kind === 'LCM' ? 'an' : 'a'} ${kind} ${what}, by its ${by}. Set for it: ` +
+    `${steps} ${steps === 1 ? 'step' : 'steps'}, guidance ${guidance}${guidance > 1 ? '' : ' (off)'}, sampler ${schedulerLabel(scheduler)}.`;
+  any('recipe').hidden = false;
+  showTuning();
+  remember();
+}
+
+/** What a recipe set goes, where it still stands. */
+function putBack() {
+  if (!followed) return;
+  const { set, before } = followed;
+  RECIPE_FIELDS.forEach((id, i) => { if (ui[id].value === set[i]) ui[id].value = before[i]; });
+  followed = undefined;
+  any('recipe').hidden = true;
+  showTuning();
+  remember();
+}
+
+/** Of what can be turned, shows what the chosen sampler has. */
+function showTuning() {
+  const name = ui.scheduler.value || learnt.scheduler || '';
+  const { eta, sChurn } = tuningOf(name);
+  any('eta-field').hidden = eta === undefined;
+  any('s-churn-field').hidden = !sChurn;
+  any('eta-hint').textContent = `How much of the noise is new at each step; usual for this sampler: ${eta ?? 'none'}.`;
+  const label = name ? schedulerLabel(name).split(' · ')[0] : 'The model’s own sampler';
+  any('sampling-hint').textContent = eta === undefined && !sChurn ? `${label} has nothing more to turn. Euler, Euler a and DDIM do.` : '';
 }
 
 // -------------------------------------------------------------------------------------------- drawing
 
 /** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
+  for (const field of [ui.steps, ui.guidance, ui.guidanceRescale, ui.eta, ui.sChurn, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
     field.closest('details')?.setAttribute('open', '');
@@ -439,7 +535,10 @@ function readForm() {
     height: ui.height.valueAsNumber,
     numInferenceSteps: ui.steps.valueAsNumber,
     guidanceScale: ui.guidance.valueAsNumber,
+    guidanceRescale: ui.guidanceRescale.valueAsNumber || undefined,
     scheduler: ui.scheduler.value || undefined,
+    ...(!any('eta-field').hidden && ui.eta.value && { eta: ui.eta.valueAsNumber }),
+    ...(!any('s-churn-field').hidden && { sChurn: ui.sChurn.valueAsNumber || undefined }),
     seed: ui.seed.value === '' ? undefined : Number(ui.seed.value),
     numImages: ui.count.valueAsNumber,
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
@@ -608,8 +707,12 @@ async function run(job) {
     const pipeline = await pipelineOf(job.source);
     if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
     if (job.fresh) {
-      job.options.width = ui.width.valueAsNumber; // the model may have brought its own size
+      // The model may have brought its own size, steps, guidance and sampler.
+      job.options.width = ui.width.valueAsNumber;
       job.options.height = ui.height.valueAsNumber;
+      job.options.numInferenceSteps = ui.steps.valueAsNumber;
+      job.options.guidanceScale = ui.guidance.valueAsNumber;
+      job.options.scheduler = ui.scheduler.value || undefined;
     }
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await chosenUpscaler();
     const all = job.axes ? cells(job.options, job.axes) : [job.options];
@@ -1238,7 +1341,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng, ui.guidanceRescale, ui.eta, ui.sChurn];
 
 function remember() {
   try {
@@ -1272,10 +1375,19 @@ function wire() {
   recall();
   // A file chosen on an earlier visit is out of reach now.
   if (/^[^/]+\.(safetensors|ckpt|pt|pth)$/i.test(ui.source.value)) ui.source.value = 'embedded';
-  wireCatalogue();
+  wireCatalogue().then(() => followRecipe());
   wireFiles();
   wireEditor();
   wireGrid();
+  ui.scheduler.addEventListener('change', showTuning);
+  for (const field of [ui.source, any('loras')]) field.addEventListener('input', () => { followRecipe(); });
+  button('recipe-undo').onclick = () => {
+    const mark = followed?.mark ?? '';
+    putBack();
+    followed = { mark, set: [], before: [] }; // not again for this one
+    ui.steps.focus();
+  };
+  showTuning();
   ui.enqueue.onclick = () => enqueue();
   ui.form.addEventListener('submit', (event) => {
     event.preventDefault();

@@ -101,6 +101,8 @@ export interface Model {
   /** Steps and guidance where `generate` is given none. */
   numInferenceSteps: number;
   guidanceScale: number;
+  /** Its own sampler, by the name that `scheduler` has for it. */
+  scheduler?: string;
   /** Tensors that lie as f32 on the GPU, since f16 does not hold all their values: "unet/conv_in.weight". Empty as a rule. */
   f32Tensors: string[];
   sha256?: string;
@@ -116,7 +118,7 @@ export interface MemoryReport {
   peak: number;
   /** The largest storage-buffer binding made so far. */
   largestBinding: number;
-  /** Of weights, written to the GPU since the model was loaded: merging LoRAs adds nothing. */
+  /** Of weights, written to the GPU since the model was loaded. Over q8 and q4 LoRAs add their own, over f16 nothing. */
   uploaded: number;
   /** WebAssembly's memory, which never shrinks. */
   wasm: number;
@@ -335,9 +337,9 @@ export interface GenerateOptions {
    */
   guessMode?: boolean;
   /**
-   * LoRA, LoCon, LoHa, LoKr or DoRA files, merged into the weights; scale 1 where none is given. With `promptSyntax`
-   * "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. Needs
-   * `weights: "f16"`.
+   * LoRA, LoCon, LoHa, LoKr or DoRA files; scale 1 where none is given. With `promptSyntax` "a1111" or "comfy",
+   * `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. They are merged into f16 weights;
+   * over q8 and q4 LoRA and LoCon are added as the layers run, and a layer that another format touches takes f16's memory.
    */
   loras?: { source: ModelSource; scale?: number }[];
   /** Textual inversion: words of the prompts that stand for what these files (.safetensors, .bin, .pt) hold. */

@@ -19,6 +19,23 @@ const SCHEDULES = /** @type {Record<string, string>} */ ({
   'Normal': 'normal', 'DDIM': 'ddim_uniform', 'Beta': 'beta', 'KL Optimal': 'kl_optimal', 'Align Your Steps': 'align_your_steps',
 });
 
+/** Samplers that have fresh noise (`eta`), by how much of it is usual, and those that put noise back (`sChurn`). */
+const ETA = /** @type {Record<string, number>} */ ({
+  euler_a: 1, dpm2_a: 1, dpmpp_2s_a: 1, dpmpp_sde: 1, dpmpp_2m_sde: 1, dpmpp_3m_sde: 1, ddim: 0, ddim_cfgpp: 0, tcd: 0, dpm_fast: 0, dpm_adaptive: 0,
+});
+const CHURN = ['euler', 'heun', 'dpm2'];
+
+/**
+ * What can be turned on a sampler: the usual `eta`, and whether it knows `sChurn`.
+ * @param {string} name of `scheduler`
+ * @returns {{ eta?: number, sChurn: boolean }}
+ */
+export function tuningOf(name) {
+  const schedule = Object.values(SCHEDULES).find((suffix) => name.endsWith(`_${suffix}`));
+  const sampler = schedule ? name.slice(0, -schedule.length - 1) : name;
+  return { eta: ETA[sampler], sChurn: CHURN.includes(sampler) };
+}
+
 /**
  * A name of `scheduler` in A1111's words: "DPM++ 2M · Karras".
  * @param {string} name

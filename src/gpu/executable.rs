@@ -138,18 +138,23 @@ impl Plan {
             }
             let p = gpu.pipeline(&kernel, &d.bindings)?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
-            let mut entries = vec![entry(0, &params.raw, (i * BLOCK) as u64, size)];
-            for (j, binding) in d.bindings.iter().enumerate() {
-                let (buffer, offset, size) = match binding {
+            let mut places = vec![(params.raw.clone(), (i * BLOCK) as u64, size)];
+            for binding in &d.bindings {
+                let place = match binding {
                     Binding::Weight(w) => weights.place(self.specs(*w))?,
                     Binding::Read(t) | Binding::Write(t) => {
                         let slot = &slots[self.slot_of[t.id]];
-                        (&slot.raw, 0, self.sizes[t.id].next_multiple_of(16))
+                        (slot.raw.clone(), 0, self.sizes[t.id].next_multiple_of(16))
                     }
                 };
-                gpu.note_binding(size);
-                entries.push(entry(j + 1, buffer, offset, size));
+                gpu.note_binding(place.2);
+                places.push(place);
             }
+            let entries: Vec<_> = places
+                .iter()
+                .enumerate()
+                .map(|(j, (buffer, at, size))| entry(j, buffer, *at, *size))
+                .collect();
             launches.push(Launch {
                 group: gpu.bind_group(d.kernel.name, &p.layout, &entries),
                 pipeline: p.pipeline,

@@ -21,6 +21,9 @@ pub use executable::{Counters, Executable, Reading, Timing};
 pub use kernel::{Kernel, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
-pub use plan::{Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight, WeightSpec};
+pub use plan::{
+    Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight,
+    WeightSpec,
+};
 pub(crate) use weights::is_wide;
 pub use weights::{Weights, random_values};

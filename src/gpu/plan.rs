@@ -6,6 +6,7 @@ use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
 /// 0.4 TFLOP/s at 40 %, so that the browser's watchdog and Windows' two-second limit stay far away.
@@ -129,6 +130,18 @@ pub struct Weight {
     count: usize,
 }
 
+/// What LoRAs make of a layer whose matrix is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapted {
+    /// `{prefix}.lora_up` of `{prefix}.lora_down` of the input is added, with so many channels between.
+    LowRank(u32),
+    /// `{prefix}.merged` in f16 stands in the matrix's place.
+    Merged,
+}
+
+/// By the layer's prefix.
+pub type AdaptedLayers = BTreeMap<String, Adapted>;
+
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
 pub enum Binding {
@@ -166,6 +179,7 @@ pub struct Recorder {
     setup: Vec<Dispatch>,
     in_setup: bool,
     overflow: Option<Tensor>,
+    adapted: Rc<AdaptedLayers>,
 }
 
 /// Size and first and last dispatch that touch a tensor.
@@ -194,7 +208,18 @@ impl Recorder {
             setup: Vec::new(),
             in_setup: false,
             overflow: None,
+            adapted: Rc::default(),
         }
+    }
+
+    /// Records these layers with their LoRAs (see [`super::Weights::adapted`]).
+    pub fn with_adapted(self, adapted: Rc<AdaptedLayers>) -> Self {
+        Self { adapted, ..self }
+    }
+
+    /// What LoRAs make of a layer; asked for quantised ones.
+    pub fn adapted(&self, prefix: &str) -> Option<Adapted> {
+        self.adapted.get(prefix).copied()
     }
 
     pub fn options(&self) -> &Options {

@@ -2,13 +2,14 @@
 
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::executable::Executable;
-use super::plan::{Tensor, WeightSpec, stacks};
+use super::plan::{AdaptedLayers, Tensor, WeightSpec, stacks};
 use crate::checkpoint::pack::{Layout, Packer};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::{Error, Result};
 use half::f16;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
 
 /// Weights are packed into buffers of about this size: WebGPU's default binding limit.
@@ -38,6 +39,8 @@ pub struct Weights {
     originals: RefCell<HashMap<String, Buffer>>,
     /// The LoRAs that are merged, by key and scale.
     pub(crate) merged: RefCell<Vec<(String, f32)>>,
+    /// Of LoRAs over quantised matrices: the layers, and the weights that they need beside these.
+    adapted: RefCell<(Rc<AdaptedLayers>, Option<Rc<Weights>>)>,
 }
 
 impl Weights {
@@ -73,7 +76,13 @@ impl Weights {
                 gpu.buffer(MemoryKind::Weights, size, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
             })
             .collect();
-        Self { blocks, places, originals: RefCell::default(), merged: RefCell::default() }
+        Self {
+            blocks,
+            places,
+            originals: RefCell::default(),
+            merged: RefCell::default(),
+            adapted: RefCell::default(),
+        }
     }
 
     fn find(&self, name: &str) -> Result<&Place> {
@@ -153,13 +162,18 @@ impl Weights {
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Copies `name` as it lies here into a tensor of the same size.
+    /// Copies `name` as it lies here into a tensor of as many bytes, or of as many vectors where they do not fill the last.
     ///
     /// # Errors
-    /// `bad-checkpoint` for an unknown name, or a tensor of another size.
+    /// `unsupported-model` for a weight that lies as f32; `bad-checkpoint` for an unknown name, or a tensor of another size.
     pub fn copy(&self, gpu: &Gpu, name: &str, to: &Executable, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
-        if t.bytes() != place.bytes {
+        if place.wide {
+            return Err(Error::unsupported(format!(
+                "a LoRA for {name}, which this model keeps in f32 since f16 does not hold its values"
+            )));
+        }
+        if t.bytes().next_multiple_of(16) != place.bytes.next_multiple_of(16) {
             return Err(Error::bad_checkpoint(format!("{name} has another size")));
         }
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -169,20 +183,46 @@ impl Weights {
         Ok(())
     }
 
-    /// Puts a computed tensor in the place of `name`, and keeps a copy of what stood there for [`Weights::restore`].
+    /// The layers of a quantised module that LoRAs change, as plans over these weights must be recorded.
+    pub fn adapted(&self) -> Rc<AdaptedLayers> {
+        self.adapted.borrow().0.clone()
+    }
+
+    /// The weights that those layers need beside these.
+    pub(crate) fn adaptation(&self) -> Option<Rc<Weights>> {
+        self.adapted.borrow().1.clone()
+    }
+
+    /// Makes room for what `layers` need beside these weights (`specs`); what was there before is freed, so that
+    /// plans which are bound to it must be gone.
+    pub(crate) fn adapt(&self, gpu: &Gpu, layers: AdaptedLayers, specs: &[WeightSpec]) {
+        self.adapted.take();
+        let beside = (!specs.is_empty()).then(|| Rc::new(Weights::allocate(gpu, specs)));
+        *self.adapted.borrow_mut() = (Rc::new(layers), beside);
+    }
+
+    /// Puts a computed tensor in the place of `name`.
     ///
     /// # Errors
     /// `bad-checkpoint` for an unknown name, or a tensor of another size.
-    pub fn replace(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
+    pub fn put(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
-        if place.wide {
-            return Err(Error::unsupported(format!(
-                "a LoRA for {name}, which this model keeps in f32 since f16 does not hold its values"
-            )));
-        }
         if t.bytes() != place.bytes {
             return Err(Error::bad_checkpoint(format!("{name} has another size")));
         }
+        let block = &self.blocks[place.block].raw;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(from.buffer(t)?, 0, block, place.offset, place.bytes);
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// As [`Weights::put`], and keeps a copy of what stood there for [`Weights::restore`].
+    ///
+    /// # Errors
+    /// Those of [`Weights::put`].
+    pub fn replace(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
+        let place = self.find(name)?;
         let block = &self.blocks[place.block].raw;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         self.originals.borrow_mut().entry(name.to_owned()).or_insert_with(|| {
@@ -190,9 +230,8 @@ impl Weights {
             encoder.copy_buffer_to_buffer(block, place.offset, &kept.raw, 0, place.bytes);
             kept
         });
-        encoder.copy_buffer_to_buffer(from.buffer(t)?, 0, block, place.offset, place.bytes);
         gpu.queue.submit([encoder.finish()]);
-        Ok(())
+        self.put(gpu, name, from, t)
     }
 
     /// Puts everything back that [`Weights::replace`] replaced.
@@ -209,8 +248,11 @@ impl Weights {
     }
 
     /// Buffer, offset and size of a stack, to bind.
-    pub(super) fn place(&self, stack: &[WeightSpec]) -> Result<(&wgpu::Buffer, u64, u64)> {
+    pub(super) fn place(&self, stack: &[WeightSpec]) -> Result<(wgpu::Buffer, u64, u64)> {
         let [first, rest @ ..] = stack else { return Err(Error::bad_checkpoint("no weight at all")) };
+        if let (None, Some(beside)) = (self.places.get(&first.name), &self.adapted.borrow().1) {
+            return beside.place(stack);
+        }
         let start = self.find(&first.name)?;
         let mut end = start.offset + start.bytes;
         for spec in rest {
@@ -221,7 +263,7 @@ impl Weights {
             end += place.bytes;
         }
         let size = (end - start.offset).next_multiple_of(16);
-        Ok((&self.blocks[start.block].raw, start.offset, size))
+        Ok((self.blocks[start.block].raw.clone(), start.offset, size))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::config::Fields;
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Columns, Epilogue};
+use crate::ops::{self, Activation, Epilogue};
 use serde_json::Value;
 
 /// A text encoder's configuration.
@@ -139,8 +139,7 @@ fn encoder_layer(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> 
     let h = ops::layer_norm(r, x, &format!("{prefix}.layer_norm1"), config.layer_norm_eps)?;
     let names = ["q_proj", "k_proj", "v_proj"].map(|name| format!("{prefix}.self_attn.{name}"));
     let qkv = ops::linear_stack(r, h, &names.each_ref().map(|name| (name.as_str(), width)), true)?;
-    let [q, k, v] = [0, 1, 2].map(|i| Columns::nth(qkv, i, width));
-    let h = ops::attention(r, q, k, v, config.num_attention_heads, true)?;
+    let h = ops::attention(r, qkv[0], qkv[1], qkv[2], config.num_attention_heads, true)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
     let x = ops::linear(r, h, &format!("{prefix}.self_attn.out_proj"), width, true, plus_x)?;
 

@@ -23,13 +23,8 @@ impl TimeProjections {
     pub fn record(r: &mut Recorder, temb: Tensor, blocks: &[(String, u32)]) -> Result<Self> {
         let names: Vec<String> = blocks.iter().map(|(prefix, _)| format!("{prefix}.time_emb_proj")).collect();
         let parts: Vec<(&str, u32)> = names.iter().zip(blocks).map(|(name, (_, c))| (&**name, *c)).collect();
-        let tensor = ops::linear_stack(r, temb, &parts, true)?;
-        let mut from = 0;
-        let columns = blocks.iter().map(|(prefix, c)| {
-            from += c;
-            (prefix.clone(), Columns { tensor, from: from - c, c: *c })
-        });
-        Ok(Self { of: columns.collect() })
+        let made = ops::linear_stack(r, temb, &parts, true)?;
+        Ok(Self { of: blocks.iter().map(|(prefix, _)| prefix.clone()).zip(made).collect() })
     }
 
     fn get(&self, prefix: &str) -> Result<Columns> {

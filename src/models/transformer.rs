@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Columns, Epilogue, Input};
+use crate::ops::{self, Activation, Epilogue, Input};
 
 /// What the transformers of one UNet block have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,12 +95,12 @@ fn attention(
     let (q, k, v) = match context {
         None => {
             let qkv = ops::linear_stack(r, h, &[(&to_q, c), (&to_k, c), (&to_v, c)], false)?;
-            (Columns::nth(qkv, 0, c), Columns::nth(qkv, 1, c), Columns::nth(qkv, 2, c))
+            (qkv[0], qkv[1], qkv[2])
         }
         Some(text) => {
             let kv = r.setup(|r| ops::linear_stack(r, text, &[(&to_k, c), (&to_v, c)], false))?;
             let q = ops::linear(r, h, &to_q, c, false, Epilogue::default())?;
-            (q.into(), Columns::nth(kv, 0, c), Columns::nth(kv, 1, c))
+            (q.into(), kv[0], kv[1])
         }
     };
     let h = ops::attention(r, q, k, v, heads, false)?;

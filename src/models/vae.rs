@@ -4,7 +4,7 @@ use super::config::Fields;
 use super::resnet::{Norm, resnet};
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Columns, Conv, Epilogue, GroupStats, Rows};
+use crate::ops::{self, Activation, Conv, Epilogue, GroupStats, Rows};
 use serde_json::Value;
 use std::ops::Range;
 
@@ -225,8 +225,7 @@ fn mid_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Resu
         let h = ops::group_norm(r, x, &name, groups, EPS, Activation::None)?;
         let names = ["to_q", "to_k", "to_v"].map(|name| format!("{p}.{name}"));
         let qkv = ops::linear_stack(r, h, &names.each_ref().map(|name| (name.as_str(), x.c)), true)?;
-        let [q, k, v] = [0, 1, 2].map(|i| Columns::nth(qkv, i, x.c));
-        let h = ops::attention(r, q, k, v, 1, false)?;
+        let h = ops::attention(r, qkv[0], qkv[1], qkv[2], 1, false)?;
         let plus_x = Epilogue { residual: Some(x), ..Default::default() };
         x = ops::linear(r, h, &format!("{p}.to_out.0"), x.c, true, plus_x)?;
     }

@@ -1,26 +1,38 @@
 //! LoRAs merged into a weight on the GPU.
 
-use crate::checkpoint::Layout;
 use crate::checkpoint::lora::{Adapter, Change};
+use crate::checkpoint::{Bits, Layout};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weights};
 
-/// Replaces the weight `name` by itself and every one of `adapters` times its scale; the sums are f32 and rounded once.
-/// The weight must be as the checkpoint has it ([`Weights::restore`]). DoRA's lengths are those of the checkpoint's
-/// weight and its own change, as in PEFT.
+/// `{prefix}.weight` plus every one of `adapters` times its scale, in f16; the sums are f32 and rounded once. An f16
+/// weight is replaced, and must be as the checkpoint has it ([`Weights::restore`]); a quantised one stays, and
+/// `{prefix}.merged.weight` is written beside it. DoRA's lengths are those of the checkpoint's weight and its own
+/// change, as in PEFT.
 ///
 /// # Errors
-/// `unsupported-model` for a weight that is not an f16 matrix; `out-of-memory` where a buffer is too large.
-pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f32)]) -> Result<()> {
-    let layout = weights.layout(name);
-    let Some(Layout::Matrix { rows, inner, taps }) = layout else {
-        return Err(Error::unsupported(format!("a LoRA changes {name}, which is no f16 matrix")));
+/// `unsupported-model` for a weight that is not a matrix, or lies as f32; `out-of-memory` where a buffer is too large.
+pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, f32)]) -> Result<()> {
+    let name = format!("{prefix}.weight");
+    let layout = weights.layout(&name);
+    let (rows, inner, taps, bits) = match layout {
+        Some(Layout::Matrix { rows, inner, taps }) => (rows, inner, taps, None),
+        Some(Layout::Blocks { rows, inner, taps, bits }) => (rows, inner, taps, Some(bits)),
+        _ => return Err(Error::unsupported(format!("a LoRA changes {name}, which is no matrix"))),
     };
     let [rows, inner, taps] = [rows, inner, taps].map(|n| n as u32);
     let c4 = inner.div_ceil(4);
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
     // A copy: a part of a stack may begin where nothing can be bound.
-    let original = r.input_of(Dtype::F16, rows, 1, 1, taps * c4 * 4);
+    let original = match bits {
+        None => r.input_of(Dtype::F16, rows, 1, 1, taps * c4 * 4),
+        Some(_) => {
+            let bytes = layout.and_then(Layout::packed_bytes).unwrap_or(u64::MAX);
+            let words =
+                u32::try_from(bytes / 4).map_err(|_| Error::unsupported(format!("{name} is too large")))?;
+            r.input_of(Dtype::U32, 1, 1, 1, words)
+        }
+    };
     let base = Binding::Read(original);
     let mut current = base;
     let mut inputs = Vec::new();
@@ -52,7 +64,12 @@ pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f3
             kernel: Kernel::new(
                 "lora",
                 crate::gpu::shader!("lora.wgsl"),
-                &[("WIDE", 1), ("LAST", last as u32)],
+                &[
+                    ("WIDE", 1),
+                    ("LAST", last as u32),
+                    ("QUANTISED", bits.is_some() as u32),
+                    ("Q4", (bits == Some(Bits::Q4)) as u32),
+                ],
             ),
             bindings: vec![base, current, up, down, up_2, down_2, magnitude.unwrap_or(up), Binding::Write(y)],
             params: vec![
@@ -79,10 +96,13 @@ pub fn merge(gpu: &Gpu, weights: &Weights, name: &str, adapters: &[(&Adapter, f3
     let Some(out) = out else { return Ok(()) };
     r.output(out);
     let executable = r.finish().instantiate(gpu, weights)?;
-    weights.copy(gpu, name, &executable, original)?;
+    weights.copy(gpu, &name, &executable, original)?;
     for (t, values) in inputs {
         executable.write(gpu, t, &values)?;
     }
     executable.run(gpu);
-    weights.replace(gpu, name, &executable, out)
+    match (bits, weights.adaptation()) {
+        (Some(_), Some(beside)) => beside.put(gpu, &format!("{prefix}.merged.weight"), &executable, out),
+        _ => weights.replace(gpu, &name, &executable, out),
+    }
 }

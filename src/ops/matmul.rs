@@ -1,11 +1,11 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
-use super::matrix::{Matrix, matrix, matrix_with_shortcut};
+use super::matrix::{Matrix, f16_matrix, matrix, matrix_with_shortcut};
 use super::{Activation, Columns, Input, wide};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
 use crate::gpu::tuning::Class;
-use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
+use crate::gpu::{Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
 use std::ops::Range;
 
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
@@ -16,12 +16,12 @@ pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue {
     pub activation: Activation,
-    /// [n, 1, 1, out], added at every position (the time embedding).
+    /// [n, 1, 1, out], added at every position (the time embedding); or, in [`linear`], as large as the sums.
     pub channel_add: Option<Columns>,
     /// Same shape as the output.
     pub residual: Option<Tensor>,
     pub post: Activation,
-    /// GEGLU (Shazeer 2020): half as many channels, the first half times gelu of the second. Nothing else is added then.
+    /// GEGLU (Shazeer 2020): half as many channels, the first half times gelu of the second. No residual is added then.
     pub geglu: bool,
     /// Store f32 whatever the activations are: for a model's last layer, whose rounding guidance would multiply.
     pub f32_output: bool,
@@ -77,8 +77,8 @@ pub fn linear(
     conv2d(r, x, prefix, out, bias, Conv::k1(), e)
 }
 
-/// Several linear layers over the same `x`, (prefix, out) each, in one product: their outputs beside each other, to be
-/// read as [`Columns`](super::Columns).
+/// Several linear layers over the same `x`, (prefix, out) each, in one product that writes their outputs beside each
+/// other. Where LoRAs change some, those have tensors of their own.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit, or an `out` is no multiple of 4.
@@ -87,13 +87,28 @@ pub fn linear_stack(
     x: impl Into<Input>,
     parts: &[(&str, u32)],
     bias: bool,
-) -> Result<Tensor> {
-    let x = x.into();
+) -> Result<Vec<Columns>> {
+    let (x, conv, e) = (x.into(), Conv::k1(), Epilogue::default());
     let w = matrix(r, parts, x.channels(), 1, bias)?;
-    product(r, x, parts.first().map_or("", |p| p.0), w, Conv::k1(), Epilogue::default(), Extent::default())
+    let tensor = product(r, x, parts.first().map_or("", |p| p.0), w, conv, e, Extent::default())?;
+    let mut made = Vec::with_capacity(parts.len());
+    let mut from = 0;
+    for &(prefix, c) in parts {
+        let own = Columns { tensor, from, c };
+        made.push(match r.adapted(prefix).filter(|_| w.bits.is_some()) {
+            None => own,
+            Some(Adapted::LowRank(rank)) => low_rank(r, x, prefix, rank, own, conv, e)?.into(),
+            // What the stack makes of this part goes unread.
+            Some(Adapted::Merged) => {
+                merged(r, x, prefix, Matrix { bias_from: from, rows: c, ..w }, conv, e)?.into()
+            }
+        });
+        from += c;
+    }
+    Ok(made)
 }
 
-/// A convolution over [n, h, w, c], 1x1 or 3x3.
+/// A convolution over [n, h, w, c], 1x1 or 3x3. Where LoRAs change a quantised one, with them.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit.
@@ -108,7 +123,41 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let x = x.into();
     let w = matrix(r, &[(prefix, out)], x.channels(), conv.kernel * conv.kernel, bias)?;
-    product(r, x, prefix, w, conv, e, Extent::default())
+    match r.adapted(prefix).filter(|_| w.bits.is_some()) {
+        None => product(r, x, prefix, w, conv, e, Extent::default()),
+        Some(Adapted::Merged) => merged(r, x, prefix, w, conv, e),
+        Some(Adapted::LowRank(rank)) => {
+            let plus_channels = Epilogue { channel_add: e.channel_add, ..Default::default() };
+            let base = product(r, x, prefix, w, conv, plus_channels, Extent::default())?;
+            low_rank(r, x, prefix, rank, base.into(), conv, e)
+        }
+    }
+}
+
+/// As `w` does, with the matrix that LoRAs are merged into in its matrix's place.
+fn merged(r: &mut Recorder, x: Input, prefix: &str, w: Matrix, conv: Conv, e: Epilogue) -> Result<Tensor> {
+    let name = format!("{prefix}.merged");
+    let Matrix { weight, bits, .. } =
+        f16_matrix(r, &name, [w.rows, x.channels(), conv.kernel * conv.kernel])?;
+    product(r, x, prefix, Matrix { weight, bits, ..w }, conv, e, Extent::default())
+}
+
+/// The LoRAs' two narrow products, added to `base`, which is what the layer's own matrix and bias make.
+fn low_rank(
+    r: &mut Recorder,
+    x: Input,
+    prefix: &str,
+    rank: u32,
+    base: Columns,
+    conv: Conv,
+    e: Epilogue,
+) -> Result<Tensor> {
+    let taps = conv.kernel * conv.kernel;
+    let down = f16_matrix(r, &format!("{prefix}.lora_down"), [rank, x.channels(), taps])?;
+    let narrow = product(r, x, prefix, down, conv, Epilogue::default(), Extent::default())?;
+    let up = f16_matrix(r, &format!("{prefix}.lora_up"), [base.c, rank, 1])?;
+    let plus_base = Epilogue { channel_add: Some(base), ..e };
+    product(r, narrow.into(), prefix, up, Conv::k1(), plus_base, Extent::default())
 }
 
 /// The 3x3 convolution `{prefix}` of `x`, plus the 1x1 convolution `{shortcut}` of `past`, both with bias: what a residual
@@ -193,7 +242,7 @@ fn product(
     Extent { past, part }: Extent,
 ) -> Result<Tensor> {
     x.check()?;
-    let Matrix { weight, bias, bits: quantised, rows: out } = matrix;
+    let Matrix { weight, bias, bias_from, bits: quantised, rows: out } = matrix;
     let input = x.first;
     let in_h = part.as_ref().map_or(input.h, |(x, ..)| x.height);
     let [h, w] = conv.upsample.unwrap_or([in_h, input.w]);
@@ -210,10 +259,9 @@ fn product(
     let taps = conv.kernel * conv.kernel;
     let c = x.channels();
     let dtype = if e.f32_output { Dtype::F32 } else { r.options().activations };
-    if e.geglu && (!out.is_multiple_of(8) || e.channel_add.is_some() || e.residual.is_some() || e.f32_output)
-    {
+    if e.geglu && (!out.is_multiple_of(8) || e.residual.is_some() || e.f32_output) {
         return Err(Error::unsupported(format!(
-            "{prefix}: GEGLU over {out} channels: only multiples of 8 are supported, and no other epilogue"
+            "{prefix}: GEGLU over {out} channels: only multiples of 8 are supported, and no residual"
         )));
     }
     let (in_from, out_from, positions, y) = match part {
@@ -235,13 +283,15 @@ fn product(
         }
     };
 
-    if e.channel_add.is_some_and(|t| (t.tensor.n, t.tensor.rows(), t.c) != (y.n, y.n, out)) {
+    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
+    let everywhere = e.channel_add.is_some_and(|t| !is_conv && t.tensor.rows() == y.rows());
+    let a_picture = e.channel_add.is_some_and(|t| (t.tensor.n, t.tensor.rows()) == (y.n, y.n));
+    if e.channel_add.is_some_and(|t| t.c != out) || e.channel_add.is_some() && !everywhere && !a_picture {
         return Err(Error::unsupported(format!("{prefix}: the added channels do not fit")));
     }
     if e.residual.is_some_and(|t| (t.rows(), t.c) != (y.rows(), out)) {
         return Err(Error::unsupported(format!("{prefix}: the residual does not fit")));
     }
-    let is_conv = conv.kernel > 1 || conv.stride > 1 || conv.upsample.is_some();
     // WebGPU's default is eight storage buffers: the norm's weights stand where what is added would.
     let added = match (x.norm, past) {
         (_, Some(past)) => [Binding::Read(past.first), Binding::Read(past.second.unwrap_or(past.first))],
@@ -325,7 +375,7 @@ fn product(
                 input.h,
                 input.w,
                 out_w,
-                out_h * out_w,
+                if everywhere { 1 } else { out_h * out_w },
                 conv.stride,
                 top,
                 left,
@@ -345,6 +395,7 @@ fn product(
                 x.norm.map_or(0, |norm| norm.epsilon.to_bits()),
                 past.map_or(0, |past| past.first.c4()),
                 past.and_then(|past| past.second).map_or(0, |t| t.c4()),
+                bias_from / 4,
             ],
             workgroups: [columns, rows.div_ceil(tile.rows()), 1],
             flops: flops_a_row * rows as u64,

@@ -7,9 +7,12 @@ use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Weight};
 
 /// A matrix to multiply by.
+#[derive(Clone, Copy)]
 pub(super) struct Matrix {
     pub weight: Weight,
     pub bias: Option<Weight>,
+    /// The first of its biases, a multiple of 4.
+    pub bias_from: u32,
     /// `None`: f16.
     pub bits: Option<Bits>,
     pub rows: u32,
@@ -49,7 +52,17 @@ pub(super) fn matrix(
         true => Some(r.stack(stack("bias", &|len| Layout::Vector { len }))?),
         false => None,
     };
-    Ok(Matrix { weight, bias, bits, rows: parts.iter().map(|(_, rows)| rows).sum() })
+    Ok(Matrix { weight, bias, bias_from: 0, bits, rows: parts.iter().map(|(_, rows)| rows).sum() })
+}
+
+/// The matrix `{prefix}.weight`, [rows, inner, taps], in f16 whatever the others lie as, without bias.
+///
+/// # Errors
+/// `unsupported-model` where a weight is used in two ways.
+pub(super) fn f16_matrix(r: &mut Recorder, prefix: &str, [rows, inner, taps]: [u32; 3]) -> Result<Matrix> {
+    let layout = Layout::Matrix { rows: rows as usize, inner: inner as usize, taps: taps as usize };
+    let weight = r.weight(format!("{prefix}.weight"), layout)?;
+    Ok(Matrix { weight, bias: None, bias_from: 0, bits: None, rows })
 }
 
 /// The f16 matrix of a 3x3 convolution (prefix, input channels) and behind it that of a 1x1 one, whose sums are added to
@@ -70,7 +83,7 @@ pub(super) fn matrix_with_shortcut(
         (format!("{shortcut}.weight"), layout(past, 1)),
     ])?;
     let bias = r.stack(vec![(format!("{prefix}.bias"), bias), (format!("{shortcut}.bias"), bias)])?;
-    Ok(Matrix { weight, bias: Some(bias), bits: None, rows })
+    Ok(Matrix { weight, bias: Some(bias), bias_from: 0, bits: None, rows })
 }
 
 /// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between

@@ -179,6 +179,7 @@ impl GroupStats {
         let Tensor { n, h, w, .. } = x.first;
         let positions = h * w;
         let y = r.tensor(n, h, w, c);
+        let [across, down, _] = spread((positions * c4).div_ceil(256 * SPAN));
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm_apply",
@@ -205,7 +206,7 @@ impl GroupStats {
                 activation as u32,
                 self.positions,
             ],
-            workgroups: [(positions * c4).div_ceil(256 * SPAN), n, 1],
+            workgroups: [across, n, down],
             flops: 4 * n as u64 * positions as u64 * c as u64,
         });
         Ok(y)

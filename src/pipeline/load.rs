@@ -11,7 +11,7 @@ use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
-use crate::samplers::{SD1_FACTORS, SchedulerConfig, Tuning, scheduler};
+use crate::samplers::{SD1_FACTORS, SchedulerConfig, Tuning, own_name, scheduler};
 use crate::store::ModelFiles;
 use futures_util::future::join;
 use serde_json::{Value, json};
@@ -227,6 +227,10 @@ impl DiffusionPipeline {
             (false, 1024) => Kind::Sd2,
             (false, _) => Kind::Sd1,
         };
+        let (usual_steps, usual_guidance) = match class {
+            "LatentConsistencyModelPipeline" => (4, 8.5),
+            _ => (50, if sdxl { 5.0 } else { 7.5 }),
+        };
         let default_size = unet.config.sample_size.map_or(64, |[h, _]| h) * vae.scale();
         let mut pipeline = Self {
             model: Model {
@@ -238,11 +242,12 @@ impl DiffusionPipeline {
                 num_inference_steps: index
                     .get("default_num_inference_steps")
                     .and_then(Value::as_u64)
-                    .map_or(50, |n| n as usize),
+                    .map_or(usual_steps, |n| n as usize),
                 guidance_scale: index
                     .get("default_guidance_scale")
                     .and_then(Value::as_f64)
-                    .map_or(if sdxl { 5.0 } else { 7.5 }, |g| g as f32),
+                    .map_or(usual_guidance, |g| g as f32),
+                scheduler: own_name(&scheduler_config),
                 f32_tensors,
             },
             gpu,

@@ -1,16 +1,26 @@
-//! LoRAs: read once and kept, merged into the f16 weights on the GPU before a picture, and taken out again.
+//! LoRAs: read once and kept, brought into the weights on the GPU before a picture, and taken out again.
 //!
-//! A weight that is touched is first copied, on the GPU; every merge begins from that copy, so that nothing of
-//! earlier scales stays behind, and the model without LoRAs is what it was, bit for bit. Bindings stay as they are:
-//! no plan is made anew.
+//! Into f16 weights they are merged. A weight that is touched is first copied, on the GPU; every merge begins from that
+//! copy, so that nothing of earlier scales stays behind, and the model without LoRAs is what it was, bit for bit.
+//! Bindings stay as they are: no plan is made anew.
+//!
+//! Quantised weights stay as they are. LoRA and LoCon are added when the layer runs, `scale * up(down(x))`: two small
+//! products more. What is no product of small matrices (LoHa, LoKr) or rescales the base (DoRA), and ranks too large to
+//! save anything, are merged with the dequantised matrix into f16 beside it, for that layer alone: one way for all of
+//! them, exact but for the base's own rounding, where quantising the sum once more would lose most of the change. Plans
+//! are made anew when the layers or ranks are others; another scale writes the small factors only.
 
 use super::DiffusionPipeline;
 use super::residence::{Part, Stage};
-use crate::checkpoint::lora::{Adapter, Factor, Names, Values};
+use crate::checkpoint::lora::{Adapter, Change, Factor, Names, Product, Values};
 use crate::checkpoint::{Layout, ReadAt, Table};
 use crate::error::{Error, Result};
+use crate::gpu::{Adapted, AdaptedLayers, WeightSpec, Weights};
 use crate::ops;
 use std::collections::BTreeMap;
+
+/// LoRAs of one weight, each with its whole scale.
+type Touched<'a> = Vec<(&'a Adapter, f32)>;
 
 /// A LoRA as it was read.
 pub(super) struct LoadedLora {
@@ -31,8 +41,8 @@ impl DiffusionPipeline {
     /// `GenerateOptions::loras`. Names of tensors that belong to no weight of this model are told with each picture.
     ///
     /// # Errors
-    /// `unsupported-model` if nothing at all fits this model, or its weights are quantised; `bad-checkpoint` for
-    /// factors of the wrong shape; and whatever reading the file fails with.
+    /// `unsupported-model` if nothing at all fits this model; `bad-checkpoint` for factors of the wrong shape; and
+    /// whatever reading the file fails with.
     pub async fn load_lora<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
         if self.has_lora(key) {
             return Ok(());
@@ -64,10 +74,9 @@ impl DiffusionPipeline {
         let mut adapters = BTreeMap::new();
         for ((component, name), factors) in found {
             let spec = matrices().find(|(c, s)| *c == component && s.name == name).map(|(_, s)| s.layout);
-            let Some(Layout::Matrix { rows, inner, taps }) = spec else {
-                return Err(Error::unsupported(
-                    "LoRAs are merged into f16 weights: load the model with weights \"f16\"",
-                ));
+            let Some(Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. }) = spec
+            else {
+                return Err(Error::unsupported(format!("{key} changes {name}, which is no matrix")));
             };
             let adapter = Adapter::new(&name, factors, [rows, inner, taps])?;
             adapters.insert((component, name), adapter);
@@ -125,8 +134,8 @@ impl DiffusionPipeline {
                 continue;
             }
             weights.restore(&self.gpu);
-            weights.merged.borrow_mut().clear();
-            let mut touched: BTreeMap<&str, Vec<(&Adapter, f32)>> = BTreeMap::new();
+            let before = weights.merged.take();
+            let mut touched: BTreeMap<&str, Touched<'_>> = BTreeMap::new();
             for (key, scale) in chosen.iter() {
                 for lora in loras.iter().filter(|l| l.key == *key) {
                     for ((c, name), adapter) in &lora.adapters {
@@ -136,15 +145,98 @@ impl DiffusionPipeline {
                     }
                 }
             }
-            for (name, adapters) in touched {
-                if let Err(e) = ops::merge(&self.gpu, &weights, name, &adapters) {
-                    // Half of a LoRA must not be taken for a model without any.
-                    weights.restore(&self.gpu);
-                    return Err(e);
-                }
+            // Other scales of the same LoRAs: what does not depend on them is there already.
+            let scaled = before.iter().map(|(key, _)| key).eq(chosen.iter().map(|(key, _)| key));
+            if let Err(e) = self.adapt(component, &weights, touched, scaled) {
+                // Half of a LoRA must not be taken for a model without any.
+                weights.restore(&self.gpu);
+                self.set_adapted(component, &weights, AdaptedLayers::new(), &[]);
+                return Err(e);
             }
             weights.merged.borrow_mut().clone_from(&chosen);
         }
         Ok(())
     }
+
+    /// Brings `touched`, by weight, into `weights`. `scaled`: but for the scales they are what is there.
+    fn adapt(
+        &self,
+        component: usize,
+        weights: &Weights,
+        touched: BTreeMap<&str, Touched<'_>>,
+        scaled: bool,
+    ) -> Result<()> {
+        let mut layers = AdaptedLayers::new();
+        let mut specs = Vec::new();
+        for (name, adapters) in &touched {
+            let Some(Layout::Blocks { rows, inner, taps, .. }) = weights.layout(name) else { continue };
+            let prefix = name.trim_end_matches(".weight");
+            let mut spec = |part: &str, rows, inner, taps| {
+                let layout = Layout::Matrix { rows, inner, taps };
+                specs.push(WeightSpec { name: format!("{prefix}.{part}.weight"), layout, follows: false });
+            };
+            let adapted = match low_rank(adapters) {
+                Some(parts) if rank(&parts) * (rows + inner * taps) < rows * inner * taps => {
+                    let rank = rank(&parts);
+                    spec("lora_down", rank, inner, taps);
+                    spec("lora_up", rows, rank, 1);
+                    Adapted::LowRank(rank as u32)
+                }
+                _ => {
+                    spec("merged", rows, inner, taps);
+                    Adapted::Merged
+                }
+            };
+            layers.insert(prefix.to_owned(), adapted);
+        }
+        let kept = layers == *weights.adapted();
+        if !kept {
+            self.set_adapted(component, weights, layers, &specs);
+        }
+        let layers = weights.adapted();
+        for (name, adapters) in touched {
+            let prefix = name.trim_end_matches(".weight");
+            match (layers.get(prefix), low_rank(&adapters), weights.adaptation()) {
+                (Some(Adapted::LowRank(_)), Some(parts), Some(beside)) => {
+                    if !(kept && scaled) {
+                        let down: Vec<f32> = parts.iter().flat_map(|(p, _)| &p.down).copied().collect();
+                        beside.upload(&self.gpu, &format!("{prefix}.lora_down.weight"), &down)?;
+                    }
+                    beside.upload(&self.gpu, &format!("{prefix}.lora_up.weight"), &joined_up(&parts))?;
+                }
+                _ => ops::merge(&self.gpu, weights, prefix, &adapters)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The layers of a component that plans must be recorded with from now on; those recorded before go.
+    fn set_adapted(&self, component: usize, weights: &Weights, layers: AdaptedLayers, specs: &[WeightSpec]) {
+        if component == 0 {
+            drop(self.unet_plan.take());
+        }
+        weights.adapt(&self.gpu, layers, specs);
+    }
+}
+
+/// The products that the LoRAs of one weight are, if they all are.
+fn low_rank<'a>(adapters: &[(&'a Adapter, f32)]) -> Option<Vec<(&'a Product, f32)>> {
+    let product = |(adapter, scale): &(&'a Adapter, f32)| match &adapter.change {
+        Change::Product(product) if adapter.magnitude.is_none() => Some((product, *scale)),
+        _ => None,
+    };
+    adapters.iter().map(product).collect()
+}
+
+fn rank(parts: &[(&Product, f32)]) -> usize {
+    parts.iter().map(|(p, _)| p.rank).sum()
+}
+
+/// The rows of every `up` side by side, times the scales: what the stacked `down`s are multiplied by.
+fn joined_up(parts: &[(&Product, f32)]) -> Vec<f32> {
+    let rows = parts.first().map_or(0, |(p, _)| p.up.len() / p.rank.max(1));
+    let row = |i: usize| {
+        parts.iter().flat_map(move |(p, scale)| p.up[i * p.rank..][..p.rank].iter().map(move |v| v * scale))
+    };
+    (0..rows).flat_map(row).collect()
 }

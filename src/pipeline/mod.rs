@@ -89,9 +89,11 @@ pub struct Model {
     /// Of all modules together.
     pub parameters: u64,
     /// Steps and guidance where a request names none: `default_num_inference_steps` and
-    /// `default_guidance_scale` of `model_index.json` (ours; diffusers ignores them), or diffusers' own.
+    /// `default_guidance_scale` of `model_index.json` (ours; diffusers ignores them), or those of diffusers' pipeline.
     pub num_inference_steps: usize,
     pub guidance_scale: f32,
+    /// The short name of its own sampler, where it is one of ours.
+    pub scheduler: Option<&'static str>,
     /// Tensors that lie as f32, since f16 does not hold all their values: component and name.
     pub f32_tensors: Vec<String>,
 }

@@ -441,10 +441,11 @@ impl DiffusionPipeline {
                 // An id past the vocabulary reads as zeros.
                 ids.extend(window);
             }
-            let mut r = Recorder::new(&encoder.module.options);
+            let weights = encoder.module.part.weights()?;
+            let mut r = Recorder::new(&encoder.module.options).with_adapted(weights.adapted());
             let batch = group.len() as u32;
             let io = record(config, recipe, &mut r, batch, ids.len() as u32 / batch)?;
-            let executable = r.finish().instantiate(&self.gpu, &*encoder.module.part.weights()?)?;
+            let executable = r.finish().instantiate(&self.gpu, &weights)?;
             executable.write_u32(&self.gpu, io.ids, &ids)?;
             if let Some(t) = io.vectors {
                 executable.write(&self.gpu, t, &vectors)?;

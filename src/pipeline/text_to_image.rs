@@ -388,7 +388,8 @@ impl DiffusionPipeline {
             drop(self.decode_plan.take());
         }
         let config = &self.unet.config;
-        let mut r = Recorder::new(&self.unet.options);
+        let weights = self.unet.part.weights()?;
+        let mut r = Recorder::new(&self.unet.options).with_adapted(weights.adapted());
         let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
         let residuals = match controlled {
             true => controlnet::residuals(config, &mut r, batch, [height, width]),
@@ -396,7 +397,7 @@ impl DiffusionPipeline {
         };
         let out = unet::forward(config, &mut r, &inputs, &residuals)?;
         r.output(out);
-        let executable = r.finish().instantiate(&self.gpu, &*self.unet.part.weights()?)?;
+        let executable = r.finish().instantiate(&self.gpu, &weights)?;
         let controls = Vec::new();
         Ok(UnetPlan { batch, height, width, tokens, executable, inputs, residuals, controls, out })
     }

@@ -270,6 +270,11 @@ fn parse(name: &str) -> Option<(&'static Entry, Schedule)> {
     None
 }
 
+/// The short name of the checkpoint's own sampler; `None` where none here is of its class.
+pub fn own_name(config: &SchedulerConfig) -> Option<&'static str> {
+    SAMPLERS.iter().find(|Entry(_, _, class, ..)| *class == config.class_name()).map(|entry| entry.0)
+}
+
 /// What A1111 calls a sampler, and its schedule (the checkpoint's own is "").
 pub fn labels(name: &str) -> Option<(&'static str, &'static str)> {
     let (Entry(_, label, ..), schedule) = parse(name)?;

@@ -411,6 +411,9 @@ impl Pipeline {
         set(&out, "parameters", model.parameters as f64);
         set(&out, "numInferenceSteps", model.num_inference_steps as f64);
         set(&out, "guidanceScale", model.guidance_scale);
+        if let Some(scheduler) = model.scheduler {
+            set(&out, "scheduler", scheduler);
+        }
         set(
             &out,
             "f32Tensors",

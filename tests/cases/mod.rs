@@ -403,7 +403,7 @@ async fn stack(gpu: &Gpu, options: &Options, m: u32, k: u32, outs: [u32; 3]) -> 
     let (x, xs) = case.input(1, 1, m, k);
     let names = ["a", "b", "c"];
     let parts: Vec<(&str, u32)> = names.into_iter().zip(outs).collect();
-    let y = ops::linear_stack(&mut case.r, x, &parts, true).unwrap();
+    let y = ops::linear_stack(&mut case.r, x, &parts, true).unwrap()[0].tensor;
     let tolerance = case.product_tolerance(k as usize);
     let xs = wide(&xs);
     case.finish(gpu, format!("stack {m}x{k}x{outs:?}"), y, tolerance, |weight| {

@@ -3,7 +3,7 @@
 // tests/reference/extras.py, in f32 on the tiny random models of pipelines.test.mjs.
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
@@ -119,6 +119,45 @@ test('LoRA, textual inversion, CLIP skip, long prompts', { timeout: 600_000 }, a
       await t.test('memory "low": the LoRA is there again after its weights left', async () => {
         await open(kind, { memory: 'low' });
         for (const name of ['kohya 0.8', 'plain', 'kohya 0.5']) assert.ok(relative((await draw(named(name).options)).latents, theirs(named(name))) <= LATENTS, name);
+        await open(kind);
+      });
+
+      // Low ranks are added when a layer runs, the other formats merged in f16 for their layers; q8's tolerance is that
+      // of memory.test.mjs.
+      await t.test('over q8 weights', async t => {
+        await open(kind, { weights: 'q8' });
+        for (const c of cases.filter(c => c.kind === kind && c.options.loras)) {
+          const { latents, message } = await draw(c.options);
+          assert.equal(message, undefined);
+          const error = relative(latents, theirs(c)), moved = relative(theirs(c), plain);
+          t.diagnostic(`${c.name}: latents ${error.toExponential(1)}, moved by ${moved.toExponential(1)}`);
+          assert.ok(error <= 2e-2 && error < moved / 3, `${c.name}: ${error}`);
+        }
+        const bare = await draw(named('plain').options);
+        await draw(named('kohya 0.5').options);
+        const memory = () => page.evaluate(() => /** @type {any} */ (window).pipeline.memory());
+        const before = await memory();
+        const { latents } = await draw(named('kohya 0.8').options);
+        const after = await memory();
+        t.diagnostic(`weights of ${after.weights} bytes; another scale uploaded ${after.uploaded - before.uploaded}`);
+        assert.ok(relative(latents, theirs(named('kohya 0.8'))) <= 2e-2);
+        assert.ok(after.uploaded - before.uploaded <= statSync(join(reference, 'kohya.safetensors')).size, 'no more than the LoRA');
+        assert.equal(after.weights, before.weights);
+        assert.deepEqual((await draw(named('plain').options)).latents, bare.latents, 'without LoRAs it is what it was, bit for bit');
+        assert.ok(relative(bare.latents, plain) <= 2e-2);
+      });
+
+      await t.test('over q4 weights', async t => {
+        await open(kind, { weights: 'q4' });
+        const bare = (await draw(named('plain').options)).latents;
+        for (const name of ['kohya 0.8', 'locon', 'lokr']) {
+          const c = named(name), { latents } = await draw(c.options);
+          const error = relative(latents, theirs(c));
+          const moved = latents.map((v, i) => v - bare[i]), wanted = theirs(c).map((v, i) => v - plain[i]);
+          t.diagnostic(`${name}: latents ${error.toExponential(1)}, the way it moves ${relative(moved, wanted).toExponential(1)}`);
+          // q4 alone may move the latents as far as some LoRAs do: what one adds to them must be its own (none at all: 1).
+          assert.ok(error <= 1e-1 && relative(moved, wanted) < 0.5, `${name}: ${error}`);
+        }
         await open(kind);
       });
 

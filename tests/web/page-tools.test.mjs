@@ -2,34 +2,11 @@
 // waits. The engine is fake-engine.js, whose result tells the options that reached it. Screenshots: .tools/screenshots.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { root } from './browser.mjs';
-import { hasResult, status, withPage } from './site.mjs';
+import { asked, drawAgain, hasResult, shot, status, withPage } from './site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
 const timeout = 60_000;
-const folder = join(root, '.tools/screenshots');
-mkdirSync(folder, { recursive: true });
-/** @param {Page} page @param {string} name */
-const shot = (page, name) => page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
-
-/** Draws once more: by the button, or as `how` does. @param {Page} page @param {() => Promise<void>} [how] */
-const drawAgain = async (page, how = () => page.click('#generate')) => {
-  await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
-  await how();
-  await hasResult(page);
-};
-
-/** What the engine was asked, pictures as their sizes and how much of them is white. @param {Page} page */
-const asked = page => page.evaluate(() => {
-  const { options } = /** @type {any} */ (window).browserDiffusion.lastResult;
-  const seen = (/** @type {any} */ p) => p && { width: p.width, height: p.height, white: p.data.filter((/** @type {number} */ v, /** @type {number} */ i) => i % 4 === 0 && v > 127).length / (p.width * p.height) };
-  const controlnets = options.controlnets?.map((/** @type {any} */ c) => ({ ...c, image: seen(c.image) }));
-  return { ...options, image: seen(options.image), maskImage: seen(options.maskImage), controlnets };
-});
-
 /** A picture of one colour as the page could be given it. @param {Page} page @param {number} width @param {number} height */
 const pictureFile = async (page, width, height) => {
   const bytes = await page.evaluate(async ([w, h]) => {

@@ -65,3 +65,51 @@ test('a file from disk is the model; one that is no checkpoint is refused and no
     assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
   });
 });
+
+test('an ESRGAN enlarges: the picture that is shown by mouse, the second pass by keyboard', { timeout: 600_000 }, async t => {
+  const server = await serve({ roots: { '/': `${root}/www` } });
+  t.after(() => server.close());
+  await withBrowser({ adapter: adapters[0] }, async context => {
+    const page = await context.newPage();
+    await page.setViewportSize({ width: 1200, height: 1050 });
+    await page.goto(`${server.url}/index.html`);
+    for (const [id, value] of [['prompt', 'a red apple'], ['steps', '2'], ['width', '64'], ['height', '64'], ['seed', '1']]) await page.fill(`#${id}`, value);
+    await page.waitForFunction(() => /^Ready/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 300_000 });
+    await page.click('#generate');
+    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 300_000 });
+    await page.click('#bigger summary');
+    await page.click('#upscale');
+    assert.match(await page.innerText('#error'), /Choose an ESRGAN model/);
+    await page.setInputFiles('#upscaler-file', `${root}/tests/reference/data/upscaler/esrgan-old.safetensors`);
+    await page.click('#upscale');
+    await page.waitForFunction(() => /^Enlarged to 256 × 256/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 120_000 });
+    const size = () => page.evaluate(() => {
+      const { width, height } = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
+      return [width, height];
+    });
+    assert.deepEqual(await size(), [256, 256]);
+    assert.match(await page.innerText('#caption'), /enlarged to 256 × 256/);
+    assert.equal(await page.locator('#gallery button').count(), 2, 'the small one is kept');
+    await page.screenshot({ path: `${root}/.tools/screenshots/upscaled.png`, fullPage: true });
+
+    await page.focus('#hires-scale');
+    await page.keyboard.press('ArrowDown');
+    assert.equal(await page.inputValue('#hires-scale'), '1.5');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('End');
+    assert.equal(await page.inputValue('#hires-upscaler'), 'file');
+    await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
+    await page.keyboard.press('Control+Enter');
+    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 300_000 });
+    assert.deepEqual(await size(), [96, 96]);
+    await page.focus('#upscale');
+    await page.keyboard.press('Space');
+    await page.waitForFunction(() => /^Enlarged to 384 × 384/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 120_000 });
+    await page.setInputFiles('#upscaler-file', { name: 'none.pth', mimeType: '', buffer: Buffer.from('nothing') });
+    await page.focus('#upscale');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => /none\.pth/.test(document.getElementById('error')?.textContent ?? ''), null, { timeout: 60_000 });
+    assert.deepEqual(await size(), [384, 384], 'the picture is as it was');
+  });
+});

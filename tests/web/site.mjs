@@ -18,6 +18,9 @@ writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
 mkdirSync(join(site, 'embedded'));
 writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
+const folder = join(root, '.tools/screenshots');
+mkdirSync(folder, { recursive: true });
+
 /**
  * The page itself.
  * @param {{ width?: number, height?: number, path?: string, before?: () => void }} how before: runs in the page first
@@ -45,3 +48,21 @@ export async function withPage({ width = 1280, height = 900, before }, work) {
 export const status = (page, pattern) => page.waitForFunction(source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''), pattern.source);
 /** @param {Page} page */
 export const hasResult = page => page.waitForFunction(() => (/** @type {any} */ (window)).browserDiffusion?.lastResult);
+
+/** @param {Page} page @param {string} name */
+export const shot = (page, name) => page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+
+/** Draws once more: by the button, or as `how` does. @param {Page} page @param {() => Promise<void>} [how] */
+export const drawAgain = async (page, how = () => page.click('#generate')) => {
+  await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
+  await how();
+  await hasResult(page);
+};
+
+/** What the engine was asked, pictures as their sizes and how much of them is white. @param {Page} page */
+export const asked = page => page.evaluate(() => {
+  const { options } = /** @type {any} */ (window).browserDiffusion.lastResult;
+  const seen = (/** @type {any} */ p) => p && { width: p.width, height: p.height, white: p.data.filter((/** @type {number} */ v, /** @type {number} */ i) => i % 4 === 0 && v > 127).length / (p.width * p.height) };
+  const controlnets = options.controlnets?.map((/** @type {any} */ c) => ({ ...c, image: seen(c.image) }));
+  return { ...options, image: seen(options.image), maskImage: seen(options.maskImage), controlnets };
+});
