@@ -5,9 +5,10 @@
 `models.json`: for each kind of checkpoint its model_index.json, configurations, and its tensors' names and shapes.
 Weights are drawn from the names as in models.py; `tests/web/tiny.mjs` draws the same and writes folders.
 `cases.json`: folders, and for each case the options of `generate`, and shapes and place of the expected latents (f32,
-NCHW) and pictures (u8, NHWC) in `cases.bin`. With `--f16 [folder ...]`: prints how far diffusers' own f16 runs lie away.
+NCHW) and pictures (u8, NHWC) in `cases.bin`. With `--models`: `models.json` alone. With `--f16 [folder ...]`: prints how
+far diffusers' own f16 runs lie away.
 """
-import contextlib, json, pathlib, shutil, sys, tempfile
+import contextlib, copy, json, pathlib, shutil, sys, tempfile
 import diffusers, torch
 from models import build, clip, drawn, unet, vae, weight
 from transformers import CLIPTokenizer
@@ -76,6 +77,12 @@ KINDS = {
                 dict(text_encoder=encoder(), unet=unet(layers_per_block=1, time_cond_proj_dim=32), vae=vae()), dict(tokenizer=tokenizer()),
                 requires_safety_checker=False),
 }
+# UNets that see mask and masked picture beside the latents; run by inpainting.py.
+for kind_of, cls in (("sd1", "StableDiffusionInpaintPipeline"), ("sdxl", "StableDiffusionXLInpaintPipeline")):
+    own = copy.deepcopy(KINDS[kind_of])
+    own["model_index"]["_class_name"] = cls
+    own["components"]["unet"]["in_channels"] = 9
+    KINDS[f"{kind_of}-inpainting"] = own
 
 
 def tensors(config):
@@ -247,7 +254,9 @@ def measure_f16(folders):
 
 if __name__ == "__main__":
     diffusers.utils.logging.set_verbosity_error()
-    if "--f16" in sys.argv:
+    if "--models" in sys.argv:
+        write_models()
+    elif "--f16" in sys.argv:
         measure_f16(sys.argv[2:] or FOLDERS)
     else:
         write_models()
