@@ -24,9 +24,16 @@ fn processor_time() -> f64 {
     std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| of(task.ok()?)).sum()
 }
 
+/// One test at a time: processor time is the whole process's, and the time of threads that end is lost to it.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// The search and the exhaustive one see the same costs, measured anew each time.
 #[test]
 fn the_search_is_within_five_percent_of_an_exhaustive_one() {
+    let _alone = alone();
     let (gpu, options) = open();
     for example in SMALL {
         let timer = Timer::new(&gpu, &options, example).unwrap();
@@ -63,6 +70,7 @@ fn the_search_is_within_five_percent_of_an_exhaustive_one() {
 
 #[test]
 fn tuned_plans_are_recorded_with_the_chosen_tiles() {
+    let _alone = alone();
     let (gpu, options) = open();
     let choices = pollster::block_on(tune::tune(&gpu, &options, &SMALL[..1], f64::INFINITY)).unwrap();
     let tuned = Options { choices, ..options };
@@ -73,6 +81,7 @@ fn tuned_plans_are_recorded_with_the_chosen_tiles() {
 
 #[test]
 fn no_time_keeps_what_was_there() {
+    let _alone = alone();
     let (gpu, mut options) = open();
     options.choices.set(Class::of(true, 512, 64), Some(2));
     let choices = pollster::block_on(tune::tune(&gpu, &options, &SMALL, 0.0)).unwrap();
@@ -81,6 +90,7 @@ fn no_time_keeps_what_was_there() {
 
 #[test]
 fn choices_are_kept_under_adapter_and_kernels() {
+    let _alone = alone();
     let (gpu, options) = open();
     let before = key(&gpu, &options, &["fn main() {}", "16x16"]);
     assert_eq!(before, key(&gpu, &options, &["fn main() {}", "16x16"]));

@@ -367,15 +367,18 @@ impl Recorder {
         slots
     }
 
-    /// The earliest tensor first, each into the smallest free buffer that is large enough, or the largest, which grows.
-    fn pack_by_time(&self) -> Vec<Vec<usize>> {
+    /// The earliest tensor first, each into the smallest free buffer that is large enough, or the largest, which grows;
+    /// but into none that is more than `wasteful` times as large, which something larger may need next.
+    fn pack_by_time(&self, wasteful: u64) -> Vec<Vec<usize>> {
         let mut order = self.used();
         order.sort_by_key(|&i| self.tensors[i].first);
         // With the bytes of each and the last dispatch that needs it.
         let mut slots: Vec<(u64, usize, Vec<usize>)> = Vec::new();
         for i in order {
             let life = self.tensors[i];
-            let free = slots.iter_mut().filter(|(_, last, _)| *last < life.first);
+            let free = slots
+                .iter_mut()
+                .filter(|(bytes, last, _)| *last < life.first && *bytes / wasteful <= life.bytes);
             let fit = free.min_by_key(|(bytes, ..)| {
                 let grows = *bytes < life.bytes;
                 (grows, if grows { life.bytes - *bytes } else { *bytes })
@@ -392,11 +395,11 @@ impl Recorder {
         slots.into_iter().map(|(.., tenants)| tenants).collect()
     }
 
-    /// Packs the tensors: two that are never alive together may share a buffer. Of two ways, the one that takes less.
+    /// Packs the tensors: two that are never alive together may share a buffer. Of three ways, the one that takes least.
     pub fn finish(self) -> Plan {
         let bytes = |slot: &Vec<usize>| slot.iter().map(|&i| self.tensors[i].bytes).max().unwrap_or(0);
         let total = |slots: &Vec<Vec<usize>>| slots.iter().map(bytes).sum::<u64>();
-        let packed = [self.pack_by_size(), self.pack_by_time()];
+        let packed = [self.pack_by_size(), self.pack_by_time(4), self.pack_by_time(16)];
         let slots = packed.into_iter().min_by_key(total).unwrap_or_default();
         let mut slot_of = vec![usize::MAX; self.tensors.len()];
         for (slot, tenants) in slots.iter().enumerate() {
