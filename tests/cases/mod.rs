@@ -11,9 +11,10 @@
 
 use browser_diffusion::checkpoint::pack::Packer;
 use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
-use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
+use browser_diffusion::gpu::{Adapted, Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
 use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input};
 use half::f16;
+use std::rc::Rc;
 
 const U: f64 = 1.0 / 2048.0;
 
@@ -417,6 +418,54 @@ async fn stack(gpu: &Gpu, options: &Options, m: u32, k: u32, outs: [u32; 3]) -> 
     .await
 }
 
+/// x times the rows of `w`, [n, k].
+fn times(x: &[f64], w: &[f64]) -> Vec<f64> {
+    w.chunks(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
+}
+
+/// Quantised layers that LoRAs change. `part`: the first or the last of a stack, to which a low rank is added and in
+/// whose matrix's place another stands; none: a layer of its own with a low rank and GEGLU.
+async fn adapted(gpu: &Gpu, options: &Options, [m, k, out, rank]: [u32; 4], part: Option<usize>) -> Outcome {
+    let mut case = Case::new(options, (m + k + out + rank) as u64);
+    let layers = [("a", Adapted::LowRank(rank)), ("c", Adapted::Merged)];
+    let layers = layers.into_iter().map(|(name, how)| (name.to_owned(), how)).collect();
+    case.r = Recorder::new(options).with_adapted(Rc::new(layers));
+    let (x, xs) = case.input(1, 1, m, k);
+    let y = match part {
+        Some(part) => {
+            let parts = [("a", out), ("b", 36), ("c", out)];
+            ops::linear_stack(&mut case.r, x, &parts, true).unwrap()[part].tensor
+        }
+        None => {
+            let geglu = Epilogue { geglu: true, ..Default::default() };
+            ops::linear(&mut case.r, x, "a", out, true, geglu).unwrap()
+        }
+    };
+    // Three products. What two of them make is independent, so that neither is larger than the sum.
+    let products = 2.0 * case.product_tolerance(k as usize) + case.product_tolerance(rank as usize);
+    let tolerance = if part.is_none() { 2.13 * products } else { products };
+    let xs = wide(&xs);
+    let name = format!("adapted {m}x{k}x{out} rank {rank}, part {part:?}");
+    case.finish(gpu, name, y, tolerance, |weight| {
+        let plus = |a: Vec<f64>, b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<f64>>();
+        let row = |x: &[f64]| {
+            if part == Some(2) {
+                return plus(times(x, &weight("c.merged.weight")), &weight("c.bias"));
+            }
+            let narrow = times(x, &weight("a.lora_down.weight"));
+            let base = plus(times(x, &weight("a.weight")), &weight("a.bias"));
+            let sums = plus(base, &times(&narrow, &weight("a.lora_up.weight")));
+            let (values, gates) = sums.split_at(out as usize / 2);
+            match part {
+                Some(_) => sums,
+                None => values.iter().zip(gates).map(|(v, g)| v * activation(*g, Activation::Gelu)).collect(),
+            }
+        };
+        xs.chunks(k as usize).flat_map(row).collect()
+    })
+    .await
+}
+
 /// The first half of the channels times gelu of the second.
 async fn geglu(gpu: &Gpu, options: &Options, m: u32, k: u32, half: u32, bias: bool) -> Outcome {
     let mut case = Case::new(options, (m + k + half) as u64);
@@ -762,6 +811,11 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
             outcomes.push(convolution(gpu, &options, seed).await);
         }
         if options.weights.is_some() {
+            for shape in [[5, 36, 40, 3], [300, 64, 200, 12]] {
+                for part in [Some(0), Some(2), None] {
+                    outcomes.push(adapted(gpu, &options, shape, part).await);
+                }
+            }
             // Of the random shapes few are wide enough to be quantised.
             for seed in 100..100 + rounds * 6 {
                 outcomes.push(convolution_of(gpu, &options, seed, true).await);
