@@ -82,7 +82,7 @@ fn plans(source: &str, bits: Option<Bits>, side: u32, guided: bool) -> Plans {
     let sdxl = config.text_time.is_some();
     let config = vae::Config::from_config(&vae_config).unwrap();
     let wide = Options { activations: Dtype::F32, ..Options::default() };
-    let options = if config.force_upcast { wide } else { Options::default() };
+    let options = if sdxl && config.force_upcast { wide } else { Options::default() };
     let decoder = recorded(options, |r| {
         let latents = r.input(1, side, side, config.latent_channels);
         let out = vae::decode(&config, r, latents).unwrap();
