@@ -182,7 +182,7 @@ async function measure() {
     /** @type {HTMLProgressElement} */ (element('progress')).value = done++ / total;
   };
   next('What the adapter can do at the most');
-  const peaks = await measurePeaks(quick ? 5 : undefined);
+  const peaks = await measurePeaks();
   /** @type {Report} */
   const report = { adapter, browser: browserName(), date: new Date().toISOString().slice(0, 10), loadMs, peaks, rows: [], steps: [] };
   for (const precision of precisions) {
