@@ -84,8 +84,7 @@ fn main() -> ExitCode {
         }
     };
     let real = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/real");
-    let expected =
-        real.join("parity").join(if std::env::var_os("PARITY").is_some() { "small" } else { "full" });
+    let expected = real.join("parity");
     let mut rows = Vec::new();
     let mut failed = false;
     for (model, name, activations) in PARTS {
