@@ -96,20 +96,12 @@ fn distance(a: &Picture, b: &Picture) -> f64 {
     a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64
 }
 
-/// Eight prompts, nouns, colours and grounds that are easily confused among them. What f16 draws of each from another
-/// seed says what was asked; the quantised picture must be nearest to its own prompt's.
+/// Nouns, colours and grounds that are easily confused. What f16 draws of each from another seed says what was asked;
+/// the quantised picture must be nearest to its own prompt's, by far.
 #[test]
 fn quantised_weights_draw_what_was_asked() {
-    const PROMPTS: [&str; 8] = [
-        "a red apple",
-        "a green apple",
-        "a strawberry",
-        "a cat",
-        "a fox",
-        "a blue car",
-        "a blue car on a yellow background",
-        "a house at night",
-    ];
+    const PROMPTS: [&str; 5] =
+        ["a red apple", "a green apple", "a cat", "a fox", "a blue car on a yellow background"];
     let f16 = load(None, Memory::Resident);
     let all = |pipeline: &DiffusionPipeline, seed| {
         PROMPTS.map(|prompt| draw_seed(pipeline, prompt, seed).pictures.remove(0))
@@ -125,7 +117,7 @@ fn quantised_weights_draw_what_was_asked() {
                 "{bits:?} {:?}: {:.0} from its own, {:.0} from {:?}",
                 PROMPTS[i], to[i], to[other], PROMPTS[other]
             );
-            assert!(to[i] < to[other], "{bits:?}: {:?} looks like {:?}", PROMPTS[i], PROMPTS[other]);
+            assert!(4.0 * to[i] < to[other], "{bits:?}: {:?} looks like {:?}", PROMPTS[i], PROMPTS[other]);
         }
     }
 }

@@ -3,10 +3,10 @@ transformers in f32 from the random weights in .tools/real, for `./build.sh benc
 
     tests/reference/run.sh parity.py
 
-Writes .tools/real/parity/<size>/<model>.<part>.safetensors, unless it is there and newer than the weights; PARITY=small
-asks for small inputs. One network at a time is in memory; SDXL's UNet takes 10 GB.
+Writes .tools/real/parity/<model>.<part>.safetensors, unless it is there and newer than the weights. One network at a time is
+in memory; SDXL's UNet takes 10 GB.
 """
-import gc, json, os, pathlib
+import gc, json, pathlib
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from safetensors import safe_open
@@ -16,8 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from models import CLASSES, canonical, nhwc, randn
 
 REAL = pathlib.Path(__file__).parent.parent.parent / ".tools" / "real"
-SMALL = os.environ.get("PARITY") == "small"
-OUT = REAL / "parity" / ("small" if SMALL else "full")
+OUT = REAL / "parity"
 
 
 def build(folder):
@@ -73,8 +72,8 @@ def decode(model, side):
 
 # What is computed of each network. SDXL's VAE has the weights' shapes of Stable Diffusion 1.5's.
 CASES = {
-    "sd15": {"text_encoder": text, "unet": lambda m: unet(m, 16 if SMALL else 64), "vae": lambda m: decode(m, 16 if SMALL else 64)},
-    "sdxl": {"text_encoder": text, "text_encoder_2": text, "unet": lambda m: unet(m, 8 if SMALL else 32), "vae": lambda m: decode(m, 8 if SMALL else 16)},
+    "sd15": {"text_encoder": text, "unet": lambda m: unet(m, 64), "vae": lambda m: decode(m, 64)},
+    "sdxl": {"text_encoder": text, "text_encoder_2": text, "unet": lambda m: unet(m, 32), "vae": lambda m: decode(m, 16)},
 }
 
 

@@ -25,7 +25,7 @@ const rows = /** @type {const} */ ([
   { model: 'sdxl', weights: 'q4', memory: 'low', size: 1024, limit: 3.2e9 },
 ]);
 /** What Chromium may hold beside the engine's buffers while it uploads. */
-const STAGING = 256e6;
+const STAGING = 128e6;
 
 /** Runs in the page. @param {{ source: string, weights: string, memory: string }} job */
 async function load({ source, weights, memory }) {
