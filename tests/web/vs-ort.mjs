@@ -2,7 +2,7 @@
 // The operations of www/operations.js beside onnxruntime-web, in the same page on the same adapter, in turn: ours, theirs,
 // ours, theirs. Both have inputs and outputs on the GPU; a run is timed from the call until the queue is empty.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SD15_UNET, operations } from '../../www/operations.js';
@@ -30,6 +30,7 @@ function unet(name, model) {
     const python = process.env.PYTHON ?? join(root, '.tools/reference/bin/python');
     if (!existsSync(python)) throw new Error('the UNets as ONNX need torch: make its environment with tests/reference/run.sh, or name one with PYTHON=...');
     console.error(`==> exporting the UNet of ${name} (once)`);
+    rmSync(folder, { recursive: true, force: true }); // the exporter overwrites nothing
     execFileSync(python, [join(root, 'tests/web/unet_onnx.py'), join(model, 'unet'), String(SIDE), folder], { stdio: ['ignore', 'ignore', 'inherit'] });
     writeFileSync(ready, mark);
   }
