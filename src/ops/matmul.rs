@@ -473,8 +473,9 @@ impl Tile {
                 .to_vec(),
             None => [(8, 2), (8, 1), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec(),
         };
-        // Where each of the threads that share a sum has something to add.
-        if k4 >= Self::SPLIT {
+        // Where each of the threads that share a sum has something to add. Subgroups that share their rows read less of
+        // more than a few.
+        if k4 >= Self::SPLIT && (subgroup == 0 || m <= 8) {
             tiles.push(Tile::Split { rows: m.next_power_of_two().min(8) });
         }
         let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= ENOUGH;
