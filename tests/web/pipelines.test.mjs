@@ -33,7 +33,7 @@ after(() => rmSync(models, { recursive: true }));
 
 /** @param {Case} c */
 const title = ({ folder, options: o }) => `${folder} ${o.scheduler ?? 'own sampler'} ${o.width}x${o.height}, ${o.numInferenceSteps} steps, guidance ${o.guidanceScale}` +
-  `${o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : ''}${o.negativePrompt === undefined ? '' : ', negative prompt'}${o.numImages ? `, ${o.numImages} pictures` : ''}`;
+  `${o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : ''}${o.guidanceInterval ? ` from ${o.guidanceInterval[0]} to ${o.guidanceInterval[1]}` : ''}${o.negativePrompt === undefined ? '' : ', negative prompt'}${o.numImages ? `, ${o.numImages} pictures` : ''}`;
 
 /** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */
 function relative(ours, theirs) {
