@@ -1,6 +1,7 @@
 //! torch's random generators, so that a seed gives the noise that it gives in PyTorch; and how A1111 makes noise of
 //! several pictures, of two seeds, and of a seed known at another size.
 
+use super::brownian::{self, Walk};
 use super::philox::Philox;
 
 /// Which of torch's generators.
@@ -72,6 +73,16 @@ impl NoiseSource {
         let len = out.len() / self.generators.len();
         for (generator, picture) in self.generators.iter_mut().zip(out.chunks_exact_mut(len)) {
             generator.randn(picture);
+        }
+    }
+
+    /// What a sampler draws: the same, or of the Brownian motion that each generator's seed has (A1111's
+    /// `create_noise_sampler`).
+    pub fn draw(&mut self, out: &mut [f32], walk: Option<Walk>) {
+        let Some(walk) = walk else { return self.randn(out) };
+        let len = out.len() / self.generators.len();
+        for (i, picture) in out.chunks_exact_mut(len).enumerate() {
+            brownian::noise(self.options.rng, self.options.of_image(self.seed, i).0, walk, picture);
         }
     }
 
@@ -156,7 +167,7 @@ fn paste(from: &[f32], (from_h, from_w): (usize, usize), to: &mut [f32], (to_h, 
 }
 
 impl Rng {
-    fn seeded(self, seed: u64) -> Generator {
+    pub(super) fn seeded(self, seed: u64) -> Generator {
         match self {
             Self::TorchCpu => Generator::new(seed),
             Self::TorchCuda => Generator(Kind::Cuda(Philox::new(seed))),
