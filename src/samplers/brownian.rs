@@ -7,96 +7,83 @@ use super::steps::add;
 /// A stretch of the motion.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
-    /// Noise levels of its ends. The noise of falling levels is that of the rising ones, turned round.
+    /// Noise levels of its ends.
     pub from: f32,
     pub to: f32,
     /// The schedule's smallest and largest noise level, between which the motion goes.
     pub ends: (f32, f32),
 }
 
-/// What the motion gathers on the stretch, over the root of its length: of unit spread.
-pub(super) fn noise(rng: Rng, seed: u64, walk: Walk, out: &mut [f32]) {
-    let [start, end, from, to] = [walk.ends.0, walk.ends.1, walk.from, walk.to].map(f64::from);
-    let root = Node { start: micro(start), end: micro(end), key: 0, depth: 0 };
-    let within = |level: f64| micro(level).max(root.start).min(root.end);
-    let tree = Tree { rng, seed, from: within(from.min(to)), to: within(from.max(to)) };
-    let mut whole = tree.randn(&[], out.len());
-    whole.iter_mut().for_each(|w| *w *= (end - start).sqrt() as f32);
-    out.fill(0.0);
-    tree.gather(root, whole, out);
-    let distance = walk.to - walk.from;
-    if distance != 0.0 {
-        out.iter_mut().for_each(|x| *x /= distance.abs().sqrt() * distance.signum());
+/// The motion of one seed, from 0 at the smallest noise level.
+pub(super) struct Motion {
+    rng: Rng,
+    seed: u64,
+    /// Where it is at the ends of the last stretch: the next one begins at one of them.
+    known: Vec<(f32, Vec<f32>)>,
+}
+
+impl Motion {
+    pub fn new(rng: Rng, seed: u64) -> Self {
+        Self { rng, seed, known: Vec::new() }
+    }
+
+    /// What it gathers on a stretch, over the root of its length: of unit spread.
+    pub fn walk(&mut self, walk: Walk, out: &mut [f32]) {
+        let ends = [walk.from, walk.to].map(|level| {
+            let known = self.known.iter().find(|known| known.0 == level);
+            known.cloned().unwrap_or_else(|| (level, self.at(level, walk.ends, out.len())))
+        });
+        let root = (walk.to - walk.from).abs().sqrt();
+        for ((x, from), to) in out.iter_mut().zip(&ends[0].1).zip(&ends[1].1) {
+            *x = (to - from) / root;
+        }
+        self.known = ends.into();
+    }
+
+    /// Where it is at a level. A tree of intervals leads there, each halved at its middle, down to a millionth.
+    fn at(&self, level: f32, ends: (f32, f32), len: usize) -> Vec<f32> {
+        let [level, start, end] = [level, ends.0, ends.1].map(f64::from);
+        let mut w = self.randn(&[], len);
+        w.iter_mut().for_each(|w| *w *= (end - start).sqrt() as f32);
+        let [level, mut start, mut end] = [level, start, end].map(micro);
+        // The interval is the `key`th of those so many halvings down; `w` is what the motion gathers on it.
+        let (mut key, mut at) = (0, vec![0.0; len]);
+        for depth in 0.. {
+            let middle = micro(0.5 * (start + end));
+            if level <= start || level >= end || !(start < middle && middle < end) {
+                break;
+            }
+            // The bridge: halfway lies the mean of both ends, and around it noise of the interval's own.
+            let (left, right, h) = (middle - start, end - middle, 1.0 / (end - start));
+            let spread = (left * right * h).sqrt() as f32;
+            let mut first = self.randn(&[key, depth], len);
+            first.iter_mut().zip(&w).for_each(|(z, w)| *z = left as f32 * w * h as f32 + spread * *z);
+            key *= 2;
+            if level <= middle {
+                (end, w) = (middle, first);
+            } else {
+                add(&mut at, &first, 1.0);
+                add(&mut w, &first, -1.0);
+                (start, key) = (middle, key + 1);
+            }
+        }
+        if level >= end {
+            add(&mut at, &w, 1.0);
+        }
+        at
+    }
+
+    /// Standard normal values of the interval with this key.
+    fn randn(&self, key: &[u64], len: usize) -> Vec<f32> {
+        let mut z = vec![0.0; len];
+        self.rng.seeded(seed_of(self.seed, key).into()).randn(&mut z);
+        z
     }
 }
 
 /// Rounded to six decimals as Python rounds, which decides by all digits: torchsde's `tol` of 1e-6.
 fn micro(level: f64) -> f64 {
     format!("{level:.6}").parse().unwrap_or(level)
-}
-
-/// The motion as a tree: each interval is halved at its middle, down to a millionth.
-struct Tree {
-    rng: Rng,
-    seed: u64,
-    /// What is asked of it.
-    from: f64,
-    to: f64,
-}
-
-/// The `key`th interval of those `depth` halvings down.
-#[derive(Clone, Copy)]
-struct Node {
-    start: f64,
-    end: f64,
-    key: u64,
-    depth: u64,
-}
-
-impl Tree {
-    /// Adds what is asked of the motion's increments over a node, `w`.
-    fn gather(&self, mut node: Node, mut w: Vec<f32>, out: &mut [f32]) {
-        loop {
-            let Node { start, end, key, depth } = node;
-            if self.from <= start && end <= self.to {
-                return add(out, &w, 1.0);
-            }
-            let middle = micro(0.5 * (start + end));
-            if !(start < middle && middle < end) {
-                return;
-            }
-            // The bridge: halfway lies the mean of both ends, and around it noise of the node's own.
-            let (left, right, h) = (middle - start, end - middle, 1.0 / (end - start));
-            let spread = (left * right * h).sqrt() as f32;
-            let mut first = self.randn(&[key, depth], w.len());
-            for (z, w) in first.iter_mut().zip(&mut w) {
-                *z = left as f32 * *w * h as f32 + spread * *z;
-                *w -= *z;
-            }
-            let before = Node { end: middle, key: 2 * key, depth: depth + 1, ..node };
-            let after = Node { start: middle, key: 2 * key + 1, depth: depth + 1, ..node };
-            match (self.from < middle, self.to > middle) {
-                (true, true) if self.to < end => {
-                    self.gather(before, first, out);
-                    node = after;
-                }
-                (true, more) => {
-                    if more {
-                        add(out, &w, 1.0);
-                    }
-                    (node, w) = (before, first);
-                }
-                (false, _) => node = after,
-            }
-        }
-    }
-
-    /// Standard normal values of the node with this key.
-    fn randn(&self, key: &[u64], len: usize) -> Vec<f32> {
-        let mut z = vec![0.0; len];
-        self.rng.seeded(seed_of(self.seed, key).into()).randn(&mut z);
-        z
-    }
 }
 
 /// The first word that numpy's `SeedSequence(entropy, spawn_key, pool_size=24)` generates.

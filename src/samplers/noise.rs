@@ -1,7 +1,7 @@
 //! torch's random generators, so that a seed gives the noise that it gives in PyTorch; and how A1111 makes noise of
 //! several pictures, of two seeds, and of a seed known at another size.
 
-use super::brownian::{self, Walk};
+use super::brownian::{Motion, Walk};
 use super::philox::Philox;
 
 /// Which of torch's generators.
@@ -48,6 +48,8 @@ impl NoiseOptions {
 pub struct NoiseSource {
     /// One for all, or one for each.
     generators: Vec<Generator>,
+    /// The Brownian motion of each generator's seed.
+    motions: Vec<Motion>,
     options: NoiseOptions,
     seed: u64,
     /// Channels, height and width of a picture's latents.
@@ -59,8 +61,10 @@ pub struct NoiseSource {
 impl NoiseSource {
     pub fn new(seed: u64, options: &NoiseOptions, images: usize, shape: [usize; 3], scale: u32) -> Self {
         let count = if options.each() { images } else { 1 };
-        let generators = (0..count).map(|i| options.rng.seeded(options.of_image(seed, i).0)).collect();
-        Self { generators, options: options.clone(), seed, shape, scale }
+        let seeds = (0..count).map(|i| options.of_image(seed, i).0);
+        let generators = seeds.clone().map(|seed| options.rng.seeded(seed)).collect();
+        let motions = seeds.map(|seed| Motion::new(options.rng, seed)).collect();
+        Self { generators, motions, options: options.clone(), seed, shape, scale }
     }
 
     /// The generators: one, or one for each picture.
@@ -80,9 +84,9 @@ impl NoiseSource {
     /// `create_noise_sampler`).
     pub fn draw(&mut self, out: &mut [f32], walk: Option<Walk>) {
         let Some(walk) = walk else { return self.randn(out) };
-        let len = out.len() / self.generators.len();
-        for (i, picture) in out.chunks_exact_mut(len).enumerate() {
-            brownian::noise(self.options.rng, self.options.of_image(self.seed, i).0, walk, picture);
+        let len = out.len() / self.motions.len();
+        for (motion, picture) in self.motions.iter_mut().zip(out.chunks_exact_mut(len)) {
+            motion.walk(walk, picture);
         }
     }
 
