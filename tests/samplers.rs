@@ -202,6 +202,31 @@ fn samplers_and_schedules() {
     }
 }
 
+/// What is asked for by k-diffusion's names walks its Brownian motion; a checkpoint whose configuration says
+/// "sde-dpmsolver++" has diffusers' independent draws. With the same values both end at the same sample.
+#[test]
+fn whose_noise() {
+    let json = r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "beta_start": 0.00085,
+        "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
+    let ended = |name: Option<&str>, walks: bool| {
+        let mut noise = noise();
+        let checked = move |z: &mut [f32], walk: Option<Walk>| {
+            assert_eq!(walk.is_some(), walks, "{walk:?}");
+            noise(z, walk);
+        };
+        run(scheduler(name, &config(json), 12).unwrap(), waves(0, 0.3), network, checked).0
+    };
+    let own = ended(None, false);
+    assert_eq!(own, ended(Some("DPM++ 2M SDE"), true));
+    assert_eq!(own, ended(Some("DPMSolverMultistepScheduler"), false));
+    for name in ["dpmpp_3m_sde_karras", "dpmpp_sde", "DPMSolverSDEScheduler"] {
+        ended(Some(name), true);
+    }
+    for name in ["euler_a", "dpm2_a", "dpmpp_2s_a", "ddpm", "lcm"] {
+        ended(Some(name), false);
+    }
+}
+
 fn numbers(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
 }
