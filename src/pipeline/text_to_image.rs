@@ -237,7 +237,7 @@ impl DiffusionPipeline {
                 }
                 latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
             }
-            let mut sampling = sampler.start(begin, latents, Box::new(move |noise| noises.randn(noise)));
+            let mut sampling = sampler.start(begin, latents, Box::new(move |z, walk| noises.draw(z, walk)));
             // The sampler asks for predictions, and shows each step; what it is told is the answer to its last question.
             let (mut answer, mut step_start) = (None, now());
             // What the plan's inputs hold of the prompts.
