@@ -1,5 +1,5 @@
 // Other decoders than the model's own: another VAE, and the small one of previews. (That each decodes as diffusers does
-// is shown in tests/models.rs; here, that the right one is asked.)
+// is shown in tests/models.rs; here, that the right one is asked.) And the VAE in tiles.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -109,5 +109,44 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
   }).catch(error => {
     // The browser itself reports the 404s that were asked for.
     if (!/^the page reported errors:\n(.*404.*\n?)+$/.test(error.message)) throw error;
+  });
+});
+
+test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does', { timeout: 300_000 }, async t => {
+  // Image to image with the embedded model: tests/reference/tiles.py.
+  const expected = JSON.parse(readFileSync(join(root, 'tests/reference/data/memory/tiled.json'), 'utf8'));
+  const [latents, pixels] = [expected.latents, Buffer.from(expected.pixels, 'base64')];
+  // An adapter with little memory: whole, the encoder would take 14.8 million bytes and the decoder 23.6 million; in tiles
+  // of 32 latents a side 13.1, of 24 11.8.
+  const little = "Object.defineProperty(GPUSupportedLimits.prototype, 'maxBufferSize', { get: () => 14_000_000 });\n";
+  const worker = readFileSync(join(root, 'www/worker.js'), 'utf8') + little;
+  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '', '/worker.js': worker } });
+  t.after(server.close);
+  await withBrowser({}, async context => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/blank.html`);
+    const drawn = await page.evaluate(async options => {
+      const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+      const { width, height } = options;
+      const image = new ImageData(width, height);
+      for (let y = 0; y < height; y++) {
+        for (let x = 0; x < width; x++) image.data.set([x, Math.floor(y * 7 / 8), (x * y) >> 8 & 255, 255], 4 * (y * width + x));
+      }
+      const pipeline = await DiffusionPipeline.fromPretrained('embedded', { cache: false, memory: 'resident' });
+      const { latents: [latents], images: [{ data }] } = await pipeline.generate({ ...options, image });
+      // Every fourth pixel of every fourth row.
+      const pixels = [];
+      for (let y = 0; y < height; y += 4) for (let x = 0; x < width; x += 4) pixels.push(...data.slice(4 * (y * width + x), 4 * (y * width + x) + 3));
+      await pipeline.dispose();
+      return { latents: [...latents], pixels };
+    }, expected.options);
+    for (const [i, [what, ours, theirs]] of /** @type {[string, number[], ArrayLike<number>][]} */ ([['latents', drawn.latents, latents], ['pixels', drawn.pixels, pixels]]).entries()) {
+      assert.equal(ours.length, theirs.length);
+      const norm = (/** @type {(v: number, i: number) => number} */ of) => Math.hypot(...ours.map(of));
+      const error = norm((v, i) => v - theirs[i]) / norm((_, i) => theirs[i]);
+      t.diagnostic(`${what} ${error.toExponential(1)}; without tiles they would lie ${expected.apart.untiled[i]} away`);
+      // Three times what diffusers' own f16 run is away: an eighth, at most, of what tiles change.
+      assert.ok(error <= 3 * expected.apart.f16[i], `${what}: ${error}`);
+    }
   });
 });
