@@ -1,5 +1,5 @@
 // Other decoders than the model's own: another VAE, and the small one of previews. (That each decodes as diffusers does
-// is shown in tests/models.rs; here, that the right one is asked.) And the VAE in tiles.
+// is shown in tests/models.rs; here, that the right one is asked, by the module and on the page.) And the VAE in tiles.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
 import { serve } from './hub.mjs';
+import { drawAgain, shot, status } from './site.mjs';
 import { drawn, encode, writeSafetensors, writeTiny } from './tiny.mjs';
 
 /** Writes an AutoencoderTiny's decoder of 16 channels that enlarges as the model's VAE does. @param {string} folder @param {number} levels */
@@ -109,6 +110,51 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
   }).catch(error => {
     // The browser itself reports the 404s that were asked for.
     if (!/^the page reported errors:\n(.*404.*\n?)+$/.test(error.message)) throw error;
+  });
+});
+
+test('the small decoder on the page: previews by keyboard, instead of the VAE by mouse', { timeout: 300_000 }, async t => {
+  const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-vae-'));
+  t.after(() => rmSync(models, { recursive: true }));
+  writeTiny(join(models, 'own'), 'sd1');
+  writeTinyDecoder(join(models, 'tiny'), JSON.parse(readFileSync(join(models, 'own/vae/config.json'), 'utf8')).block_out_channels.length);
+  const server = await serve({ roots: { '/': join(root, 'www') }, models: { 'someone/small': join(models, 'own'), 'madebyollin/taesd': join(models, 'tiny') } });
+  t.after(server.close);
+  await withBrowser({}, async context => {
+    const page = await context.newPage();
+    await page.setViewportSize({ width: 1200, height: 1200 });
+    await page.addInitScript(() => localStorage.setItem('browser-diffusion settings', JSON.stringify({ source: 'someone/small', width: '64', height: '48', steps: '3', guidance: '3', seed: '1' })));
+    await page.goto(`${server.url}/?hub=${encodeURIComponent(server.url)}`);
+    await status(page, /^Ready/);
+    const canvas = () => page.evaluate(() => {
+      const { width, height } = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
+      return [...(/** @type {HTMLCanvasElement} */ (document.getElementById('canvas')).getContext('2d')?.getImageData(0, 0, width, height).data ?? [])];
+    });
+    const fetched = () => server.log.some(({ path }) => path.includes('taesd'));
+
+    await page.focus('#preview');
+    await page.keyboard.type('quick');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    const own = await canvas();
+    assert.ok(own.length === 4 * 64 * 48 && !fetched());
+    await page.focus('#preview');
+    await page.keyboard.type('small');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    assert.ok(fetched(), 'taesd is Stable Diffusion\'s');
+    assert.ok(same(await canvas(), own), 'the picture is the VAE\'s');
+    await page.focus('#scrub');
+    await page.keyboard.press('ArrowLeft');
+    assert.match(await page.innerText('#caption'), /^Step (\d) of \1/);
+    const preview = await canvas();
+    await shot(page, 'small-decoder-preview');
+
+    await page.click('#additions summary');
+    await page.click('#add-vae');
+    await page.keyboard.type('madebyollin/taesd');
+    await drawAgain(page);
+    const picture = await canvas();
+    assert.ok(same(picture, preview) && !same(picture, own), 'the picture is the small decoder\'s');
+    await shot(page, 'small-decoder');
   });
 });
 
