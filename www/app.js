@@ -72,15 +72,19 @@ const ui = {
   image: input('image'),
   editor: any('editor'),
   strength: input('strength'),
+  strengthSteps: select('strength-steps'),
   maskBlur: input('mask-blur'),
   maskedContent: select('masked-content'),
   inpaintArea: select('inpaint-area'),
+  maskPadding: input('mask-padding'),
+  takeSettings: button('take-settings'),
   extend: ['left', 'right', 'top', 'bottom'].map((side) => input(`extend-${side}`)),
   guidanceRescale: input('guidance-rescale'),
   eta: input('eta'),
   sChurn: input('s-churn'),
   hiresScale: select('hires-scale'),
   hiresStrength: input('hires-strength'),
+  hiresSteps: input('hires-steps'),
   hiresUpscaler: select('hires-upscaler'),
   upscalerFile: input('upscaler-file'),
   upscale: button('upscale'),
@@ -88,6 +92,9 @@ const ui = {
   variationSeed: input('variation-seed'),
   variationStrength: input('variation-strength'),
   rng: select('rng'),
+  ownSeeds: input('own-seeds'),
+  seedResize: ['width', 'height'].map((side) => input(`seed-resize-${side}`)),
+  promptSyntax: select('prompt-syntax'),
   brush: input('brush'),
   erase: button('erase'),
   redraw: button('redraw'),
@@ -509,7 +516,7 @@ function showTuning() {
 
 /** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.guidanceRescale, ui.eta, ui.sChurn, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
+  for (const field of [ui.steps, ui.guidance, ui.guidanceRescale, ui.eta, ui.sChurn, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ...ui.seedResize, ui.maskBlur, ui.maskPadding, ...ui.extend, ui.hiresStrength, ui.hiresSteps]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
     field.closest('details')?.setAttribute('open', '');
@@ -530,7 +537,7 @@ function readForm() {
   return {
     prompt: ui.prompt.value,
     negativePrompt: ui.negativePrompt.value,
-    promptSyntax: 'a1111',
+    promptSyntax: syntax(),
     width: ui.width.valueAsNumber,
     height: ui.height.valueAsNumber,
     numInferenceSteps: ui.steps.valueAsNumber,
@@ -543,6 +550,8 @@ function readForm() {
     numImages: ui.count.valueAsNumber,
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
     rng: /** @type {'torch-cpu' | 'torch-cuda'} */ (ui.rng.value),
+    generatorPerImage: ui.ownSeeds.checked,
+    ...(ui.seedResize.every(({ value }) => value) && { seedResizeFrom: /** @type {[number, number]} */ (ui.seedResize.map((side) => side.valueAsNumber)) }),
     ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
     loras: /** @type {any} */ (loras.read()),
     ...(controlnets.length > 0 && { controlnets, guessMode: ui.guessMode.value === 'guess' }),
@@ -550,12 +559,16 @@ function readForm() {
     ...(editor.picture ? readStart() : ui.hiresScale.value && {
       hires: {
         scale: Number(ui.hiresScale.value), strength: ui.hiresStrength.valueAsNumber,
+        ...(ui.hiresSteps.value && { steps: ui.hiresSteps.valueAsNumber }),
         ...(ui.hiresUpscaler.value !== 'file' && { upscaler: /** @type {any} */ (ui.hiresUpscaler.value) }),
       },
     }),
     preview: /** @type {'fast' | 'tiny' | 'full'} */ (ui.preview.value),
   };
 }
+
+/** How the prompt is read. */
+const syntax = () => /** @type {'a1111' | 'comfy' | 'plain'} */ (ui.promptSyntax.value);
 
 /** What is done with the picture to start from. */
 function readStart() {
@@ -565,8 +578,10 @@ function readStart() {
   return {
     image: editor.picture,
     strength: ui.strength.valueAsNumber,
+    strengthSteps: /** @type {'diffusers' | 'a1111' | 'exact'} */ (ui.strengthSteps.value),
     ...(extends_ && { outpaint: { left, right, top, bottom } }),
     ...(mask && { maskImage: mask, inpaintArea: /** @type {'whole' | 'masked'} */ (ui.inpaintArea.value) }),
+    ...(mask && ui.inpaintArea.value === 'masked' && { maskPadding: ui.maskPadding.valueAsNumber }),
     ...((mask || extends_) && {
       maskBlur: ui.maskBlur.valueAsNumber,
       maskedContent: /** @type {'fill' | 'original' | 'noise' | 'nothing' | undefined} */ (extends_ ? undefined : ui.maskedContent.value || undefined),
@@ -1077,6 +1092,9 @@ async function save() {
 
 // ------------------------------------------------------------------------- starting from a picture
 
+/** What the picture to start from tells of how it was made. @type {GenerateOptions | undefined} */
+let told;
+
 /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
 async function startFrom(source) {
   try {
@@ -1085,6 +1103,12 @@ async function startFrom(source) {
     showError(new DiffusionError('invalid-option', 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.'));
     return;
   }
+  told = undefined;
+  if (source instanceof Blob) {
+    const { parameters, options } = await readParameters(source);
+    if (parameters !== undefined) told = options;
+  }
+  ui.takeSettings.hidden = !told;
   ui.editor.hidden = !editor.picture;
   if (!editor.picture) ui.image.value = '';
   else ui.start.open = true;
@@ -1101,16 +1125,42 @@ async function takePicture(file) {
     say(`${file.name} is the picture to start from.`);
     return;
   }
-  const { prompt, negativePrompt, width, height, numInferenceSteps, guidanceScale, scheduler, seed, clipSkip, strength } = options;
+  takeSettings(options);
+  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+/** Sets the form to what a picture tells; what it does not tell is as usual. @param {GenerateOptions} options */
+function takeSettings(options) {
+  const { hires, scheduler = '', seedResizeFrom = ['', ''] } = options;
+  const upscaler = /** @type {string | undefined} */ (hires?.upscaler);
   /** @type {[HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement, string | number | undefined][]} */
   const values = [
-    [ui.prompt, prompt], [ui.negativePrompt, negativePrompt ?? ''], [ui.width, width], [ui.height, height], [ui.steps, numInferenceSteps],
-    [ui.guidance, guidanceScale], [ui.scheduler, scheduler ?? ''], [ui.seed, seed], [ui.clipSkip, clipSkip ?? 0], [ui.strength, strength],
+    [ui.prompt, options.prompt], [ui.negativePrompt, options.negativePrompt ?? ''], [ui.promptSyntax, options.promptSyntax],
+    [ui.width, options.width], [ui.height, options.height], [ui.steps, options.numInferenceSteps], [ui.guidance, options.guidanceScale],
+    [ui.guidanceRescale, options.guidanceRescale ?? 0], [ui.scheduler, scheduler], [ui.eta, options.eta ?? ''], [ui.sChurn, options.sChurn ?? 0],
+    [ui.seed, options.seed], [ui.rng, options.rng], [ui.variationSeed, options.variationSeed ?? ''], [ui.variationStrength, options.variationStrength],
+    ...ui.seedResize.map((side, i) => /** @type {[HTMLInputElement, string | number]} */ ([side, seedResizeFrom[i]])),
+    [ui.clipSkip, options.clipSkip ?? 0], [ui.strength, options.strength], [ui.maskBlur, options.maskBlur ?? 0], [ui.maskPadding, options.maskPadding],
+    [ui.maskedContent, options.maskedContent ?? ''], [ui.inpaintArea, options.inpaintArea ?? 'whole'],
+    [ui.hiresScale, hires ? hires.scale ?? (hires.width ?? 0) / (options.width ?? 1) : ''], [ui.hiresStrength, hires?.strength], [ui.hiresSteps, hires?.steps ?? ''],
+    [ui.hiresUpscaler, hires && (upscaler ?? 'file')],
   ];
-  for (const [field, value] of values) if (value !== undefined) field.value = String(value);
+  for (const [field, value] of values) {
+    if (value === undefined) continue;
+    // A choice that the page does not offer is one more.
+    if (field instanceof HTMLSelectElement && ![...field.options].some((option) => option.value === String(value))) field.add(new Option(String(value)));
+    field.value = String(value);
+  }
   resize();
+  showTuning();
+  showPadding();
+  readPrompt();
   remember();
-  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+/** The padding counts where only what is painted is drawn. */
+function showPadding() {
+  any('mask-padding-field').hidden = ui.inpaintArea.value !== 'masked';
 }
 
 /** What is painted follows a change of the size that is drawn. */
@@ -1124,6 +1174,12 @@ function wireEditor() {
     const [file] = ui.image.files ?? [];
     if (file) startFrom(file);
   });
+  ui.takeSettings.onclick = () => {
+    if (!told) return;
+    takeSettings(told);
+    say('The settings of your picture are back.');
+  };
+  ui.inpaintArea.addEventListener('change', showPadding);
   ui.brush.addEventListener('input', () => { editor.brush = ui.brush.valueAsNumber; });
   ui.erase.onclick = () => {
     editor.erasing = !editor.erasing;
@@ -1153,7 +1209,7 @@ async function readPrompt() {
   try {
     const pipeline = await model?.promise;
     if (!pipeline || mine !== readings) return;
-    const options = { promptSyntax: /** @type {const} */ ('a1111'), embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)) };
+    const options = { promptSyntax: syntax(), embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)) };
     const { tokens, chunks, foreign } = await pipeline.tokenize(ui.prompt.value, options);
     if (mine !== readings) return;
     any('foreign').hidden = !foreign;
@@ -1341,7 +1397,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng, ui.guidanceRescale, ui.eta, ui.sChurn];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng, ...ui.seedResize, ui.promptSyntax, ui.guidanceRescale, ui.eta, ui.sChurn];
 
 function remember() {
   try {
@@ -1397,7 +1453,7 @@ function wire() {
     if (target instanceof HTMLElement) target.removeAttribute('aria-invalid');
     remember();
   });
-  ui.prompt.addEventListener('input', readPrompt);
+  for (const field of [ui.prompt, ui.promptSyntax]) field.addEventListener('input', readPrompt);
   ui.stop.onclick = stop;
   ui.save.onclick = save;
   ui.scrub.addEventListener('input', () => show(ui.scrub.valueAsNumber));

@@ -79,6 +79,7 @@ export class Controls {
     pad.append(canvas, clear);
     const scribble = new PictureEditor(canvas, this.#size);
     scribble.brush = 3;
+    scribble.opacity = 1;
     this.#scribbles.set(row, scribble);
     /** An empty sheet to draw on. */
     const blank = () => {
