@@ -702,8 +702,12 @@ function listWaiting() {
     const words = `${job.axes ? 'Grid: ' : ''}${job.options.prompt.trim() || 'a picture without words'}`;
     remove.setAttribute('aria-label', `Remove ${words}`);
     remove.onclick = () => {
-      waiting.splice(waiting.indexOf(job), 1);
+      const place = waiting.indexOf(job);
+      waiting.splice(place, 1);
       listWaiting();
+      // The button that had the keyboard is gone.
+      const next = ui.queue.querySelectorAll('button')[Math.min(place, waiting.length - 1)] ?? ui.enqueue;
+      next.focus();
     };
     item.append(words, remove);
     return item;

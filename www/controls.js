@@ -88,7 +88,7 @@ export class Controls {
     };
     clear.onclick = () => scribble.clear();
 
-    const look = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Show what it sees' });
+    const look = Object.assign(document.createElement('button'), { type: 'button', className: 'look', textContent: 'Show what it sees' });
     const seen = document.createElement('canvas');
     seen.className = 'seen';
     seen.hidden = true;

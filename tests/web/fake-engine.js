@@ -75,10 +75,10 @@ export class Pipeline {
   }
 
   /** Words are tokens here. @param {any} options */
-  tokenize({ prompt }) {
+  tokenize({ prompt, promptSyntax = 'plain' }) {
     const words = prompt.split(/\s+/).filter(Boolean);
-    const tokens = words.map((/** @type {string} */ text, /** @type {number} */ id) => ({ text, id, weight: text.startsWith('(') ? 1.1 : 1, chunk: 0, cut: id > 74, unknown: /[^\x00-\x7f]/.test(text) }));
-    return { tokens, chunks: 1, foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown) };
+    const tokens = words.map((/** @type {string} */ text, /** @type {number} */ id) => ({ text, id, weight: text.startsWith('(') ? 1.1 : 1, chunk: 0, cut: id > 74 && promptSyntax === 'plain', unknown: /[^\x00-\x7f]/.test(text) }));
+    return { tokens, chunks: promptSyntax === 'plain' ? 1 : Math.ceil(tokens.length / 75) || 1, foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown) };
   }
 
   /** How many steps were made in all. */
