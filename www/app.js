@@ -1025,7 +1025,9 @@ function show(number) {
   ui.scrub.setAttribute('aria-valuetext', `${frame.title}, ${frame.detail}`);
   const detail = document.createElement('small');
   detail.textContent = frame.detail;
-  ui.caption.replaceChildren(frame.title, detail);
+  const title = document.createElement('span');
+  title.textContent = frame.title;
+  ui.caption.replaceChildren(title, detail);
   // The share of the noise where picture and noise each have unit spread: sigma / sqrt(1 + sigma^2).
   const { sigma = 0 } = frame;
   ui.noiseBar.style.transform = `scaleX(${sigma < 1e6 ? sigma / Math.hypot(1, sigma) : 1})`;

@@ -68,7 +68,7 @@ export class Pipeline {
       latents: [new Float32Array(length).fill(total)],
       images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height), parameters })),
       options,
-      truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
+      truncated: options.promptSyntax !== 'a1111' && prompt.length > 77 ? [prompt.slice(77)] : [],
       seed, parameters,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
     };

@@ -300,6 +300,7 @@ for (const [name, { deeds, seen, want, draws }] of Object.entries(tools)) {
   for (const [by, hand] of Object.entries(hands)) {
     test(`${name}, by ${by}`, { timeout: 60_000 }, () => withPage({ height: 1000 }, async page => {
       await status(page, /^Ready/);
+      page.on('filechooser', () => {}); // caught from now on, not only from a listener's first moment
       await deeds(hand, page);
       if (!draws) await drawAgain(page, () => hand.press(page, '#generate'));
       await status(page, /^Done/);
