@@ -193,6 +193,15 @@ function unread(ends) {
   return ` The model reads about 60 words; what came after was left out: ${words}`;
 }
 
+/** @param {GenerateResult['unmatched']} loras whose tensors do not all have a place in this model */
+function strays(loras) {
+  return loras.map(({ source, keys }) => {
+    const name = source.split(/[/ ]/).findLast((part) => /\.\w+$/.test(part)) ?? source;
+    const some = keys.slice(0, 3).join(', ');
+    return ` Of ${name} ${keys.length} ${keys.length === 1 ? 'tensor belongs' : 'tensors belong'} to no weight of this model: ${some}${keys.length > 3 ? ', …' : ''}.`;
+  }).join('');
+}
+
 /** @param {string} message */
 function say(message) {
   ui.status.textContent = message;
@@ -760,7 +769,7 @@ async function run(job) {
       made = [];
     }
     if (failed) throw failed;
-    if (last) say(`Done in ${duration(performance.now() - started)}. Seed ${last.lastResult.seed}.${unread(last.lastResult.truncated)}`);
+    if (last) say(`Done in ${duration(performance.now() - started)}. Seed ${last.lastResult.seed}.${strays(last.lastResult.unmatched)}${unread(last.lastResult.truncated)}`);
     for (const frame of kept) frame.preview?.close();
   } catch (error) {
     // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.

@@ -69,6 +69,7 @@ export class Pipeline {
       images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height), parameters })),
       options,
       truncated: options.promptSyntax !== 'a1111' && prompt.length > 77 ? [prompt.slice(77)] : [],
+      unmatched: (options.loras ?? []).filter((/** @type {any} */ l) => l.source.includes('other')).map((/** @type {any} */ { source }) => ({ source, keys: ['lora_unet_a', 'lora_unet_b'] })),
       seed, parameters,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
     };
