@@ -723,11 +723,23 @@ function listWaiting() {
   }));
 }
 
+/**
+ * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it is
+ * done. Where there is a variation, that one's seed counts (A1111).
+ * @param {GenerateOptions} options
+ * @returns {GenerateOptions[]}
+ */
+function oneByOne(options) {
+  const { numImages = 1, seed = crypto.getRandomValues(new Uint32Array(1))[0], variationSeed } = options;
+  if (numImages === 1 || !(options.generatorPerImage || options.seedResizeFrom || variationSeed !== undefined)) return [options];
+  return Array.from({ length: numImages }, (_, i) => ({ ...options, numImages: 1, ...(variationSeed === undefined ? { seed: seed + i } : { seed, variationSeed: variationSeed + i }) }));
+}
+
 /** @param {Job} job */
 async function run(job) {
   const controller = drawing = new AbortController();
   const { signal } = controller;
-  const kept = frames;
+  let kept = frames;
   /** @type {Frame[]} */
   let made = [];
   busy(true);
@@ -743,7 +755,7 @@ async function run(job) {
       job.options.scheduler = ui.scheduler.value || undefined;
     }
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await chosenUpscaler();
-    const all = job.axes ? cells(job.options, job.axes) : [job.options];
+    const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
     const drawn = all.map(() => undefined);
@@ -751,13 +763,15 @@ async function run(job) {
     let failed;
     for (const [i, options] of all.entries()) {
       made = [];
-      const place = job.axes ? `Picture ${i + 1} of ${all.length}: ` : '';
+      const place = all.length > 1 ? `Picture ${i + 1} of ${all.length}: ` : '';
       try {
         // All cells of a grid that do not name a seed have one.
         if (job.axes) options.seed ??= last?.lastResult.seed ?? 1;
         const lastResult = await drawOne(pipeline, options, made, signal, place);
         last = { pipeline, lastResult };
         drawn[i] = frames.at(-1)?.image;
+        for (const frame of kept) frame.preview?.close();
+        kept = frames;
         /** @type {any} */ (window).browserDiffusion = last;
       } catch (error) {
         failed = error;
@@ -769,8 +783,11 @@ async function run(job) {
       made = [];
     }
     if (failed) throw failed;
-    if (last) say(`Done in ${duration(performance.now() - started)}. Seed ${last.lastResult.seed}.${strays(last.lastResult.unmatched)}${unread(last.lastResult.truncated)}`);
-    for (const frame of kept) frame.preview?.close();
+    if (!last) return;
+    const [{ seed: first = last.lastResult.seed }] = job.axes ? [last.lastResult] : all;
+    offerSeed(first);
+    const seeds = first === last.lastResult.seed ? `Seed ${first}` : `Seeds ${first} to ${last.lastResult.seed}`;
+    say(`Done in ${duration(performance.now() - started)}. ${seeds}.${strays(last.lastResult.unmatched)}${unread(last.lastResult.truncated)}`);
   } catch (error) {
     // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.
     const finished = kept.at(-1)?.image !== undefined && !job.axes;
@@ -885,13 +902,17 @@ function finish(result, prompt, latents) {
     keep(frame);
   }
   ui.canvas.setAttribute('aria-label', `Picture: ${prompt}`);
-  ui.usedSeed.textContent = String(result.seed);
-  ui.keepSeed.hidden = ui.seed.value === String(result.seed);
   const mean = steps.reduce((sum, ms) => sum + ms, 0) / Math.max(steps.length, 1);
   any('live-text').textContent = `took ${duration(textEncoder)}`;
   any('live-noise').textContent = `seed ${result.seed}` + (latents ? `: ${latents.length.toLocaleString('en')} numbers` : '');
   any('live-unet').textContent = `${steps.length} × ${duration(mean)}`;
   any('live-vae').textContent = `${image.width} × ${image.height} pixels in ${duration(vae)}`;
+}
+
+/** @param {number} seed that the form may take over */
+function offerSeed(seed) {
+  ui.usedSeed.textContent = String(seed);
+  ui.keepSeed.hidden = ui.seed.value === String(seed);
 }
 
 /** @param {string} prompt */
