@@ -560,7 +560,9 @@ function readForm() {
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
     rng: /** @type {'torch-cpu' | 'torch-cuda'} */ (ui.rng.value),
     generatorPerImage: ui.ownSeeds.checked,
-    ...(ui.seedResize.every(({ value }) => value) && { seedResizeFrom: /** @type {[number, number]} */ (ui.seedResize.map((side) => side.valueAsNumber)) }),
+    ...(ui.seedResize.some(({ value }) => value) && {
+      seedResizeFrom: /** @type {[number, number]} */ (ui.seedResize.map((side, i) => side.valueAsNumber || [ui.width, ui.height][i].valueAsNumber)),
+    }),
     ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
     loras: /** @type {any} */ (loras.read()),
     ...(controlnets.length > 0 && { controlnets, guessMode: ui.guessMode.value === 'guess' }),
