@@ -72,15 +72,19 @@ const ui = {
   image: input('image'),
   editor: any('editor'),
   strength: input('strength'),
+  strengthSteps: select('strength-steps'),
   maskBlur: input('mask-blur'),
   maskedContent: select('masked-content'),
   inpaintArea: select('inpaint-area'),
+  maskPadding: input('mask-padding'),
+  takeSettings: button('take-settings'),
   extend: ['left', 'right', 'top', 'bottom'].map((side) => input(`extend-${side}`)),
   guidanceRescale: input('guidance-rescale'),
   eta: input('eta'),
   sChurn: input('s-churn'),
   hiresScale: select('hires-scale'),
   hiresStrength: input('hires-strength'),
+  hiresSteps: input('hires-steps'),
   hiresUpscaler: select('hires-upscaler'),
   upscalerFile: input('upscaler-file'),
   upscale: button('upscale'),
@@ -88,6 +92,9 @@ const ui = {
   variationSeed: input('variation-seed'),
   variationStrength: input('variation-strength'),
   rng: select('rng'),
+  ownSeeds: input('own-seeds'),
+  seedResize: ['width', 'height'].map((side) => input(`seed-resize-${side}`)),
+  promptSyntax: select('prompt-syntax'),
   brush: input('brush'),
   erase: button('erase'),
   redraw: button('redraw'),
@@ -186,6 +193,15 @@ function unread(ends) {
   if (ends.length === 0) return '';
   const words = ends.map((end) => `“${end.length > 80 ? `${end.slice(0, 79).trim()}…` : end}”`).join(' and ');
   return ` The model reads about 60 words; what came after was left out: ${words}`;
+}
+
+/** @param {GenerateResult['unmatched']} loras whose tensors do not all have a place in this model */
+function strays(loras) {
+  return loras.map(({ source, keys }) => {
+    const name = source.split(/[/ ]/).findLast((part) => /\.\w+$/.test(part)) ?? source;
+    const some = keys.slice(0, 3).join(', ');
+    return ` Of ${name} ${keys.length} ${keys.length === 1 ? 'tensor belongs' : 'tensors belong'} to no weight of this model: ${some}${keys.length > 3 ? ', …' : ''}.`;
+  }).join('');
 }
 
 /** @param {string} message */
@@ -512,7 +528,7 @@ function showTuning() {
 
 /** @returns {GenerateOptions | undefined} nothing, if a field is wrong */
 function readForm() {
-  for (const field of [ui.steps, ui.guidance, ui.guidanceRescale, ui.eta, ui.sChurn, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.maskBlur, ...ui.extend, ui.hiresStrength]) {
+  for (const field of [ui.steps, ui.guidance, ui.guidanceRescale, ui.eta, ui.sChurn, ui.width, ui.height, ui.seed, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ...ui.seedResize, ui.maskBlur, ui.maskPadding, ...ui.extend, ui.hiresStrength, ui.hiresSteps]) {
     if (field.checkValidity()) continue;
     field.setAttribute('aria-invalid', 'true');
     field.closest('details')?.setAttribute('open', '');
@@ -533,7 +549,7 @@ function readForm() {
   return {
     prompt: ui.prompt.value,
     negativePrompt: ui.negativePrompt.value,
-    promptSyntax: 'a1111',
+    promptSyntax: syntax(),
     width: ui.width.valueAsNumber,
     height: ui.height.valueAsNumber,
     numInferenceSteps: ui.steps.valueAsNumber,
@@ -546,6 +562,10 @@ function readForm() {
     numImages: ui.count.valueAsNumber,
     clipSkip: ui.clipSkip.valueAsNumber || undefined,
     rng: /** @type {'torch-cpu' | 'torch-cuda'} */ (ui.rng.value),
+    generatorPerImage: ui.ownSeeds.checked,
+    ...(ui.seedResize.some(({ value }) => value) && {
+      seedResizeFrom: /** @type {[number, number]} */ (ui.seedResize.map((side, i) => side.valueAsNumber || [ui.width, ui.height][i].valueAsNumber)),
+    }),
     ...(ui.variationSeed.value && { variationSeed: Number(ui.variationSeed.value), variationStrength: ui.variationStrength.valueAsNumber }),
     loras: /** @type {any} */ (loras.read()),
     ...(controlnets.length > 0 && { controlnets, guessMode: ui.guessMode.value === 'guess' }),
@@ -553,12 +573,16 @@ function readForm() {
     ...(editor.picture ? readStart() : ui.hiresScale.value && {
       hires: {
         scale: Number(ui.hiresScale.value), strength: ui.hiresStrength.valueAsNumber,
+        ...(ui.hiresSteps.value && { steps: ui.hiresSteps.valueAsNumber }),
         ...(ui.hiresUpscaler.value !== 'file' && { upscaler: /** @type {any} */ (ui.hiresUpscaler.value) }),
       },
     }),
     preview: /** @type {'fast' | 'tiny' | 'full'} */ (ui.preview.value),
   };
 }
+
+/** How the prompt is read. */
+const syntax = () => /** @type {'a1111' | 'comfy' | 'plain'} */ (ui.promptSyntax.value);
 
 /** What is done with the picture to start from. */
 function readStart() {
@@ -568,8 +592,10 @@ function readStart() {
   return {
     image: editor.picture,
     strength: ui.strength.valueAsNumber,
+    strengthSteps: /** @type {'diffusers' | 'a1111' | 'exact'} */ (ui.strengthSteps.value),
     ...(extends_ && { outpaint: { left, right, top, bottom } }),
     ...(mask && { maskImage: mask, inpaintArea: /** @type {'whole' | 'masked'} */ (ui.inpaintArea.value) }),
+    ...(mask && ui.inpaintArea.value === 'masked' && { maskPadding: ui.maskPadding.valueAsNumber }),
     ...((mask || extends_) && {
       maskBlur: ui.maskBlur.valueAsNumber,
       maskedContent: /** @type {'fill' | 'original' | 'noise' | 'nothing' | undefined} */ (extends_ ? undefined : ui.maskedContent.value || undefined),
@@ -690,19 +716,35 @@ function listWaiting() {
     const words = `${job.axes ? 'Grid: ' : ''}${job.options.prompt.trim() || 'a picture without words'}`;
     remove.setAttribute('aria-label', `Remove ${words}`);
     remove.onclick = () => {
-      waiting.splice(waiting.indexOf(job), 1);
+      const place = waiting.indexOf(job);
+      waiting.splice(place, 1);
       listWaiting();
+      // The button that had the keyboard is gone.
+      const next = ui.queue.querySelectorAll('button')[Math.min(place, waiting.length - 1)] ?? ui.enqueue;
+      next.focus();
     };
     item.append(words, remove);
     return item;
   }));
 }
 
+/**
+ * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it is
+ * done. Where there is a variation, that one's seed counts (A1111).
+ * @param {GenerateOptions} options
+ * @returns {GenerateOptions[]}
+ */
+function oneByOne(options) {
+  const { numImages = 1, seed = crypto.getRandomValues(new Uint32Array(1))[0], variationSeed } = options;
+  if (numImages === 1 || !(options.generatorPerImage || options.seedResizeFrom || variationSeed !== undefined)) return [options];
+  return Array.from({ length: numImages }, (_, i) => ({ ...options, numImages: 1, ...(variationSeed === undefined ? { seed: seed + i } : { seed, variationSeed: variationSeed + i }) }));
+}
+
 /** @param {Job} job */
 async function run(job) {
   const controller = drawing = new AbortController();
   const { signal } = controller;
-  const kept = frames;
+  let kept = frames;
   /** @type {Frame[]} */
   let made = [];
   busy(true);
@@ -718,7 +760,7 @@ async function run(job) {
       job.options.scheduler = ui.scheduler.value || undefined;
     }
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await chosenUpscaler();
-    const all = job.axes ? cells(job.options, job.axes) : [job.options];
+    const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
     const drawn = all.map(() => undefined);
@@ -726,13 +768,15 @@ async function run(job) {
     let failed;
     for (const [i, options] of all.entries()) {
       made = [];
-      const place = job.axes ? `Picture ${i + 1} of ${all.length}: ` : '';
+      const place = all.length > 1 ? `Picture ${i + 1} of ${all.length}: ` : '';
       try {
         // All cells of a grid that do not name a seed have one.
         if (job.axes) options.seed ??= last?.lastResult.seed ?? 1;
         const lastResult = await drawOne(pipeline, options, made, signal, place);
         last = { pipeline, lastResult };
         drawn[i] = frames.at(-1)?.image;
+        for (const frame of kept) frame.preview?.close();
+        kept = frames;
         /** @type {any} */ (window).browserDiffusion = last;
       } catch (error) {
         failed = error;
@@ -744,8 +788,11 @@ async function run(job) {
       made = [];
     }
     if (failed) throw failed;
-    if (last) say(`Done in ${duration(performance.now() - started)}. Seed ${last.lastResult.seed}.${unread(last.lastResult.truncated)}`);
-    for (const frame of kept) frame.preview?.close();
+    if (!last) return;
+    const [{ seed: first = last.lastResult.seed }] = job.axes ? [last.lastResult] : all;
+    offerSeed(first);
+    const seeds = first === last.lastResult.seed ? `Seed ${first}` : `Seeds ${first} to ${last.lastResult.seed}`;
+    say(`Done in ${duration(performance.now() - started)}. ${seeds}.${strays(last.lastResult.unmatched)}${unread(last.lastResult.truncated)}`);
   } catch (error) {
     // Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.
     const finished = kept.at(-1)?.image !== undefined && !job.axes;
@@ -860,13 +907,17 @@ function finish(result, prompt, latents) {
     keep(frame);
   }
   ui.canvas.setAttribute('aria-label', `Picture: ${prompt}`);
-  ui.usedSeed.textContent = String(result.seed);
-  ui.keepSeed.hidden = ui.seed.value === String(result.seed);
   const mean = steps.reduce((sum, ms) => sum + ms, 0) / Math.max(steps.length, 1);
   any('live-text').textContent = `took ${duration(textEncoder)}`;
   any('live-noise').textContent = `seed ${result.seed}` + (latents ? `: ${latents.length.toLocaleString('en')} numbers` : '');
   any('live-unet').textContent = `${steps.length} × ${duration(mean)}`;
   any('live-vae').textContent = `${image.width} × ${image.height} pixels in ${duration(vae)}`;
+}
+
+/** @param {number} seed that the form may take over */
+function offerSeed(seed) {
+  ui.usedSeed.textContent = String(seed);
+  ui.keepSeed.hidden = ui.seed.value === String(seed);
 }
 
 /** @param {string} prompt */
@@ -1009,7 +1060,9 @@ function show(number) {
   ui.scrub.setAttribute('aria-valuetext', `${frame.title}, ${frame.detail}`);
   const detail = document.createElement('small');
   detail.textContent = frame.detail;
-  ui.caption.replaceChildren(frame.title, detail);
+  const title = document.createElement('span');
+  title.textContent = frame.title;
+  ui.caption.replaceChildren(title, detail);
   // The share of the noise where picture and noise each have unit spread: sigma / sqrt(1 + sigma^2).
   const { sigma = 0 } = frame;
   ui.noiseBar.style.transform = `scaleX(${sigma < 1e6 ? sigma / Math.hypot(1, sigma) : 1})`;
@@ -1080,6 +1133,9 @@ async function save() {
 
 // ------------------------------------------------------------------------- starting from a picture
 
+/** What the picture to start from tells of how it was made. @type {GenerateOptions | undefined} */
+let told;
+
 /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
 async function startFrom(source) {
   try {
@@ -1088,6 +1144,12 @@ async function startFrom(source) {
     showError(new DiffusionError('invalid-option', 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.'));
     return;
   }
+  told = undefined;
+  if (source instanceof Blob) {
+    const { parameters, options } = await readParameters(source);
+    if (parameters !== undefined) told = options;
+  }
+  ui.takeSettings.hidden = !told;
   ui.editor.hidden = !editor.picture;
   if (!editor.picture) ui.image.value = '';
   else ui.start.open = true;
@@ -1104,16 +1166,42 @@ async function takePicture(file) {
     say(`${file.name} is the picture to start from.`);
     return;
   }
-  const { prompt, negativePrompt, width, height, numInferenceSteps, guidanceScale, scheduler, seed, clipSkip, strength } = options;
+  takeSettings(options);
+  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+/** Sets the form to what a picture tells; what it does not tell is as usual. @param {GenerateOptions} options */
+function takeSettings(options) {
+  const { hires, scheduler = '', seedResizeFrom = ['', ''] } = options;
+  const upscaler = /** @type {string | undefined} */ (hires?.upscaler);
   /** @type {[HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement, string | number | undefined][]} */
   const values = [
-    [ui.prompt, prompt], [ui.negativePrompt, negativePrompt ?? ''], [ui.width, width], [ui.height, height], [ui.steps, numInferenceSteps],
-    [ui.guidance, guidanceScale], [ui.scheduler, scheduler ?? ''], [ui.seed, seed], [ui.clipSkip, clipSkip ?? 0], [ui.strength, strength],
+    [ui.prompt, options.prompt], [ui.negativePrompt, options.negativePrompt ?? ''], [ui.promptSyntax, options.promptSyntax],
+    [ui.width, options.width], [ui.height, options.height], [ui.steps, options.numInferenceSteps], [ui.guidance, options.guidanceScale],
+    [ui.guidanceRescale, options.guidanceRescale ?? 0], [ui.scheduler, scheduler], [ui.eta, options.eta ?? ''], [ui.sChurn, options.sChurn ?? 0],
+    [ui.seed, options.seed], [ui.rng, options.rng], [ui.variationSeed, options.variationSeed ?? ''], [ui.variationStrength, options.variationStrength],
+    ...ui.seedResize.map((side, i) => /** @type {[HTMLInputElement, string | number]} */ ([side, seedResizeFrom[i]])),
+    [ui.clipSkip, options.clipSkip ?? 0], [ui.strength, options.strength], [ui.maskBlur, options.maskBlur ?? 0], [ui.maskPadding, options.maskPadding],
+    [ui.maskedContent, options.maskedContent ?? ''], [ui.inpaintArea, options.inpaintArea ?? 'whole'],
+    [ui.hiresScale, hires ? hires.scale ?? (hires.width ?? 0) / (options.width ?? 1) : ''], [ui.hiresStrength, hires?.strength], [ui.hiresSteps, hires?.steps ?? ''],
+    [ui.hiresUpscaler, hires && (upscaler ?? 'file')],
   ];
-  for (const [field, value] of values) if (value !== undefined) field.value = String(value);
+  for (const [field, value] of values) {
+    if (value === undefined) continue;
+    // A choice that the page does not offer is one more.
+    if (field instanceof HTMLSelectElement && ![...field.options].some((option) => option.value === String(value))) field.add(new Option(String(value)));
+    field.value = String(value);
+  }
   resize();
+  showTuning();
+  showPadding();
+  readPrompt();
   remember();
-  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+}
+
+/** The padding counts where only what is painted is drawn. */
+function showPadding() {
+  any('mask-padding-field').hidden = ui.inpaintArea.value !== 'masked';
 }
 
 /** What is painted follows a change of the size that is drawn. */
@@ -1127,6 +1215,12 @@ function wireEditor() {
     const [file] = ui.image.files ?? [];
     if (file) startFrom(file);
   });
+  ui.takeSettings.onclick = () => {
+    if (!told) return;
+    takeSettings(told);
+    say('The settings of your picture are back.');
+  };
+  ui.inpaintArea.addEventListener('change', showPadding);
   ui.brush.addEventListener('input', () => { editor.brush = ui.brush.valueAsNumber; });
   ui.erase.onclick = () => {
     editor.erasing = !editor.erasing;
@@ -1156,7 +1250,7 @@ async function readPrompt() {
   try {
     const pipeline = await model?.promise;
     if (!pipeline || mine !== readings) return;
-    const options = { promptSyntax: /** @type {const} */ ('a1111'), embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)) };
+    const options = { promptSyntax: syntax(), embeddings: /** @type {any} */ (embeddings.read().filter(({ token }) => token)) };
     const { tokens, chunks, foreign } = await pipeline.tokenize(ui.prompt.value, options);
     if (mine !== readings) return;
     any('foreign').hidden = !foreign;
@@ -1354,7 +1448,7 @@ async function listCache() {
 }
 
 const SETTINGS = 'browser-diffusion settings';
-const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng, ui.guidanceRescale, ui.eta, ui.sChurn];
+const remembered = [ui.prompt, ui.negativePrompt, ui.steps, ui.guidance, ui.width, ui.height, ui.scheduler, ui.preview, ui.seed, ui.source, ui.weights, ui.memory, ui.count, ui.clipSkip, ui.strength, ui.variationSeed, ui.variationStrength, ui.rng, ...ui.seedResize, ui.promptSyntax, ui.guidanceRescale, ui.eta, ui.sChurn];
 
 function remember() {
   try {
@@ -1410,7 +1504,7 @@ function wire() {
     if (target instanceof HTMLElement) target.removeAttribute('aria-invalid');
     remember();
   });
-  ui.prompt.addEventListener('input', readPrompt);
+  for (const field of [ui.prompt, ui.promptSyntax]) field.addEventListener('input', readPrompt);
   ui.stop.onclick = stop;
   ui.save.onclick = save;
   ui.scrub.addEventListener('input', () => show(ui.scrub.valueAsNumber));

@@ -20,7 +20,7 @@
  * @typedef {import('./browser-diffusion.js').Step} Step
  */
 
-import { optionsOf, parametersIn } from './metadata.js';
+import { optionsOf, parametersIn, withMore } from './metadata.js';
 
 const WORKER_URL = new URL('./worker.js', import.meta.url).href;
 const EMBEDDED_URL = new URL('./embedded/', import.meta.url).href;
@@ -690,7 +690,8 @@ export class DiffusionPipeline {
     const result = await this.#engine.call('generate', { options: wanted, steps: Boolean(onStep) }, { signal, onEvent });
     return {
       ...result,
-      images: result.images.map((/** @type {any} */ i) => new GeneratedImage(i.width, i.height, i.data, i.parameters)),
+      parameters: withMore(result.parameters, rest),
+      images: result.images.map((/** @type {any} */ i) => new GeneratedImage(i.width, i.height, i.data, withMore(i.parameters, rest))),
     };
   }
 
@@ -744,12 +745,12 @@ export class DiffusionPipeline {
       const { latents, ...second } = { ...options, ...more, image, strength, width: wide, height: high, seed: result.seed + i, numImages: 1 };
       if (steps !== undefined) second.numInferenceSteps = steps;
       const drawn = await this.generate(second);
-      if (drawn.images[0]) images[i] = new GeneratedImage(wide, high, drawn.images[0].data, result.parameters);
+      if (drawn.images[0]) images[i] = new GeneratedImage(wide, high, drawn.images[0].data, withMore(first.parameters, { hires }));
       result.latents[i] = drawn.latents[0];
       result.timings.steps.push(...drawn.timings.steps);
       for (const part of /** @type {const} */ (['textEncoder', 'vae', 'total'])) result.timings[part] += drawn.timings[part];
     }
-    return { ...result, images };
+    return { ...result, parameters: withMore(result.parameters, { hires }), images };
   }
 
   /** Bytes held on the GPU and in WebAssembly. */

@@ -75,10 +75,13 @@ export class Controls {
     canvas.tabIndex = 0;
     canvas.setAttribute('role', 'application');
     canvas.setAttribute('aria-label', 'Your scribble. Arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.');
+    // For those who see; the label says it too.
+    const keys = Object.assign(document.createElement('p'), { className: 'hint keys', ariaHidden: 'true', textContent: 'Arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.' });
     const clear = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Clear the scribble' });
-    pad.append(canvas, clear);
+    pad.append(canvas, keys, clear);
     const scribble = new PictureEditor(canvas, this.#size);
     scribble.brush = 3;
+    scribble.opacity = 1;
     this.#scribbles.set(row, scribble);
     /** An empty sheet to draw on. */
     const blank = () => {
@@ -87,7 +90,7 @@ export class Controls {
     };
     clear.onclick = () => scribble.clear();
 
-    const look = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Show what it sees' });
+    const look = Object.assign(document.createElement('button'), { type: 'button', className: 'look', textContent: 'Show what it sees' });
     const seen = document.createElement('canvas');
     seen.className = 'seen';
     seen.hidden = true;

@@ -4,9 +4,6 @@
 
 /** @typedef {{ width: number, height: number }} Size */
 
-/** What brush strokes look like: the accent of the page, half see-through. */
-const PAINT_ALPHA = 0.55;
-
 export class PictureEditor {
   /** @type {ImageBitmap | undefined} */ #picture;
   /** White where it shall change. */
@@ -19,6 +16,8 @@ export class PictureEditor {
   /** Brush width in hundredths of the picture's shorter side. */
   brush = 12;
   erasing = false;
+  /** Of the paint over the picture. */
+  opacity = 0.6;
   /** Called after each stroke. */
   onChange = () => {};
 
@@ -171,13 +170,23 @@ export class PictureEditor {
       const [w, h] = [this.#picture.width * scale, this.#picture.height * scale];
       context.drawImage(this.#picture, (width - w) / 2, (height - h) / 2, w, h);
     }
-    context.globalAlpha = PAINT_ALPHA;
+    context.globalAlpha = this.opacity;
     const tinted = new OffscreenCanvas(width, height);
     const tint = mask2d(tinted);
     tint.drawImage(this.#mask, 0, 0);
     tint.globalCompositeOperation = 'source-in';
     tint.fillStyle = getComputedStyle(this.#canvas).getPropertyValue('--accent') || 'teal';
     tint.fillRect(0, 0, width, height);
+    // With stripes of white: the accent alone is not seen on a picture of its colour.
+    const pace = Math.max(6, Math.min(width, height) / 24);
+    tint.globalCompositeOperation = 'source-atop';
+    tint.strokeStyle = 'white';
+    tint.lineWidth = pace / 4;
+    for (let x = -height; x < width; x += pace) {
+      tint.moveTo(x, height);
+      tint.lineTo(x + height, 0);
+    }
+    tint.stroke();
     context.drawImage(tinted, 0, 0);
     context.globalAlpha = 1;
     if (this.#focused) {

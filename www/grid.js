@@ -17,7 +17,7 @@ export const AXES = {
   clipSkip: { label: 'Layers left out', read: (text) => numbers(text, true), set: (o, v) => { o.clipSkip = v; } },
   scheduler: { label: 'Sampler', read: words, set: (o, v) => { o.scheduler = v; } },
   words: {
-    label: 'Words (first is replaced)', read: words,
+    label: 'Words', read: words,
     set: (o, v, first) => {
       if (!o.prompt.includes(first)) throw new Error(`“${first}” is not in the prompt, so nothing could be replaced by “${v}”.`);
       o.prompt = o.prompt.replaceAll(first, v);
@@ -104,10 +104,10 @@ export function sheet(pictures, [x, y, z], { width, height }) {
   const type = Math.max(12, Math.round(Math.min(width, height) / 12));
   const gap = Math.ceil(type / 2);
   /** @param {Axis} axis @param {string | number} value */
-  const words = ({ name }, value) => (name ? `${AXES[name].label.replace(/ \(.*/, '')}: ${typeof value === 'number' ? Number(value.toFixed(4)) : value}` : '');
+  const words = ({ name }, value) => (name ? `${AXES[name].label}: ${typeof value === 'number' ? Number(value.toFixed(4)) : value}` : '');
   const measure = context2d(new OffscreenCanvas(1, 1));
   measure.font = `${type}px system-ui, sans-serif`;
-  const left = y.name ? Math.ceil(Math.min(width, Math.max(...y.values.map((v) => measure.measureText(words(y, v)).width)))) + 2 * gap : gap;
+  const left = y.name ? Math.ceil(Math.min(Math.max(width, 10 * type), Math.max(...y.values.map((v) => measure.measureText(words(y, v)).width)))) + 2 * gap : gap;
   const top = (x.name ? 2 * type : gap) + (z.name ? 2 * type : 0);
   const one = { width: left + x.values.length * (width + gap), height: top + y.values.length * (height + gap) };
   const canvas = new OffscreenCanvas(one.width, one.height * z.values.length);
@@ -128,7 +128,7 @@ export function sheet(pictures, [x, y, z], { width, height }) {
     }
     context.textAlign = 'right';
     for (const [j, vy] of y.values.entries()) {
-      if (y.name) context.fillText(words(y, vy), left - gap, y0 + top + j * (height + gap) + height / 2, left - gap);
+      if (y.name) context.fillText(words(y, vy), left - gap, y0 + top + j * (height + gap) + height / 2, left - 2 * gap);
       for (let i = 0; i < x.values.length; i++) {
         const picture = pictures[at++];
         if (picture) context.putImageData(picture, left + i * (width + gap), y0 + top + j * (height + gap));

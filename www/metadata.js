@@ -163,14 +163,71 @@ export function optionsOf(text, schedulers) {
     variationStrength: number('Variation seed strength'),
     seedResizeFrom: size('Seed resize from'),
     eta: number('Eta'),
+    sChurn: number('Sigma churn'),
+    sTmin: number('Sigma tmin'),
+    sTmax: number('Sigma tmax'),
+    sNoise: number('Sigma noise'),
+    guidanceRescale: number('Guidance rescale'),
     clipSkip: clipSkip === undefined ? undefined : Math.max(0, clipSkip - 1),
     strength: number('Denoising strength'),
+    maskBlur: number('Mask blur'),
+    maskedContent: wordOf(CONTENTS, fields['Masked content']),
+    inpaintArea: fields['Inpaint area'] === 'Only masked' ? 'masked' : undefined,
+    maskPadding: number('Masked area padding'),
+    invertMask: fields['Mask mode'] === 'Inpaint not masked' || undefined,
   };
+  const scale = number('Hires upscale');
+  const [wide, high] = size('Hires resize') ?? [];
+  if (scale !== undefined || wide !== undefined) {
+    // Without a word it is A1111's usual; one that is not had here is left out.
+    const upscaler = wordOf(ENLARGES, fields['Hires upscaler'] ?? 'Latent');
+    options.hires = { ...(wide === undefined ? { scale } : { width: wide, height: high }), upscaler, steps: number('Hires steps'), strength: options.strength };
+    for (const key of /** @type {('upscaler' | 'steps' | 'strength')[]} */ (['upscaler', 'steps', 'strength'])) if (options.hires[key] === undefined) delete options.hires[key];
+    delete options.strength;
+  }
   for (const key of /** @type {(keyof GenerateOptions)[]} */ (Object.keys(options))) {
     if (options[key] === undefined) delete options[key];
   }
   return options;
 }
+
+/**
+ * The text of the engine, and what that leaves to the module: hires fix, whose parts it may not know of, and what is done
+ * with a mask. Names and values are A1111's, but for "Guidance rescale", which it does not have.
+ * @param {string} text
+ * @param {Partial<GenerateOptions>} options
+ */
+export function withMore(text, { hires, maskImage, outpaint, maskBlur = 0, maskedContent, inpaintArea, maskPadding = 32, invertMask, guidanceRescale = 0 }) {
+  /** @type {[string, string | number | undefined][]} */
+  const fields = [];
+  if (hires) {
+    const { scale = 2, width, height, upscaler = 'latent', steps, strength = 0.7 } = hires;
+    fields.push(['Denoising strength', strength], width && height ? ['Hires resize', `${width}x${height}`] : ['Hires upscale', scale]);
+    fields.push(['Hires steps', steps], ['Hires upscaler', typeof upscaler === 'string' ? keyOf(ENLARGES, upscaler) : 'ESRGAN']);
+  }
+  if (maskImage || outpaint) {
+    fields.push(['Mask blur', maskBlur || undefined], ['Mask mode', invertMask ? 'Inpaint not masked' : undefined]);
+    fields.push(['Masked content', maskedContent && keyOf(CONTENTS, maskedContent)]);
+    if (inpaintArea === 'masked') fields.push(['Inpaint area', 'Only masked'], ['Masked area padding', maskPadding]);
+  }
+  fields.push(['Guidance rescale', guidanceRescale || undefined]);
+  const more = fields.filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}, `).join('');
+  const version = text.lastIndexOf('Version: ');
+  return version < 0 ? text : text.slice(0, version) + more + text.slice(version);
+}
+
+/** A1111's words for how the second pass begins, and for what lies under a mask. */
+const ENLARGES = /** @type {const} */ ({ 'Latent': 'latent', 'Latent (nearest)': 'latent-nearest', 'Latent (bicubic)': 'latent-bicubic', 'Lanczos': 'picture' });
+const CONTENTS = /** @type {const} */ ({ 'fill': 'fill', 'original': 'original', 'latent noise': 'noise', 'latent nothing': 'nothing' });
+
+/**
+ * @template {string} T
+ * @param {Record<string, T>} words @param {string | undefined} word
+ * @returns {T | undefined}
+ */
+const wordOf = (words, word) => (word !== undefined && Object.hasOwn(words, word) ? words[word] : undefined);
+/** @param {Record<string, string>} words @param {string} value */
+const keyOf = (words, value) => Object.keys(words).find((word) => words[word] === value);
 
 /**
  * @param {Record<string, string>} fields

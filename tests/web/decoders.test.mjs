@@ -1,5 +1,5 @@
 // Other decoders than the model's own: another VAE, and the small one of previews. (That each decodes as diffusers does
-// is shown in tests/models.rs; here, that the right one is asked.)
+// is shown in tests/models.rs; here, that the right one is asked, by the module and on the page.) And the VAE in tiles.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
 import { serve } from './hub.mjs';
+import { drawAgain, shot, status } from './site.mjs';
 import { drawn, encode, writeSafetensors, writeTiny } from './tiny.mjs';
 
 /** Writes an AutoencoderTiny's decoder of 16 channels that enlarges as the model's VAE does. @param {string} folder @param {number} levels */
@@ -109,5 +110,89 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
   }).catch(error => {
     // The browser itself reports the 404s that were asked for.
     if (!/^the page reported errors:\n(.*404.*\n?)+$/.test(error.message)) throw error;
+  });
+});
+
+test('the small decoder on the page: previews by keyboard, instead of the VAE by mouse', { timeout: 300_000 }, async t => {
+  const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-vae-'));
+  t.after(() => rmSync(models, { recursive: true }));
+  writeTiny(join(models, 'own'), 'sd1');
+  writeTinyDecoder(join(models, 'tiny'), JSON.parse(readFileSync(join(models, 'own/vae/config.json'), 'utf8')).block_out_channels.length);
+  const server = await serve({ roots: { '/': join(root, 'www') }, models: { 'someone/small': join(models, 'own'), 'madebyollin/taesd': join(models, 'tiny') } });
+  t.after(server.close);
+  await withBrowser({}, async context => {
+    const page = await context.newPage();
+    await page.setViewportSize({ width: 1200, height: 1200 });
+    await page.addInitScript(() => localStorage.setItem('browser-diffusion settings', JSON.stringify({ source: 'someone/small', width: '64', height: '48', steps: '3', guidance: '3', seed: '1' })));
+    await page.goto(`${server.url}/?hub=${encodeURIComponent(server.url)}`);
+    await status(page, /^Ready/);
+    const canvas = () => page.evaluate(() => {
+      const { width, height } = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
+      return [...(/** @type {HTMLCanvasElement} */ (document.getElementById('canvas')).getContext('2d')?.getImageData(0, 0, width, height).data ?? [])];
+    });
+    const fetched = () => server.log.some(({ path }) => path.includes('taesd'));
+
+    await page.focus('#preview');
+    await page.keyboard.type('quick');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    const own = await canvas();
+    assert.ok(own.length === 4 * 64 * 48 && !fetched());
+    await page.focus('#preview');
+    await page.keyboard.type('small');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    assert.ok(fetched(), 'taesd is Stable Diffusion\'s');
+    assert.ok(same(await canvas(), own), 'the picture is the VAE\'s');
+    await page.focus('#scrub');
+    await page.keyboard.press('ArrowLeft');
+    assert.match(await page.innerText('#caption'), /^Step (\d) of \1/);
+    const preview = await canvas();
+    await shot(page, 'small-decoder-preview');
+
+    await page.click('#additions summary');
+    await page.click('#add-vae');
+    await page.keyboard.type('madebyollin/taesd');
+    await drawAgain(page);
+    const picture = await canvas();
+    assert.ok(same(picture, preview) && !same(picture, own), 'the picture is the small decoder\'s');
+    await shot(page, 'small-decoder');
+  });
+});
+
+test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does', { timeout: 300_000 }, async t => {
+  // Image to image with the embedded model: tests/reference/tiles.py.
+  const expected = JSON.parse(readFileSync(join(root, 'tests/reference/data/memory/tiled.json'), 'utf8'));
+  const [latents, pixels] = [expected.latents, Buffer.from(expected.pixels, 'base64')];
+  // An adapter with little memory: whole, the encoder would take 14.8 million bytes and the decoder 23.6 million; in tiles
+  // of 32 latents a side 13.1, of 24 11.8.
+  const little = "Object.defineProperty(GPUSupportedLimits.prototype, 'maxBufferSize', { get: () => 14_000_000 });\n";
+  const worker = readFileSync(join(root, 'www/worker.js'), 'utf8') + little;
+  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '', '/worker.js': worker } });
+  t.after(server.close);
+  await withBrowser({}, async context => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/blank.html`);
+    const drawn = await page.evaluate(async options => {
+      const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+      const { width, height } = options;
+      const image = new ImageData(width, height);
+      for (let y = 0; y < height; y++) {
+        for (let x = 0; x < width; x++) image.data.set([x, Math.floor(y * 7 / 8), (x * y) >> 8 & 255, 255], 4 * (y * width + x));
+      }
+      const pipeline = await DiffusionPipeline.fromPretrained('embedded', { cache: false, memory: 'resident' });
+      const { latents: [latents], images: [{ data }] } = await pipeline.generate({ ...options, image });
+      // Every fourth pixel of every fourth row.
+      const pixels = [];
+      for (let y = 0; y < height; y += 4) for (let x = 0; x < width; x += 4) pixels.push(...data.slice(4 * (y * width + x), 4 * (y * width + x) + 3));
+      await pipeline.dispose();
+      return { latents: [...latents], pixels };
+    }, expected.options);
+    for (const [i, [what, ours, theirs]] of /** @type {[string, number[], ArrayLike<number>][]} */ ([['latents', drawn.latents, latents], ['pixels', drawn.pixels, pixels]]).entries()) {
+      assert.equal(ours.length, theirs.length);
+      const norm = (/** @type {(v: number, i: number) => number} */ of) => Math.hypot(...ours.map(of));
+      const error = norm((v, i) => v - theirs[i]) / norm((_, i) => theirs[i]);
+      t.diagnostic(`${what} ${error.toExponential(1)}; without tiles they would lie ${expected.apart.untiled[i]} away`);
+      // Three times what diffusers' own f16 run is away: an eighth, at most, of what tiles change.
+      assert.ok(error <= 3 * expected.apart.f16[i], `${what}: ${error}`);
+    }
   });
 });

@@ -68,17 +68,18 @@ export class Pipeline {
       latents: [new Float32Array(length).fill(total)],
       images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height), parameters })),
       options,
-      truncated: prompt.length > 77 ? [prompt.slice(77)] : [],
+      truncated: options.promptSyntax !== 'a1111' && prompt.length > 77 ? [prompt.slice(77)] : [],
+      unmatched: (options.loras ?? []).filter((/** @type {any} */ l) => l.source.includes('other')).map((/** @type {any} */ { source }) => ({ source, keys: ['lora_unet_a', 'lora_unet_b'] })),
       seed, parameters,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
     };
   }
 
   /** Words are tokens here. @param {any} options */
-  tokenize({ prompt }) {
+  tokenize({ prompt, promptSyntax = 'plain' }) {
     const words = prompt.split(/\s+/).filter(Boolean);
-    const tokens = words.map((/** @type {string} */ text, /** @type {number} */ id) => ({ text, id, weight: text.startsWith('(') ? 1.1 : 1, chunk: 0, cut: id > 74, unknown: /[^\x00-\x7f]/.test(text) }));
-    return { tokens, chunks: 1, foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown) };
+    const tokens = words.map((/** @type {string} */ text, /** @type {number} */ id) => ({ text, id, weight: text.startsWith('(') ? 1.1 : 1, chunk: 0, cut: id > 74 && promptSyntax === 'plain', unknown: /[^\x00-\x7f]/.test(text) }));
+    return { tokens, chunks: promptSyntax === 'plain' ? 1 : Math.ceil(tokens.length / 75) || 1, foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown) };
   }
 
   /** How many steps were made in all. */

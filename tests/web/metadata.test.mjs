@@ -40,6 +40,10 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       { prompt: 'a (red:1.2) apple, on a table', negativePrompt: 'blurry, "text": none', promptSyntax: 'a1111', width: 64, height: 72, numInferenceSteps: 2, guidanceScale: 7.5, scheduler: 'euler_a', seed: 42 },
       { prompt: 'ein Größenvergleich: 猫\nin zwei Zeilen', width: 64, height: 64, numInferenceSteps: 3, guidanceScale: 3, scheduler: 'dpmpp_2m_karras', seed: 7, clipSkip: 1 },
       { prompt: 'plain', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 1, scheduler: 'ddim', seed: 2 ** 40 },
+      {
+        prompt: 'twice', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 3, guidanceRescale: 0.5, scheduler: 'euler', sChurn: 4, seed: 3, variationSeed: 9,
+        variationStrength: 0.25, seedResizeFrom: [72, 64], hires: { scale: 1.25, upscaler: 'latent-bicubic', steps: 3, strength: 0.5 },
+      },
     ];
     const made = await page.evaluate(async options => {
       const { DiffusionPipeline, readParameters } = await import(/** @type {any} */ ('/browser-diffusion.js'));
@@ -61,7 +65,7 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       assert.equal(seen.tool, 'A1111 webUI');
       assert.equal(seen.status, 'READ_SUCCESS');
       assert.deepEqual([seen.positive, seen.negative], [prompt, negativePrompt]);
-      const sampler = ['Euler a', 'DPM++ 2M', 'DDIM'][i];
+      const sampler = ['Euler a', 'DPM++ 2M', 'DDIM', 'Euler'][i];
       assert.deepEqual(seen.parameter, {
         model: 'embedded', sampler, seed: String(seed), cfg: String(guidanceScale), steps: String(numInferenceSteps), size: `${width}x${height}`,
       });
@@ -75,8 +79,13 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
   const bare = join(folder, 'bare.png'), theirs = join(folder, 'theirs.png');
   writeFileSync(bare, png([]));
   const setting = 'Steps: 28, Sampler: Euler a, Schedule type: Automatic, CFG scale: 6.5, Seed: 1234567890, Size: 512x768, Model hash: 6ce0161689, ' +
-    'Model: v1-5-pruned-emaonly, Denoising strength: 0.55, Clip skip: 2, Version: v1.10.1';
+    'Model: v1-5-pruned-emaonly, Variation seed: 5, Variation seed strength: 0.3, Seed resize from: 256x320, Denoising strength: 0.55, Clip skip: 2, ' +
+    'Hires upscale: 1.5, Hires steps: 9, Hires upscaler: Latent (nearest), Eta: 0.4, Version: v1.10.1';
+  const other = 'Steps: 7, Sampler: Heun, Schedule type: Karras, CFG scale: 5, Seed: 3, Size: 64x64, Denoising strength: 0.8, RNG: CPU, Sigma churn: 12, ' +
+    'Mask blur: 6, Inpaint area: Only masked, Masked area padding: 20, Masked content: latent nothing, Emphasis: Comfy, Guidance rescale: 0.7, Version: f2.0.1';
+  const masked = join(folder, 'masked.png');
   python(WRITE, bare, theirs, 'a (cat:1.1), sitting\nBREAK outdoors', 'bad hands, worst quality', setting);
+  python(WRITE, bare, masked, 'a dog', '', other);
   await withPage({}, async page => {
     await status(page, /^Ready/);
     const drop = (/** @type {string} */ file) => page.evaluate(async bytes => {
@@ -86,13 +95,36 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
     }, [...readFileSync(file)]);
     await drop(theirs);
     await status(page, /settings of picture\.png are back/);
-    const ids = ['prompt', 'negative-prompt', 'width', 'height', 'steps', 'guidance', 'scheduler', 'seed', 'clip-skip', 'strength'];
-    const seen = await Promise.all(ids.map(id => page.inputValue(`#${id}`)));
-    assert.deepEqual(seen, ['a (cat:1.1), sitting\nBREAK outdoors', 'bad hands, worst quality', '512', '768', '28', '6.5', 'euler_a', '1234567890', '1', '0.55']);
+    const strength = await page.inputValue('#strength');
+    /** @type {Record<string, string>} */
+    const want = {
+      prompt: 'a (cat:1.1), sitting\nBREAK outdoors', 'negative-prompt': 'bad hands, worst quality', 'prompt-syntax': 'a1111', width: '512', height: '768',
+      steps: '28', guidance: '6.5', 'guidance-rescale': '0', scheduler: 'euler_a', eta: '0.4', 's-churn': '0', seed: '1234567890', rng: 'torch-cuda',
+      'variation-seed': '5', 'variation-strength': '0.3', 'seed-resize-width': '256', 'seed-resize-height': '320', 'clip-skip': '1', strength,
+      'hires-scale': '1.5', 'hires-strength': '0.55', 'hires-steps': '9', 'hires-upscaler': 'latent-nearest',
+      'mask-blur': '0', 'masked-content': '', 'inpaint-area': 'whole', 'mask-padding': '32',
+    };
+    const form = async () => Object.fromEntries(await Promise.all(Object.keys(want).map(async id => [id, await page.inputValue(`#${id}`)])));
+    assert.deepEqual(await form(), want);
     await page.screenshot({ path: join(root, '.tools/screenshots/settings-back.png') });
     await drop(bare);
     await status(page, /picture\.png is the picture to start from/);
-    assert.ok(await page.isVisible('#paint'));
+    assert.ok(await page.isVisible('#paint') && await page.isHidden('#take-settings'));
+
+    // By keyboard: a picture that is chosen to start from offers what it tells.
+    await page.setInputFiles('#image', masked);
+    await page.waitForSelector('#take-settings:not([hidden])');
+    assert.deepEqual(await form(), want, 'not unasked');
+    await page.focus('#image');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await status(page, /settings of your picture are back/);
+    assert.deepEqual(await form(), {
+      ...want, prompt: 'a dog', 'negative-prompt': '', 'prompt-syntax': 'comfy', width: '64', height: '64', steps: '7', guidance: '5', 'guidance-rescale': '0.7',
+      scheduler: 'heun_karras', eta: '', 's-churn': '12', seed: '3', rng: 'torch-cpu', 'variation-seed': '', 'seed-resize-width': '', 'seed-resize-height': '',
+      'clip-skip': '0', strength: '0.8', 'hires-scale': '', 'hires-steps': '', 'mask-blur': '6', 'masked-content': 'nothing', 'inpaint-area': 'masked', 'mask-padding': '20',
+    });
+    await page.screenshot({ path: join(root, '.tools/screenshots/settings-back-by-keyboard.png'), fullPage: true });
   });
 });
 

@@ -176,6 +176,10 @@ test('LoRAs, words and another decoder by keyboard alone, the decoder by mouse t
   await drawAgain(page);
   const bare = await asked(page);
   assert.deepEqual([bare.loras, bare.embeddings, await loaded()], [[], [], undefined]);
+  await page.click('#add-lora');
+  await page.keyboard.type('https://example.org/loras/other.safetensors');
+  await drawAgain(page);
+  await status(page, /Of other\.safetensors 2 tensors belong to no weight of this model: lora_unet_a, lora_unet_b\.$/);
 }));
 
 test('models and LoRAs for few steps set steps, guidance and sampler, say so, and can be told off', { timeout }, () => withPage({ height: 1200 }, async page => {

@@ -76,8 +76,10 @@ test('the picture that was made is started from; a file that is no picture is re
   await page.waitForFunction(() => /no picture/.test(document.getElementById('error')?.textContent ?? ''));
 }));
 
-test('several pictures at once, each kept, shown and saved by itself', { timeout }, () => withPage({}, async page => {
+test('several pictures of one seed, at once, each kept, shown and saved by itself', { timeout }, () => withPage({}, async page => {
   await status(page, /^Ready/);
+  await page.click('#chance summary');
+  await page.uncheck('#own-seeds');
   await page.fill('#count', '3');
   await page.fill('#clip-skip', '1');
   await page.fill('#seed', '5');
@@ -96,6 +98,41 @@ test('several pictures at once, each kept, shown and saved by itself', { timeout
   await page.keyboard.press('Enter');
   assert.match(await page.innerText('#caption'), /picture 1 of 3/);
   await shot(page, 'several');
+}));
+
+test('several pictures of a seed each, one after another; when they are stopped, those that are done stay', { timeout }, () => withPage({}, async page => {
+  await status(page, /^Ready/);
+  await page.fill('#count', '3');
+  await page.fill('#steps', '3');
+  await page.fill('#seed', '5');
+  await page.click('#generate');
+  await status(page, /^Done in .* Seeds 5 to 7\.$/);
+  assert.equal(await page.locator('#gallery button').count(), 3);
+  assert.deepEqual([(await asked(page)).numImages, (await asked(page)).seed], [1, 7]);
+  const [third] = await Promise.all([page.waitForEvent('download'), page.click('#save')]);
+  assert.equal(third.suggestedFilename(), 'a-red-apple-7.png');
+
+  // A variation counts its own seed.
+  await page.click('#chance summary');
+  await page.fill('#variation-seed', '20');
+  await page.fill('#seed', '');
+  await drawAgain(page);
+  await status(page, /^Done in .* Seed \d+\.$/);
+  const { seed, variationSeed } = await asked(page);
+  assert.equal(variationSeed, 22);
+  assert.equal(await page.innerText('#used-seed'), String(seed));
+
+  await page.fill('#variation-seed', '');
+  await page.fill('#steps', '40');
+  await drawAgain(page);
+  await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 5 of 40'));
+  await page.keyboard.press('Escape');
+  await status(page, /^Stopped after step \d+\. This is your picture from before\.$/);
+  assert.equal(await page.locator('#gallery button').count(), 7, 'the first of the three is kept');
+  assert.match(await page.innerText('#caption'), /painted out by the decoder/);
+  await page.focus('#scrub');
+  await page.keyboard.press('Home');
+  assert.match(await page.innerText('#caption'), /^Step 1 of 40/);
 }));
 
 test('a grid: every cell is drawn with its values, kept, and the sheet has labels', { timeout }, () => withPage({}, async page => {

@@ -146,6 +146,7 @@ test('an ESRGAN enlarges: the picture that is shown by mouse, the second pass by
     await page.focus('#upscale');
     await page.keyboard.press('Space');
     await page.waitForFunction(() => /^Enlarged to 384 × 384/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 120_000 });
+    await page.screenshot({ path: `${root}/.tools/screenshots/upscaled-by-keyboard.png`, fullPage: true });
     await page.setInputFiles('#upscaler-file', { name: 'none.pth', mimeType: '', buffer: Buffer.from('nothing') });
     await page.focus('#upscale');
     await page.keyboard.press('Enter');
