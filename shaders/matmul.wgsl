@@ -240,10 +240,19 @@ fn finish(row: u32, column: u32, n4: u32, sum: vec4f) -> vec4f {
 }
 
 #if LAYER_NORM
-// Mean of a row of A and the inverse of its standard deviation. Differences from the row's first value are summed, so
-// that a mean far from zero costs no digits of the variance.
-fn moments(row: u32) -> vec2f {
-  let pivot = to_f32(input_0[row * p.c4_0]).x;
+// A row of A is seen by its differences from its first value, so that a mean far from zero costs no digits of the variance.
+fn pivot_of(row: u32) -> f32 {
+  return to_f32(input_0[row * p.c4_0]).x;
+}
+// Mean of the row and the inverse of its standard deviation, of the sums of its differences and of their squares.
+fn moments(row: u32, sum: f32, squares: f32) -> vec2f {
+  let scale = 1.0 / f32(p.c4_0 * 4u);
+  let mean = sum * scale;
+  return vec2f(pivot_of(row) + mean, inverseSqrt(max(squares * scale - mean * mean, 0.0) + p.epsilon));
+}
+// The same by one thread.
+fn moments_of(row: u32) -> vec2f {
+  let pivot = pivot_of(row);
   var sum = vec4f(0.0);
   var squares = vec4f(0.0);
   for (var c = 0u; c < p.c4_0; c++) {
@@ -251,10 +260,7 @@ fn moments(row: u32) -> vec2f {
     sum += d;
     squares = fma(d, d, squares);
   }
-  let scale = 1.0 / f32(p.c4_0 * 4u);
-  let mean = dot(sum, vec4f(scale));
-  let variance = dot(squares, vec4f(scale)) - mean * mean;
-  return vec2f(pivot + mean, inverseSqrt(max(variance, 0.0) + p.epsilon));
+  return moments(row, dot(sum, vec4f(1.0)), dot(squares, vec4f(1.0)));
 }
 fn normed(a: stored4, of_row: vec2f, c: u32) -> factor4 {
   return factor4((to_f32(a) - of_row.x) * of_row.y * from_weight_2(gamma[c]) + from_weight_3(beta[c]));
@@ -315,7 +321,7 @@ fn main(
   let at_$i = row_$i - p.in_from;
 #endif
 #if LAYER_NORM
-  let moments_$i = moments(at_$i);
+  let moments_$i = moments_of(at_$i);
 #endif
 #for j LANES
   var sum_$i_$j = vec4f(0.0);
@@ -412,6 +418,7 @@ var<workgroup> tile_a: array<factor4, BK4 * BM>;
 var<workgroup> tile_w: array<factor4, BK4 * BN4 * 4u>;
 #endif
 #if LAYER_NORM
+var<workgroup> row_sums: array<vec2f, BM * WX>;
 var<workgroup> row_moments: array<vec2f, BM>;
 #endif
 
@@ -446,8 +453,30 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #if LAYER_NORM
+  // WX neighbours share a row, so that they read neighbouring vectors, and a thread has TM rows under way at once.
+#for i TM
+  let normed_$i = min(m0 + $iu * WY + y, p.m - 1u);
+  let pivot_$i = pivot_of(normed_$i);
+  var differences_$i = vec4f(0.0);
+  var squares_$i = vec4f(0.0);
+#endfor
+  for (var c = x; c < p.c4_0; c += WX) {
+#for i TM
+    let d_$i = to_f32(input_0[normed_$i * p.c4_0 + c]) - pivot_$i;
+    differences_$i += d_$i;
+    squares_$i = fma(d_$i, d_$i, squares_$i);
+#endfor
+  }
+#for i TM
+  row_sums[($iu * WY + y) * WX + x] = vec2f(dot(differences_$i, vec4f(1.0)), dot(squares_$i, vec4f(1.0)));
+#endfor
+  workgroupBarrier();
   for (var i = thread; i < BM; i += THREADS) {
-    row_moments[i] = moments(min(m0 + i, p.m - 1u));
+    var all = vec2f(0.0);
+    for (var part = 0u; part < WX; part++) {
+      all += row_sums[i * WX + part];
+    }
+    row_moments[i] = moments(min(m0 + i, p.m - 1u), all.x, all.y);
   }
   workgroupBarrier();
 #endif
