@@ -9,6 +9,7 @@
 #   ./build.sh bench --memory [--json FILE]   GPU bytes at the peak, Stable Diffusion 1.5 and SDXL
 #   ./build.sh bench --parity [--json FILE]   their networks at full size against torch
 #   ./build.sh bench --vs-ort [...]     its operations, with --unet whole UNets, beside onnxruntime-web's
+#   ./build.sh bench --step [--side N] [--json FILE]   one step by kernel class, of the driver's own peak
 #   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -234,6 +235,12 @@ parity() {
   exec cargo run --quiet --profile test --example parity -- "$@"
 }
 
+# The step command.
+step() {
+  need_rust; need_vulkan_driver
+  exec cargo run --quiet --profile test --example step -- "$@"
+}
+
 case "${1:-}" in
   "") build_wasm ;;
   serve) serve "${2:-}" ;;
@@ -243,9 +250,10 @@ case "${1:-}" in
     case " $* " in
       *" --memory "*) drive memory.mjs "${@:2}" ;;
       *" --parity "*) parity "${@:2}" ;;
+      *" --step "*) step "${@:2}" ;;
       *" --vs-ort "*) drive vs-ort.mjs "${@:2}" ;;
       *" --trace "*) drive trace.mjs "${@:2}" ;;
       *) drive bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,12s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,13s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

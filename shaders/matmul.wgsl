@@ -33,6 +33,10 @@
 // slices of BK4 vectors of k that lie in workgroup memory as f32; a thread holds TM x 4 TN sums in registers and does
 // TM * 16 TN products for TM + 4 TN vectors read: 0.06 reads a product with TM 8, TN 2. Thread (x, y) owns rows y,
 // y + WY, ... so that one read serves a whole row of threads, and channels 4x .. 4x+3 of each of TN blocks.
+//
+// Tiling of outputs too small to fill a GPU with such tiles (SPLIT): a workgroup makes TM rows by four channels. Its WX
+// threads take turns at k, so that neighbours read neighbouring vectors of A and of W, and add their sums at the end:
+// until then nothing passes through workgroup memory.
 struct Params {
   m: u32,            // output positions, all pictures
   m_base: u32,       // first position of this dispatch
@@ -397,15 +401,19 @@ fn main(
 
 #else
 
-const BM = WY * TM;
-const BN4 = WX * TN;
 const THREADS = WX * WY;
-
+const BM = WY * TM;
+#if SPLIT
+const BN4 = 1u;
+var<workgroup> sums: array<vec4f, TM * WX>;
+#else
+const BN4 = WX * TN;
+var<workgroup> tile_a: array<factor4, BK4 * BM>;
+var<workgroup> tile_w: array<factor4, BK4 * BN4 * 4u>;
+#endif
 #if LAYER_NORM
 var<workgroup> row_moments: array<vec2f, BM>;
 #endif
-var<workgroup> tile_a: array<factor4, BK4 * BM>;
-var<workgroup> tile_w: array<factor4, BK4 * BN4 * 4u>;
 
 fn load_a(at: u32, c: u32) -> factor4 {
 #if SECOND
@@ -478,17 +486,48 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endif
     }
 #endif
+#if !SPLIT
     tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
+#endif
 #endfor
 #for i W_LOADS
-    // Channel n lies at (n % 4) * BN4 + n / 4, so that neighbouring threads read neighbouring vectors.
     let n_$i = load_m + $iu * (THREADS / BK4);
     var w_$i = factor4(0.0);
     if k < all_k4 {
       w_$i = load_w(row_of(min(n0 + n_$i, p.n - 1u)), k);
     }
+#if !SPLIT
+    // Channel n lies at (n % 4) * BN4 + n / 4, so that neighbouring threads read neighbouring vectors.
     tile_w[load_k * BN4 * 4u + n_$i % 4u * BN4 + n_$i / 4u] = w_$i;
+#endif
 #endfor
+#if SPLIT
+#for i TM
+    sum_$i_0 = products(a_$i, w_0, w_1, w_2, w_3, sum_$i_0);
+#endfor
+  }
+
+#for i TM
+  sums[$iu * WX + thread] = sum_$i_0;
+#endfor
+  for (var others = WX / 2u; others > 0u; others /= 2u) {
+    workgroupBarrier();
+    if thread < others {
+#for i TM
+      sums[$iu * WX + thread] += sums[$iu * WX + thread + others];
+#endfor
+    }
+  }
+  workgroupBarrier();
+  let row = m0 + thread;
+  if thread >= TM || row >= p.m {
+    return;
+  }
+  let n4 = (p.n + 3u) / 4u;
+  let v = finish(row, group.x, n4, sums[thread * WX] + biases(group.x));
+  let fits = all(abs(v) < vec4f(65504.0));
+  out[(row - p.out_from) * n4 + group.x] = to_out(v);
+#else
     workgroupBarrier();
     for (var kk = 0u; kk < BK4; kk++) {
 #for j TN
@@ -522,6 +561,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
   }
 #endfor
+#endif
 #if WATCH
   // NaN compares false, so it is told as well.
   if !fits {

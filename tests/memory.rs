@@ -2,6 +2,7 @@
 
 mod plans;
 
+use browser_diffusion::Code;
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::{Options, Plan, Recorder, WeightSpec};
 use browser_diffusion::models::{clip, vae};
@@ -209,6 +210,66 @@ fn tiles_are_cut_and_blended_as_diffusers_does() {
         }
         assert_eq!(out.values.len(), wanted.len());
     }
+}
+
+// ---- what is not needed, and what cannot be -----------------------------------------------------------------
+
+/// A prompt that was drawn is not encoded again: its text encoder, let go where memory is low, is not even read.
+#[test]
+fn a_prompt_is_encoded_once() {
+    let to = copied("prompts");
+    let options = LoadOptions { memory: Memory::Low, ..Default::default() };
+    let pipeline =
+        block_on(DiffusionPipeline::load(Rc::new(Folder::new(&to)), None, &options, &|| false)).unwrap();
+    let draw = |prompt: &str| {
+        let options = GenerateOptions {
+            prompt: prompt.into(),
+            width: 32,
+            height: 32,
+            num_inference_steps: 1,
+            guidance_scale: 3.0,
+            num_images: 1,
+            ..Default::default()
+        };
+        block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false))
+    };
+    let (apple, fox) = (draw("a red apple").unwrap(), draw("a fox").unwrap());
+    std::fs::remove_file(to.join("text_encoder/model.safetensors")).unwrap();
+    assert_eq!(draw("a red apple").unwrap().latents, apple.latents);
+    assert_eq!(draw("a fox").unwrap().latents, fox.latents);
+    let other = draw("a cat");
+    std::fs::remove_dir_all(&to).unwrap();
+    assert!(other.is_err_and(|e| e.message.contains("text_encoder")), "another prompt needs the encoder");
+}
+
+/// A UNet whose matrices no adapter binds is refused, with the numbers, before a weight is read: there is none.
+#[test]
+fn what_cannot_fit_is_refused_before_loading() {
+    const CHANNELS: u64 = 15360;
+    let to = copied("large");
+    for part in ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"] {
+        std::fs::remove_file(to.join(part).with_extension("safetensors")).unwrap();
+    }
+    let load = || {
+        block_on(DiffusionPipeline::load(Rc::new(Folder::new(&to)), None, &LoadOptions::default(), &|| false))
+    };
+    let absent = load().err().unwrap();
+    assert_ne!(absent.code, Code::OutOfMemory, "{}", absent.message);
+    let path = to.join("unet/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for channels in config["block_out_channels"].as_array_mut().unwrap() {
+        *channels = json!(CHANNELS);
+    }
+    config["attention_head_dim"] = json!(CHANNELS / 64);
+    std::fs::write(&path, config.to_string()).unwrap();
+    let refused = load().err().unwrap();
+    std::fs::remove_dir_all(&to).unwrap();
+    assert_eq!(refused.code, Code::OutOfMemory, "{}", refused.message);
+    println!("{}", refused.message);
+    // All residual blocks' projections of the time, which has four times the channels, lie in one: two bytes each.
+    let blocks = 3 + 2 + 3 * 2; // down, in the middle, up
+    let mib = (blocks * CHANNELS * 4 * CHANNELS * 2).div_ceil(1 << 20);
+    assert!(refused.message.contains(&format!("{mib} MiB")), "{}", refused.message);
 }
 
 // ---- overflow ---------------------------------------------------------------------------------------------

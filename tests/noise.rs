@@ -1,5 +1,6 @@
 //! Noise against torch: tests/reference/noise.py writes the expected values. Equal means bit for bit.
 
+use browser_diffusion::samplers::Walk;
 use browser_diffusion::samplers::noise::{Generator, NoiseOptions, NoiseSource, Rng, Twister};
 use serde_json::Value;
 
@@ -135,4 +136,39 @@ fn noise_as_a1111() {
         }
     }
     println!("{} cases, worst relative L2 {worst:.1e}", cases.len());
+}
+
+/// Noise along a Brownian motion, as k-diffusion's `BrownianTreeNoiseSampler` draws it with torchsde (brownian.py). Both add
+/// up at most 33 intervals in f32, there of the stretch, here from the motion's start on: of values as large as the root of
+/// the range, over that of the stretch.
+#[test]
+fn brownian_as_k_diffusion() {
+    let file: Value = serde_json::from_str(include_str!("reference/data/brownian.json")).unwrap();
+    let mut worst = 0f64;
+    for case in list(&file) {
+        let number = |value: &Value| value.as_f64().unwrap() as f32;
+        let rng = if case["rng"] == "cuda" { Rng::TorchCuda } else { Rng::TorchCpu };
+        let images = case["images"].as_u64().map(|n| n as usize);
+        let options = NoiseOptions { rng, generator_per_image: images.is_some(), ..Default::default() };
+        let shape = lengths(&case["shape"]);
+        let seed = case["seed"].as_str().unwrap().parse().unwrap();
+        let mut source = NoiseSource::new(seed, &options, images.unwrap_or(1), [4, 8, 8], 8);
+        let mut noise = vec![0.0; images.unwrap_or(1) * shape.iter().product::<usize>()];
+        let ends = (number(&case["ends"][0]), number(&case["ends"][1]));
+        for draw in list(&case["draws"]) {
+            let walk = Walk { from: number(&draw[0]), to: number(&draw[1]), ends };
+            source.draw(&mut noise, Some(walk));
+            let got: Vec<f32> =
+                noise.iter().step_by(case["stride"].as_u64().unwrap() as usize).copied().collect();
+            let want: Vec<f32> = list(&draw[2]).iter().map(number).collect();
+            assert_eq!(got.len(), want.len());
+            let size = want.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>();
+            let difference = got.iter().zip(&want).map(|(g, w)| f64::from(g - w).powi(2)).sum::<f64>();
+            let error = (difference / size).sqrt();
+            worst = worst.max(error);
+            let larger = f64::from(((ends.1 - ends.0) / (walk.to - walk.from).abs()).sqrt().max(1.0));
+            assert!(error <= 33.0 * 2f64.powi(-24) * larger, "{error}: {walk:?}");
+        }
+    }
+    println!("worst relative L2 {worst:.1e}");
 }

@@ -244,14 +244,61 @@ fn real_configurations() {
     assert_eq!(compared, 11);
 }
 
+/// A file that holds the UNet or the VAE of those alone, by the names that it has within them or by its own, is the same
+/// network to us.
+#[test]
+fn parts_alone() {
+    let parts = [("unet", "model.diffusion_model."), ("vae", "first_stage_model.")];
+    let mut compared = 0;
+    for (file, mut all) in real_files().into_iter().filter(|(file, _)| !file.starts_with("controlnet")) {
+        let original = all.remove("original").unwrap();
+        let whole = ldm::sort(&table_of(&original)).unwrap();
+        let listed = |contents: &ldm::Contents, component: &str| -> Shapes {
+            contents.components[component].iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+        };
+        for (component, prefix) in parts {
+            let own = original.iter().filter(|(name, _)| name.starts_with(prefix));
+            let own: Shapes = own.map(|(name, shape)| (name.clone(), shape.clone())).collect();
+            let bare =
+                own.iter().map(|(name, shape)| (name[prefix.len()..].to_owned(), shape.clone())).collect();
+            for (called, shapes) in [("with its prefix", own), ("bare", bare)] {
+                let alone = ldm::sort(&table_of(&shapes)).unwrap();
+                assert_eq!(
+                    alone.components.keys().collect::<Vec<_>>(),
+                    [&component],
+                    "{file}: {component} {called}"
+                );
+                assert_eq!(
+                    listed(&alone, component),
+                    listed(&whole, component),
+                    "{file}: {component} {called}"
+                );
+                let path = format!("{component}/config.json");
+                let (ours, due) = (alone.configs(Some(0.11)), whole.configs(Some(0.11)));
+                let mut due = due[&path].clone();
+                if component == "vae" {
+                    // Whose it is does not show: neither its scale nor the size of its pictures.
+                    due.as_object_mut().unwrap().remove("scaling_factor").unwrap();
+                    due["sample_size"] = ours[&path]["sample_size"].clone();
+                }
+                assert_eq!(ours[&path], due, "{file}: {component} {called}");
+                assert_eq!(ours["config.json"], ours[&path], "at the root as well");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 16, "{compared}");
+}
+
 // ---- pictures --------------------------------------------------------------------------------------------------
 
-/// Writes a checkpoint of `models.json` with its original names, as .safetensors.
-fn write_single(path: &Path, model: &serde_json::Value) {
+/// Writes a checkpoint of `models.json` as .safetensors: what `named` names of its original names, by that.
+fn write_single(path: &Path, model: &serde_json::Value, named: impl Fn(&str) -> Option<&str>) {
     let mut tensors = Vec::new();
     for row in model["original"].as_array().unwrap() {
         let words: Vec<&str> = row.as_array().unwrap().iter().filter_map(|w| w.as_str()).collect();
         let (name, component, from) = (words[0], words[1], &words[2..]);
+        let Some(name) = named(name) else { continue };
         let lines = model["tensors"][component].as_array().unwrap();
         let shape_of = |name: &str| -> Vec<usize> {
             let canonical = |n: &str| n.trim_start_matches("text_model.").to_owned();
@@ -297,7 +344,7 @@ fn pictures_of_single_files() {
     for case in cases.as_array().unwrap() {
         let kind = case["folder"].as_str().unwrap();
         let path = temp.join(format!("{kind}.safetensors"));
-        write_single(&path, &models[kind]);
+        write_single(&path, &models[kind], |name| Some(name));
         let vocabulary = Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded"));
         let files = block_on(single_file(&path, vocabulary)).unwrap();
         // What shapes cannot tell is as the checkpoint has it.
@@ -340,6 +387,25 @@ fn pictures_of_single_files() {
             ..Default::default()
         };
         let drawn = block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap();
+
+        // In two files, its VAE alone: the same picture.
+        let (rest, vae) = (temp.join("rest.safetensors"), temp.join("vae.safetensors"));
+        write_single(&rest, &models[kind], |name| {
+            Some(name).filter(|n| !n.starts_with("first_stage_model."))
+        });
+        write_single(&vae, &models[kind], |name| name.strip_prefix("first_stage_model."));
+        let open = |path| {
+            let vocabulary = Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded"));
+            Rc::new(block_on(single_file(path, vocabulary)).unwrap())
+        };
+        let load =
+            |vae| block_on(DiffusionPipeline::load(open(&rest), vae, &LoadOptions::default(), &|| false));
+        let lacks = load(None).err().unwrap();
+        assert!(lacks.message.contains("names no vae"), "{}", lacks.message);
+        let composed = load(Some(open(&vae))).unwrap();
+        let again = block_on(composed.generate(&options, &mut |_| Ok(()), &|| false)).unwrap();
+        assert_eq!(again.pictures, drawn.pictures, "{kind}");
+
         let count = |key: &str| -> usize {
             case[key].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).product()
         };

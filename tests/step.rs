@@ -2,7 +2,7 @@
 
 mod plans;
 
-use browser_diffusion::gpu::{Options, Plan, Recorder};
+use browser_diffusion::gpu::{Dispatch, Options, Plan, Recorder};
 use browser_diffusion::models::vae;
 use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
@@ -64,6 +64,51 @@ fn a_step_of_stable_diffusion_1_5() {
     // Twice 1.7 GB of weights and 2.3 GB of activations, each read or written once.
     assert!(bytes <= 2 * 4_100_000_000, "{bytes} bytes");
     assert_eq!(plan.submits().into_iter().flatten().collect::<Vec<_>>(), (0..dispatches).collect::<Vec<_>>());
+}
+
+/// Loads of a vector from workgroup memory for one multiply-add, from the shader's own description of its tiling.
+fn workgroup_loads(dispatch: &Dispatch) -> f64 {
+    let value = |name: &str| {
+        f64::from(dispatch.kernel.defines.iter().find(|(key, _)| *key == name).map_or(0, |(_, value)| *value))
+    };
+    let (tm, tn) = (value("TM"), value("TN"));
+    if value("SUBGROUP") > 0.0 {
+        return 0.0;
+    }
+    if value("SPLIT") > 0.0 {
+        // Only to add up: two vectors for each sum but the last, in each row.
+        let multiply_adds =
+            dispatch.flops as f64 / 2.0 / f64::from(dispatch.workgroups.iter().product::<u32>());
+        return 2.0 * (value("WX") - 1.0) * tm / multiply_adds;
+    }
+    (tm + 4.0 * tn) / (tm * 16.0 * tn)
+}
+
+/// Every matrix multiply and convolution fills a GPU (128 workgroups, or the inputs shared out among the threads), with
+/// subgroups of any size and without, and is not held up by workgroup memory.
+#[test]
+fn every_product_fills_a_gpu() {
+    let config = &published()["sd15/unet"]["config"];
+    for subgroup in [0, 4, 8, 16] {
+        let plan = plans::unet(config, &Options { subgroup, ..Options::default() }, 2, 64, 64);
+        let mut shapes: BTreeMap<(&str, [u32; 3]), (f64, u32)> = BTreeMap::new();
+        for dispatch in plan.setup().iter().chain(plan.dispatches()) {
+            if ["matmul", "conv"].contains(&dispatch.kernel.name) {
+                let workgroups = dispatch.workgroups.iter().product();
+                let rows = dispatch.params[0] - dispatch.params[1];
+                let shape = (dispatch.kernel.name, [rows, dispatch.params[2], 4 * dispatch.params[3]]);
+                shapes.insert(shape, (workgroup_loads(dispatch), workgroups));
+            }
+        }
+        assert!(shapes.len() > 30);
+        for ((name, [m, n, k]), (loads, workgroups)) in shapes {
+            println!(
+                "{subgroup:2} {name:6} {m:5} x {n:5} x {k:5}: {workgroups:5} workgroups, {loads:.3} loads"
+            );
+            assert!(workgroups >= 128, "{name} {m}x{n}x{k}: {workgroups} workgroups");
+            assert!(loads <= 0.3, "{name} {m}x{n}x{k}: {loads}");
+        }
+    }
 }
 
 /// A dispatch of 24 GFLOP takes 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %; Windows resets a GPU after two

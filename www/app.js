@@ -133,8 +133,10 @@ const ui = {
 let last;
 /** @type {{ key: string, controller: AbortController, promise: Promise<DiffusionPipeline> } | undefined} */
 let model;
-/** @type {File | undefined} the checkpoint chosen from disk; its name stands in the field */
+/** @type {File | FileSystemDirectoryHandle | undefined} the checkpoint from disk, a file or a folder; its name stands in the field */
 let picked;
+/** How many were chosen: two may have one name. */
+let picks = 0;
 /** @type {import('./models.js').Entry[]} the models that the page offers */
 let catalogue = [];
 /** @type {import('./browser-diffusion.js').Detection} */
@@ -285,7 +287,7 @@ class Download {
 /** The entry of the catalogue that a source is. @param {string} source */
 const offered = (source) => catalogue.find((entry) => entry.source === source || keptName(entry, 'f16') === source);
 
-/** The file chosen from disk, if that is the source. @param {string} source */
+/** The file or folder from disk, if that is the source. @param {string} source */
 const fileOf = (source) => (picked && [picked.name, `disk:${picked.name}`].includes(source) ? picked : undefined);
 
 /**
@@ -298,7 +300,7 @@ function pipelineOf(source) {
   const file = fileOf(source);
   const keeps = file ? ui.keepFile.checked : undefined;
   const [{ source: vae } = { source: undefined }] = vaes.read();
-  const marks = [file ?? source, vae].map((one) => (one instanceof File ? [one.name, one.size, one.lastModified] : one));
+  const marks = [file ? [file.name, picks] : source, vae instanceof File ? [vae.name, vae.size, vae.lastModified] : vae];
   const key = JSON.stringify([marks, keeps, weights, memory]);
   if (model?.key === key) return model.promise;
   const before = model;
@@ -459,8 +461,9 @@ let recipesRead = 0;
 /** The source and the kind of few-step model that each LoRA and the model is, where one is. */
 async function recipes() {
   const source = ui.source.value.trim();
+  const file = fileOf(source);
   const all = /** @type {[string | File, string][]} */ ([
-    ...loras.read().map(({ source }) => [source, 'LoRA']), [fileOf(source) ?? source, 'model'],
+    ...loras.read().map(({ source }) => [source, 'LoRA']), [file instanceof File ? file : source, 'model'],
   ]);
   return Promise.all(all.map(async ([one, what]) => {
     const { numInferenceSteps: steps, guidanceScale: guidance, scheduler = '' } = learnt;
@@ -1352,7 +1355,15 @@ async function suggest() {
 
 /** A checkpoint from disk, chosen or dropped anywhere on the page, becomes the model; a picture is looked at. */
 function wireFiles() {
-  /** @param {FileList | null | undefined} list */
+  /** @param {File | FileSystemDirectoryHandle} checkpoint @param {string} what */
+  const choose = (checkpoint, what) => {
+    picked = checkpoint;
+    picks++;
+    ui.source.value = picked.name;
+    ui.source.dispatchEvent(new Event('input', { bubbles: true }));
+    say(`${what}, is the model now. It is read from your disk; nothing is uploaded.`);
+  };
+  /** @param {Iterable<File> | null | undefined} list */
   const take = (list) => {
     const [file] = list ?? [];
     if (!file) return;
@@ -1364,19 +1375,21 @@ function wireFiles() {
       showError(new DiffusionError('unsupported-model', `${file.name} is no checkpoint and no picture: choose a .safetensors or .ckpt file.`));
       return;
     }
-    picked = file;
-    ui.source.value = file.name;
-    ui.source.dispatchEvent(new Event('input', { bubbles: true }));
-    say(`${file.name}, ${size(file.size)}, is the model now. It is read from your disk; nothing is uploaded.`);
+    choose(file, `${file.name}, ${size(file.size)}`);
   };
   ui.files.addEventListener('change', () => take(ui.files.files));
   addEventListener('dragover', (event) => {
     if (event.dataTransfer?.types.includes('Files')) event.preventDefault();
   });
-  addEventListener('drop', (event) => {
-    if (!event.dataTransfer?.files.length) return;
+  addEventListener('drop', async (event) => {
+    const { files, items } = event.dataTransfer ?? {};
+    if (!files?.length) return;
     event.preventDefault();
-    take(event.dataTransfer.files);
+    // Where the browser hands out folders: one as diffusers keeps it.
+    const list = [...files];
+    const handle = await /** @type {any} */ (items?.[0]).getAsFileSystemHandle?.();
+    if (handle?.kind === 'directory') choose(handle, `The folder ${handle.name}`);
+    else take(list);
   });
 }
 

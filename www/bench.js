@@ -13,7 +13,10 @@ import { measurePeaks } from './probes.js';
  *   kernel?: { loads: number, registers: number } }} Row share: of the peak, FLOP/s or (for norms) bytes/s; kernel: see `figures`
  * @typedef {{ dispatches: number, submits: number, bytes: number, created: number, encodeMs: number }} Counters
  * @typedef {{ precision: Precision, ms: number, flops: number, prepareMs: number, firstMs: number, memory: number, counters: Counters,
- *   kernels: { kernel: string, ms: number, flops: number, dispatches: number }[] }} Step kernels: empty without timestamp queries
+ *   kernels: { kernel: string, ms: number, flops: number, dispatches: number }[], products: Product[] }} Step kernels: empty
+ *   without timestamp queries
+ * @typedef {{ name: string, dispatches: number, ms: number, flops: number, bytes: number, workgroups: number, loads: number, registers: number }} Product
+ *   all matrix multiplies or convolutions of one size, by the same kernel; ms: 0 without timestamp queries
  * @typedef {{ adapter: any, browser: string, date: string, loadMs: number, peaks: import('./probes.js').Peaks, rows: Row[], steps: Step[] }} Report
  */
 
@@ -59,7 +62,7 @@ async function measureOperation(bench, operation, precision, peaks) {
     const total = (/** @type {'flops' | 'bytes'} */ key) => dispatches.reduce((sum, d) => sum + d[key], 0);
     const [flops, bytes] = [total('flops'), total('bytes')];
     const share = operation.kind === 'norm' ? bytes / ms * 1000 / peaks.copy : flops / ms * 1000 / (peaks[precision] ?? peaks.f32);
-    return { name: operation.name, kind: operation.kind, precision, ms, flops, bytes, workgroups: Math.min(...dispatches.map((d) => d.workgroups)), share, kernel: figures(dispatches[0].defines) };
+    return { name: operation.name, kind: operation.kind, precision, ms, flops, bytes, workgroups: Math.min(...dispatches.map((d) => d.workgroups)), share, kernel: figures(dispatches[0]) };
   } finally {
     recording.free();
   }
@@ -87,13 +90,28 @@ async function measureStep(bench, config, precision) {
     const counters = /** @type {Counters} */ (recording.counters());
     /** @type {Map<string, Step['kernels'][0]>} */
     const kernels = new Map();
-    for (const { kernel, ms, flops } of await recording.timed()) {
+    const timed = /** @type {any[]} */ (await recording.timed());
+    for (const { kernel, ms, flops } of timed) {
       const sum = kernels.get(kernel) ?? { kernel, ms: 0, flops: 0, dispatches: 0 };
       kernels.set(kernel, { kernel, ms: sum.ms + ms, flops: sum.flops + flops, dispatches: sum.dispatches + 1 });
     }
-    const flops = /** @type {any[]} */ (recording.dispatches()).reduce((sum, d) => sum + d.flops, 0);
+    const dispatches = /** @type {any[]} */ (recording.dispatches());
+    const flops = dispatches.reduce((sum, d) => sum + d.flops, 0);
+    /** @type {Map<string, Product>} */
+    const products = new Map();
+    dispatches.forEach((dispatch, i) => {
+      const kernel = figures(dispatch);
+      if (!kernel) return;
+      const { size, loads, registers } = kernel, { workgroups } = dispatch;
+      const name = `${dispatch.kernel === 'conv' ? 'conv' : 'GEMM'} ${size}`;
+      const key = `${name} ${workgroups} ${loads}`;
+      const sum = products.get(key) ?? { name, dispatches: 0, ms: 0, flops: 0, bytes: 0, workgroups, loads, registers };
+      products.set(key, {
+        ...sum, dispatches: sum.dispatches + 1, ms: sum.ms + (timed[i]?.ms ?? 0), flops: sum.flops + dispatch.flops, bytes: sum.bytes + dispatch.bytes,
+      });
+    });
     const { peak: memory } = /** @type {any} */ (recording.memory());
-    return { precision, ms: median(times), flops, prepareMs, firstMs, memory, counters, kernels: [...kernels.values()].sort((a, b) => b.ms - a.ms) };
+    return { precision, ms: median(times), flops, prepareMs, firstMs, memory, counters, kernels: [...kernels.values()].sort((a, b) => b.ms - a.ms), products: [...products.values()].sort((a, b) => b.flops - a.flops) };
   } finally {
     recording.free();
   }
@@ -106,7 +124,7 @@ function browserName() {
   return brand ? `${brand.brand} ${brand.version}` : navigator.userAgent.match(/(Firefox|Version|Chrome)\/[\d.]+/)?.[0] ?? navigator.userAgent;
 }
 
-/** @param {Report} report @returns {{ about: string, operations: string[][], step: string[][] }} heads first */
+/** @param {Report} report @returns {{ about: string, operations: string[][], step: string[][], products: string[][] }} heads first */
 function tables({ adapter, browser, date, loadMs, peaks, rows, steps }) {
   const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16'}, ${digits(peaks.copy / 1e9)} GB/s copied`;
   return {
@@ -131,6 +149,12 @@ function tables({ adapter, browser, date, loadMs, peaks, rows, steps }) {
         return kernel ? `${digits(kernel.ms)} (${digits(kernel.flops / kernel.ms / 1e9)} TFLOP/s)` : '';
       })]),
     ],
+    products: !steps.length ? [] : [
+      ['rows x channels x inputs', 'precision', 'dispatches', 'ms', 'TFLOP/s', 'of peak', 'workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'],
+      ...steps.flatMap((s) => s.products.map((p) => [p.name, s.precision, String(p.dispatches),
+        ...(p.ms ? [digits(p.ms), digits(p.flops / p.ms / 1e9), `${digits(p.flops / p.ms * 1e5 / (peaks[s.precision] ?? peaks.f32))} %`] : ['', '', '']),
+        String(p.workgroups), digits(p.bytes / p.flops), digits(p.loads), String(p.registers)])),
+    ],
   };
 }
 
@@ -151,17 +175,18 @@ function fill(table, rows) {
 
 /** The report as Markdown. @param {Report} report */
 function markdown(report) {
-  const { about, operations, step } = tables(report);
+  const { about, operations, step, products } = tables(report);
   const table = (/** @type {string[][]} */ rows) => rows.map((cells, i) => `| ${cells.join(' | ')} |${i === 0 ? `\n|${'---|'.repeat(cells.length)}` : ''}`).join('\n');
-  return [about, table(operations), ...(step.length ? [table(step)] : [])].join('\n\n');
+  return [about, table(operations), ...(step.length ? [table(step), table(products)] : [])].join('\n\n');
 }
 
 /** @param {Report} report */
 function show(report) {
-  const { about, operations, step } = tables(report);
+  const { about, operations, step, products } = tables(report);
   element('about').textContent = about;
   fill(element('operations'), operations);
   fill(element('step'), step);
+  fill(element('products'), products);
   element('results').hidden = false;
 }
 

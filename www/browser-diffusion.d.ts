@@ -252,6 +252,11 @@ export interface GenerateOptions {
   /** As in diffusers, 0..1. */
   guidanceRescale?: number;
   /**
+   * Shares of the steps between which guidance acts, such as [0, 0.8] (default: [0, 1]): in the others the UNet sees the prompt
+   * alone, which is half the work.
+   */
+  guidanceInterval?: [number, number];
+  /**
    * One of {@link DiffusionPipeline.schedulers}, such as "dpmpp_2m_karras"; default: the checkpoint's own. The same is
    * understood in A1111's words ("DPM++ 2M Karras") and as a class of diffusers ("DPMSolverMultistepScheduler").
    */

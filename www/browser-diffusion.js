@@ -204,6 +204,8 @@ const GENERATE_RULES = {
   numInferenceSteps: integer(1),
   guidanceScale: between(0, Infinity),
   guidanceRescale: between(0, 1),
+  guidanceInterval: (v) => (Array.isArray(v) && v.length === 2 && 0 <= v[0] && v[0] < v[1] && v[1] <= 1
+    ? undefined : 'must be [start, end], shares of the steps from 0 to 1'),
   scheduler: schedulerName,
   eta: between(0, 1),
   sChurn: between(0, Infinity),

@@ -90,7 +90,14 @@ impl Contents {
             let (library, class, config) = match component {
                 "unet" => ("diffusers", "UNet2DConditionModel", unet(&shapes, family, v_prediction)),
                 "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
-                "vae" => ("diffusers", "AutoencoderKL", vae(&shapes, family)),
+                "vae" => {
+                    let mut config = vae(&shapes, family);
+                    // Alone it does not tell by what its model scales latents.
+                    if let (true, Some(config)) = (self.alone("vae"), config.as_object_mut()) {
+                        config.remove("scaling_factor");
+                    }
+                    ("diffusers", "AutoencoderKL", config)
+                }
                 _ => {
                     let open_clip = self.open_clip.contains(component);
                     let (class, config) = text_encoder(&shapes, open_clip, component == "text_encoder_2");

@@ -500,7 +500,8 @@ impl Plan {
             return Err(Error::new(
                 Code::OutOfMemory,
                 format!(
-                    "This needs a buffer of {} MiB, and this GPU binds at most {} MiB. Choose a smaller size.",
+                    "This needs a buffer of {} MiB, and this GPU binds at most {} MiB. Choose a smaller size, \
+                     or a smaller model.",
                     mib(need),
                     mib(limit)
                 ),

@@ -13,13 +13,13 @@ use crate::error::Result;
 pub struct Class {
     /// A convolution gathers its input.
     pub conv: bool,
-    /// Rows of the output: up to 256 (the 8x8 level of a UNet), 1024, 4096, more.
+    /// Rows of the output: up to 8 (the time embedding), 256 (the 8x8 level of a UNet), 1024, 4096, more.
     rows: usize,
     /// Channels of the output: up to 640, more.
     channels: usize,
 }
 
-const ROWS: [u32; 3] = [256, 1024, 4096];
+const ROWS: [u32; 4] = [8, 256, 1024, 4096];
 const CHANNELS: [u32; 1] = [640];
 
 impl Class {
@@ -158,7 +158,7 @@ mod tests {
     fn every_class_has_its_own_place() {
         let mut seen = std::collections::BTreeSet::new();
         for conv in [false, true] {
-            for rows in [1, 256, 257, 1024, 1025, 4096, 4097] {
+            for rows in [1, 8, 9, 256, 257, 1024, 1025, 4096, 4097] {
                 for channels in [1, 640, 641] {
                     seen.insert(Class::of(conv, rows, channels).index());
                 }

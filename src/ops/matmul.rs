@@ -326,7 +326,13 @@ fn product(
     let [add_stride, add_from] = e.channel_add.map_or([0, 0], |columns| columns.params());
     let m = positions.end - positions.start;
     let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
-    let tile = Tile::of(r.options(), is_conv, m, out);
+    let c4 = x.c4();
+    let past_c = past.map_or(0, |past| past.channels());
+    let flops_a_row = 2 * out as u64 * (c as u64 * taps as u64 + past_c as u64);
+    // Parts of one size, so that the last fills the GPU as well as the others.
+    let parts = (m as u64 * flops_a_row).div_ceil(MAX_DISPATCH_FLOPS).max(1);
+    let part = (m as u64).div_ceil(parts) as u32;
+    let tile = Tile::of(r.options(), is_conv, part, out, taps * c4);
     let defines = [
         ("WIDE", wide(r)),
         ("F32_OUTPUT", e.f32_output as u32),
@@ -348,16 +354,9 @@ fn product(
         crate::gpu::shader!("matmul.wgsl"),
         &[defines.as_slice(), &tile.defines()].concat(),
     );
-    let c4 = x.c4();
-    let past_c = past.map_or(0, |past| past.channels());
-    let flops_a_row = 2 * out as u64 * (c as u64 * taps as u64 + past_c as u64);
     let columns = out.div_ceil(tile.columns());
-    let rows_at_once = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row)
-        .unwrap_or(u32::MAX)
-        .min(65535 * tile.rows())
-        .max(tile.rows())
-        / tile.rows()
-        * tile.rows();
+    let most = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
+    let rows_at_once = part.div_ceil(tile.rows()).min(most).clamp(1, 65535) * tile.rows();
     let mut m_base = positions.start;
     while m_base < positions.end {
         let rows = rows_at_once.min(positions.end - m_base);
@@ -412,16 +411,22 @@ pub(super) enum Tile {
     Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
     /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
     Shared { tm: u32, tn: u32 },
+    /// 64 threads, which share the inputs of `rows` rows by four channels among them.
+    Split { rows: u32 },
 }
 
 impl Tile {
     /// Threads each way of a shared tile.
     const SIDE: u32 = 8;
+    /// Threads of a workgroup that splits its inputs.
+    const SPLIT: u32 = 64;
+
     /// Rows of a workgroup.
     fn rows(self) -> u32 {
         match self {
             Tile::Subgroup { rows, sy, .. } => rows * sy,
             Tile::Shared { tm, .. } => tm * Self::SIDE,
+            Tile::Split { rows } => rows,
         }
     }
 
@@ -430,13 +435,15 @@ impl Tile {
         match self {
             Tile::Subgroup { size, sx, .. } => 4 * size * sx,
             Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
+            Tile::Split { .. } => 4,
         }
     }
 
     /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
     pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
         let mut tiles: Vec<Tile> =
-            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        tiles.push(Tile::Split { rows: 8 });
         if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
             for (rows, sx, sy) in
                 [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
@@ -450,29 +457,29 @@ impl Tile {
         tiles
     }
 
-    /// The tuned tile, or the usual one.
-    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32) -> Self {
+    /// The tuned tile, or the usual one, for an output of `m` rows by `n` channels, each of `k4` vectors of input.
+    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32, k4: u32) -> Self {
         let tuned = options.choices.get(Class::of(conv, m, n));
         let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
-        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n))
+        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n, k4))
     }
 
     /// The largest tile that still leaves workgroups enough to fill a GPU.
-    fn choose(subgroup: u32, m: u32, n: u32) -> Self {
+    fn choose(subgroup: u32, m: u32, n: u32, k4: u32) -> Self {
         const ENOUGH: u32 = 128;
-        let wide = (16 / subgroup.max(1)).max(1);
-        let tiles = if subgroup > 0 {
-            [(16, wide, 4), (16, 1, 2), (8, 1, 1)].map(|(rows, sx, sy)| Tile::Subgroup {
-                size: subgroup,
-                rows,
-                sx,
-                sy,
-            })
-        } else {
-            [(8, 2), (4, 1), (1, 1)].map(|(tm, tn)| Tile::Shared { tm, tn })
+        let mut tiles = match 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            Some(wide) => [(16, wide, 4), (16, 1, 2), (8, 1, 1)]
+                .map(|(rows, sx, sy)| Tile::Subgroup { size: subgroup, rows, sx, sy })
+                .to_vec(),
+            None => [(8, 2), (8, 1), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec(),
         };
+        // Where each of the threads that share a sum has something to add. Subgroups that share their rows read less of
+        // more than a few.
+        if k4 >= Self::SPLIT && (subgroup == 0 || m <= 8) {
+            tiles.push(Tile::Split { rows: m.next_power_of_two().min(8) });
+        }
         let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= ENOUGH;
-        *tiles.iter().find(fills).unwrap_or(&tiles[2])
+        *tiles.iter().find(fills).unwrap_or(&tiles[tiles.len() - 1])
     }
 
     /// The shader's names for it.
@@ -486,20 +493,29 @@ impl Tile {
                 ("SX", sx),
                 ("SY", sy),
             ],
-            Tile::Shared { tm, tn } => {
-                // Every thread loads as much as the others.
-                let bk4 = if tm == 1 { 8 } else { 4 };
-                vec![
-                    ("SUBGROUP", 0),
-                    ("WX", Self::SIDE),
-                    ("WY", Self::SIDE),
-                    ("TM", tm),
-                    ("TN", tn),
-                    ("BK4", bk4),
-                    ("A_LOADS", bk4 * tm / Self::SIDE),
-                    ("W_LOADS", bk4 * 4 * tn / Self::SIDE),
-                ]
-            }
+            Tile::Shared { tm, tn } => vec![
+                ("SUBGROUP", 0),
+                ("SPLIT", 0),
+                ("WX", Self::SIDE),
+                ("WY", Self::SIDE),
+                ("TM", tm),
+                ("TN", tn),
+                ("BK4", 4),
+                // A thread's part of the tiles that all of them load.
+                ("A_LOADS", 4 * tm / Self::SIDE),
+                ("W_LOADS", 16 * tn / Self::SIDE),
+            ],
+            Tile::Split { rows } => vec![
+                ("SUBGROUP", 0),
+                ("SPLIT", 1),
+                ("WX", Self::SPLIT),
+                ("WY", 1),
+                ("TM", rows),
+                ("TN", 1),
+                ("BK4", Self::SPLIT),
+                ("A_LOADS", rows),
+                ("W_LOADS", 4),
+            ],
         }
     }
 }

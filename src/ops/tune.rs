@@ -89,8 +89,9 @@ impl<'a> Timer<'a> {
     /// # Errors
     /// `unsupported-model` for a shape that cannot be.
     pub fn new(gpu: &'a Gpu, options: &'a Options, example: Example) -> Result<Self> {
-        let (conv, side, _, out) = example;
-        let tile = Tile::of(options, conv, BATCH * side * side, out);
+        let (conv, side, c, out) = example;
+        let k4 = if conv { 9 * c / 4 } else { c / 4 };
+        let tile = Tile::of(options, conv, BATCH * side * side, out, k4);
         let usual = Tile::candidates(options.subgroup).iter().position(|&t| t == tile).unwrap_or(0);
         let weights = Weights::allocate(gpu, Self::record(options, example)?.0.finish().weights());
         weights.fill(gpu);

@@ -288,7 +288,7 @@ impl DiffusionPipeline {
     }
 
     /// Sets the residuals of `plan` to what the ControlNets add that act from `from` to `to`, shares of the steps, to
-    /// latents of one picture, NCHW.
+    /// latents of one picture, NCHW. `negative`: the plan has the negative prompt alone, at which guess mode adds nothing.
     pub(super) fn run_controls(
         &self,
         plan: &UnetPlan,
@@ -296,8 +296,12 @@ impl DiffusionPipeline {
         timestep: f32,
         [from, to]: [f64; 2],
         options: &GenerateOptions,
+        negative: bool,
     ) -> Result<()> {
         plan.executable.clear(&self.gpu, &plan.residuals)?;
+        if negative && self.guesses(options)? {
+            return Ok(());
+        }
         for (control, asked) in plan.controls.iter().zip(&options.controlnets) {
             if from < asked.start || to > asked.end || asked.scale == 0.0 {
                 continue;

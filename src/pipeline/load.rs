@@ -87,7 +87,10 @@ impl DiffusionPipeline {
         let unet_config = unet::Config::from_config(&files.json("unet/config.json").await?)?;
         // Previews see the latents as the model's own VAE has them; a model may lack one where another is given.
         let (vae_json, latent_rgb) = match other_vae {
-            Some(config) => {
+            Some(mut config) => {
+                if let Some(config) = config.as_object_mut().filter(|_| vae_class == "AutoencoderKL") {
+                    config.entry("scaling_factor").or_insert(json!(if sdxl { 0.13025 } else { 0.18215 }));
+                }
                 let own: Value = match files.bytes("vae/config.json").await? {
                     Some(own) => serde_json::from_slice(&own).unwrap_or_default(),
                     None => Value::Null,

@@ -45,12 +45,6 @@ impl Prompts {
         all.filter_map(|schedule| grammar::entry_at(schedule, step)).collect()
     }
 
-    /// Whether a step (from 0) is told other things than the one before.
-    pub fn changes(&self, step: usize) -> bool {
-        let before = step.checked_sub(1).map(|s| self.at(s));
-        before.is_none_or(|before| before.iter().zip(self.at(step)).any(|(a, b)| !Rc::ptr_eq(a, b)))
-    }
-
     pub fn guided(&self) -> bool {
         self.negative.is_some()
     }

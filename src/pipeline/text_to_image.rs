@@ -10,7 +10,7 @@ use super::residence::Stage;
 use super::text::{Conditioning, Prompts};
 use super::{DiffusionPipeline, Kind, Picture, UnetPlan, check_aborted, image_to_image, parameters, repaint};
 use crate::clock::now;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::gpu::{Counters, Executable, Reading, Recorder};
 use crate::models::controlnet;
 use crate::models::unet::{self, AddedCond, Inputs};
@@ -49,6 +49,9 @@ pub struct GenerateOptions {
     pub num_inference_steps: usize,
     pub guidance_scale: f32,
     pub guidance_rescale: f32,
+    /// Shares of the steps between which guidance acts (Kynkäänniemi et al. 2024), as ControlNets' `start` and `end`: in
+    /// the others the UNet sees the prompt alone, which is half the work. `None`: all.
+    pub guidance_interval: Option<[f64; 2]>,
     /// A name of `samplers::names()`; `None`: the checkpoint's own.
     pub scheduler: Option<String>,
     /// `eta`, `s_churn` and the like, for samplers that have them.
@@ -201,9 +204,11 @@ impl DiffusionPipeline {
         // Before the noise is drawn: a size that cannot be is refused here.
         self.bring(Stage::Unet, aborted).await?;
         let controlled = !options.controlnets.is_empty();
-        let mut plan = self.take_unet_plan(prompts.batch(), height, width, prompts.tokens, controlled)?;
+        let batch = if options.guidance_interval.is_some() { 1 } else { prompts.batch() };
+        let mut plan = self.take_unet_plan(batch, height, width, prompts.tokens, controlled).await?;
+        let together = plan.batch == prompts.batch();
         let result = async {
-            self.prepare_controls(&mut plan, options, prompts.guided(), aborted).await?;
+            self.prepare_controls(&mut plan, options, together && prompts.guided(), aborted).await?;
             let mut latents = vec![0f32; picture_len * options.num_images];
             if let Some(given) = &options.latents
                 && given.len() != latents.len()
@@ -232,9 +237,11 @@ impl DiffusionPipeline {
                 }
                 latents.iter_mut().for_each(|v| *v *= levels.init_noise_sigma());
             }
-            let mut sampling = sampler.start(begin, latents, Box::new(move |noise| noises.randn(noise)));
+            let mut sampling = sampler.start(begin, latents, Box::new(move |z, walk| noises.draw(z, walk)));
             // The sampler asks for predictions, and shows each step; what it is told is the answer to its last question.
-            let (mut answer, mut prompted, mut step_start) = (None, None, now());
+            let (mut answer, mut step_start) = (None, now());
+            // What the plan's inputs hold of the prompts.
+            let mut written: Vec<Rc<Conditioning>> = Vec::new();
             // A step that is over is told of when the GPU has the next one's work.
             let mut over: Option<(Step, Shown)> = None;
             let mut tell = async |over: Option<(Step, Shown)>| match over {
@@ -249,26 +256,37 @@ impl DiffusionPipeline {
                 check_aborted(aborted)?;
                 match sampling.resume(answer.take())? {
                     Ask::Predict { step, timestep, input, cfg_plus_plus } => {
-                        if prompted != Some(step) && prompts.changes(step) {
-                            self.write_conditioning(&plan, &prompts.at(step), options)?;
-                        }
-                        prompted = Some(step);
                         let mut prediction = Vec::with_capacity(input.len());
                         let mut unguided = Vec::new();
                         // Of the steps of this run, as diffusers counts; a sampler may take more than it planned.
                         let now = step.min(total - 1) as f64;
                         let share = [now / total as f64, (now + 1.0) / total as f64];
+                        let acts = options.guidance_interval.is_none_or(|[from, to]| share[0] >= from && share[1] <= to);
+                        let texts = prompts.at(step);
+                        // Prompts of several parts, and CFG++, are made with the negative one's prediction in any case.
+                        let alone = !acts && texts.len() == 2 && !cfg_plus_plus;
+                        let texts = if alone { &texts[1..] } else { &texts[..] };
                         for picture in input.chunks_exact(picture_len) {
-                            if controlled {
-                                self.run_controls(&plan, picture, timestep, share, options)?;
-                            }
                             let mut picture = picture.to_vec();
                             picture.extend(canvas.iter().flat_map(|c| &c.beside));
-                            let scale = options.guidance_scale / if cfg_plus_plus { 12.5 } else { 1.0 };
-                            let out = self.start_prediction(&plan, &picture, timestep)?;
+                            let scale = if acts { options.guidance_scale } else { 1.0 };
+                            let scale = scale / if cfg_plus_plus { 12.5 } else { 1.0 };
+                            let mut outs = Vec::new();
+                            for (i, texts) in texts.chunks(plan.batch as usize).enumerate() {
+                                if texts.len() != written.len() || !texts.iter().zip(&written).all(|(a, b)| Rc::ptr_eq(a, b)) {
+                                    self.write_conditioning(&plan, texts, options)?;
+                                    written = texts.iter().copied().cloned().collect();
+                                }
+                                if controlled {
+                                    let negative = prompts.guided() && !alone && !together && i == 0;
+                                    let latents = &picture[..picture_len];
+                                    self.run_controls(&plan, latents, timestep, share, options, negative)?;
+                                }
+                                outs.push(self.start_prediction(&plan, &picture, timestep)?);
+                            }
                             tell(over.take()).await?;
                             let (noise_pred, uncond) =
-                                self.finish_prediction(&plan, out, &prompts, options, scale).await?;
+                                self.finish_prediction(&plan, outs, &prompts, options, scale).await?;
                             if noise_pred.iter().any(|v| !v.is_finite()) {
                                 return Err(Error::unsupported(format!(
                                     "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
@@ -368,7 +386,8 @@ impl DiffusionPipeline {
         Ok((side("height", options.height)?, side("width", options.width)?))
     }
 
-    fn take_unet_plan(
+    /// A plan that predicts for `batch` texts at once, or, where memory is too short for that, for one after another.
+    async fn take_unet_plan(
         &self,
         batch: u32,
         height: u32,
@@ -376,9 +395,11 @@ impl DiffusionPipeline {
         tokens: u32,
         controlled: bool,
     ) -> Result<UnetPlan> {
-        let wanted = (batch, height, width, tokens, controlled);
+        let wanted = (height, width, tokens, controlled);
         match self.unet_plan.take() {
-            Some(p) if (p.batch, p.height, p.width, p.tokens, !p.residuals.is_empty()) == wanted => {
+            Some(p)
+                if (p.height, p.width, p.tokens, !p.residuals.is_empty()) == wanted && p.batch == batch =>
+            {
                 return Ok(p);
             }
             // Free the old plan's memory before the new one's is asked for.
@@ -387,6 +408,29 @@ impl DiffusionPipeline {
         if self.decode_plan.borrow().as_ref().is_some_and(|p| p.executable.bytes() > KEEP_BOTH) {
             drop(self.decode_plan.take());
         }
+        let plan = match self.unet_plan(batch, height, width, tokens, controlled) {
+            // What the adapter cannot give is told when it is asked for.
+            Ok(plan) => self.gpu.idle().await.map(|()| plan),
+            Err(e) => Err(e),
+        };
+        match plan {
+            Err(e) if e.code == Code::OutOfMemory && batch > 1 => {
+                let plan = self.unet_plan(1, height, width, tokens, controlled)?;
+                self.gpu.idle().await?;
+                Ok(plan)
+            }
+            plan => plan,
+        }
+    }
+
+    fn unet_plan(
+        &self,
+        batch: u32,
+        height: u32,
+        width: u32,
+        tokens: u32,
+        controlled: bool,
+    ) -> Result<UnetPlan> {
         let config = &self.unet.config;
         let weights = self.unet.part.weights()?;
         let mut r = Recorder::new(&self.unet.options).with_adapted(weights.adapted());
@@ -460,32 +504,37 @@ impl DiffusionPipeline {
         plan.executable.start_read(&self.gpu, plan.out)
     }
 
-    /// The UNet's prediction, NCHW, with guidance of this scale, and the one without.
+    /// The UNet's prediction, NCHW, with guidance of this scale, and the one without. `outs`: what was predicted for the
+    /// texts, in their order; of the prompt alone there is no guidance.
     async fn finish_prediction(
         &self,
         plan: &UnetPlan,
-        out: Reading,
+        outs: Vec<Reading>,
         prompts: &Prompts,
         options: &GenerateOptions,
         guidance_scale: f32,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let config = &self.unet.config;
-        let repeat = plan.batch as usize;
-        let (out, _) = plan.executable.finish_read(&self.gpu, out).await?;
         let channels = config.out_channels as usize;
-        let mut parts = out.chunks_exact(out.len() / repeat).map(|part| to_nchw(part, channels));
-        let (Some(first), true) = (parts.next(), prompts.guided()) else {
-            let noise_pred = to_nchw(&out, channels);
-            return Ok((noise_pred.clone(), noise_pred));
+        let mut parts = Vec::new();
+        for out in outs {
+            let (out, _) = plan.executable.finish_read(&self.gpu, out).await?;
+            parts.extend(
+                out.chunks_exact(out.len() / plan.batch as usize).map(|part| to_nchw(part, channels)),
+            );
+        }
+        let (uncond, conds) = match parts.as_slice() {
+            [] => return Ok(Default::default()),
+            [one] => return Ok((one.clone(), one.clone())),
+            [uncond, conds @ ..] => (uncond, conds),
         };
-        let (uncond, conds): (Vec<f32>, Vec<Vec<f32>>) = (first, parts.collect());
         // A model with a guidance embedding has applied its scale already.
         let scale = if config.time_cond_proj_dim.is_some() { 1.0 } else { guidance_scale };
-        let mut noise_pred = composed_guidance(&uncond, &conds, &prompts.weights(), scale);
+        let mut noise_pred = composed_guidance(uncond, conds, &prompts.weights(), scale);
         if options.guidance_rescale > 0.0 {
             rescale_noise_cfg(&mut noise_pred, &conds[0], options.guidance_rescale);
         }
-        Ok((noise_pred, uncond))
+        Ok((noise_pred, uncond.clone()))
     }
 }
 

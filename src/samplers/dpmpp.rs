@@ -73,6 +73,7 @@ struct Dpmpp {
     /// How much fresh noise there is: 0 none, 1 that of the diffusion's own equation.
     eta: f32,
     s_noise: f32,
+    brownian: bool,
     lower_order_final: bool,
     /// The last step is of first order however many there are.
     euler_at_final: bool,
@@ -88,22 +89,22 @@ pub(super) fn dpmpp_2m(order: &Order) -> Result<Sampler> {
         "sde-dpmsolver++" => true,
         other => return Err(SchedulerConfig::refuse("algorithm_type", other)),
     };
-    make(order, sde, solver_order(order.config)?, false)
+    make(order, sde, false, solver_order(order.config)?, false)
 }
 
-/// The same with `algorithm_type` "sde-dpmsolver++"; k-diffusion's `sample_dpmpp_2m_sde`. Noise is drawn in order from
-/// the seed's generator, where k-diffusion has a Brownian tree.
+/// The same with `algorithm_type` "sde-dpmsolver++"; k-diffusion's `sample_dpmpp_2m_sde`. Who asks for it by name has the
+/// noise of k-diffusion and A1111, a Brownian motion's; diffusers draws it in order, as [`dpmpp_2m`] does.
 pub(super) fn dpmpp_2m_sde(order: &Order) -> Result<Sampler> {
-    make(order, true, solver_order(order.config)?, false)
+    make(order, true, true, solver_order(order.config)?, false)
 }
 
 /// k-diffusion's `sample_dpmpp_3m_sde`, over the noise levels of diffusers' class. (diffusers 0.42 has the last
 /// term of its third order with the wrong sign.)
 pub(super) fn dpmpp_3m_sde(order: &Order) -> Result<Sampler> {
-    make(order, true, 3, true)
+    make(order, true, true, 3, true)
 }
 
-fn make(order: &Order, sde: bool, solver_order: usize, third: bool) -> Result<Sampler> {
+fn make(order: &Order, sde: bool, brownian: bool, solver_order: usize, third: bool) -> Result<Sampler> {
     let config = order.config;
     let (model, levels) = Model::read(order, true, Solver::Multistep { discard: third })?;
     // k-diffusion's samplers lower the order at the very end only.
@@ -114,6 +115,7 @@ fn make(order: &Order, sde: bool, solver_order: usize, third: bool) -> Result<Sa
         heun,
         eta: if sde { order.tuning.eta.unwrap_or(1.0) } else { 0.0 },
         s_noise: order.tuning.s_noise,
+        brownian,
         lower_order_final: !as_k && config.bool("lower_order_final", true)?,
         // To end at no noise, a higher order would need the logarithm of zero.
         euler_at_final: !as_k && config.bool("euler_at_final", false)? || model.sigmas.last() == Some(&0.0),
@@ -124,6 +126,10 @@ fn make(order: &Order, sde: bool, solver_order: usize, third: bool) -> Result<Sa
 }
 
 impl Rule for Dpmpp {
+    fn brownian(&self) -> bool {
+        self.brownian
+    }
+
     fn step(
         &mut self,
         model_output: &[f32],

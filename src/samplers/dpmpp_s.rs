@@ -34,9 +34,7 @@ pub(super) async fn dpmpp_2s_a(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
     x
 }
 
-/// As diffusers' `DPMSolverSDEScheduler` and k-diffusion's `sample_dpmpp_sde`. Those draw from a Brownian tree over the
-/// noise level; here the path is drawn in order from the seed's generator: to the midpoint, then on from there, the
-/// whole step's noise being what both add up to.
+/// As diffusers' `DPMSolverSDEScheduler` and k-diffusion's `sample_dpmpp_sde`.
 pub(super) async fn dpmpp_sde(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
     for (sigma, next) in k.pairs() {
         let x0 = k.denoise(&x, sigma).await;
@@ -45,16 +43,14 @@ pub(super) async fn dpmpp_sde(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
         } else {
             let s = middle(sigma, next);
             let (down, up) = k.ancestral(sigma, s, 1.0);
-            let first = k.noise(x.len());
             let mut there = towards(&x, &x0, sigma, down);
-            add(&mut there, &first, up);
+            add(&mut there, &k.noise(x.len(), Some((sigma, s))), up);
             let second = k.denoise_between(&there, s).await;
 
             let (down, up) = k.ancestral(sigma, next, 1.0);
-            let (a, b) = (((sigma - s) / (sigma - next)).sqrt(), ((s - next) / (sigma - next)).sqrt());
-            let noise = zip(&first, &k.noise(x.len()), |z, more| a * z + b * more);
             x = towards(&x, &second, sigma, down);
-            add(&mut x, &noise, up);
+            let z = k.noise(x.len(), Some((sigma, next)));
+            add(&mut x, &z, up);
         }
         x = k.done(x, x0, sigma, next).await;
     }

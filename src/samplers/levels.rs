@@ -94,6 +94,12 @@ impl Levels {
         sample.iter_mut().zip(noise).for_each(|(x, n)| *x = alpha * *x + share * n);
     }
 
+    /// The smallest level with noise, and the largest.
+    pub(super) fn ends(&self) -> (f32, f32) {
+        let noisy = self.sigmas.iter().copied().filter(|&s| s > 0.0);
+        noisy.fold((f32::INFINITY, 0.0), |(min, max), s| (min.min(s), max.max(s)))
+    }
+
     /// Those from step `begin` on.
     pub(super) fn from(&self, begin: usize) -> Self {
         let cut = |v: &[f32]| v[begin.min(v.len())..].to_vec();

@@ -12,6 +12,7 @@
 //! and else the sigmas of k-diffusion or A1111 over all of the training's noise levels; samplers that know training
 //! timesteps only (ddpm, ddim, ddim_cfgpp, lcm, tcd) take those nearest.
 
+mod brownian;
 mod config;
 mod ddim;
 mod ddpm;
@@ -43,6 +44,7 @@ use schedule::{Bound, DEFAULTS, Defaults, Training};
 use std::rc::Rc;
 use steps::{K, Running, stepwise};
 
+pub use brownian::Walk;
 pub use config::SchedulerConfig;
 pub use embedding::{get_guidance_scale_embedding, get_timestep_embedding};
 pub use guidance::{classifier_free_guidance, composed_guidance, rescale_noise_cfg};
@@ -87,6 +89,11 @@ trait Rule {
         false
     }
 
+    /// Whether noise is drawn along a Brownian motion over the noise level.
+    fn brownian(&self) -> bool {
+        false
+    }
+
     /// Makes the sample at step `i` into the next, in place. Returns the picture that the sampler sees behind the noise
     /// (diffusers' `pred_original_sample`, for LCM `denoised`). Steps are taken in order. `noise` is called at most
     /// once, with the sample's length, where diffusers calls `randn_tensor`.
@@ -121,14 +128,15 @@ impl Sampler {
     /// Starts from a sample at the noise level of step `begin`. `noise` is drawn from when the sampler adds noise.
     pub fn start(self, begin: usize, sample: Vec<f32>, noise: Noise) -> Steps {
         let levels = self.levels;
+        let ends = levels.ends();
         match self.way {
             Way::Rule(rule) => {
-                Steps::new(noise, |desk| Box::pin(stepwise(desk, levels, rule, begin, sample)))
+                Steps::new(noise, ends, |desk| Box::pin(stepwise(desk, levels, rule, begin, sample)))
             }
             Way::Function { run, denoiser, tuning } => {
                 let levels = levels.from(begin);
                 let total = levels.timesteps().len();
-                Steps::new(noise, |desk| {
+                Steps::new(noise, ends, |desk| {
                     let denoiser = Rc::new(denoiser);
                     run(K { desk, levels, tuning, denoiser, step: 0, total }, sample)
                 })

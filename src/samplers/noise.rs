@@ -1,6 +1,7 @@
 //! torch's random generators, so that a seed gives the noise that it gives in PyTorch; and how A1111 makes noise of
 //! several pictures, of two seeds, and of a seed known at another size.
 
+use super::brownian::{Motion, Walk};
 use super::philox::Philox;
 
 /// Which of torch's generators.
@@ -47,6 +48,8 @@ impl NoiseOptions {
 pub struct NoiseSource {
     /// One for all, or one for each.
     generators: Vec<Generator>,
+    /// The Brownian motion of each generator's seed.
+    motions: Vec<Motion>,
     options: NoiseOptions,
     seed: u64,
     /// Channels, height and width of a picture's latents.
@@ -58,8 +61,10 @@ pub struct NoiseSource {
 impl NoiseSource {
     pub fn new(seed: u64, options: &NoiseOptions, images: usize, shape: [usize; 3], scale: u32) -> Self {
         let count = if options.each() { images } else { 1 };
-        let generators = (0..count).map(|i| options.rng.seeded(options.of_image(seed, i).0)).collect();
-        Self { generators, options: options.clone(), seed, shape, scale }
+        let seeds = (0..count).map(|i| options.of_image(seed, i).0);
+        let generators = seeds.clone().map(|seed| options.rng.seeded(seed)).collect();
+        let motions = seeds.map(|seed| Motion::new(options.rng, seed)).collect();
+        Self { generators, motions, options: options.clone(), seed, shape, scale }
     }
 
     /// The generators: one, or one for each picture.
@@ -72,6 +77,16 @@ impl NoiseSource {
         let len = out.len() / self.generators.len();
         for (generator, picture) in self.generators.iter_mut().zip(out.chunks_exact_mut(len)) {
             generator.randn(picture);
+        }
+    }
+
+    /// What a sampler draws: the same, or of the Brownian motion that each generator's seed has (A1111's
+    /// `create_noise_sampler`).
+    pub fn draw(&mut self, out: &mut [f32], walk: Option<Walk>) {
+        let Some(walk) = walk else { return self.randn(out) };
+        let len = out.len() / self.motions.len();
+        for (motion, picture) in self.motions.iter_mut().zip(out.chunks_exact_mut(len)) {
+            motion.walk(walk, picture);
         }
     }
 
@@ -156,7 +171,7 @@ fn paste(from: &[f32], (from_h, from_w): (usize, usize), to: &mut [f32], (to_h, 
 }
 
 impl Rng {
-    fn seeded(self, seed: u64) -> Generator {
+    pub(super) fn seeded(self, seed: u64) -> Generator {
         match self {
             Self::TorchCpu => Generator::new(seed),
             Self::TorchCuda => Generator(Kind::Cuda(Philox::new(seed))),

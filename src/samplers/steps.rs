@@ -4,6 +4,7 @@
 //! Nothing in it waits for anything but answers, so [`Steps::resume`] needs no executor: it runs the function up to
 //! its next question and hands that out. Whoever drives it may stop between any two questions.
 
+use super::brownian::Walk;
 use super::levels::Levels;
 use super::{Rule, Tuning};
 use crate::error::Result;
@@ -13,8 +14,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Where standard normal values come from: fills the slice, which is as long as the sample.
-pub type Noise = Box<dyn FnMut(&mut [f32])>;
+/// Where standard normal values come from: fills the slice, which is as long as the sample; with a walk from a Brownian
+/// motion.
+pub type Noise = Box<dyn FnMut(&mut [f32], Option<Walk>)>;
 
 /// What a sampler asks.
 #[derive(Debug)]
@@ -58,12 +60,19 @@ pub(super) struct Desk {
     ask: Cell<Option<Ask>>,
     answer: Cell<Option<Vec<f32>>>,
     noise: RefCell<Noise>,
+    /// The schedule's smallest and largest noise level.
+    ends: (f32, f32),
 }
 
 impl Desk {
     async fn ask(&self, ask: Ask) -> Vec<f32> {
         self.ask.set(Some(ask));
         poll_fn(|_| self.answer.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    fn draw(&self, z: &mut [f32], stretch: Option<(f32, f32)>) {
+        let walk = stretch.map(|(from, to)| Walk { from, to, ends: self.ends });
+        self.noise.borrow_mut()(z, walk);
     }
 }
 
@@ -77,9 +86,9 @@ pub struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(noise: Noise, run: impl FnOnce(Rc<Desk>) -> Running) -> Self {
-        let desk =
-            Rc::new(Desk { ask: Cell::default(), answer: Cell::default(), noise: RefCell::new(noise) });
+    pub(super) fn new(noise: Noise, ends: (f32, f32), run: impl FnOnce(Rc<Desk>) -> Running) -> Self {
+        let noise = RefCell::new(noise);
+        let desk = Rc::new(Desk { ask: Cell::default(), answer: Cell::default(), noise, ends });
         Self { running: run(desk.clone()), desk }
     }
 
@@ -110,7 +119,8 @@ pub(super) async fn stepwise(
         let (step, total, input) = (i - begin, end - begin, sample.clone());
         let cfg_plus_plus = rule.cfg_plus_plus();
         let output = desk.ask(Ask::Predict { step, timestep, input, cfg_plus_plus }).await;
-        let x0 = rule.step(&output, i, &mut sample, &mut *desk.noise.borrow_mut())?;
+        let stretch = rule.brownian().then(|| (levels.sigma(i), levels.sigma(i + 1)));
+        let x0 = rule.step(&output, i, &mut sample, &mut |z| desk.draw(z, stretch))?;
         if i + 1 == end {
             sample.iter_mut().for_each(|x| *x *= levels.end_scale);
         }
@@ -162,16 +172,17 @@ impl K {
     }
 
     /// As many standard normal values, times `s_noise`.
-    pub fn noise(&self, len: usize) -> Vec<f32> {
+    /// With two noise levels those of the Brownian motion between them.
+    pub fn noise(&self, len: usize, stretch: Option<(f32, f32)>) -> Vec<f32> {
         let mut z = vec![0.0; len];
-        (self.desk.noise.borrow_mut())(&mut z);
+        self.desk.draw(&mut z, stretch);
         z.iter_mut().for_each(|z| *z *= self.tuning.s_noise);
         z
     }
 
     /// Adds fresh noise of this deviation, in place.
     pub fn add_noise(&self, x: &mut [f32], deviation: f32) {
-        add(x, &self.noise(x.len()), deviation);
+        add(x, &self.noise(x.len(), None), deviation);
     }
 
     /// Tells of a step from `sigma` to `next` and takes the sample back.

@@ -193,7 +193,7 @@ impl Recording {
         Ok(Float32Array::from(self.executable.read(&self.gpu, self.output).await?.as_slice()))
     }
 
-    /// Every dispatch: `{ kernel, defines, flops, bytes, workgroups }`.
+    /// Every dispatch: `{ kernel, defines, params, flops, bytes, workgroups }`, as `timed` has them.
     pub fn dispatches(&self) -> Array {
         let one = |d: &Dispatch| {
             let out = Object::new();
@@ -203,6 +203,7 @@ impl Recording {
                 set(&defines, name, *value);
             }
             set(&out, "defines", defines);
+            set(&out, "params", js_sys::Uint32Array::from(d.params.as_slice()));
             set(&out, "flops", d.flops as f64);
             set(&out, "bytes", self.plan.bytes(d) as f64);
             set(&out, "workgroups", d.workgroups.iter().product::<u32>());

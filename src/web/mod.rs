@@ -89,6 +89,11 @@ fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
         .transpose()
 }
 
+/// The numbers of an array.
+fn numbers(options: &JsValue, key: &str) -> Option<Vec<f64>> {
+    get(options, key).map(|v| Array::from(&v).iter().filter_map(|n| n.as_f64()).collect())
+}
+
 /// Integers up to here are exact in a JavaScript number.
 const EXACT: f64 = 9_007_199_254_740_991.0;
 
@@ -173,8 +178,7 @@ fn noise(o: &JsValue) -> Result<NoiseOptions> {
     };
     let strength = number(o, "variationStrength")?.unwrap_or(0.0) as f32;
     let seed = count(o, "variationSeed", EXACT)?.unwrap_or(0.0) as u64;
-    let sides = |v: JsValue| Array::from(&v).iter().filter_map(|n| n.as_f64()).collect::<Vec<_>>();
-    let resize_from = match get(o, "seedResizeFrom").map(sides).as_deref() {
+    let resize_from = match numbers(o, "seedResizeFrom").as_deref() {
         None => None,
         Some(&[w, h]) if w >= 8.0 && h >= 8.0 => Some((w as u32, h as u32)),
         Some(_) => return Err(Error::invalid("seedResizeFrom must be [width, height] in pixels.")),
@@ -621,6 +625,15 @@ impl Pipeline {
                 .map_or(model.num_inference_steps, |n| n as usize),
             guidance_scale: number(o, "guidanceScale")?.map_or(model.guidance_scale, |g| g as f32),
             guidance_rescale: number(o, "guidanceRescale")?.unwrap_or(0.0) as f32,
+            guidance_interval: match numbers(o, "guidanceInterval").as_deref() {
+                None => None,
+                Some(&[start, end]) if 0.0 <= start && start < end && end <= 1.0 => Some([start, end]),
+                Some(_) => {
+                    return Err(Error::invalid(
+                        "guidanceInterval must be [start, end], shares of the steps.",
+                    ));
+                }
+            },
             scheduler: text(o, "scheduler")?,
             tuning: tuning(o)?,
             noise: noise(o)?,

@@ -11,8 +11,9 @@
 
 use browser_diffusion::checkpoint::pack::Packer;
 use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
+use browser_diffusion::gpu::tuning::Class;
 use browser_diffusion::gpu::{Adapted, Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
-use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input};
+use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input, tune};
 use half::f16;
 use std::rc::Rc;
 
@@ -786,6 +787,20 @@ async fn rows(gpu: &Gpu, options: &Options, seed: u64) -> Vec<Outcome> {
     vec![embed, gather]
 }
 
+/// The same with candidate `i` for whatever shape.
+fn with_tile(options: Options, i: usize) -> Options {
+    let mut tiled = options;
+    for conv in [false, true] {
+        // One of every class.
+        for rows in [8, 256, 1024, 4096, 4097] {
+            for channels in [640, 641] {
+                tiled.choices.set(Class::of(conv, rows, channels), Some(i));
+            }
+        }
+    }
+    tiled
+}
+
 /// Every op, under every way of recording that this adapter can run.
 pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
     let mut ways = vec![
@@ -841,6 +856,18 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
         outcomes.push(geglu(gpu, &options, 5, 12, 4, true).await);
         outcomes.push(geglu(gpu, &options, 90, 70, 52, false).await);
         outcomes.push(geglu(gpu, &options, 300, 64, 200, true).await);
+        // Every tile, by what it loads and multiplies: the other ways store the same otherwise.
+        let tiles = if ["f32", "f16", "q4"].contains(&way) { tune::candidates(&options) } else { 0 };
+        for i in 0..tiles {
+            let options = with_tile(options, i);
+            let seed = 1000 + i as u64;
+            outcomes.push(convolution_of(gpu, &options, seed, options.weights.is_some()).await);
+            outcomes.push(match options.weights {
+                Some(_) => matmul(gpu, &options, 45, 300, 70).await,
+                None if i % 2 == 0 => with_shortcut(gpu, &options, seed).await,
+                None => normed(gpu, &options, seed).await,
+            });
+        }
         // The other ops read no matrices.
         for seed in 0..if options.weights.is_some() { 0 } else { rounds } {
             for d in [4, 8, 12, 40, 64, 80, 96, 128, 160, 260, 512] {

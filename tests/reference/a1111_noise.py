@@ -96,4 +96,5 @@ def main():
     (DATA / "a1111_noise.json").write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,8 @@
 A picture of 16 values, a made-up network and made-up noise, as in samplers.py. Who computes what:
   diffusers    its classes, with the checkpoint's own schedule or their switches karras, exponential, beta; UniPC, DEIS
                and DPM++ 2S over other sigmas, which are put into the scheduler; DDPM, DDIM, LCM and TCD over other timesteps
-  k-diffusion  the rest, in f64; its noise is the same made-up noise in order, for DPM++ SDE as a Brownian path
+  k-diffusion  the rest, in f64; its noise is the same made-up noise in order, for DPM++ SDE as a Brownian path; with a seed
+               that of its Brownian tree
   here         what neither has: A1111's Restart in segments of k-diffusion's Heun, DDIM CFG++, iPNDM
 Sigmas by name are k-diffusion's, or written here from A1111's definitions over k-diffusion's denoiser.
 Written: data/ksamplers.json [config, name, steps, tuning] and data/ksamplers.f32, the final samples.
@@ -122,7 +123,7 @@ def diffusers_run(scheduler, timesteps, sample, draws, eta, plan=None):
     module = importlib.import_module(type(scheduler).__module__)
     if hasattr(module, "randn_tensor"):
         module.randn_tensor = draws.next
-    if isinstance(scheduler, diffusers.DPMSolverSDEScheduler):
+    if isinstance(scheduler, diffusers.DPMSolverSDEScheduler) and scheduler.noise_sampler_seed is None:
         scheduler.noise_sampler = draws.brownian
     extra = {"eta": eta} if eta is not None else {}
     for i, t in enumerate(timesteps):
@@ -144,9 +145,17 @@ def k_model(config, d):
     return model
 
 
+def tree(x, sigmas, seed):
+    sigmas = sigmas.float()
+    sampler = K.BrownianTreeNoiseSampler(x.float(), sigmas[sigmas > 0].min(), sigmas.max(), seed)
+    return lambda a, b: sampler(a.float(), b.float())
+
+
 def k_run(name, config, d, sigmas, x, draws, tuning):
     model, f, path = k_model(config, d), SAMPLERS[name][2], draws.brownian if name == "dpmpp_sde" else draws.next
     sigmas, x, n = torch.tensor(sigmas, dtype=torch.float64), x.double(), len(sigmas) - 1
+    if "seed" in tuning:
+        path = tree(x, sigmas, tuning["seed"])
     options = {k: v for k, v in tuning.items() if f and k in inspect.signature(f).parameters}
     if f and "noise_sampler" in inspect.signature(f).parameters:
         options["noise_sampler"] = path
@@ -188,7 +197,8 @@ def run(config, name, steps, tuning):
     own = schedule is None
     make = lambda **more: getattr(diffusers, cls + "Scheduler").from_config(config, **extra, **more)
     if cls and not ({"s_churn"} & set(tuning)) and not (k and eta is not None) and (own or schedule in SWITCHES and base not in NO_SWITCH):
-        scheduler = make(**({} if own else {SWITCHES[schedule]: True}))
+        seed = {"noise_sampler_seed": tuning["seed"]} if "seed" in tuning else {}
+        scheduler = make(**({} if own else {SWITCHES[schedule]: True}), **seed)
         scheduler.set_timesteps(steps)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(0)
@@ -271,6 +281,8 @@ def main():
         ("euler_a_normal", {"eta": 0.5, "s_noise": 0.9}), ("dpm2_a_simple", {"eta": 0.7}), ("dpmpp_2s_a_karras", {"eta": 0.3}),
         ("dpmpp_sde_simple", {"eta": 0.5}), ("dpmpp_2m_sde_normal", {"eta": 0.4, "s_noise": 1.1}), ("dpmpp_3m_sde_simple", {"eta": 0.0}),
         ("dpm_fast", {"eta": 1.0}), ("dpm_adaptive", {"eta": 0.5}), ("ddim", {"eta": 1.0}), ("tcd", {"eta": 0.3}),
+        ("dpmpp_sde", {"seed": 7}), ("dpmpp_sde_normal", {"seed": 8, "eta": 0.8}), ("dpmpp_2m_sde_simple", {"seed": 9}), ("dpmpp_3m_sde", {"seed": 2**40}),
+        ("dpmpp_3m_sde_kl_optimal", {"seed": 10, "s_noise": 0.9}),
     ]]
     cases, values = [], []
     for c, name, steps, tuning in plan:

@@ -126,6 +126,25 @@ def pipeline(kind, options):
 SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "pndm": "PNDM", "euler": "EulerDiscrete", "euler_a": "EulerAncestralDiscrete", "dpmpp_2m": "DPMSolverMultistep", "lcm": "LCM"}
 
 
+@contextlib.contextmanager
+def guided_within(pipe, interval):
+    """diffusers has no interval: outside of it both halves of the UNet's batch predict what the prompt's does."""
+    calls = 0
+
+    def predicted(module, given, kwargs, out):
+        nonlocal calls
+        steps, calls = len(pipe.scheduler.timesteps), calls + 1
+        if interval[0] <= (calls - 1) / steps and calls / steps <= interval[1]:
+            return out
+        return (out[0].chunk(2)[1].repeat(2, 1, 1, 1),)
+
+    hook = pipe.unet.register_forward_hook(predicted, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def run(pipe, case):
     """Latents (NCHW) and pictures (0..255, NHWC) of a case."""
     own, k = pipe.scheduler, case["options"]
@@ -137,7 +156,8 @@ def run(pipe, case):
                  guidanceScale="guidance_scale", guidanceRescale="guidance_rescale", numImages="num_images_per_prompt")
     given = {theirs: k[ours] for ours, theirs in names.items() if ours in k}
     try:
-        with torch.no_grad():
+        interval = guided_within(pipe, k["guidanceInterval"]) if "guidanceInterval" in k else contextlib.nullcontext()
+        with torch.no_grad(), interval:
             latents = pipe(**given, generator=torch.Generator("cpu").manual_seed(k["seed"]), output_type="latent").images
             image = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     finally:
@@ -211,6 +231,9 @@ CASES = [
     case("sd2", "ddim", TALL, 10, 1, 38),
     case("sdxl", None, WIDE, 4, 7.5, 39),
     case("sdxl", "ddim", TALL, 5, 7.5, 40),
+    case("sd1", "pndm", A, 7, 7.5, 41, guidanceInterval=[0, 0.7], **NEGATIVE),
+    case("sd2", "euler", B, 8, 7.5, 42, guidanceInterval=[0.25, 0.75]),
+    case("sdxl", "euler_a", A, 5, 7.5, 43, guidanceInterval=[0.2, 1]),
 ]
 
 

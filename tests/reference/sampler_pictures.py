@@ -1,9 +1,12 @@
-"""Samplers with the embedded model, run by diffusers in f32: expected latents for tests/web/samplers.test.mjs.
+"""Samplers with the embedded model, run by diffusers in f32: expected latents for tests/web/samplers.test.mjs. Of the SDE
+samplers the noise is that of the Brownian tree, as k-diffusion and A1111 have it.
 
     python tests/reference/sampler_pictures.py        # rewrites tests/reference/data/sampler_pictures.json
 """
 import json, pathlib
-import diffusers, numpy as np, torch
+import diffusers, torch
+from diffusers.schedulers import scheduling_dpmsolver_multistep as multistep
+from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
 
 ROOT = pathlib.Path(__file__).parents[2]
 KARRAS, EXPONENTIAL = {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}
@@ -19,6 +22,7 @@ CASES = [
     ("dpmpp_2m_exponential", "DPMSolverMultistep", EXPONENTIAL, {}),
     ("DPM++ 2M SDE", "DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++"}, {}),
     ("dpmpp_2m_sde_karras", "DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++"} | KARRAS, {"numInferenceSteps": 16}),
+    ("DPM++ SDE", "DPMSolverSDE", {"noise_sampler_seed": 7}, {}),
     ("unipc", "UniPCMultistep", {}, {}),
     ("UniPCMultistepScheduler karras", "UniPCMultistep", KARRAS, {"numInferenceSteps": 4}),
     ("deis", "DEISMultistep", {}, {}),
@@ -28,18 +32,33 @@ CASES = [
 ]
 
 
+def tree(scheduler, seed):
+    """Instead of `randn_tensor`: k-diffusion's noise of the step that the scheduler is at."""
+    sampler = None
+
+    def draw(shape, **_):
+        nonlocal sampler
+        sigmas, i = scheduler.sigmas, scheduler.step_index
+        sampler = sampler or BrownianTreeNoiseSampler(torch.zeros(shape), sigmas[sigmas > 0].min(), sigmas.max(), seed)
+        return sampler(sigmas[i], sigmas[i + 1]) if sigmas[i + 1] > 0 else torch.zeros(shape)
+
+    return draw
+
+
 def run(pipe, name, cls, more, options):
     k = dict(prompt="a red apple", width=64, height=64, numInferenceSteps=8, guidanceScale=3, seed=7, scheduler=name) | options
     own = pipe.scheduler
     pipe.scheduler = getattr(diffusers, cls + "Scheduler").from_config(own.config, **more)
-    n = k.get("numImages", 1)
+    n, in_order = k.get("numImages", 1), multistep.randn_tensor
+    if more.get("algorithm_type") == "sde-dpmsolver++":
+        multistep.randn_tensor = tree(pipe.scheduler, k["seed"])
     seeded = lambda i: torch.Generator("cpu").manual_seed(k["seed"] + i)
     try:
         with torch.no_grad():
             latents = pipe(prompt=k["prompt"], width=64, height=64, num_inference_steps=k["numInferenceSteps"], guidance_scale=k["guidanceScale"], eta=k.get("eta", 0.0),
                            num_images_per_prompt=n, generator=[seeded(i) for i in range(n)] if k.get("generatorPerImage") else seeded(0), output_type="latent").images
     finally:
-        pipe.scheduler = own
+        pipe.scheduler, multistep.randn_tensor = own, in_order
     print(name, "std", float(latents.std()))
     return dict(options=k, latents=[round(float(v), 5) for v in latents.flatten()])
 

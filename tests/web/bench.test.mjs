@@ -35,6 +35,14 @@ test('bench.html measures operations and a UNet, and copies the table', { timeou
       assert.equal(step.counters.created, 0);
       assert.equal(step.kernels.reduce((/** @type {number} */ sum, /** @type {any} */ k) => sum + k.dispatches, 0), step.counters.dispatches);
       assert.equal(step.kernels.reduce((/** @type {number} */ sum, /** @type {any} */ k) => sum + k.flops, 0), step.flops);
+      for (const kind of ['conv', 'GEMM']) {
+        const [kernel] = step.kernels.filter((/** @type {any} */ k) => k.kernel === (kind === 'GEMM' ? 'matmul' : kind));
+        const products = step.products.filter((/** @type {any} */ p) => p.name.startsWith(`${kind} `));
+        for (const key of ['dispatches', 'flops']) {
+          assert.equal(products.reduce((/** @type {number} */ sum, /** @type {any} */ p) => sum + p[key], 0), kernel[key], `${kind}: ${key}`);
+        }
+        for (const p of products) assert.ok(p.ms > 0 && p.loads <= 0.3 && p.registers > 0 && p.bytes > 0, JSON.stringify(p));
+      }
     }
     assert.equal(report.steps.length, precisions.length);
 

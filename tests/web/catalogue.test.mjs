@@ -118,7 +118,12 @@ test('models on the page', { timeout: 400_000 }, async t => {
 
       await step('loaded, it is kept under its revision, and the browser is asked not to clear it', async () => {
         const before = await page.evaluate(() => window.persisted);
+        const token = 'hf_secretOfTheVisitor';
+        await page.fill('#token', token);
         await draw();
+        assert.ok(hub.log.every(r => r.headers.authorization === undefined), 'a Hub that a link named sees no token');
+        assert.ok((await page.evaluate(() => JSON.stringify({ ...localStorage }))).includes(small.source), 'settings are kept');
+        assert.ok(!(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href]))).includes(token), 'the token is not');
         assert.ok(hub.log.length > 0);
         assert.ok(hub.log.every(r => r.path.startsWith(`/${small.source}/resolve/${small.revision}/`)), 'the revision is the one that is pinned');
         assert.ok(hub.log.some(r => r.path.endsWith('unet/diffusion_pytorch_model.fp16.safetensors') && r.status === 206));

@@ -1,5 +1,5 @@
 // The same tiny random models in every shape that checkpoints come in: diffusers' folder (one file, three shards, the
-// fp16 variant, from disk), one .safetensors file of the original layout, .ckpt as a zip archive and as torch wrote it before 1.6. Each
+// fp16 variant, from disk by its files or its handle), one .safetensors file of the original layout, .ckpt as a zip archive and as torch wrote it before 1.6. Each
 // draws the same picture, and it is diffusers' (tests/reference/single_file.py, f32 on weights rounded to f16).
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -34,22 +34,34 @@ function wanted(c) {
 }
 
 /**
- * Loads a model in the page and draws; `files` are fetched and given as files from disk.
+ * Loads a model in the page and draws; `files` are fetched and given as files from disk, or as the handle of their folder.
  * @param {import('playwright-core').Page} page
- * @param {{ source?: string, files?: string[], options?: any }} model
+ * @param {{ source?: string, files?: string[], handle?: boolean, options?: any }} model
  * @param {any} options of `generate`
  */
 function draw(page, model, options) {
-  return page.evaluate(async ([{ source, files, options: load }, options]) => {
+  return page.evaluate(async ([{ source, files, handle, options: load }, options]) => {
     const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
-    const picked = files && await Promise.all(files.map(async (/** @type {string} */ path) => {
+    /** The browser's own disk has such handles without a dialog. */
+    const folder = async () => {
+      const root = await navigator.storage.getDirectory();
+      for (const path of files ?? []) {
+        const names = path.split('/');
+        let at = root;
+        for (const name of names.slice(0, -1)) at = await at.getDirectoryHandle(name, { create: true });
+        const file = await at.getFileHandle(names.at(-1) ?? '', { create: true });
+        await (await fetch(`/models/${path}`)).body?.pipeTo(await file.createWritable());
+      }
+      return root.getDirectoryHandle(files?.[0].split('/')[0] ?? '');
+    };
+    const picked = handle ? await folder() : files && await Promise.all(files.map(async (/** @type {string} */ path) => {
       const blob = await (await fetch(`/models/${path}`)).blob();
       const file = new File([blob], path.split('/').at(-1) ?? '');
       // As the browser's own folder picker gives it.
       if (files.length > 1) Object.defineProperty(file, 'webkitRelativePath', { value: path });
       return file;
     }));
-    const pipeline = await DiffusionPipeline.fromPretrained(picked ? (picked.length > 1 ? picked : picked[0]) : `${location.origin}/models/${source}`, load);
+    const pipeline = await DiffusionPipeline.fromPretrained(picked ? (picked.length === 1 ? picked[0] : picked) : `${location.origin}/models/${source}`, load);
     try {
       const { latents, images: [image] } = await pipeline.generate(options);
       return { model: pipeline.model, latents: [...latents[0]], pixels: [...image.data] };
@@ -86,6 +98,7 @@ test('the same picture from every kind of file', { timeout: 600_000 }, async t =
         ['three shards', { source: `${kind}-shards`, options: { cache: false } }],
         ['fp16 variant', { source: `${kind}-fp16`, options: { cache: false, variant: 'fp16' } }],
         ['folder on disk', { files: inFolder }],
+        ['handle of a folder on disk', { files: inFolder, handle: true }],
         ['.safetensors', { source: `${kind}.safetensors`, options: { cache: false } }],
         ['.safetensors, to the cache', { source: `${kind}.safetensors` }],
         ['.safetensors, from the cache', { source: `${kind}.safetensors` }],

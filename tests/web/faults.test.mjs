@@ -175,6 +175,28 @@ test('faults', { timeout: 600_000 }, async t => {
       }
       t.diagnostic(`${injected} faults injected over ${runs.reduce((sum, [,, all]) => sum + all.length, 0)} loads; no wrong byte kept`);
 
+      await t.test('Retry-After is waited for, as seconds and as a date, and not longer', async () => {
+        // Without it a second try comes after some 0.4 s.
+        for (const [after, least] of /** @type {[() => string | number, number][]} */ ([[() => 2, 2000], [() => new Date(Date.now() + 3000).toUTCString(), 2000]])) {
+          await remove();
+          quiet();
+          /** When the first range was refused, and asked for again. @type {number[]} */
+          const times = [];
+          let range = '';
+          hub.fault(r => {
+            if (!r.path.endsWith('unet/diffusion_pytorch_model.safetensors') || (range ||= `${r.range}`) !== `${r.range}`) return undefined;
+            times.push(performance.now());
+            return times.length === 1 ? { status: 429, retryAfter: after() } : undefined;
+          });
+          assert.deepEqual(await load('test/good'), right['test/good']);
+          const waited = times[1] - times[0];
+          t.diagnostic(`asked again after ${Math.round(waited)} ms`);
+          assert.ok(waited >= least - 50 && waited < least + 5000, `${waited} ms`);
+          forgive();
+        }
+        quiet();
+      });
+
       await t.test('gated: the token goes to the Hub alone, and into no storage', async () => {
         await remove();
         const token = 'hf_secretOfTheVisitor';

@@ -2,8 +2,13 @@
 // screenshot in README.md is this test's, made again with SCREENSHOT=1.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { adapters, withBrowser, root } from './browser.mjs';
 import { serve } from './hub.mjs';
+import { writeSingle } from './single.mjs';
+import { writeTiny } from './tiny.mjs';
 
 test('the page draws a red apple', { timeout: 900_000 }, async t => {
   const server = await serve({ roots: { '/': `${root}/www` } });
@@ -63,6 +68,41 @@ test('a file from disk is the model; one that is no checkpoint is refused and no
     await page.click('#generate');
     await page.waitForFunction(() => /broken\.safetensors/.test(document.querySelector('#error')?.textContent ?? ''), null, { timeout: 120_000 });
     assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
+  });
+});
+
+test('what is dropped on the page is the model: a file, and a folder as diffusers keeps it', { timeout: 300_000 }, async t => {
+  const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
+  t.after(() => rmSync(temp, { recursive: true }));
+  writeTiny(join(temp, 'my folder'), 'single-sd1');
+  writeSingle(join(temp, 'mine.safetensors'), 'sd1', { format: 'safetensors' });
+  writeSingle(join(temp, 'mine.ckpt'), 'sd1', { format: 'zip', dtype: 'f32' });
+  const server = await serve({ roots: { '/': `${root}/www` } });
+  t.after(() => server.close());
+  await withBrowser({}, async context => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/index.html`);
+    const session = await context.newCDPSession(page);
+    /** As the desktop does it. @param {string} file */
+    const drop = async file => {
+      const data = { items: [], files: [file], dragOperationsMask: 1 };
+      for (const type of /** @type {const} */ (['dragEnter', 'dragOver', 'drop'])) await session.send('Input.dispatchDragEvent', { type, x: 50, y: 50, data });
+    };
+    const pictures = [];
+    for (const name of ['mine.safetensors', 'my folder', 'mine.ckpt']) {
+      await drop(join(temp, name));
+      await page.waitForFunction(name => /** @type {HTMLInputElement} */ (document.getElementById('source')).value === name, name);
+      assert.match(await page.textContent('#status') ?? '', /is the model now.*nothing is uploaded/);
+      for (const [id, value] of [['prompt', 'a cat'], ['width', '16'], ['height', '16'], ['steps', '2'], ['seed', '7']]) await page.fill(`#${id}`, value);
+      await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
+      await page.click('#generate');
+      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 120_000 });
+      pictures.push(await page.evaluate(() => [.../** @type {any} */ (window).browserDiffusion.lastResult.images[0].data]));
+    }
+    assert.equal(pictures[0].length, 4 * 16 * 16);
+    assert.deepEqual(pictures[1], pictures[0], 'the folder and the file are the same model');
+    assert.deepEqual(pictures[2], pictures[0]);
+    assert.ok(server.log.every(r => r.method === 'GET'), 'nothing is uploaded');
   });
 });
 

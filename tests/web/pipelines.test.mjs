@@ -33,7 +33,7 @@ after(() => rmSync(models, { recursive: true }));
 
 /** @param {Case} c */
 const title = ({ folder, options: o }) => `${folder} ${o.scheduler ?? 'own sampler'} ${o.width}x${o.height}, ${o.numInferenceSteps} steps, guidance ${o.guidanceScale}` +
-  `${o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : ''}${o.negativePrompt === undefined ? '' : ', negative prompt'}${o.numImages ? `, ${o.numImages} pictures` : ''}`;
+  `${o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : ''}${o.guidanceInterval ? ` from ${o.guidanceInterval[0]} to ${o.guidanceInterval[1]}` : ''}${o.negativePrompt === undefined ? '' : ', negative prompt'}${o.numImages ? `, ${o.numImages} pictures` : ''}`;
 
 /** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */
 function relative(ours, theirs) {
@@ -114,3 +114,39 @@ if (adapters.length > 1) {
   const few = cases.filter(c => ['sd1-bf16', 'sd2', 'sdxl'].includes(c.folder) && c.options.numInferenceSteps <= 3);
   test(`pipelines against diffusers, on ${adapters[1]}`, { timeout: 600_000 }, t => run(t, adapters[1], few));
 }
+
+test('where memory is too short for both texts at once, one is predicted after the other', { timeout: 300_000 }, async t => {
+  const folder = join(models, 'short');
+  writeTiny(folder, 'sd1', {});
+  const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
+  t.after(server.close);
+  await withBrowser({}, async context => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/blank.html`);
+    await page.evaluate(async () => {
+      const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
+      Object.assign(window, { pipeline: await DiffusionPipeline.fromPretrained(`${location.origin}/models/short`, { cache: false }) });
+    });
+    const draw = (/** @type {number} */ width) => page.evaluate(async width => {
+      const { latents: [latents], timings } = await /** @type {any} */ (window).pipeline.generate({ prompt: 'a red apple', width, height: 40, numInferenceSteps: 4, seed: 1, output: 'latent' });
+      return { latents: [...latents], bytes: timings.step.bytes };
+    }, width);
+    const together = await draw(56);
+    await draw(48); // another plan takes its place
+    const [worker] = page.workers();
+    await worker.evaluate(() => {
+      const { createBuffer } = GPUDevice.prototype;
+      let refused = false;
+      GPUDevice.prototype.createBuffer = function (descriptor) {
+        if (!refused && descriptor.usage & GPUBufferUsage.STORAGE) {
+          refused = true;
+          this.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('nothing is left') }));
+        }
+        return createBuffer.call(this, descriptor);
+      };
+    });
+    const apart = await draw(56);
+    assert.ok(relative(apart.latents, together.latents) <= LATENTS);
+    assert.ok(apart.bytes < 0.8 * together.bytes, `${apart.bytes} and ${together.bytes} bytes a run`);
+  });
+});
