@@ -76,7 +76,7 @@ export class Controls {
     canvas.setAttribute('role', 'application');
     canvas.setAttribute('aria-label', 'Your scribble. Arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.');
     // For those who see; the label says it too.
-    const keys = Object.assign(document.createElement('p'), { className: 'hint keys', ariaHidden: 'true', textContent: 'Arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.' });
+    const keys = Object.assign(document.createElement('p'), { className: 'hint', ariaHidden: 'true', textContent: 'By keyboard: arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.' });
     const clear = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Clear the scribble' });
     pad.append(canvas, keys, clear);
     const scribble = new PictureEditor(canvas, this.#size);

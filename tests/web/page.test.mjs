@@ -137,6 +137,7 @@ test('an ESRGAN enlarges: the picture that is shown by mouse, the second pass by
     assert.equal(await page.inputValue('#hires-scale'), '1.5');
     await page.keyboard.press('Tab');
     await page.keyboard.press('Tab');
+    await page.keyboard.press('Tab');
     await page.keyboard.press('End');
     assert.equal(await page.inputValue('#hires-upscaler'), 'file');
     await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
