@@ -180,7 +180,7 @@ build_wasm() {
   local tmp=.tools/pkg; rm -rf $tmp
   wasm-bindgen --target web --out-dir $tmp "$wasm"
   say "optimising it (wasm-opt)"
-  wasm-opt -O3 --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
+  wasm-opt -Os --converge --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
     --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
   mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
   mkdir -p www/pkg; cp $tmp/* www/pkg/; touch $out
