@@ -1133,7 +1133,7 @@ async function save() {
 
 // ------------------------------------------------------------------------- starting from a picture
 
-/** What the picture to start from tells of how it was made. @type {GenerateOptions | undefined} */
+/** What the picture to start from tells of how it was made. @type {{ options: GenerateOptions, model?: string } | undefined} */
 let told;
 
 /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
@@ -1146,8 +1146,8 @@ async function startFrom(source) {
   }
   told = undefined;
   if (source instanceof Blob) {
-    const { parameters, options } = await readParameters(source);
-    if (parameters !== undefined) told = options;
+    const { parameters, ...more } = await readParameters(source);
+    if (parameters !== undefined) told = more;
   }
   ui.takeSettings.hidden = !told;
   ui.editor.hidden = !editor.picture;
@@ -1160,18 +1160,38 @@ async function startFrom(source) {
  * @param {File} file
  */
 async function takePicture(file) {
-  const { options, parameters } = await readParameters(file);
+  const { options, parameters, model } = await readParameters(file);
   if (parameters === undefined) {
     await startFrom(file);
     say(`${file.name} is the picture to start from.`);
     return;
   }
-  takeSettings(options);
-  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.`);
+  say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.${await takeSettings(options, model)}`);
 }
 
-/** Sets the form to what a picture tells; what it does not tell is as usual. @param {GenerateOptions} options */
-function takeSettings(options) {
+/**
+ * The model that a picture was made with becomes the model, where the page has it: its own, the catalogue's, what is kept.
+ * @param {string} name
+ * @returns {Promise<string>} what to say where it has not
+ */
+async function takeModel(name) {
+  const kept = (await cache.list().catch(() => [])).map((one) => readKeptName(one.name).source);
+  const source = [name, `disk:${name}`].find((one) => one === 'embedded' || offered(one) || kept.includes(one) || one === ui.source.value.trim());
+  if (!source) return ` It was drawn with ${name}, which this page does not have.`;
+  ui.source.value = source;
+  ui.source.dispatchEvent(new Event('input', { bubbles: true }));
+  await followRecipe(); // the picture's settings come after those that go with the model
+  return '';
+}
+
+/**
+ * Sets the form to what a picture tells; what it does not tell is as usual.
+ * @param {GenerateOptions} options
+ * @param {string} [model]
+ * @returns {Promise<string>} what to say of the model
+ */
+async function takeSettings(options, model) {
+  const words = model === undefined ? '' : await takeModel(model);
   const { hires, scheduler = '', seedResizeFrom = ['', ''] } = options;
   const upscaler = /** @type {string | undefined} */ (hires?.upscaler);
   /** @type {[HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement, string | number | undefined][]} */
@@ -1197,6 +1217,7 @@ function takeSettings(options) {
   showPadding();
   readPrompt();
   remember();
+  return words;
 }
 
 /** The padding counts where only what is painted is drawn. */
@@ -1215,10 +1236,8 @@ function wireEditor() {
     const [file] = ui.image.files ?? [];
     if (file) startFrom(file);
   });
-  ui.takeSettings.onclick = () => {
-    if (!told) return;
-    takeSettings(told);
-    say('The settings of your picture are back.');
+  ui.takeSettings.onclick = async () => {
+    if (told) say(`The settings of your picture are back.${await takeSettings(told.options, told.model)}`);
   };
   ui.inpaintArea.addEventListener('change', showPadding);
   ui.brush.addEventListener('input', () => { editor.brush = ui.brush.valueAsNumber; });

@@ -432,9 +432,10 @@ export interface GeneratedImage {
 
 /**
  * How a picture was made: the `parameters` text that AUTOMATIC1111 and this module write into a PNG, and the options of
- * `generate` that it stands for. Without such a text `parameters` is left out and the prompt is empty.
+ * `generate` that it stands for; `model` is the model's name where it was made. Without such a text `parameters` is left out
+ * and the prompt is empty.
  */
-export function readParameters(source: Blob | string): Promise<{ parameters?: string; options: GenerateOptions }>;
+export function readParameters(source: Blob | string): Promise<{ parameters?: string; options: GenerateOptions; model?: string }>;
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {

@@ -20,7 +20,7 @@
  * @typedef {import('./browser-diffusion.js').Step} Step
  */
 
-import { optionsOf, parametersIn, withMore } from './metadata.js';
+import { modelOf, optionsOf, parametersIn, withMore } from './metadata.js';
 
 const WORKER_URL = new URL('./worker.js', import.meta.url).href;
 const EMBEDDED_URL = new URL('./embedded/', import.meta.url).href;
@@ -949,12 +949,12 @@ function crc32(bytes) {
 /**
  * How a picture was made: the `parameters` text of a PNG, AUTOMATIC1111's or ours, as options of `generate`.
  * @param {Blob | string} source a picture, or the text itself
- * @returns {Promise<{ parameters?: string, options: GenerateOptions }>}
+ * @returns {Promise<{ parameters?: string, options: GenerateOptions, model?: string }>}
  */
 export async function readParameters(source) {
   if (typeof source !== 'string' && !(source instanceof Blob)) throw invalid(`${show(source)} is neither a picture (a Blob or File) nor a text.`);
   const parameters = typeof source === 'string' ? source : await parametersIn(new Uint8Array(await source.arrayBuffer()));
-  return { parameters, options: optionsOf(parameters ?? '', SCHEDULERS) };
+  return { parameters, options: optionsOf(parameters ?? '', SCHEDULERS), model: modelOf(parameters ?? '') };
 }
 
 // -------------------------------------------------------------------------------------------- the cache

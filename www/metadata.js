@@ -191,6 +191,9 @@ export function optionsOf(text, schedulers) {
   return options;
 }
 
+/** The model that a picture was made with, as its text calls it. @param {string} text @returns {string | undefined} */
+export const modelOf = (text) => parseParameters(text).fields.Model;
+
 /**
  * The text of the engine, and what that leaves to the module: hires fix, whose parts it may not know of, and what is done
  * with a mask. Names and values are A1111's, but for "Guidance rescale", which it does not have.

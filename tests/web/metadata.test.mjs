@@ -69,7 +69,7 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       assert.deepEqual(seen.parameter, {
         model: 'embedded', sampler, seed: String(seed), cfg: String(guidanceScale), steps: String(numInferenceSteps), size: `${width}x${height}`,
       });
-      assert.equal(back.parameters, parameters);
+      assert.deepEqual([back.parameters, back.model], [parameters, 'embedded']);
       const { promptSyntax = 'plain', ...same } = /** @type {any} */ (asked[i]);
       assert.deepEqual(back.options, { negativePrompt: '', ...same, promptSyntax, rng: 'torch-cpu', ...(clipSkip && { clipSkip }) });
     }
@@ -82,7 +82,7 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
     'Model: v1-5-pruned-emaonly, Variation seed: 5, Variation seed strength: 0.3, Seed resize from: 256x320, Denoising strength: 0.55, Clip skip: 2, ' +
     'Hires upscale: 1.5, Hires steps: 9, Hires upscaler: Latent (nearest), Eta: 0.4, Version: v1.10.1';
   const other = 'Steps: 7, Sampler: Heun, Schedule type: Karras, CFG scale: 5, Seed: 3, Size: 64x64, Denoising strength: 0.8, RNG: CPU, Sigma churn: 12, ' +
-    'Mask blur: 6, Inpaint area: Only masked, Masked area padding: 20, Masked content: latent nothing, Emphasis: Comfy, Guidance rescale: 0.7, Version: f2.0.1';
+    'Mask blur: 6, Inpaint area: Only masked, Masked area padding: 20, Masked content: latent nothing, Emphasis: Comfy, Guidance rescale: 0.7, Model: stabilityai/sd-turbo, Version: f2.0.1';
   const masked = join(folder, 'masked.png');
   python(WRITE, bare, theirs, 'a (cat:1.1), sitting\nBREAK outdoors', 'bad hands, worst quality', setting);
   python(WRITE, bare, masked, 'a dog', '', other);
@@ -94,10 +94,11 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
     }, [...readFileSync(file)]);
     await drop(theirs);
-    await status(page, /settings of picture\.png are back/);
+    await status(page, /settings of picture\.png are back\..* It was drawn with v1-5-pruned-emaonly, which this page does not have\.$/);
     const strength = await page.inputValue('#strength');
     /** @type {Record<string, string>} */
     const want = {
+      source: 'embedded',
       prompt: 'a (cat:1.1), sitting\nBREAK outdoors', 'negative-prompt': 'bad hands, worst quality', 'prompt-syntax': 'a1111', width: '512', height: '768',
       steps: '28', guidance: '6.5', 'guidance-rescale': '0', scheduler: 'euler_a', eta: '0.4', 's-churn': '0', seed: '1234567890', rng: 'torch-cuda',
       'variation-seed': '5', 'variation-strength': '0.3', 'seed-resize-width': '256', 'seed-resize-height': '320', 'clip-skip': '1', strength,
@@ -118,9 +119,9 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
     await page.focus('#image');
     await page.keyboard.press('Tab');
     await page.keyboard.press('Enter');
-    await status(page, /settings of your picture are back/);
+    await status(page, /settings of your picture are back\.$/);
     assert.deepEqual(await form(), {
-      ...want, prompt: 'a dog', 'negative-prompt': '', 'prompt-syntax': 'comfy', width: '64', height: '64', steps: '7', guidance: '5', 'guidance-rescale': '0.7',
+      ...want, source: 'stabilityai/sd-turbo', prompt: 'a dog', 'negative-prompt': '', 'prompt-syntax': 'comfy', width: '64', height: '64', steps: '7', guidance: '5', 'guidance-rescale': '0.7',
       scheduler: 'heun_karras', eta: '', 's-churn': '12', seed: '3', rng: 'torch-cpu', 'variation-seed': '', 'seed-resize-width': '', 'seed-resize-height': '',
       'clip-skip': '0', strength: '0.8', 'hires-scale': '', 'hires-steps': '', 'mask-blur': '6', 'masked-content': 'nothing', 'inpaint-area': 'masked', 'mask-padding': '20',
     });
