@@ -278,7 +278,7 @@ fn parts_alone() {
                 let mut due = due[&path].clone();
                 if component == "vae" {
                     // Whose it is does not show: neither its scale nor the size of its pictures.
-                    due.as_object_mut().unwrap().remove("scaling_factor").unwrap();
+                    due["scaling_factor"] = serde_json::Value::Null;
                     due["sample_size"] = ours[&path]["sample_size"].clone();
                 }
                 assert_eq!(ours[&path], due, "{file}: {component} {called}");

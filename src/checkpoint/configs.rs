@@ -90,14 +90,7 @@ impl Contents {
             let (library, class, config) = match component {
                 "unet" => ("diffusers", "UNet2DConditionModel", unet(&shapes, family, v_prediction)),
                 "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
-                "vae" => {
-                    let mut config = vae(&shapes, family);
-                    // Alone it does not tell by what its model scales latents.
-                    if let (true, Some(config)) = (self.alone("vae"), config.as_object_mut()) {
-                        config.remove("scaling_factor");
-                    }
-                    ("diffusers", "AutoencoderKL", config)
-                }
+                "vae" => ("diffusers", "AutoencoderKL", vae(&shapes, family, self.alone("vae"))),
                 _ => {
                     let open_clip = self.open_clip.contains(component);
                     let (class, config) = text_encoder(&shapes, open_clip, component == "text_encoder_2");
@@ -231,7 +224,8 @@ fn control_net(shapes: &Shapes) -> Value {
     Value::Object(config)
 }
 
-fn vae(shapes: &Shapes, family: Family) -> Value {
+/// A VAE alone does not tell by what its model scales latents.
+fn vae(shapes: &Shapes, family: Family, alone: bool) -> Value {
     let levels = shapes.count("encoder.down_blocks").max(shapes.count("decoder.up_blocks"));
     let channels: Vec<u64> = (0..levels)
         .map(|i| shapes.dim(&format!("decoder.up_blocks.{}.resnets.0.conv1.weight", levels - 1 - i), 0))
@@ -252,7 +246,7 @@ fn vae(shapes: &Shapes, family: Family) -> Value {
         "layers_per_block": shapes.count("decoder.up_blocks.0.resnets").saturating_sub(1).max(1),
         "norm_num_groups": 32,
         "sample_size": sample_size,
-        "scaling_factor": scaling_factor,
+        "scaling_factor": (!alone).then_some(scaling_factor),
         "force_upcast": true,
         "use_quant_conv": shapes.has("quant_conv.weight"),
         "use_post_quant_conv": shapes.has("post_quant_conv.weight"),

@@ -88,8 +88,9 @@ impl DiffusionPipeline {
         // Previews see the latents as the model's own VAE has them; a model may lack one where another is given.
         let (vae_json, latent_rgb) = match other_vae {
             Some(mut config) => {
-                if let Some(config) = config.as_object_mut().filter(|_| vae_class == "AutoencoderKL") {
-                    config.entry("scaling_factor").or_insert(json!(if sdxl { 0.13025 } else { 0.18215 }));
+                // That of a file that holds a VAE alone: its model's.
+                if let Some(scale @ Value::Null) = config.get_mut("scaling_factor") {
+                    *scale = (if sdxl { 0.13025 } else { 0.18215 }).into();
                 }
                 let own: Value = match files.bytes("vae/config.json").await? {
                     Some(own) => serde_json::from_slice(&own).unwrap_or_default(),
