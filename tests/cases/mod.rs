@@ -856,16 +856,16 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
         outcomes.push(geglu(gpu, &options, 5, 12, 4, true).await);
         outcomes.push(geglu(gpu, &options, 90, 70, 52, false).await);
         outcomes.push(geglu(gpu, &options, 300, 64, 200, true).await);
-        // Every tile, by what it loads and multiplies: the other ways store the same otherwise.
-        let tiles = if ["f32", "f16", "q4"].contains(&way) { tune::candidates(&options) } else { 0 };
+        // Every tile; how weights and activations are read does not depend on it.
+        let tiles = if ["f32", "f16"].contains(&way) { tune::candidates(&options) } else { 0 };
         for i in 0..tiles {
             let options = with_tile(options, i);
             let seed = 1000 + i as u64;
-            outcomes.push(convolution_of(gpu, &options, seed, options.weights.is_some()).await);
-            outcomes.push(match options.weights {
-                Some(_) => matmul(gpu, &options, 45, 300, 70).await,
-                None if i % 2 == 0 => with_shortcut(gpu, &options, seed).await,
-                None => normed(gpu, &options, seed).await,
+            outcomes.push(convolution(gpu, &options, seed).await);
+            outcomes.push(if i % 2 == 0 {
+                with_shortcut(gpu, &options, seed).await
+            } else {
+                normed(gpu, &options, seed).await
             });
         }
         // The other ops read no matrices.
