@@ -13,13 +13,21 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Runs in the worker before the engine: when kernels compile. @returns {void} */
+/** Runs in the worker before the engine: when kernels compile, and when the tuner takes a time. @returns {void} */
 function probe() {
   /** @type {{ started: number, ended: number, ahead: boolean }[]} */
   const compiles = [];
   /** @type {any} */ (self).compiles = compiles;
-  const { createComputePipeline, createComputePipelineAsync } = GPUDevice.prototype;
+  /** @type {number[]} */
+  const timed = [];
+  /** @type {any} */ (self).timed = timed;
+  const { createComputePipeline, createComputePipelineAsync, createQuerySet } = GPUDevice.prototype;
   const now = () => performance.timeOrigin + performance.now();
+  // Each time that the tuner takes has a query set of its own; nothing else here asks for one.
+  GPUDevice.prototype.createQuerySet = function (descriptor) {
+    timed.push(now());
+    return createQuerySet.call(this, descriptor);
+  };
   GPUDevice.prototype.createComputePipelineAsync = function (descriptor) {
     const entry = { started: now(), ended: NaN, ahead: true };
     compiles.push(entry);
@@ -66,7 +74,11 @@ try {
     await page.goto(`${server.url}/blank.html`);
     const drawn = await page.evaluate(draw);
     const [worker] = page.workers();
-    return { ...drawn, compiles: /** @type {any[]} */ (await worker.evaluate(() => /** @type {any} */ (self).compiles)) };
+    const { compiles, timed } = await worker.evaluate(() => {
+      const { compiles, timed } = /** @type {{ compiles: any[], timed: number[] }} */ (/** @type {unknown} */ (self));
+      return { compiles, timed };
+    });
+    return { ...drawn, compiles, timed };
   });
   const since = (/** @type {number} */ time) => Math.round(time - seen.opened);
   const span = (/** @type {[number, number][]} */ spans) => [since(Math.min(...spans.map(s => s[0]))), since(Math.max(...spans.map(s => s[1])))];
@@ -79,6 +91,8 @@ try {
     ['engine (module, wasm, device, self-test)', since(seen.asked), span(Object.values(seen.files))[0]],
     ['download', ...span(Object.values(seen.files))],
     ...(compiles.length ? [[`compile (${ahead} ahead, ${late} of ${seen.compiles.length - ahead} when drawing)`, ...span(compiles)]] : []),
+    seen.timed.length ? [`tune (${seen.timed.length} times taken)`, since(Math.min(...seen.timed)), since(Math.max(...seen.timed))]
+      : ['tune: not for a UNet this small, drawn before it pays', '-', '-'],
     ['encode the prompt', since(seen.loaded), since(seen.loaded + textEncoder)],
     [`${steps.length} steps`, Math.round(encoded), Math.round(since(seen.drawn) - vae)],
     ['decode', Math.round(since(seen.drawn) - vae), since(seen.drawn)],
