@@ -181,7 +181,8 @@ build_wasm() {
   wasm-bindgen --target web --out-dir $tmp "$wasm"
   say "optimising it (wasm-opt)"
   # Smallest of the orders tried, by 9 KB gzipped: the second -Oz finds what flat code lets it see.
-  wasm-opt -Oz --flatten --rereloop -Oz --converge --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
+  wasm-opt -Oz --flatten --rereloop -Oz --converge \
+    --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
     --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
   mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
   mkdir -p www/pkg; cp $tmp/* www/pkg/; touch $out

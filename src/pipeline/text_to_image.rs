@@ -408,42 +408,34 @@ impl DiffusionPipeline {
         if self.decode_plan.borrow().as_ref().is_some_and(|p| p.executable.bytes() > KEEP_BOTH) {
             drop(self.decode_plan.take());
         }
-        let plan = match self.unet_plan(batch, height, width, tokens, controlled) {
+        let make = |batch| -> Result<UnetPlan> {
+            let config = &self.unet.config;
+            let weights = self.unet.part.weights()?;
+            let mut r = Recorder::new(&self.unet.options).with_adapted(weights.adapted());
+            let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
+            let residuals = match controlled {
+                true => controlnet::residuals(config, &mut r, batch, [height, width]),
+                false => Vec::new(),
+            };
+            let out = unet::forward(config, &mut r, &inputs, &residuals)?;
+            r.output(out);
+            let executable = r.finish().instantiate(&self.gpu, &weights)?;
+            let controls = Vec::new();
+            Ok(UnetPlan { batch, height, width, tokens, executable, inputs, residuals, controls, out })
+        };
+        let plan = match make(batch) {
             // What the adapter cannot give is told when it is asked for.
             Ok(plan) => self.gpu.idle().await.map(|()| plan),
             Err(e) => Err(e),
         };
         match plan {
             Err(e) if e.code == Code::OutOfMemory && batch > 1 => {
-                let plan = self.unet_plan(1, height, width, tokens, controlled)?;
+                let plan = make(1)?;
                 self.gpu.idle().await?;
                 Ok(plan)
             }
             plan => plan,
         }
-    }
-
-    fn unet_plan(
-        &self,
-        batch: u32,
-        height: u32,
-        width: u32,
-        tokens: u32,
-        controlled: bool,
-    ) -> Result<UnetPlan> {
-        let config = &self.unet.config;
-        let weights = self.unet.part.weights()?;
-        let mut r = Recorder::new(&self.unet.options).with_adapted(weights.adapted());
-        let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
-        let residuals = match controlled {
-            true => controlnet::residuals(config, &mut r, batch, [height, width]),
-            false => Vec::new(),
-        };
-        let out = unet::forward(config, &mut r, &inputs, &residuals)?;
-        r.output(out);
-        let executable = r.finish().instantiate(&self.gpu, &weights)?;
-        let controls = Vec::new();
-        Ok(UnetPlan { batch, height, width, tokens, executable, inputs, residuals, controls, out })
     }
 
     /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
