@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds, serves, tests and drives browser-diffusion. On a fresh Debian-like machine each command first
 # installs what it lacks, into .tools/ where possible (git-ignored), and says so.
-#   ./build.sh                          the wasm package, into www/pkg/
+#   ./build.sh                          the wasm module, into www/pkg/, built quickly
+#   ./build.sh release                  the same, as small as it gets: what is published, and what the tests measure
 #   ./build.sh serve [PORT]             the page on http://127.0.0.1:PORT/
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
@@ -14,7 +15,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
-wasm=target/wasm32-unknown-unknown/release/browser_diffusion.wasm
+wasm_target=target/wasm32-unknown-unknown
 
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
@@ -171,21 +172,26 @@ fresh() {
   [ -f "$1" ] && [ -z "$(find Cargo.toml Cargo.lock build.sh src shaders -newer "$1" 2>/dev/null | head -1)" ]
 }
 
+# build_wasm [quick|release]: www/pkg/, unless it is there already. A quick one is for a first look, twice as large.
 build_wasm() {
-  local out=www/pkg/browser_diffusion_bg.wasm
-  fresh $out && return
-  need_rust; need_wasm_std; need_wasm_bindgen; need_wasm_opt
-  say "building the wasm module"
-  wasm_cargo build --release --lib
-  local tmp=.tools/pkg; rm -rf $tmp
-  wasm-bindgen --target web --out-dir $tmp "$wasm"
-  say "optimising it (wasm-opt)"
-  # Smallest of the orders tried, by 9 KB gzipped: the second -Oz finds what flat code lets it see.
-  wasm-opt -Oz --flatten --rereloop -Oz --converge \
-    --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
-    --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
-  mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
-  mkdir -p www/pkg; cp $tmp/* www/pkg/; touch $out
+  local kind=${1:-quick} out=www/pkg/browser_diffusion_bg.wasm tmp=.tools/pkg
+  fresh $out && { [ "$kind" = quick ] || [ -f www/pkg/.release ]; } && return
+  need_rust; need_wasm_std; need_wasm_bindgen
+  rm -rf $tmp
+  say "building the wasm module ($kind)"
+  wasm_cargo build --profile "$kind" --lib
+  wasm-bindgen --target web --out-dir $tmp "$wasm_target/$kind/browser_diffusion.wasm"
+  if [ "$kind" = release ]; then
+    need_wasm_opt
+    say "optimising it (wasm-opt, some 5 minutes)"
+    # Smallest of the orders tried, by 9 KB gzipped: the second -Oz finds what flat code lets it see.
+    wasm-opt -Oz --flatten --rereloop -Oz --converge \
+      --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
+      --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
+    mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
+    touch $tmp/.release
+  fi
+  rm -rf www/pkg; mv $tmp www/pkg; touch $out
   say "www/pkg is ready: $(gzip -9c $out | wc -c) bytes of wasm when gzipped"
 }
 
@@ -195,7 +201,7 @@ build_ops_check() {
   fresh $out && [ -z "$(find tests/cases tests/web/ops_check.rs -newer $out | head -1)" ] && return
   say "building the browser's op comparisons"
   wasm_cargo build --release --example ops_check
-  wasm-bindgen --target web --out-dir target/ops-check "${wasm%/*}/examples/ops_check.wasm"
+  wasm-bindgen --target web --out-dir target/ops-check "$wasm_target/release/examples/ops_check.wasm"
   touch $out
 }
 
@@ -207,7 +213,7 @@ serve() {
 }
 
 run_tests() {
-  need_rust; need_wasm_std; need_vulkan_driver; build_wasm; build_ops_check
+  need_rust; need_wasm_std; need_vulkan_driver; build_wasm release; build_ops_check
   need_node_modules; need_chromium; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --check
@@ -245,6 +251,7 @@ step() {
 
 case "${1:-}" in
   "") build_wasm ;;
+  release) build_wasm release ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
   generate) drive generate.mjs "${@:2}" ;;
@@ -257,5 +264,5 @@ case "${1:-}" in
       *" --trace "*) drive trace.mjs "${@:2}" ;;
       *) drive bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,13s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,14s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac
