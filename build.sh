@@ -75,10 +75,10 @@ need_node_modules() {
 # The lavapipe layer gives headless Chromium a software GPU with shader-f16. Without it tests use SwiftShader.
 need_lavapipe() {
   need_vulkan_driver
-  [ .tools/lavapipe/ready -nt tests/web/lavapipe/layer.c ] && return
+  [ .tools/lavapipe/ready -nt tests/web/support/lavapipe/layer.c ] && return
   say "building the lavapipe layer"
   has cc && [ -f /usr/include/vulkan/vk_layer.h ] || apt_install gcc libc6-dev libvulkan-dev
-  if tests/web/lavapipe/build.sh .tools/lavapipe; then touch .tools/lavapipe/ready
+  if tests/web/support/lavapipe/build.sh .tools/lavapipe; then touch .tools/lavapipe/ready
   else say "no lavapipe layer: browser tests run on SwiftShader alone"; fi
 }
 
@@ -159,7 +159,7 @@ need_wasm_opt() {
   mkdir -p .tools/bin; ln -sf "$PWD/.tools/binaryen/node_modules/binaryen/bin/wasm-opt" .tools/bin/wasm-opt
 }
 
-# A reader of A1111's pictures that is not ours, for tests/web/metadata.test.mjs.
+# A reader of A1111's pictures that is not ours, for tests/web/tests/metadata.test.mjs.
 need_reader() {
   [ -d .tools/reader/sd_prompt_reader ] && return
   python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
@@ -198,7 +198,7 @@ build_wasm() {
 # The comparisons of tests/cases for the browser, into target/ops-check/.
 build_ops_check() {
   local out=target/ops-check/ops_check_bg.wasm
-  fresh $out && [ -z "$(find tests/cases tests/web/ops_check.rs -newer $out | head -1)" ] && return
+  fresh $out && [ -z "$(find tests/cases tests/web/support/ops_check.rs -newer $out | head -1)" ] && return
   say "building the browser's op comparisons"
   wasm_cargo build --release --example ops_check
   wasm-bindgen --target web --out-dir target/ops-check "$wasm_target/release/examples/ops_check.wasm"
@@ -209,7 +209,7 @@ build_ops_check() {
 
 serve() {
   build_wasm; need_node
-  exec node tests/web/serve.mjs www "${1:-8080}"
+  exec node tests/web/support/serve.mjs www "${1:-8080}"
 }
 
 run_tests() {
@@ -224,7 +224,7 @@ run_tests() {
   say "types of the JavaScript"
   tests/web/node_modules/.bin/tsc -p tests/web/tsconfig.json
   say "browser tests"
-  node --test --test-concurrency=1 --test-reporter=spec tests/web/*.test.mjs
+  node --test --test-concurrency=1 --test-reporter=spec tests/web/tests/*.test.mjs
 }
 
 # drive SCRIPT ARGS...: a script of tests/web with everything that a browser needs
@@ -236,7 +236,7 @@ drive() {
 # The parity command: torch and this engine on the same files.
 parity() {
   need_rust; need_vulkan_driver; need_node
-  node tests/web/real.mjs sd15 sdxl
+  node tests/web/support/real.mjs sd15 sdxl
   say "torch"
   tests/reference/run.sh parity.py
   say "this engine"
@@ -254,15 +254,15 @@ case "${1:-}" in
   release) build_wasm release ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
-  generate) drive generate.mjs "${@:2}" ;;
+  generate) drive support/generate.mjs "${@:2}" ;;
   bench)
     case " $* " in
-      *" --memory "*) drive memory.mjs "${@:2}" ;;
+      *" --memory "*) drive bench/memory.mjs "${@:2}" ;;
       *" --parity "*) parity "${@:2}" ;;
       *" --step "*) step "${@:2}" ;;
-      *" --vs-ort "*) drive vs-ort.mjs "${@:2}" ;;
-      *" --trace "*) drive trace.mjs "${@:2}" ;;
-      *) drive bench.mjs "${@:2}" ;;
+      *" --vs-ort "*) drive bench/vs-ort.mjs "${@:2}" ;;
+      *" --trace "*) drive bench/trace.mjs "${@:2}" ;;
+      *) drive bench/bench.mjs "${@:2}" ;;
     esac ;;
   *) sed -n '2,14s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

@@ -1,14 +1,15 @@
 //! Checkpoint files: packing against an f64 reference on files that the `safetensors` crate wrote, cut in
 //! every way; and files that lie.
 
-mod counting;
+#[path = "support/heap.rs"]
+mod heap;
 
 use browser_diffusion::checkpoint::{
     Bits, Dtype, FileUnpacker, Header, Layout, Target, TensorInfo, names, packed, shards,
 };
 use browser_diffusion::{Code, Error, Result};
-use counting::{heap, heap_peak};
 use half::{bf16, f16};
+use heap::{heap, heap_peak};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use safetensors::tensor::{Dtype as FileDtype, TensorView, serialize};
 use std::cell::Cell;

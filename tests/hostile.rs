@@ -1,11 +1,12 @@
 //! Checkpoint files that mean harm. Whatever they say, nothing is executed (there is nothing in here that could be),
 //! none hangs, and none takes more than 256 MiB.
 
-mod counting;
+#[path = "support/heap.rs"]
+mod heap;
 
 use browser_diffusion::checkpoint::{ReadAt, Table, ldm};
 use browser_diffusion::{Code, Error, Result};
-use counting::{heap, heap_peak};
+use heap::{heap, heap_peak};
 use pollster::block_on;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! What lies on the GPU, and what the picture loses by saving it: quantised weights, one stage at a time, tiles.
 
-mod plans;
+#[path = "support/unet_plan.rs"]
+mod unet_plan;
 
 use browser_diffusion::Code;
 use browser_diffusion::checkpoint::Bits;
@@ -132,7 +133,7 @@ fn real(name: &str) -> Value {
 }
 
 fn unet_plan(name: &str, weights: Option<Bits>, batch: u32, side: u32) -> Plan {
-    plans::unet(&real(name), &Options { weights, ..Options::default() }, batch, side, side)
+    unet_plan::unet(&real(name), &Options { weights, ..Options::default() }, batch, side, side)
 }
 
 /// Bytes of the UNet's weights and activations.

@@ -1,16 +1,18 @@
 //! CLIP, UNet, ControlNet and the autoencoders against transformers and diffusers: tiny random models whose outputs
 //! `tests/reference/models.py` computed, and the weights that the published checkpoints' configurations ask for.
 
-mod drawn;
-mod recorded;
+#[path = "support/model_cases.rs"]
+mod model_cases;
+#[path = "support/random_weights.rs"]
+mod random_weights;
 
 use browser_diffusion::Code;
 use browser_diffusion::checkpoint::pack::Layout;
 use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, WeightSpec, Weights};
 use browser_diffusion::models::{clip, controlnet, taesd, unet, vae};
-use drawn::{drawn, fnv1a};
+use model_cases::{Data, Part, relative_error};
 use pollster::block_on;
-use recorded::{Data, Part, relative_error};
+use random_weights::{drawn, fnv1a};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! Single-file checkpoints: files of torch.save, the original names against diffusers', and files that lie.
 
-mod drawn;
+#[path = "support/random_weights.rs"]
+mod random_weights;
 
 use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
@@ -8,8 +9,8 @@ use browser_diffusion::models::{clip, controlnet, unet, vae};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions, Preview};
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::{Folder, single_file};
-use drawn::drawn;
 use pollster::block_on;
+use random_weights::drawn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -424,7 +425,7 @@ fn pictures_of_single_files() {
             .sum();
         let grey = f64::from(grey) / pixels.len() as f64;
         println!("{kind}: latents {error:.1e}, picture {grey:.2} grey levels");
-        // As tests/web/pipelines.test.mjs has it: twice what diffusers' own f16 runs are off.
+        // As tests/web/tests/pipelines.test.mjs has it: twice what diffusers' own f16 runs are off.
         assert!(error <= 1e-2 && grey <= 2.5, "{kind}: latents {error:.1e}, picture {grey:.2}");
     }
     std::fs::remove_dir_all(temp).unwrap();

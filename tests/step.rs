@@ -1,6 +1,7 @@
 //! What a step is made of, counted from the recorded plans: figures that hold on any GPU.
 
-mod plans;
+#[path = "support/unet_plan.rs"]
+mod unet_plan;
 
 use browser_diffusion::gpu::{Dispatch, Options, Plan, Recorder};
 use browser_diffusion::models::vae;
@@ -16,7 +17,7 @@ fn published() -> Value {
 
 /// With guidance: a batch of two.
 fn unet_plan(config: &Value, height: u32, width: u32) -> Plan {
-    plans::unet(config, &Options::default(), 2, height, width)
+    unet_plan::unet(config, &Options::default(), 2, height, width)
 }
 
 /// The VAE's decoder to `height` x `width` pixels, or its encoder from them.
@@ -90,7 +91,7 @@ fn workgroup_loads(dispatch: &Dispatch) -> f64 {
 fn every_product_fills_a_gpu() {
     let config = &published()["sd15/unet"]["config"];
     for subgroup in [0, 4, 8, 16] {
-        let plan = plans::unet(config, &Options { subgroup, ..Options::default() }, 2, 64, 64);
+        let plan = unet_plan::unet(config, &Options { subgroup, ..Options::default() }, 2, 64, 64);
         let mut shapes: BTreeMap<(&str, [u32; 3]), (f64, u32)> = BTreeMap::new();
         for dispatch in plan.setup().iter().chain(plan.dispatches()) {
             if ["matmul", "conv"].contains(&dispatch.kernel.name) {

@@ -2,8 +2,8 @@
 //! streamed from safetensors files, against what `tests/reference/parity.py` computed from the same files with torch in f32.
 //! One network at a time is on the GPU. Fails where an output's relative L2 error is above [`LIMIT`].
 
-#[path = "../recorded/mod.rs"]
-mod recorded;
+#[path = "../support/model_cases.rs"]
+mod model_cases;
 
 use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, names};
@@ -11,8 +11,8 @@ use browser_diffusion::gpu::{Dtype, Gpu, Options, Plan, Weights};
 use browser_diffusion::ops::{self, Precision};
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::Folder;
+use model_cases::{Data, Part};
 use pollster::block_on;
-use recorded::{Data, Part};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

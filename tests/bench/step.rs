@@ -2,8 +2,8 @@
 //! the machine's own Vulkan driver: what each class of kernels does of the multiply-adds that this driver was measured to do
 //! at the most.
 
-#[path = "../plans/mod.rs"]
-mod plans;
+#[path = "../support/unet_plan.rs"]
+mod unet_plan;
 
 use browser_diffusion::gpu::{
     Arithmetic, Binding, Dispatch, Executable, Gpu, GpuOptions, Kernel, Options, Recorder, Weights,
@@ -87,7 +87,7 @@ fn main() {
         }
         let options = Options { arithmetic, subgroup: gpu.subgroup, ..Options::default() };
         let mut peak = peak(&gpu);
-        let plan = plans::unet(&published["sd15/unet"]["config"], &options, 2, side, side);
+        let plan = unet_plan::unet(&published["sd15/unet"]["config"], &options, 2, side, side);
         let weights = Weights::allocate(&gpu, plan.weights());
         weights.fill(&gpu);
         let executable = plan.instantiate(&gpu, &weights).unwrap();

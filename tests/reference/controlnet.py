@@ -4,7 +4,7 @@
 
 `nets.json`: each ControlNet's configuration, its tensors' names and shapes, and the prefix of the names that its weights
 are drawn from. `cases.json`: kind of model, ControlNets by name, the options of `generate`, shape and place of the expected
-latents in `cases.bin` (f32, NCHW). The pictures are formulas, the same in tests/web/controlnet.test.mjs.
+latents in `cases.bin` (f32, NCHW). The pictures are formulas, the same in tests/web/tests/controlnet.test.mjs.
 """
 import json, pathlib
 import cv2, diffusers, numpy as np, torch

@@ -1,4 +1,4 @@
-"""Expected values for tests/grammar.rs, from AUTOMATIC1111's own parser (version 1.10).
+"""Expected values for tests/prompt_syntax.rs, from AUTOMATIC1111's own parser (version 1.10).
 
     python tests/reference/grammar.py FOLDER     # rewrites tests/reference/data/grammar.json; needs lark==1.1.2, as A1111 does
 

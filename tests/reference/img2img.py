@@ -2,7 +2,7 @@
 
     python tests/reference/img2img.py        # rewrites tests/reference/data/img2img.json
 
-The picture and the mask are formulas, the same in tests/web/img2img.test.mjs.
+The picture and the mask are formulas, the same in tests/web/tests/img2img.test.mjs.
 """
 import json, pathlib
 import diffusers, numpy as np, torch

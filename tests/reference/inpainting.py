@@ -2,7 +2,7 @@
 
     python tests/reference/inpainting.py        # rewrites tests/reference/data/inpainting.json
 
-Picture and mask are those of pictures.py; tests/web/inpainting.test.mjs draws the same.
+Picture and mask are those of pictures.py; tests/web/tests/inpainting.test.mjs draws the same.
 """
 import json, pathlib
 import diffusers, torch

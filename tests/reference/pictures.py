@@ -3,7 +3,7 @@
     python tests/reference/pictures.py        # rewrites tests/reference/data/pictures/
 
 `pixels.bin`: what Pillow and OpenCV make of a picture and a mask, named in `cases.json`; there too the latents of each
-case with the embedded model. Picture and mask are formulas, the same in tests/pictures.rs and tests/web/pictures.test.mjs.
+case with the embedded model. Picture and mask are formulas, the same in tests/pictures.rs and tests/web/tests/pictures.test.mjs.
 Formulas of A1111 1.10: `modules/processing.py` (StableDiffusionProcessingImg2Img.init), `masking.py`, `sd_samplers_common.py`.
 """
 import json, pathlib

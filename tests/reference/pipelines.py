@@ -3,7 +3,7 @@
     python tests/reference/pipelines.py           # rewrites tests/reference/data/pipelines/
 
 `models.json`: for each kind of checkpoint its model_index.json, configurations, and its tensors' names and shapes.
-Weights are drawn from the names as in models.py; `tests/web/tiny.mjs` draws the same and writes folders.
+Weights are drawn from the names as in models.py; `tests/web/support/tiny.mjs` draws the same and writes folders.
 `cases.json`: folders, and for each case the options of `generate`, and shapes and place of the expected latents (f32,
 NCHW) and pictures (u8, NHWC) in `cases.bin`. With `--models`: `models.json` alone. With `--f16 [folder ...]`: prints how
 far diffusers' own f16 runs lie away.

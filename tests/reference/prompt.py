@@ -1,4 +1,4 @@
-"""Expected values for tests/prompt.rs, from transformers' CLIPTokenizer with the tokenizer that ships with
+"""Expected values for tests/tokens.rs, from transformers' CLIPTokenizer with the tokenizer that ships with
 the page (www/embedded/tokenizer).
 
 data/prompts.json: 5,000 prompts, a checksum of each one's 77 ids, all ids of the first, and for some

@@ -1,4 +1,4 @@
-"""Samplers with the embedded model, run by diffusers in f32: expected latents for tests/web/samplers.test.mjs. Of the SDE
+"""Samplers with the embedded model, run by diffusers in f32: expected latents for tests/web/tests/samplers.test.mjs. Of the SDE
 samplers the noise is that of the Brownian tree, as k-diffusion and A1111 have it.
 
     python tests/reference/sampler_pictures.py        # rewrites tests/reference/data/sampler_pictures.json

@@ -8,7 +8,7 @@ value and adds the same: `tests/memory.rs` does so too.
 
 `tiled.json`: image to image with the embedded model in f32, its VAE in tiles of the sides (in latents) that the engine
 takes where buffers end at 14,000,000 bytes: the latents, and every fourth pixel of every fourth row as RGB in base64. Read
-by tests/web/decoders.test.mjs, which paints the same picture. `apart`: how far that run lies from the one without tiles,
+by tests/web/tests/decoders.test.mjs, which paints the same picture. `apart`: how far that run lies from the one without tiles,
 and diffusers' own f16 run in tiles from the one in f32, as relative L2: latents, pixels.
 """
 import base64, json, pathlib

@@ -3,7 +3,7 @@
     python tests/reference/upscaler.py        # rewrites tests/reference/data/upscaler/
 
 `index.json`: for each file its scale, and shape and place in `pictures.bin` of the picture enlarged (RGB, bytes). The
-picture is a formula, the same in tests/pictures.rs and tests/web/pictures.test.mjs; spandrel's own code tells from the
+picture is a formula, the same in tests/pictures.rs and tests/web/tests/pictures.test.mjs; spandrel's own code tells from the
 names what network it is.
 """
 import json, pathlib

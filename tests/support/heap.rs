@@ -1,4 +1,4 @@
-//! What a test takes of memory.
+//! What a test takes of the heap.
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;

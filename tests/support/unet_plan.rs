@@ -1,4 +1,4 @@
-//! A UNet's recorded plan, for `tests/step.rs` and `tests/memory.rs`.
+//! The plan of a published UNet, recorded.
 
 use browser_diffusion::gpu::{Options, Plan, Recorder};
 use browser_diffusion::models::unet;

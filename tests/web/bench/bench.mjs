@@ -6,10 +6,10 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { adapters, root, withBrowser } from './browser.mjs';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
 import { heapReader, pageWithProbe, residentPeaks } from './measure.mjs';
-import { writeReal } from './real.mjs';
-import { serve } from './serve.mjs';
+import { writeReal } from '../support/real.mjs';
+import { serve } from '../support/serve.mjs';
 
 const { values: options } = parseArgs({
   options: {

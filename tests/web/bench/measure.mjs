@@ -1,8 +1,8 @@
 // What a bench sees of the engine from outside it: WebGPU's buffers, wasm memory, JS heaps, processes.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root } from './browser.mjs';
-import { serve } from './serve.mjs';
+import { root } from '../support/browser.mjs';
+import { serve } from '../support/serve.mjs';
 
 const MiB = 1024 * 1024;
 

@@ -10,9 +10,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { adapters, withBrowser } from './browser.mjs';
+import { adapters, withBrowser } from '../support/browser.mjs';
 import { heapReader, pageWithProbe, processMemory } from './measure.mjs';
-import { serveReal } from './real.mjs';
+import { serveReal } from '../support/real.mjs';
 
 const { values: options } = parseArgs({ options: { memory: { type: 'boolean' }, json: { type: 'string' }, only: { type: 'string', default: '' } } });
 

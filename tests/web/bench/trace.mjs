@@ -4,8 +4,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { adapters, root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
 
 const { values: options } = parseArgs({
   options: {

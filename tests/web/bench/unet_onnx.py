@@ -1,4 +1,4 @@
-"""A UNet as ONNX, for `./build.sh bench --vs-ort --unet`: unet_onnx.py FOLDER SIZE OUT, called by tests/web/vs-ort.mjs.
+"""A UNet as ONNX, for `./build.sh bench --vs-ort --unet`: unet_onnx.py FOLDER SIZE OUT, called by tests/web/bench/vs-ort.mjs.
 
 FOLDER is a diffusers unet folder, SIZE the side of the latents. Writes unet.{f32,f16}.onnx with their weights beside them
 (in files of at most 1 GiB), inputs drawn from a seed, and torch's output in f32. Attention is decomposed, as torch's

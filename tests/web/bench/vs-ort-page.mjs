@@ -2,10 +2,10 @@
 import init, { Bench } from '/pkg/browser_diffusion.js';
 import * as ort from '/ort/ort.webgpu.min.mjs';
 import { elements, median, operations, shapes } from '/operations.js';
-import { onnxModel } from '/tests/onnx.mjs';
-import { reference } from '/tests/vs-ort-reference.mjs';
+import { onnxModel } from './onnx.mjs';
+import { reference } from './vs-ort-reference.mjs';
 
-/** @typedef {import('../../www/operations.js').Operation} Operation */
+/** @typedef {import('../../../www/operations.js').Operation} Operation */
 /** @typedef {Record<string, { dims: number[], values: Float32Array }>} Tensors */
 
 /** @type {any} */ (ort.env.wasm).wasmPaths = '/ort/';

@@ -5,10 +5,10 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { SD15_UNET, operations } from '../../www/operations.js';
-import { adapters, root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeReal } from './real.mjs';
+import { SD15_UNET, operations } from '../../../www/operations.js';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeReal } from '../support/real.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -31,7 +31,7 @@ function unet(name, model) {
     if (!existsSync(python)) throw new Error('the UNets as ONNX need torch: make its environment with tests/reference/run.sh, or name one with PYTHON=...');
     console.error(`==> exporting the UNet of ${name} (once)`);
     rmSync(folder, { recursive: true, force: true }); // the exporter overwrites nothing
-    execFileSync(python, [join(root, 'tests/web/unet_onnx.py'), join(model, 'unet'), String(SIDE), folder], { stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync(python, [join(root, 'tests/web/bench/unet_onnx.py'), join(model, 'unet'), String(SIDE), folder], { stdio: ['ignore', 'ignore', 'inherit'] });
     writeFileSync(ready, mark);
   }
   return { name: `UNet of ${name}, ${SIDE}x${SIDE}`, folder, model: join(model, 'unet'), files: readdirSync(folder) };
@@ -54,9 +54,9 @@ try {
   // Decomposed attention over 4096 tokens needs a buffer of half a gigabyte.
   await withBrowser({ adapter: options.adapter, env: { LAVAPIPE_MAX_SSBO: String(2 ** 30) } }, async (context, errors) => {
     const page = await context.newPage();
-    await page.goto(`${server.url}/tests/blank.html`);
+    await page.goto(`${server.url}/tests/support/blank.html`);
     const call = (/** @type {string} */ name, /** @type {any[]} */ ...args) => page.evaluate(
-      async ({ name, args }) => (await import(/** @type {any} */ ('/tests/vs-ort-page.mjs')))[name](...args), { name, args });
+      async ({ name, args }) => (await import(/** @type {any} */ ('/tests/bench/vs-ort-page.mjs')))[name](...args), { name, args });
     const adapter = await call('adapter');
     console.error(`==> ${options.adapter}: ${adapter.name || adapter.architecture}`);
     console.log('operation                          precision   ours ms    ort ms   ratio  ours err   ort err');

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const root = resolve(fileURLToPath(new URL('../..', import.meta.url)));
+export const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 const layer = join(root, '.tools/lavapipe');
 
 /** Which adapters this machine can offer, fastest first. */

@@ -13,7 +13,7 @@ export const site = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
 after(() => rmSync(site, { recursive: true }));
 cpSync(www, site, { recursive: true, filter: path => ![join(www, 'embedded'), join(www, 'pkg')].includes(path) });
 mkdirSync(join(site, 'pkg'));
-cpSync(join(root, 'tests/web/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
+cpSync(join(root, 'tests/web/support/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
 writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
 mkdirSync(join(site, 'embedded'));
 writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));

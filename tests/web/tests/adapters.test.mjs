@@ -1,8 +1,9 @@
 // The harness itself: WebGPU computes in headless Chromium, on every software adapter this machine has.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { adapters, withBrowser } from './browser.mjs';
-import { serve } from './serve.mjs';
+import { join } from 'node:path';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/serve.mjs';
 
 /** Squares 0..44 in a compute shader, in the given type. Runs in the page. @param {boolean} half */
 async function squares(half) {
@@ -30,7 +31,7 @@ async function squares(half) {
 
 for (const name of adapters) {
   test(`${name} computes`, { timeout: 120_000 }, async t => {
-    const server = await serve(new URL('.', import.meta.url).pathname);
+    const server = await serve(join(root, 'tests/web/support'));
     t.after(server.close);
     await withBrowser({ adapter: name }, async context => {
       const page = await context.newPage();

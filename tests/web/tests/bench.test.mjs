@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { operations } from '../../www/operations.js';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './serve.mjs';
+import { operations } from '../../../www/operations.js';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/serve.mjs';
 
 test('bench.html measures operations and a UNet, and copies the table', { timeout: 600_000 }, async t => {
   const server = await serve(join(root, 'www'));

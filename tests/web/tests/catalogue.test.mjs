@@ -6,13 +6,13 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeSingle } from './single.mjs';
-import { writeTiny } from './tiny.mjs';
-import { cost } from '../../www/models.js';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeSingle } from '../support/single.mjs';
+import { writeTiny } from '../support/tiny.mjs';
+import { cost } from '../../../www/models.js';
 
-/** @type {import('../../www/models.js').Entry[]} */
+/** @type {import('../../../www/models.js').Entry[]} */
 const entries = JSON.parse(readFileSync(join(root, 'www/models.json'), 'utf8')).models;
 const shots = join(root, '.tools/screenshots');
 

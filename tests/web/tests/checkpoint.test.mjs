@@ -6,10 +6,10 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeSingle } from './single.mjs';
-import { writeTiny } from './tiny.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeSingle } from '../support/single.mjs';
+import { writeTiny } from '../support/tiny.mjs';
 
 // As in pipelines.test.mjs.
 const LATENTS = 1e-2; // relative L2

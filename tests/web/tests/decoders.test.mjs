@@ -5,14 +5,14 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { drawAgain, shot, status } from './site.mjs';
-import { drawn, encode, writeSafetensors, writeTiny } from './tiny.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { drawAgain, shot, status } from '../support/site.mjs';
+import { drawn, encode, writeSafetensors, writeTiny } from '../support/tiny.mjs';
 
 /** Writes an AutoencoderTiny's decoder of 16 channels that enlarges as the model's VAE does. @param {string} folder @param {number} levels */
 function writeTinyDecoder(folder, levels) {
-  /** @type {import('./tiny.mjs').Tensor[]} */
+  /** @type {import('../support/tiny.mjs').Tensor[]} */
   const tensors = [];
   const conv = (/** @type {string} */ name, /** @type {number} */ to, /** @type {number} */ from, bias = true) => {
     for (const [part, shape] of /** @type {[string, number[]][]} */ ([['weight', [to, from, 3, 3]], ['bias', [to]]])) {

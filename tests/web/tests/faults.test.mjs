@@ -7,13 +7,13 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeSingle } from './single.mjs';
-import { writeTiny } from './tiny.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeSingle } from '../support/single.mjs';
+import { writeTiny } from '../support/tiny.mjs';
 
-/** @typedef {import('./hub.mjs').Fault} Fault */
-/** @typedef {import('./hub.mjs').Logged} Logged */
+/** @typedef {import('../support/hub.mjs').Fault} Fault */
+/** @typedef {import('../support/hub.mjs').Logged} Logged */
 
 test('faults', { timeout: 600_000 }, async t => {
   const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
@@ -21,7 +21,7 @@ test('faults', { timeout: 600_000 }, async t => {
   writeTiny(good, 'sd1');
   writeTiny(join(temp, 'shards'), 'sd1', { shards: 3 });
   writeSingle(join(temp, 'one.safetensors'), 'sd1', { format: 'safetensors' });
-  const site = await serve({ roots: { '/': join(root, 'www'), '/test/': join(root, 'tests/web') } });
+  const site = await serve({ roots: { '/': join(root, 'www'), '/test/': join(root, 'tests/web/support') } });
   const hub = await serve({ models: { 'test/good': good, 'test/shards': join(temp, 'shards') }, roots: { '/single/': temp }, sha256: true });
   const cdn = await serve({ roots: { '/': good } });
   let injected = 0;

@@ -5,10 +5,10 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeSingle } from './single.mjs';
-import { writeTiny } from './tiny.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeSingle } from '../support/single.mjs';
+import { writeTiny } from '../support/tiny.mjs';
 
 /** Bytes of all files in a folder. @param {string} folder @returns {number} */
 const sizeOf = folder => readdirSync(folder, { withFileTypes: true, recursive: true })

@@ -7,9 +7,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
-import { adapters, root, withBrowser } from './browser.mjs';
-import { serve } from './serve.mjs';
-import { status, withPage } from './site.mjs';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/serve.mjs';
+import { status, withPage } from '../support/site.mjs';
 
 const timeout = 120_000;
 

@@ -5,9 +5,9 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './serve.mjs';
-import { hasResult, site, status, withPage, www } from './site.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/serve.mjs';
+import { hasResult, site, status, withPage, www } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -17,7 +17,7 @@ import { hasResult, site, status, withPage, www } from './site.mjs';
  * @param {(page: Page, url: string, requests: string[], errors: string[]) => Promise<void>} work
  */
 async function withModule(work) {
-  const [ours, theirs] = [await serve(site), await serve(join(root, 'tests/web'))];
+  const [ours, theirs] = [await serve(site), await serve(join(root, 'tests/web/support'))];
   try {
     await withBrowser({}, async (context, errors) => {
       const page = await context.newPage();

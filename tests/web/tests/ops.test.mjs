@@ -2,8 +2,8 @@
 // and without the subgroups, and on lavapipe (shader-f16, subgroups of 8). Natively: tests/ops.rs.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { adapters, withBrowser, root } from './browser.mjs';
-import { serve } from './hub.mjs';
+import { adapters, withBrowser, root } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
 
 const ways = [
   { adapter: 'swiftshader', subgroup: 4, shaderF16: false },
@@ -11,7 +11,7 @@ const ways = [
   ...adapters.includes('lavapipe') ? [{ adapter: 'lavapipe', subgroup: 8, shaderF16: true }] : [],
 ];
 for (const { adapter, subgroup, shaderF16 } of ways) test(`every op is right on ${adapter}, subgroups of ${subgroup}`, { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': `${root}/tests/web`, '/check/': `${root}/target/ops-check` } });
+  const server = await serve({ roots: { '/': `${root}/tests/web/support`, '/check/': `${root}/target/ops-check` } });
   t.after(() => server.close());
   await withBrowser({ adapter }, async context => {
     const page = await context.newPage();

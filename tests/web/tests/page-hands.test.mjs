@@ -3,7 +3,7 @@
 // NAME-keyboard.png. (The ESRGAN has its own in page.test.mjs, where it enlarges.)
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, shot, status, withPage } from './site.mjs';
+import { asked, drawAgain, shot, status, withPage } from '../support/site.mjs';
 
 /**
  * @typedef {import('playwright-core').Page} Page

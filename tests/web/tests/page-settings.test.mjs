@@ -3,7 +3,7 @@
 // tells the options that reached it. Screenshots: .tools/screenshots.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, hasResult, shot, status, withPage } from './site.mjs';
+import { asked, drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 

@@ -5,10 +5,10 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { adapters, withBrowser, root } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeSingle } from './single.mjs';
-import { writeTiny } from './tiny.mjs';
+import { adapters, withBrowser, root } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeSingle } from '../support/single.mjs';
+import { writeTiny } from '../support/tiny.mjs';
 
 test('the page draws a red apple', { timeout: 900_000 }, async t => {
   const server = await serve({ roots: { '/': `${root}/www` } });
@@ -48,7 +48,7 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
     assert.ok(red > 120 && red > green + 60 && red > blue + 60, `the middle is red: ${seen.centre}`);
     assert.ok(Math.min(...seen.corner) > 200, `the ground is white: ${seen.corner}`);
     await page.evaluate(() => scrollTo(0, 0));
-    await page.screenshot({ path: process.env.SCREENSHOT ? `${root}/tests/web/screenshot.png` : `${root}/.tools/screenshot.png` });
+    await page.screenshot({ path: process.env.SCREENSHOT ? `${root}/docs/screenshot.png` : `${root}/.tools/screenshot.png` });
   });
 });
 

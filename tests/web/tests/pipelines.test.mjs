@@ -7,9 +7,9 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { adapters, root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeTiny } from './tiny.mjs';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeTiny } from '../support/tiny.mjs';
 
 /**
  * @typedef {object} Case

@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
-import { writeTiny } from './tiny.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
+import { writeTiny } from '../support/tiny.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 /** @typedef {import('playwright-core').BrowserContext} Context */
@@ -61,7 +61,7 @@ test('robustness', { timeout: 1_200_000 }, async t => {
   const hub = await serve({ roots: { '/': www }, models, files });
   const hashed = await serve({ models: { 'test/good': good }, sha256: true });
   const shell = await serve({ roots: { '/': www, '/embedded/': good } });
-  const blank = { '/': join(root, 'tests/web') };
+  const blank = { '/': join(root, 'tests/web/support') };
   const [site, narrow] = [await serve({ roots: blank }), await serve({ roots: blank })];
 
   /** What has been asked of models since the last call, as bytes that exist. @param {typeof hub} [server] */
@@ -459,7 +459,7 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         await remove('test/good');
       });
 
-      /** @type {[string, (r: import('./hub.mjs').Logged) => import('./hub.mjs').Fault | undefined][]} */
+      /** @type {[string, (r: import('../support/hub.mjs').Logged) => import('../support/hub.mjs').Fault | undefined][]} */
       const servers = [
         ['knows no ranges', () => ({ ignoreRange: true })],
         ['knows no ranges and names no length', () => ({ ignoreRange: true, noLength: true })],

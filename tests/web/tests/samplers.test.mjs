@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { adapters, root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
+import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
 
 const LATENTS = 1e-2; // relative L2
 /** @type {{ options: Record<string, any>, latents: number[] }[]} */

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { root } from './browser.mjs';
+import { root } from '../support/browser.mjs';
 
 const MiB = 1024 * 1024;
 const www = join(root, 'www');

@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './hub.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/hub.mjs';
 
 /** Runs before the engine, in a page or a worker: `seen` is what is asked of WebGPU, in order. @returns {void} */
 function probe() {

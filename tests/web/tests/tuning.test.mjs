@@ -2,8 +2,8 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { root, withBrowser } from './browser.mjs';
-import { serve } from './serve.mjs';
+import { root, withBrowser } from '../support/browser.mjs';
+import { serve } from '../support/serve.mjs';
 
 /** What the database holds. */
 async function kept() {
