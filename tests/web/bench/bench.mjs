@@ -21,7 +21,7 @@ const MiB = 1024 * 1024;
 
 /** Loads; runs in the page. @param {string} source its address; '' takes the files that were chosen */
 async function load(source) {
-  const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+  const { DiffusionPipeline } = await import('/browser-diffusion.js');
   const started = performance.now();
   const files = [.../** @type {HTMLInputElement} */ (document.querySelector('input')).files ?? []];
   const pipeline = await DiffusionPipeline.fromPretrained(source || files, {

@@ -27,9 +27,9 @@ const rows = /** @type {const} */ ([
 /** What Chromium may hold beside the engine's buffers while it uploads. */
 const STAGING = 128e6;
 
-/** Runs in the page. @param {{ source: string, weights: string, memory: string }} job */
+/** Runs in the page. @param {import('../../../www/browser-diffusion.js').LoadOptions & { source: string }} job */
 async function load({ source, weights, memory }) {
-  const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+  const { DiffusionPipeline } = await import('/browser-diffusion.js');
   /** @type {any} */ (window).pipeline = await DiffusionPipeline.fromPretrained(source, { weights, memory, cache: false });
 }
 

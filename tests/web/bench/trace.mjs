@@ -52,7 +52,7 @@ async function draw() {
   const now = () => performance.timeOrigin + performance.now();
   /** @type {Record<string, [number, number]>} */
   const files = {};
-  const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+  const { DiffusionPipeline } = await import('/browser-diffusion.js');
   const asked = now();
   const pipeline = await DiffusionPipeline.fromPretrained('embedded', { onProgress: (/** @type {any} */ p) => {
     if (p.status === 'initiate') files[p.file] = [now(), NaN];

@@ -181,8 +181,9 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
           part = Buffer.from(part);
           part[fault.corrupt - at] ^= 1;
         }
-        const cut = fault.cutAfter !== undefined && entry.sent + part.length >= fault.cutAfter;
-        if (cut) part = part.subarray(0, fault.cutAfter - entry.sent);
+        const left = (fault.cutAfter ?? Infinity) - entry.sent;
+        const cut = part.length >= left;
+        if (cut) part = part.subarray(0, left);
         entry.sent += part.length;
         res.write(part);
         if (cut) {
@@ -190,7 +191,8 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
           await new Promise((done) => setTimeout(done, 20));
           return void res.destroy();
         }
-        if (fault.rate) await new Promise((done) => setTimeout(done, (part.length / fault.rate) * 1000));
+        const { rate } = fault;
+        if (rate) await new Promise((done) => setTimeout(done, (part.length / rate) * 1000));
         if (res.writableNeedDrain && !res.destroyed) {
           // A client that goes away never drains.
           await new Promise((done) => {

@@ -61,7 +61,7 @@ function draw(page, model, options) {
       if (files.length > 1) Object.defineProperty(file, 'webkitRelativePath', { value: path });
       return file;
     }));
-    const pipeline = await DiffusionPipeline.fromPretrained(picked ? (picked.length === 1 ? picked[0] : picked) : `${location.origin}/models/${source}`, load);
+    const pipeline = await DiffusionPipeline.fromPretrained(picked ? (picked instanceof Array && picked.length === 1 ? picked[0] : picked) : `${location.origin}/models/${source}`, load);
     try {
       const { latents, images: [image] } = await pipeline.generate(options);
       return { model: pipeline.model, latents: [...latents[0]], pixels: [...image.data] };

@@ -61,7 +61,7 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
     const of = (/** @type {string} */ name) => `${server.url}/models/${name}`;
     /** @param {string} source @param {any} load @param {any} [options] */
     const draw = (source, load, options = {}) => page.evaluate(async ({ source, load, options }) => {
-      const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+      const { DiffusionPipeline } = await import('/browser-diffusion.js');
       const pipeline = await DiffusionPipeline.fromPretrained(source, load);
       /** @type {number[]} */
       let preview = [];
@@ -172,7 +172,7 @@ test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does'
     const page = await context.newPage();
     await page.goto(`${server.url}/blank.html`);
     const drawn = await page.evaluate(async options => {
-      const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+      const { DiffusionPipeline } = await import('/browser-diffusion.js');
       const { width, height } = options;
       const image = new ImageData(width, height);
       for (let y = 0; y < height; y++) {

@@ -44,7 +44,7 @@ test('faults', { timeout: 600_000 }, async t => {
         await page.evaluate(async hub => {
           const { DiffusionPipeline, DiffusionError, cache } = await import(`${location.origin}/browser-diffusion.js`);
           const hash = async (/** @type {any} */ data) => [...new Uint8Array(await crypto.subtle.digest('SHA-256', data))].map(b => b.toString(16).padStart(2, '0')).join('');
-          Object.assign(window, { cache, t: {
+          Object.assign(window, { cache, faultsTools: {
             /** The picture's hash, or the error. */
             load: async (/** @type {any} */ source, /** @type {any} */ options) => {
               try {
@@ -66,7 +66,7 @@ test('faults', { timeout: 600_000 }, async t => {
             }),
             /** All entries of a store. */
             all: async (/** @type {string} */ store) => {
-              const db = await window.t.database();
+              const db = await window.faultsTools.database();
               const objects = db.transaction(store).objectStore(store);
               const read = (/** @type {IDBRequest} */ request) => new Promise(done => { request.onsuccess = () => done(request.result); });
               const [keys, values] = await Promise.all([read(objects.getAllKeys()), read(objects.getAll())]);
@@ -75,8 +75,8 @@ test('faults', { timeout: 600_000 }, async t => {
             },
             /** What the cache holds: address, first byte, length and SHA-256 of each chunk. */
             held: async () => {
-              const files = new Map((await window.t.all('files')).map(([url, json]) => [url, JSON.parse(json)]));
-              const chunks = await window.t.all('chunks');
+              const files = new Map((await window.faultsTools.all('files')).map(([url, json]) => [url, JSON.parse(json)]));
+              const chunks = await window.faultsTools.all('chunks');
               return Promise.all(chunks.map(async ([[url, index], { data }]) => ({ url, at: index * files.get(url).chunk, length: data.byteLength, sha256: await hash(data) })));
             },
           } });
@@ -85,13 +85,13 @@ test('faults', { timeout: 600_000 }, async t => {
       };
       let page = await open();
       /** @param {any} source @param {any} [options] @returns {Promise<{ picture?: string, code?: string, message?: string }>} */
-      const load = (source, options) => page.evaluate(([s, o]) => window.t.load(s, o), [source, options]);
+      const load = (source, options) => page.evaluate(([s, o]) => window.faultsTools.load(s, o), [source, options]);
       const remove = async () => {
         for (const { name } of await page.evaluate(() => window.cache.list())) await page.evaluate(n => window.cache.delete(n), name);
       };
       /** Every byte in the cache is the file's. */
       const verify = async () => {
-        const held = await page.evaluate(() => window.t.held());
+        const held = await page.evaluate(() => window.faultsTools.held());
         for (const { url, at, length, sha256 } of held) {
           const path = new URL(url).pathname.replace(/^\/test\/(\w+)\/resolve\/main\//, '$1/').replace('/single/', '');
           const due = readFileSync(path.startsWith('/embedded/') ? join(root, 'www', path) : join(temp, path)).subarray(at, at + length);
@@ -212,7 +212,7 @@ test('faults', { timeout: 600_000 }, async t => {
         assert.deepEqual(await load('test/good', { token }), right['test/good']);
         assert.ok(cdn.log.some(r => r.status === 206));
         assert.ok(cdn.log.every(r => r.headers.authorization === undefined), 'the other origin saw no token');
-        const stored = await page.evaluate(async () => JSON.stringify([await window.t.all('files'), await window.t.all('models'), { ...localStorage }, { ...sessionStorage }]));
+        const stored = await page.evaluate(async () => JSON.stringify([await window.faultsTools.all('files'), await window.faultsTools.all('models'), { ...localStorage }, { ...sessionStorage }]));
         assert.ok(!stored.includes(token));
         hub.log.length = cdn.log.length = 0;
         assert.deepEqual(await load('test/good'), right['test/good'], 'what is in the cache needs no token');
@@ -225,7 +225,7 @@ test('faults', { timeout: 600_000 }, async t => {
       await t.test('two tabs that load at once fetch each file once', async () => {
         const other = await open();
         hub.fault(r => (r.path.endsWith('.safetensors') ? { rate: 5e6 } : undefined));
-        const both = await Promise.all([load('test/good'), other.evaluate(() => window.t.load('test/good'))]);
+        const both = await Promise.all([load('test/good'), other.evaluate(() => window.faultsTools.load('test/good'))]);
         assert.deepEqual(both, [right['test/good'], right['test/good']]);
         const asked = quiet();
         const counts = new Map();
@@ -237,12 +237,12 @@ test('faults', { timeout: 600_000 }, async t => {
 
       await t.test('an older database: the same stores stay, others are dropped', async () => {
         const version = await page.evaluate(async () => {
-          const entries = await Promise.all(['files', 'chunks', 'models'].map(async name => [name, await window.t.all(name)]));
-          const now = await window.t.database();
+          const entries = await Promise.all(['files', 'chunks', 'models'].map(async name => /** @type {const} */ ([name, await window.faultsTools.all(name)])));
+          const now = await window.faultsTools.database();
           const { version } = now;
           now.close();
           await new Promise(done => { indexedDB.deleteDatabase('browser-diffusion').onsuccess = done; });
-          const old = await window.t.database(1, db => entries.forEach(([name]) => db.createObjectStore(name)));
+          const old = await window.faultsTools.database(1, db => entries.forEach(([name]) => db.createObjectStore(name)));
           const tx = old.transaction(entries.map(([name]) => name), 'readwrite');
           for (const [name, all] of entries) for (const [key, value] of all) tx.objectStore(name).put(value, key);
           await new Promise(done => { tx.oncomplete = done; });
@@ -256,7 +256,7 @@ test('faults', { timeout: 600_000 }, async t => {
 
         await page.evaluate(async () => {
           await new Promise(done => { indexedDB.deleteDatabase('browser-diffusion').onsuccess = done; });
-          const old = await window.t.database(1, db => { db.createObjectStore('files', { keyPath: 'id' }).put({ id: 1 }); db.createObjectStore('blobs'); });
+          const old = await window.faultsTools.database(1, db => { db.createObjectStore('files', { keyPath: 'id' }).put({ id: 1 }); db.createObjectStore('blobs'); });
           old.close();
         });
         assert.deepEqual(await page.evaluate(() => window.cache.list()), []);

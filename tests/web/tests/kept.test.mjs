@@ -30,9 +30,9 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
       const page = await context.newPage();
       await page.goto(`${site.url}/blank.html`);
       await page.evaluate(async hub => {
-        const { DiffusionPipeline, DiffusionError, cache } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+        const { DiffusionPipeline, DiffusionError, cache } = await import('/browser-diffusion.js');
         const picked = (/** @type {string} */ id) => [.../** @type {HTMLInputElement} */ (document.getElementById(id)).files ?? []];
-        Object.assign(window, { cache, t: {
+        Object.assign(window, { cache, keptTools: {
           /** The picture's hash, or the error. "#file" and "#folder" are what was chosen there. */
           load: async (/** @type {string} */ source, /** @type {any} */ options) => {
             try {
@@ -72,14 +72,14 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
         } });
       }, hub.url);
       /** @param {string} source @param {any} [options] @returns {Promise<{ picture?: string, name?: string, code?: string, message?: string }>} */
-      const load = (source, options) => page.evaluate(([s, o]) => window.t.load(s, o), /** @type {[string, any]} */ ([source, options]));
+      const load = (source, options) => page.evaluate(([s, o]) => window.keptTools.load(s, o), /** @type {[string, any]} */ ([source, options]));
       /** @returns {Promise<{ name: string, bytes: number, complete: boolean }[]>} but for the embedded model's vocabulary */
       const list = async () => (await page.evaluate(() => window.cache.list())).filter((/** @type {any} */ m) => m.name !== 'embedded');
       const names = async () => (await list()).map(m => `${m.name}${m.complete ? '' : ' incomplete'}`);
       /** @param {string} name */
       const remove = name => page.evaluate(n => window.cache.delete(n), name);
       /** @returns {Promise<[string, number, number][]>} */
-      const chunks = () => page.evaluate(() => window.t.chunks());
+      const chunks = () => page.evaluate(() => window.keptTools.chunks());
       /** @param {string} name @param {() => Promise<void>} work */
       const step = (name, work) => t.test(name, { timeout: 200_000 }, async () => {
         for (const { name } of await list()) await remove(name);
@@ -215,7 +215,7 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
       });
 
       await step('a flipped byte of what is kept quantised is found, and that file alone fetched again', async () => {
-        const flip = () => page.evaluate(() => window.t.chunks((/** @type {string} */ url, /** @type {any} */ value) => {
+        const flip = () => page.evaluate(() => window.keptTools.chunks((/** @type {string} */ url, /** @type {any} */ value) => {
           if (!url.includes('#q8/unet/')) return undefined;
           new Uint8Array(value.data)[value.data.byteLength >> 1] ^= 1;
           return value;

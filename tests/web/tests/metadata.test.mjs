@@ -46,11 +46,11 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       },
     ];
     const made = await page.evaluate(async options => {
-      const { DiffusionPipeline, readParameters } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+      const { DiffusionPipeline, readParameters } = await import('/browser-diffusion.js');
       const pipeline = await DiffusionPipeline.fromPretrained('embedded', { cache: false });
       const made = [];
       for (const each of options) {
-        const { images: [image], parameters } = await pipeline.generate(each);
+        const { images: [image], parameters } = await pipeline.generate(/** @type {import('../../../www/browser-diffusion.js').GenerateOptions} */ (each));
         const blob = await image.toBlob();
         made.push({ parameters, bytes: [...new Uint8Array(await blob.arrayBuffer())], back: await readParameters(blob) });
       }

@@ -341,9 +341,9 @@ test('the module lists exactly the engine\'s schedulers', { timeout }, async () 
       const page = await context.newPage();
       await page.goto(`${server.url}blank.html`);
       const [listed, has] = await page.evaluate(async () => {
-        const engine = await import(/** @type {any} */ ('/pkg/browser_diffusion.js'));
+        const engine = await import('/pkg/browser_diffusion.js');
         await engine.default();
-        const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+        const { DiffusionPipeline } = await import('/browser-diffusion.js');
         return [DiffusionPipeline.schedulers, engine.schedulers()];
       });
       assert.deepEqual([...listed].sort(), [...has].sort());

@@ -44,7 +44,7 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
         const drawn = await page.evaluate(async ({ picture: size, mask: masked, options }) => {
           const { pipeline, picture, mask } = /** @type {any} */ (window);
           const image = size && picture(...size);
-          const maskImage = masked && mask(...size);
+          const maskImage = masked && size && mask(...size);
           const { width, height, ...rest } = options;
           const steps = new Set();
           const result = await pipeline.generate({

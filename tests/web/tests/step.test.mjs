@@ -42,7 +42,7 @@ test("Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after th
     await page.goto(`${server.url}/blank.html`);
     // At 8x8 latents, so that a software GPU is done soon: the dispatches are those of 64x64 but for what is cut there.
     const steps = await page.evaluate(async json => {
-      const { default: init, Bench } = await import(/** @type {any} */ ('/pkg/browser_diffusion.js'));
+      const { default: init, Bench } = await import('/pkg/browser_diffusion.js');
       await init();
       const unet = (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
       const { seen } = /** @type {any} */ (self);
@@ -51,7 +51,8 @@ test("Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after th
         const from = seen.length;
         unet.run();
         await unet.read();
-        steps.push({ ...unet.counters(), seen: seen.slice(from) });
+        const counters = /** @type {import('../../../www/browser-diffusion.js').StepCounters} */ (unet.counters());
+        steps.push({ ...counters, seen: seen.slice(from) });
       }
       return steps;
     }, JSON.stringify(config));

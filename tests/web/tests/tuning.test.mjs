@@ -7,20 +7,20 @@ import { serve } from '../support/serve.mjs';
 
 /** What the database holds. */
 async function kept() {
-  const { keptTunings } = await import(/** @type {any} */ ('/tuning.js'));
+  const { keptTunings } = await import('/tuning.js');
   return keptTunings();
 }
 
 /** Loads the embedded model, and tunes it where told to. @param {number} milliseconds */
 async function load(milliseconds) {
-  const { DiffusionPipeline } = await import(/** @type {any} */ ('/browser-diffusion.js'));
+  const { DiffusionPipeline } = await import('/browser-diffusion.js');
   const pipeline = await DiffusionPipeline.fromPretrained('embedded');
   const tuning = milliseconds ? await pipeline.tune({ milliseconds }) : await pipeline.tuning();
   await pipeline.dispose();
   return tuning;
 }
 
-/** @param {[string, string, string][]} entries browser, key, text */
+/** @param {string[][]} entries browser, key, text */
 async function plant(entries) {
   const opening = indexedDB.open('browser-diffusion-tuning', 1);
   await new Promise(done => { opening.onsuccess = done; });
