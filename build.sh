@@ -223,6 +223,8 @@ run_tests() {
   cargo test
   say "types of the JavaScript"
   tests/web/node_modules/.bin/tsc -p tests/web/tsconfig.json
+  say "gates: long lines, files and functions, circles of imports"
+  node tests/gates/gates.mjs
   say "browser tests"
   node --test --test-concurrency=1 --test-reporter=spec tests/web/tests/*.test.mjs
 }
