@@ -487,12 +487,14 @@ fn hostile_files() {
     for (what, json, data) in [
         (
             "overlap",
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
             6,
         ),
         (
             "the same bytes",
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
             4,
         ),
         ("a hole", r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, 8),
@@ -509,7 +511,8 @@ fn hostile_files() {
         ("a type", r#"{"a":{"dtype":"EVIL","shape":[1],"data_offsets":[0,4]}}"#, 4),
         (
             "a name twice",
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
             8,
         ),
         ("no map", "[[]]", 0),

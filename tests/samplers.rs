@@ -206,8 +206,8 @@ fn samplers_and_schedules() {
 /// "sde-dpmsolver++" has diffusers' independent draws. With the same values both end at the same sample.
 #[test]
 fn whose_noise() {
-    let json = r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "beta_start": 0.00085,
-        "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
+    let json = r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++",
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
     let ended = |name: Option<&str>, walks: bool| {
         let mut noise = noise();
         let checked = move |z: &mut [f32], walk: Option<Walk>| {

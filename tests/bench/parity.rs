@@ -104,13 +104,15 @@ fn main() -> ExitCode {
                 let above = error.is_nan() || error > LIMIT;
                 failed |= above;
                 println!(
-                    "{model} {name:15} {output:18} {called} arithmetic: {error:.1e}{}  (loaded in {loaded:.0} s, ran in {:.0} s)",
+                    "{model} {name:15} {output:18} {called} arithmetic: {error:.1e}{}  \
+                     (loaded in {loaded:.0} s, ran in {:.0} s)",
                     if above { ", above the limit" } else { "" },
                     started.elapsed().as_secs_f64() - loaded,
                 );
                 rows.push(json!({
-                    "model": model, "part": name, "output": output, "arithmetic": called, "relative_l2": error, "limit": LIMIT,
-                    "gpu_bytes": gpu.bytes().peak, "seconds": started.elapsed().as_secs_f64() - loaded,
+                    "model": model, "part": name, "output": output, "arithmetic": called,
+                    "relative_l2": error, "limit": LIMIT, "gpu_bytes": gpu.bytes().peak,
+                    "seconds": started.elapsed().as_secs_f64() - loaded,
                 }));
             }
         }

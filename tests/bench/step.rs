@@ -108,7 +108,10 @@ fn main() {
                 flops / 1e9,
                 1e11 * rate / peak
             );
-            out.push(json!({ "arithmetic": format!("{arithmetic:?}"), "kernel": name, "dispatches": count, "ms": ms, "flops": flops, "of_peak": 1e9 * rate / peak }));
+            out.push(json!({
+                "arithmetic": format!("{arithmetic:?}"), "kernel": name, "dispatches": count,
+                "ms": ms, "flops": flops, "of_peak": 1e9 * rate / peak,
+            }));
         }
     }
     if let Some(file) = after("--json") {

@@ -74,13 +74,19 @@ export async function heapReader(context, page) {
     const { id, result } = JSON.parse(message);
     if (id === 1) waiting.get(sessionId)?.(result);
   });
-  session.on('Target.detachedFromTarget', ({ sessionId }) => { workers.splice(workers.indexOf(sessionId), 1); waiting.get(sessionId)?.(null); });
+  session.on('Target.detachedFromTarget', ({ sessionId }) => {
+    workers.splice(workers.indexOf(sessionId), 1);
+    waiting.get(sessionId)?.(null);
+  });
   await session.send('Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
-  const total = (/** @type {any} */ usage) => usage ? usage.usedSize + usage.embedderHeapUsedSize + usage.backingStorageSize : 0;
+  const total = (/** @type {any} */ usage) =>
+    usage ? usage.usedSize + usage.embedderHeapUsedSize + usage.backingStorageSize : 0;
   return async () => {
     const asked = workers.map(sessionId => new Promise(done => {
       waiting.set(sessionId, done);
-      session.send('Target.sendMessageToTarget', { sessionId, message: '{"id":1,"method":"Runtime.getHeapUsage"}' }).catch(() => done(null));
+      session
+        .send('Target.sendMessageToTarget', { sessionId, message: '{"id":1,"method":"Runtime.getHeapUsage"}' })
+        .catch(() => done(null));
     }));
     const usages = [await session.send('Runtime.getHeapUsage'), ...await Promise.all(asked)];
     return usages.reduce((sum, usage) => sum + total(usage), 0);
@@ -90,7 +96,8 @@ export async function heapReader(context, page) {
 /** Resident memory of a process, now and at its peak, in bytes. @param {number} id */
 function resident(id) {
   const status = readFileSync(`/proc/${id}/status`, 'utf8');
-  const bytes = (/** @type {string} */ field) => 1024 * Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1] ?? 0);
+  const bytes = (/** @type {string} */ field) =>
+    1024 * Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1] ?? 0);
   return { rss: bytes('VmRSS'), peak: bytes('VmHWM') };
 }
 
@@ -104,7 +111,8 @@ async function processes(context) {
 export async function residentPeaks(context) {
   /** @type {Record<string, number>} */
   const peaks = {};
-  for (const { type, id } of await processes(context)) peaks[type] = Math.max(peaks[type] ?? 0, Math.round(resident(id).peak / MiB));
+  for (const { type, id } of await processes(context))
+    peaks[type] = Math.max(peaks[type] ?? 0, Math.round(resident(id).peak / MiB));
   return peaks;
 }
 
@@ -121,7 +129,8 @@ export async function processMemory(context, type) {
 /** The page's folder with a /blank.html that has nothing but a field for a folder, and {@link probe} before the worker. */
 export function pageWithProbe() {
   return serve(join(root, 'www'), 0, {
-    '/blank.html': '<!doctype html><title>bench</title><link rel="icon" href="data:,"><input type="file" webkitdirectory>',
+    '/blank.html':
+      '<!doctype html><title>bench</title><link rel="icon" href="data:,"><input type="file" webkitdirectory>',
     '/worker.js': `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
   });
 }

@@ -14,7 +14,9 @@ import { adapters, withBrowser } from '../support/browser.mjs';
 import { heapReader, pageWithProbe, processMemory } from './measure.mjs';
 import { serveReal } from '../support/real.mjs';
 
-const { values: options } = parseArgs({ options: { memory: { type: 'boolean' }, json: { type: 'string' }, only: { type: 'string', default: '' } } });
+const { values: options } = parseArgs({
+  options: { memory: { type: 'boolean' }, json: { type: 'string' }, only: { type: 'string', default: '' } },
+});
 
 /** The limits are issue 3's, in bytes. */
 const rows = /** @type {const} */ ([
@@ -37,7 +39,15 @@ async function load({ source, weights, memory }) {
 async function draw(size) {
   const { pipeline } = /** @type {any} */ (window);
   for (const prompt of ['a red apple', 'a blue house']) {
-    await pipeline.generate({ prompt, negativePrompt: 'blurred', seed: 1, width: size, height: size, numInferenceSteps: 2, guidanceScale: 7.5 });
+    await pipeline.generate({
+      prompt,
+      negativePrompt: 'blurred',
+      seed: 1,
+      width: size,
+      height: size,
+      numInferenceSteps: 2,
+      guidanceScale: 7.5,
+    });
   }
   return pipeline.memory();
 }
@@ -57,7 +67,16 @@ async function measure({ model, weights, memory, size, limit }, counts) {
       const heap = await heapReader(context, tab);
       let heapPeak = before.heap = await heap();
       const started = performance.now();
-      const sampling = setInterval(() => heap().then(bytes => { heapPeak = Math.max(heapPeak, bytes); }, () => {}), 100);
+      const sampling = setInterval(
+        () =>
+          heap().then(
+            bytes => {
+              heapPeak = Math.max(heapPeak, bytes);
+            },
+            () => {},
+          ),
+        100,
+      );
       try {
         await tab.evaluate(load, { source: source.url, weights, memory });
         const [worker] = tab.workers();
@@ -67,8 +86,17 @@ async function measure({ model, weights, memory, size, limit }, counts) {
         console.error(`    drawn after ${Math.round((performance.now() - started) / 1000)} s`);
         const probe = await worker.evaluate(() => /** @type {any} */ (self).probe());
         return {
-          model, weights, memory, size, peak_bytes: books.peak, wasm_bytes: probe.wasm, js_heap_bytes: heapPeak - before.heap,
-          limit_bytes: limit, webgpu_bytes: probe.gpuPeak, driver_bytes: driver()[1] - before.driver, gpu_process_bytes: gpu().peak - before.rss,
+          model,
+          weights,
+          memory,
+          size,
+          peak_bytes: books.peak,
+          wasm_bytes: probe.wasm,
+          js_heap_bytes: heapPeak - before.heap,
+          limit_bytes: limit,
+          webgpu_bytes: probe.gpuPeak,
+          driver_bytes: driver()[1] - before.driver,
+          gpu_process_bytes: gpu().peak - before.rss,
         };
       } finally {
         clearInterval(sampling);
@@ -80,25 +108,36 @@ async function measure({ model, weights, memory, size, limit }, counts) {
   }
 }
 
-if (!adapters.includes('lavapipe')) throw new Error('this bench needs lavapipe: ./build.sh bench --memory makes its layer');
+if (!adapters.includes('lavapipe'))
+  throw new Error('this bench needs lavapipe: ./build.sh bench --memory makes its layer');
 const folder = mkdtempSync(join(tmpdir(), 'browser-diffusion-memory-'));
 const report = [];
 try {
-  for (const row of rows.filter(({ model, weights, memory }) => `${model} ${weights} ${memory}`.includes(options.only))) {
+  for (const row of rows.filter(({ model, weights, memory }) =>
+    `${model} ${weights} ${memory}`.includes(options.only),
+  )) {
     const name = `${row.model} ${row.weights} ${row.memory} ${row.size}x${row.size}`;
     console.error(`==> ${name}`);
     const measured = await measure(row, join(folder, name));
     report.push(measured);
     const MB = (/** @type {number} */ bytes) => `${Math.round(bytes / 1e6)} MB`;
-    console.log(`${name}: ${MB(measured.peak_bytes)} at the peak (at most ${MB(row.limit)}); asked of WebGPU ${MB(measured.webgpu_bytes)}, given by the driver ${MB(measured.driver_bytes)}, `
-      + `GPU process ${MB(measured.gpu_process_bytes)}; wasm ${MB(measured.wasm_bytes)}, JS heap +${MB(measured.js_heap_bytes)}; nothing dispatched`);
+    console.log(
+      `${name}: ${MB(measured.peak_bytes)} at the peak (at most ${MB(row.limit)}); ` +
+        `asked of WebGPU ${MB(measured.webgpu_bytes)}, given by the driver ${MB(measured.driver_bytes)}, ` +
+        `GPU process ${MB(measured.gpu_process_bytes)}; wasm ${MB(measured.wasm_bytes)}, ` +
+        `JS heap +${MB(measured.js_heap_bytes)}; nothing dispatched`,
+    );
     const faults = {
       'over its limit': measured.peak_bytes > row.limit,
       'the books and what was asked of WebGPU differ': measured.peak_bytes !== measured.webgpu_bytes,
       'the driver gave less than the books say': measured.driver_bytes < measured.peak_bytes,
       'the driver gave more than the books and staging explain': measured.driver_bytes > measured.peak_bytes + STAGING,
     };
-    for (const [fault, is] of Object.entries(faults)) if (is) { console.error(`${name}: ${fault}`); process.exitCode = 1; }
+    for (const [fault, is] of Object.entries(faults))
+      if (is) {
+        console.error(`${name}: ${fault}`);
+        process.exitCode = 1;
+      }
   }
   if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
 } finally {

@@ -28,18 +28,22 @@ function join(parts) {
 /** Field `number` as a varint. @param {number} number @param {number} value */
 const int = (number, value) => Uint8Array.from([...varint(number << 3), ...varint(value)]);
 /** As length and bytes. @param {number} number @param {Uint8Array} bytes */
-const bytes = (number, bytes) => join([Uint8Array.from([...varint((number << 3) | 2), ...varint(bytes.length)]), bytes]);
+const bytes = (number, bytes) =>
+  join([Uint8Array.from([...varint((number << 3) | 2), ...varint(bytes.length)]), bytes]);
 /** @param {number} number @param {string} value */
 const text = (number, value) => bytes(number, new TextEncoder().encode(value));
 /** @param {number} number @param {Uint8Array[]} fields */
 const message = (number, ...fields) => bytes(number, join(fields));
 /** @param {number} number @param {number} value */
-const float = (number, value) => join([Uint8Array.from(varint((number << 3) | 5)), new Uint8Array(Float32Array.of(value).buffer)]);
+const float = (number, value) =>
+  join([Uint8Array.from(varint((number << 3) | 5)), new Uint8Array(Float32Array.of(value).buffer)]);
 
 /** AttributeProto; whole numbers are ints, others floats. @param {[string, number | number[]]} entry */
 function attribute([name, value]) {
   if (Array.isArray(value)) return message(5, text(1, name), ...value.map(v => int(8, v)), int(20, 7));
-  return Number.isInteger(value) ? message(5, text(1, name), int(3, value), int(20, 2)) : message(5, text(1, name), float(2, value), int(20, 1));
+  return Number.isInteger(value)
+    ? message(5, text(1, name), int(3, value), int(20, 2))
+    : message(5, text(1, name), float(2, value), int(20, 1));
 }
 
 /** ValueInfoProto as field `number` of the graph. @param {number} number @param {Value} value @param {Type} type */
@@ -54,13 +58,29 @@ function valueInfo(number, { name, dims }, type) {
  * @returns {Uint8Array} a ModelProto of operator set 18
  */
 export function onnxModel({ nodes, inputs, output, initializers, type }) {
-  const graph = message(7,
-    ...nodes.map(({ op, inputs, outputs, attributes = {} }) => message(1,
-      ...inputs.map(name => text(1, name)), ...outputs.map(name => text(2, name)), text(4, op), ...Object.entries(attributes).map(attribute))),
+  const graph = message(
+    7,
+    ...nodes.map(({ op, inputs, outputs, attributes = {} }) =>
+      message(
+        1,
+        ...inputs.map(name => text(1, name)),
+        ...outputs.map(name => text(2, name)),
+        text(4, op),
+        ...Object.entries(attributes).map(attribute),
+      ),
+    ),
     text(2, 'operation'),
-    ...initializers.map(({ name, type, dims, data }) => message(5,
-      ...dims.map(d => int(1, d)), int(2, types[type]), text(8, name), bytes(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)))),
+    ...initializers.map(({ name, type, dims, data }) =>
+      message(
+        5,
+        ...dims.map(d => int(1, d)),
+        int(2, types[type]),
+        text(8, name),
+        bytes(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
+      ),
+    ),
     ...inputs.map(value => valueInfo(11, value, type)),
-    valueInfo(12, output, type));
+    valueInfo(12, output, type),
+  );
   return join([int(1, 9), text(2, 'browser-diffusion bench'), graph, message(8, text(1, ''), int(2, 18))]);
 }

@@ -9,7 +9,10 @@ import { serve } from '../support/hub.mjs';
 
 const { values: options } = parseArgs({
   options: {
-    trace: { type: 'boolean' }, json: { type: 'string' }, adapter: { type: 'string', default: adapters[0] }, rate: { type: 'string', default: '50' },
+    trace: { type: 'boolean' },
+    json: { type: 'string' },
+    adapter: { type: 'string', default: adapters[0] },
+    rate: { type: 'string', default: '50' },
   },
 });
 
@@ -81,25 +84,40 @@ try {
     return { ...drawn, compiles, timed };
   });
   const since = (/** @type {number} */ time) => Math.round(time - seen.opened);
-  const span = (/** @type {[number, number][]} */ spans) => [since(Math.min(...spans.map(s => s[0]))), since(Math.max(...spans.map(s => s[1])))];
+  const span = (/** @type {[number, number][]} */ spans) => [
+    since(Math.min(...spans.map(s => s[0]))),
+    since(Math.max(...spans.map(s => s[1]))),
+  ];
   const compiles = seen.compiles.map(c => /** @type {[number, number]} */ ([c.started, c.ended]));
   const ahead = seen.compiles.filter(c => c.ahead).length;
   const late = seen.compiles.filter(c => !c.ahead && c.started > seen.loaded).length;
   const { textEncoder, steps, vae } = seen.timings;
-  const encoded = since(seen.drawn) - vae - steps.reduce((/** @type {number} */ a, /** @type {number} */ b) => a + b, 0);
+  const encoded =
+    since(seen.drawn) - vae - steps.reduce((/** @type {number} */ a, /** @type {number} */ b) => a + b, 0);
   const rows = [
     ['engine (module, wasm, device, self-test)', since(seen.asked), span(Object.values(seen.files))[0]],
     ['download', ...span(Object.values(seen.files))],
-    ...(compiles.length ? [[`compile (${ahead} ahead, ${late} of ${seen.compiles.length - ahead} when drawing)`, ...span(compiles)]] : []),
-    seen.timed.length ? [`tune (${seen.timed.length} times taken)`, since(Math.min(...seen.timed)), since(Math.max(...seen.timed))]
+    ...(compiles.length
+      ? [[`compile (${ahead} ahead, ${late} of ${seen.compiles.length - ahead} when drawing)`, ...span(compiles)]]
+      : []),
+    seen.timed.length
+      ? [`tune (${seen.timed.length} times taken)`, since(Math.min(...seen.timed)), since(Math.max(...seen.timed))]
       : ['tune: not for a UNet this small, drawn before it pays', '-', '-'],
     ['encode the prompt', since(seen.loaded), since(seen.loaded + textEncoder)],
     [`${steps.length} steps`, Math.round(encoded), Math.round(since(seen.drawn) - vae)],
     ['decode', Math.round(since(seen.drawn) - vae), since(seen.drawn)],
   ];
-  console.log(`First picture of the embedded model, ${options.adapter}, files at ${options.rate} Mbit/s; ms since the page was opened`);
-  for (const [what, from, to] of rows) console.log(`  ${String(what).padEnd(48)} ${String(from).padStart(7)} to ${String(to).padStart(7)}`);
-  if (options.json) writeFileSync(options.json, `${JSON.stringify({ adapter: options.adapter, rate: Number(options.rate), rows }, null, 2)}\n`);
+  console.log(
+    `First picture of the embedded model, ${options.adapter}, files at ${options.rate} Mbit/s; ` +
+      'ms since the page was opened',
+  );
+  for (const [what, from, to] of rows)
+    console.log(`  ${String(what).padEnd(48)} ${String(from).padStart(7)} to ${String(to).padStart(7)}`);
+  if (options.json)
+    writeFileSync(
+      options.json,
+      `${JSON.stringify({ adapter: options.adapter, rate: Number(options.rate), rows }, null, 2)}\n`,
+    );
 } finally {
   await server.close();
 }

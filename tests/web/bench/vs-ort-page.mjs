@@ -23,7 +23,10 @@ const F16 = /** @type {any} */ (globalThis).Float16Array;
 const normals = (() => {
   const random = generator(0x0b15);
   const uniform = () => (random() + 1) / 4294967297;
-  return Float32Array.from({ length: 65536 }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
+  return Float32Array.from(
+    { length: 65536 },
+    () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
+  );
 })();
 
 /** xorshift32. @param {number} seed @returns {() => number} 32 random bits */
@@ -51,9 +54,16 @@ function data(operation) {
   const norm = operation.kind === 'norm';
   return {
     inputs: inputs.map((dims, i) => draw(dims, 11 + i, 1, 0)),
-    weights: /** @type {Tensors} */ (Object.fromEntries(Object.entries(weights).map(([name, dims], i) => [
-      name, dims.length > 1 ? draw(dims, 101 + i, (elements(dims) / dims[0]) ** -0.5, 0) : draw(dims, 101 + i, 0.1, norm && name === 'y.weight' ? 1 : 0),
-    ]))),
+    weights: /** @type {Tensors} */ (
+      Object.fromEntries(
+        Object.entries(weights).map(([name, dims], i) => [
+          name,
+          dims.length > 1
+            ? draw(dims, 101 + i, (elements(dims) / dims[0]) ** -0.5, 0)
+            : draw(dims, 101 + i, 0.1, norm && name === 'y.weight' ? 1 : 0),
+        ]),
+      )
+    ),
   };
 }
 
@@ -76,9 +86,19 @@ function onnx(o, values, precision) {
   const type = /** @type {'float32' | 'float16'} */ (precision === 'f16' ? 'float16' : 'float32');
   const { h = 1, w = 1, rows = 0, c, out = c, queries = 0, keys = 0, heads = 1 } = o;
   /** @param {string} name @param {number[]} dims @param {Float32Array} values */
-  const number = (name, dims, values) => ({ name, type, dims, data: /** @type {ArrayBufferView} */ (typed(values, precision)) });
+  const number = (name, dims, values) => ({
+    name,
+    type,
+    dims,
+    data: /** @type {ArrayBufferView} */ (typed(values, precision)),
+  });
   /** @param {string} name @param {number[]} sizes */
-  const shape = (name, sizes) => ({ name, type: /** @type {const} */ ('int64'), dims: [sizes.length], data: BigInt64Array.from(sizes, BigInt) });
+  const shape = (name, sizes) => ({
+    name,
+    type: /** @type {const} */ ('int64'),
+    dims: [sizes.length],
+    data: BigInt64Array.from(sizes, BigInt),
+  });
   /** @param {string} op @param {string[]} inputs @param {string} output @param {Record<string, number | number[]>} [attributes] */
   const node = (op, inputs, output, attributes) => ({ op, inputs, outputs: [output], attributes });
   const weight = values.weights['y.weight'], bias = values.weights['y.bias'];
@@ -86,9 +106,11 @@ function onnx(o, values, precision) {
   switch (o.op) {
     case 'conv2d':
       return {
-        feeds: { x: { dims: [1, c, h, w], values: transposed(x.values, h * w, c) } }, output: { name: 'y', dims: [1, out, h, w] },
+        feeds: { x: { dims: [1, c, h, w], values: transposed(x.values, h * w, c) } },
+        output: { name: 'y', dims: [1, out, h, w] },
         nodes: [node('Conv', ['x', 'w', 'b'], 'y', { kernel_shape: [3, 3], pads: [1, 1, 1, 1] })],
-        initializers: [number('w', weight.dims, weight.values), number('b', [out], bias.values)], type,
+        initializers: [number('w', weight.dims, weight.values), number('b', [out], bias.values)],
+        type,
       };
     case 'linear':
       return {
@@ -100,27 +122,52 @@ function onnx(o, values, precision) {
       const d = c / heads;
       const [q, k, v] = values.inputs;
       /** @param {string} name @param {number[]} perm */
-      const head = (name, perm) => [node('Reshape', [name, 'sh'], `${name}r`), node('Transpose', [`${name}r`], `${name}t`, { perm })];
+      const head = (name, perm) => [
+        node('Reshape', [name, 'sh'], `${name}r`),
+        node('Transpose', [`${name}r`], `${name}t`, { perm }),
+      ];
       return {
-        feeds: { q, k, v }, output: { name: 'y', dims: [1, queries, c] },
+        feeds: { q, k, v },
+        output: { name: 'y', dims: [1, queries, c] },
         nodes: [
-          ...head('q', [0, 2, 1, 3]), ...head('k', [0, 2, 3, 1]), ...head('v', [0, 2, 1, 3]),
-          node('Mul', ['qt', 'sc'], 'qs'), node('MatMul', ['qs', 'kt'], 's'), node('Softmax', ['s'], 'p', { axis: -1 }),
-          node('MatMul', ['p', 'vt'], 'o'), node('Transpose', ['o'], 'ot', { perm: [0, 2, 1, 3] }), node('Reshape', ['ot', 'so'], 'y'),
+          ...head('q', [0, 2, 1, 3]),
+          ...head('k', [0, 2, 3, 1]),
+          ...head('v', [0, 2, 1, 3]),
+          node('Mul', ['qt', 'sc'], 'qs'),
+          node('MatMul', ['qs', 'kt'], 's'),
+          node('Softmax', ['s'], 'p', { axis: -1 }),
+          node('MatMul', ['p', 'vt'], 'o'),
+          node('Transpose', ['o'], 'ot', { perm: [0, 2, 1, 3] }),
+          node('Reshape', ['ot', 'so'], 'y'),
         ],
-        initializers: [shape('sh', [1, -1, heads, d]), shape('so', [1, -1, c]), number('sc', [], Float32Array.of(d ** -0.5))], type,
+        initializers: [
+          shape('sh', [1, -1, heads, d]),
+          shape('so', [1, -1, c]),
+          number('sc', [], Float32Array.of(d ** -0.5)),
+        ],
+        type,
       };
     }
     case 'groupNorm':
       return {
-        feeds: { x: { dims: [1, c, h, w], values: transposed(x.values, h * w, c) } }, output: { name: 'y', dims: [1, c, h, w] },
+        feeds: { x: { dims: [1, c, h, w], values: transposed(x.values, h * w, c) } },
+        output: { name: 'y', dims: [1, c, h, w] },
         nodes: [
-          node('Reshape', ['x', 's1'], 'r'), node('InstanceNormalization', ['r', 'one', 'zero'], 'i', { epsilon: 1e-5 }), node('Reshape', ['i', 's2'], 'n'),
-          node('Mul', ['n', 'w'], 'nw'), node('Add', ['nw', 'b'], 'z'), node('Sigmoid', ['z'], 'sg'), node('Mul', ['z', 'sg'], 'y'),
+          node('Reshape', ['x', 's1'], 'r'),
+          node('InstanceNormalization', ['r', 'one', 'zero'], 'i', { epsilon: 1e-5 }),
+          node('Reshape', ['i', 's2'], 'n'),
+          node('Mul', ['n', 'w'], 'nw'),
+          node('Add', ['nw', 'b'], 'z'),
+          node('Sigmoid', ['z'], 'sg'),
+          node('Mul', ['z', 'sg'], 'y'),
         ],
         initializers: [
-          shape('s1', [0, 32, -1]), shape('s2', [1, c, h, w]), number('one', [32], new Float32Array(32).fill(1)), number('zero', [32], new Float32Array(32)),
-          number('w', [c, 1, 1], weight.values), number('b', [c, 1, 1], bias.values),
+          shape('s1', [0, 32, -1]),
+          shape('s2', [1, c, h, w]),
+          number('one', [32], new Float32Array(32).fill(1)),
+          number('zero', [32], new Float32Array(32)),
+          number('w', [c, 1, 1], weight.values),
+          number('b', [c, 1, 1], bias.values),
         ],
         type,
       };
@@ -138,11 +185,18 @@ function onnx(o, values, precision) {
 async function theirs(o, values, precision) {
   const { feeds, ...graph } = onnx(o, values, precision);
   const model = onnxModel({ ...graph, inputs: Object.entries(feeds).map(([name, { dims }]) => ({ name, dims })) });
-  const session = await ort.InferenceSession.create(model, { executionProviders: ['webgpu'], graphOptimizationLevel: 'all', preferredOutputLocation: 'gpu-buffer' });
+  const session = await ort.InferenceSession.create(model, {
+    executionProviders: ['webgpu'],
+    graphOptimizationLevel: 'all',
+    preferredOutputLocation: 'gpu-buffer',
+  });
   const device = await ort.env.webgpu.device;
   const buffers = Object.entries(feeds).map(([name, { dims, values }]) => {
     const bytes = typed(values, precision);
-    const buffer = device.createBuffer({ size: Math.ceil(bytes.byteLength / 16) * 16, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC });
+    const buffer = device.createBuffer({
+      size: Math.ceil(bytes.byteLength / 16) * 16,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+    });
     device.queue.writeBuffer(buffer, 0, bytes);
     return { name, buffer, tensor: ort.Tensor.fromGpuBuffer(buffer, { dataType: graph.type, dims }) };
   });
@@ -158,7 +212,9 @@ async function theirs(o, values, precision) {
     /** NHWC */
     async read() {
       const raw = /** @type {any} */ (await last?.getData());
-      const values = Float32Array.from(raw instanceof Uint16Array ? new F16(raw.buffer, raw.byteOffset, raw.length) : raw);
+      const values = Float32Array.from(
+        raw instanceof Uint16Array ? new F16(raw.buffer, raw.byteOffset, raw.length) : raw,
+      );
       return o.h ? transposed(values, o.out ?? o.c, o.h * (o.w ?? 1)) : values;
     },
     async free() {
@@ -202,7 +258,8 @@ function error(got, wanted) {
  */
 async function* safetensors(url) {
   /** @param {number} start @param {number} end exclusive */
-  const bytes = async (start, end) => (await fetch(url, { headers: { range: `bytes=${start}-${end - 1}` } })).arrayBuffer();
+  const bytes = async (start, end) =>
+    (await fetch(url, { headers: { range: `bytes=${start}-${end - 1}` } })).arrayBuffer();
   const length = Number(new DataView(await bytes(0, 8)).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(await bytes(8, 8 + length)));
   delete header.__metadata__;
@@ -234,7 +291,8 @@ export async function compareUnet({ name, folder, model, side, shards }, precisi
   const [sample, text, timestep, output] = await Promise.all(['sample', 'text', 'timestep', 'output'].map(floats));
   const config = await (await fetch(`${model}/config.json`)).json();
   const recording = bench.unet({ config: JSON.stringify(config), precision, batch: 1, height: side, width: side });
-  for await (const { name, values } of safetensors(`${model}/diffusion_pytorch_model.safetensors`)) recording.upload(name, values);
+  for await (const { name, values } of safetensors(`${model}/diffusion_pytorch_model.safetensors`))
+    recording.upload(name, values);
   const externalData = [];
   for (const path of shards) externalData.push({ path, data: new Uint8Array(await file(`${folder}/${path}`)) });
   const session = await ort.InferenceSession.create(new Uint8Array(await file(`${folder}/unet.${precision}.onnx`)), {
@@ -242,7 +300,8 @@ export async function compareUnet({ name, folder, model, side, shards }, precisi
   });
   externalData.length = 0;
   const type = precision === 'f16' ? 'float16' : 'float32';
-  const tensor = (/** @type {Float32Array} */ values, /** @type {number[]} */ dims) => new ort.Tensor(type, /** @type {any} */ (typed(values, precision)), dims);
+  const tensor = (/** @type {Float32Array} */ values, /** @type {number[]} */ dims) =>
+    new ort.Tensor(type, /** @type {any} */ (typed(values, precision)), dims);
   const feeds = {
     sample: tensor(sample, [1, 4, side, side]), timestep: new ort.Tensor('float32', timestep, [1]),
     encoder_hidden_states: tensor(text, [1, 77, config.cross_attention_dim]),
@@ -261,7 +320,12 @@ export async function compareUnet({ name, folder, model, side, shards }, precisi
   try {
     const wanted = [{ at: 0, values: Float64Array.from(output) }];
     const { times, got } = await alternate(mine, other, runs);
-    return { ...row(name, precision, times), max_err: error(got.mine, wanted), ort_max_err: error(got.other, wanted), step: recording.counters() };
+    return {
+      ...row(name, precision, times),
+      max_err: error(got.mine, wanted),
+      ort_max_err: error(got.other, wanted),
+      step: recording.counters(),
+    };
   } finally {
     recording.free();
     await session.release();
@@ -324,8 +388,11 @@ export async function compare(name, precision, runs) {
   try {
     const { times } = await alternate(mine.run, other.run, runs);
     return {
-      ...row(name, precision, times), max_err: error(await mine.read(), wanted), ort_max_err: error(await other.read(), wanted),
-      flops: mine.dispatches.reduce((sum, d) => sum + d.flops, 0), workgroups: mine.dispatches.map(d => d.workgroups),
+      ...row(name, precision, times),
+      max_err: error(await mine.read(), wanted),
+      ort_max_err: error(await other.read(), wanted),
+      flops: mine.dispatches.reduce((sum, d) => sum + d.flops, 0),
+      workgroups: mine.dispatches.map(d => d.workgroups),
     };
   } finally {
     mine.free();

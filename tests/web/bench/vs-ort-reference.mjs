@@ -19,12 +19,24 @@ export function reference(o, { inputs, weights }) {
   const weight = weights['y.weight']?.values, bias = weights['y.bias']?.values;
   const { h = 1, w = 1, rows = 0, c, out = c, queries = 0, keys = 0, heads = 1 } = o;
   switch (o.op) {
-    case 'conv2d': return sample(h * w, w).map(p => ({ at: p * out, values: convolution(x, weight, bias, h, w, c, out, p) }));
-    case 'linear': return sample(rows, 1).map(row => ({ at: row * out, values: product(x.subarray(row * c, (row + 1) * c), weight, bias, out) }));
-    case 'attention': return sample(queries, 1).map(row => ({ at: row * c, values: attention(x.subarray(row * c, (row + 1) * c), k, v, keys, c, heads) }));
-    case 'groupNorm': return [{ at: 0, values: groupNorm(x, weight, bias, c) }];
-    case 'layerNorm': return [{ at: 0, values: layerNorm(x, weight, bias, c) }];
-    default: throw new TypeError(`no operation "${o.op}"`);
+    case 'conv2d':
+      return sample(h * w, w).map(p => ({ at: p * out, values: convolution(x, weight, bias, h, w, c, out, p) }));
+    case 'linear':
+      return sample(rows, 1).map(row => ({
+        at: row * out,
+        values: product(x.subarray(row * c, (row + 1) * c), weight, bias, out),
+      }));
+    case 'attention':
+      return sample(queries, 1).map(row => ({
+        at: row * c,
+        values: attention(x.subarray(row * c, (row + 1) * c), k, v, keys, c, heads),
+      }));
+    case 'groupNorm':
+      return [{ at: 0, values: groupNorm(x, weight, bias, c) }];
+    case 'layerNorm':
+      return [{ at: 0, values: layerNorm(x, weight, bias, c) }];
+    default:
+      throw new TypeError(`no operation "${o.op}"`);
   }
 }
 

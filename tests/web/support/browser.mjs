@@ -15,7 +15,9 @@ export const adapters = existsSync(join(layer, 'liblayer.so')) ? ['lavapipe', 's
 /** @returns {string} the browser to drive */
 function executable() {
   const named = ['chromium', 'google-chrome', 'chromium-browser'];
-  const found = named.flatMap(name => (process.env.PATH ?? '').split(delimiter).map(dir => join(dir, name))).find(p => existsSync(p));
+  const found = named
+    .flatMap(name => (process.env.PATH ?? '').split(delimiter).map(dir => join(dir, name)))
+    .find(p => existsSync(p));
   if (!found) throw new Error('no Chromium on this machine: ./build.sh test installs it');
   return found;
 }
@@ -27,8 +29,12 @@ const common = ['--enable-unsafe-webgpu', '--disable-gpu-watchdog', '--no-sandbo
 function configuration(adapter) {
   if (adapter === 'swiftshader') return { args: ['--use-webgpu-adapter=swiftshader'], env: {} };
   if (adapter !== 'lavapipe') throw new Error(`no adapter "${adapter}"`);
-  const icd = [join(layer, 'icd.json'), '/usr/share/vulkan/icd.d/lvp_icd.x86_64.json', '/usr/share/vulkan/icd.d/lvp_icd.json']
-    .find(p => existsSync(p)) ?? '';
+  const icd =
+    [
+      join(layer, 'icd.json'),
+      '/usr/share/vulkan/icd.d/lvp_icd.x86_64.json',
+      '/usr/share/vulkan/icd.d/lvp_icd.json',
+    ].find(p => existsSync(p)) ?? '';
   return {
     args: ['--enable-features=Vulkan', '--use-vulkan=native', '--use-angle=vulkan'],
     env: {

@@ -31,7 +31,11 @@ export async function generate(page, values, onStatus = () => {}) {
       const shown = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
       const text = (/** @type {string} */ id) => shown(id)?.hidden ? '' : shown(id)?.innerText.trim() ?? '';
       const result = /** @type {any} */ (window).browserDiffusion?.lastResult;
-      return { status: [text('status'), text('progress-text')].filter(Boolean).join(' | '), done: Boolean(result) && result !== previous, failure: text('error') || text('no-webgpu') };
+      return {
+        status: [text('status'), text('progress-text')].filter(Boolean).join(' | '),
+        done: Boolean(result) && result !== previous,
+        failure: text('error') || text('no-webgpu'),
+      };
     }, before);
     if (status !== last) onStatus(last = status);
     if (failure) throw new Error(failure);
@@ -57,14 +61,20 @@ async function main() {
   const given = /** @type {Record<string, string | undefined>} */ (values);
   const output = given.output;
   if (positionals.length !== 1 || !output) {
-    throw new Error(`usage: ./build.sh generate "PROMPT" -o FILE.png ${fields.map(id => `[--${id} ...]`).join(' ')} [--adapter ${adapters.join('|')}]`);
+    throw new Error(
+      'usage: ./build.sh generate "PROMPT" -o FILE.png ' +
+        `${fields.map(id => `[--${id} ...]`).join(' ')} [--adapter ${adapters.join('|')}]`,
+    );
   }
   const server = await serve(join(root, 'www'));
   try {
     await withBrowser({ adapter: given.adapter }, async context => {
       const page = await context.newPage();
       await page.goto(server.url);
-      const form = { prompt: positionals[0], ...Object.fromEntries(fields.flatMap(id => given[id] === undefined ? [] : [[id, String(given[id])]])) };
+      const form = {
+        prompt: positionals[0],
+        ...Object.fromEntries(fields.flatMap(id => (given[id] === undefined ? [] : [[id, String(given[id])]]))),
+      };
       writeFileSync(output, await generate(page, form, status => console.error(`    ${status}`)));
     });
     console.log(output);

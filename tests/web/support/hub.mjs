@@ -146,7 +146,9 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
     const etag = fault.etag ?? `"${file.tag}"`;
     /** @type {Record<string, string | number>} */
     const more = {
-      'Content-Type': MIME[/** @type {keyof typeof MIME} */ (extname(path.endsWith('/') ? 'index.html' : file.path))] ?? 'application/octet-stream',
+      'Content-Type':
+        MIME[/** @type {keyof typeof MIME} */ (extname(path.endsWith('/') ? 'index.html' : file.path))] ??
+        'application/octet-stream',
       'Accept-Ranges': 'bytes',
       ...(etag && { ETag: etag }),
     };
@@ -173,7 +175,9 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
     send(status, more);
     if (entry.method === 'HEAD' || end <= begin) return void res.end();
 
-    const body = file.body ? [file.body.subarray(begin, end)] : createReadStream(file.path, { start: begin, end: end - 1 });
+    const body = file.body
+      ? [file.body.subarray(begin, end)]
+      : createReadStream(file.path, { start: begin, end: end - 1 });
     try {
       for await (let part of body) {
         const at = begin + entry.sent;

@@ -17,7 +17,10 @@ mod check {
         let outcomes = cases::all(&gpu, rounds as u64).await;
         let rows: Vec<_> = outcomes
             .iter()
-            .map(|o| serde_json::json!({ "name": o.name, "error": o.error, "tolerance": o.tolerance, "passed": o.passed() }))
+            .map(|o| {
+                let (error, passed) = (o.error, o.passed());
+                serde_json::json!({ "name": o.name, "error": error, "tolerance": o.tolerance, "passed": passed })
+            })
             .collect();
         Ok(serde_json::json!({ "shaderF16": gpu.shader_f16, "subgroup": gpu.subgroup, "rows": rows })
             .to_string())

@@ -1,5 +1,8 @@
-/** What tests put on the window of the pages that they drive, since a function that runs there sees nothing else of the test. */
-import type { DiffusionPipeline, GenerateOptions, LoadOptions, LoadSource, cache, detect } from '../../../www/browser-diffusion.js';
+/**
+ * What tests put on the window of the pages that they drive, since a function that runs there sees nothing else of the
+ * test.
+ */
+import type { DiffusionPipeline, GenerateOptions, LoadOptions, cache, detect } from '../../../www/browser-diffusion.js';
 
 /** A load that was tried: its picture's hash, or its error. */
 interface Outcome { picture?: string; name?: string; code?: string; message?: string }

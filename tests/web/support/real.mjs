@@ -23,7 +23,15 @@ const json = path => JSON.parse(readFileSync(join(reference, path), 'utf8'));
 const models = {
   sd15: { pipeline: 'sd1', components: { text_encoder: 'sd15/text_encoder', unet: 'sd15/unet', vae: 'sd15/vae' } },
   // SDXL's first text encoder is Stable Diffusion 1.5's.
-  sdxl: { pipeline: 'sdxl', components: { text_encoder: 'sd15/text_encoder', text_encoder_2: 'sdxl/text_encoder_2', unet: 'sdxl/unet', vae: 'sdxl/vae' } },
+  sdxl: {
+    pipeline: 'sdxl',
+    components: {
+      text_encoder: 'sd15/text_encoder',
+      text_encoder_2: 'sdxl/text_encoder_2',
+      unet: 'sdxl/unet',
+      vae: 'sdxl/vae',
+    },
+  },
 };
 
 /** One part of names.txt; each line there says how much of the line before it repeats. @param {string} title @returns {Tensor[]} */
@@ -65,7 +73,9 @@ function normals(scale) {
   if (!table) {
     const random = generator(0x5d15);
     const uniform = () => (random() + 1) / 4294967297;
-    table = Uint16Array.from({ length: 65536 }, () => halfBits(scale * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())));
+    table = Uint16Array.from({ length: 65536 }, () =>
+      halfBits(scale * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())),
+    );
     tables.set(scale, table);
   }
   return table;
@@ -119,7 +129,8 @@ function safetensors(list) {
       const [from, to] = [start - head.length, end - head.length]; // in the data
       for (const { tensor, begin, end: last } of placed) {
         if (last <= from || begin >= to) continue;
-        for (let i = Math.max(0, Math.floor((from - begin) / (2 * BLOCK))); begin + 2 * BLOCK * i < Math.min(last, to); i++) {
+        const first = Math.max(0, Math.floor((from - begin) / (2 * BLOCK)));
+        for (let i = first; begin + 2 * BLOCK * i < Math.min(last, to); i++) {
           const at = begin + 2 * BLOCK * i;
           const bytes = new Uint8Array(block(tensor, i).buffer);
           yield bytes.subarray(Math.max(0, from - at), Math.min(bytes.length, to - at));
@@ -138,7 +149,8 @@ function files(name) {
   const out = new Map([['model_index.json', text(model_index)], ['scheduler/scheduler_config.json', text(scheduler)]]);
   for (const [folder, own] of Object.entries(tokenizers)) {
     for (const [file, value] of Object.entries(own)) out.set(`${folder}/${file}`, text(value));
-    for (const file of ['vocab.json', 'merges.txt']) out.set(`${folder}/${file}`, small(readFileSync(join(root, 'www/embedded/tokenizer', file))));
+    for (const file of ['vocab.json', 'merges.txt'])
+      out.set(`${folder}/${file}`, small(readFileSync(join(root, 'www/embedded/tokenizer', file))));
   }
   for (const [component, config] of Object.entries(components)) {
     const stem = component.startsWith('text_encoder') ? 'model' : 'diffusion_pytorch_model';
@@ -154,7 +166,13 @@ export function serveReal(name) {
   return serve(path => {
     const file = all.get(path.slice(1));
     // The version of what `block` draws.
-    return file && { size: file.size, etag: `"real-${name}-1-${file.size}"`, read: (start, end) => Readable.from(file.read(start, end + 1), { objectMode: false }) };
+    return (
+      file && {
+        size: file.size,
+        etag: `"real-${name}-1-${file.size}"`,
+        read: (start, end) => Readable.from(file.read(start, end + 1), { objectMode: false }),
+      }
+    );
   });
 }
 
@@ -177,4 +195,5 @@ export function writeReal(name) {
   return folder;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) for (const name of process.argv.slice(2)) console.log(writeReal(/** @type {Name} */ (name)));
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  for (const name of process.argv.slice(2)) console.log(writeReal(/** @type {Name} */ (name)));

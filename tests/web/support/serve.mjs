@@ -42,7 +42,12 @@ function filesOf(folder) {
     if (!info?.isFile()) return undefined;
     // Weak validators would forbid If-Range; size and time in milliseconds name a file's version well enough here.
     const etag = `"${info.size.toString(16)}-${Math.round(info.mtimeMs).toString(16)}"`;
-    return { size: info.size, etag, type: types[extname(file)], read: (start, end) => createReadStream(file, { start, end }) };
+    return {
+      size: info.size,
+      etag,
+      type: types[extname(file)],
+      read: (start, end) => createReadStream(file, { start, end }),
+    };
   };
 }
 
@@ -53,7 +58,9 @@ function filesOf(folder) {
  */
 async function answer(find, request, response) {
   if (request.method === 'OPTIONS') { // the preflight of another origin's conditional request
-    return void response.writeHead(204, { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' }).end();
+    return void response
+      .writeHead(204, { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' })
+      .end();
   }
   const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
   const file = await find(path);
@@ -68,7 +75,8 @@ async function answer(find, request, response) {
   if (request.headers['if-none-match'] === etag) return void response.writeHead(304, headers).end();
   const conditional = request.headers['if-range'];
   const part = conditional && conditional !== etag ? 'whole' : range(request.headers.range, size);
-  if (part === 'unsatisfiable') return void response.writeHead(416, { ...headers, 'content-range': `bytes */${size}` }).end();
+  if (part === 'unsatisfiable')
+    return void response.writeHead(416, { ...headers, 'content-range': `bytes */${size}` }).end();
   const { start, end } = part === 'whole' ? { start: 0, end: size - 1 } : part;
   if (part !== 'whole') headers['content-range'] = `bytes ${start}-${end}/${size}`;
   headers['content-length'] = end - start + 1;
@@ -94,7 +102,13 @@ export function serve(folder, port = 0, instead = {}) {
     server.once('error', fail);
     server.listen(port, '127.0.0.1', () => {
       const address = /** @type {import('node:net').AddressInfo} */ (server.address());
-      done({ url: `http://127.0.0.1:${address.port}/`, close: () => { server.close(); server.closeAllConnections(); } });
+      done({
+        url: `http://127.0.0.1:${address.port}/`,
+        close: () => {
+          server.close();
+          server.closeAllConnections();
+        },
+      });
     });
   });
 }

@@ -45,7 +45,11 @@ export async function withPage({ width = 1280, height = 900, before }, work) {
 }
 
 /** @param {Page} page @param {RegExp} pattern */
-export const status = (page, pattern) => page.waitForFunction(source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''), pattern.source);
+export const status = (page, pattern) =>
+  page.waitForFunction(
+    source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''),
+    pattern.source,
+  );
 /** @param {Page} page */
 export const hasResult = page => page.waitForFunction(() => (/** @type {any} */ (window)).browserDiffusion?.lastResult);
 
@@ -62,7 +66,14 @@ export const drawAgain = async (page, how = () => page.click('#generate')) => {
 /** What the engine was asked, pictures as their sizes and how much of them is white. @param {Page} page */
 export const asked = page => page.evaluate(() => {
   const { options } = /** @type {any} */ (window).browserDiffusion.lastResult;
-  const seen = (/** @type {any} */ p) => p && { width: p.width, height: p.height, white: p.data.filter((/** @type {number} */ v, /** @type {number} */ i) => i % 4 === 0 && v > 127).length / (p.width * p.height) };
+  const seen = (/** @type {any} */ p) =>
+    p && {
+      width: p.width,
+      height: p.height,
+      white:
+        p.data.filter((/** @type {number} */ v, /** @type {number} */ i) => i % 4 === 0 && v > 127).length /
+        (p.width * p.height),
+    };
   const controlnets = options.controlnets?.map((/** @type {any} */ c) => ({ ...c, image: seen(c.image) }));
   return { ...options, image: seen(options.image), maskImage: seen(options.maskImage), controlnets };
 });

@@ -22,7 +22,10 @@ const folders = JSON.parse(readFileSync(join(reference, 'models.json'), 'utf8'))
 /** Those that single files are made of as well; see single.mjs. @type {Record<string, any>} */
 export const singles = JSON.parse(readFileSync(join(reference, '../single_file/models.json'), 'utf8'));
 /** By kind: sd1, sd2, sdxl, lcm, and those of single files: single-sd1, single-sd2, single-sdxl. @type {Record<string, any>} */
-const models = { ...folders, ...Object.fromEntries(Object.entries(singles).map(([kind, model]) => [`single-${kind}`, model])) };
+const models = {
+  ...folders,
+  ...Object.fromEntries(Object.entries(singles).map(([kind, model]) => [`single-${kind}`, model])),
+};
 
 /** Low and high 32 bits of a * b modulo 2^64. @param {number} al @param {number} ah @param {number} bl @param {number} bh */
 function multiply(al, ah, bl, bh) {
@@ -74,7 +77,10 @@ function toHalf(values) {
   return new Uint16Array(values.length).map((_, i) => {
     const size = bits[i] & 0x7fffffff;
     // Below 2^-14 f16's units are 2^-24, as f32's are from 0.5 to 1: its own addition rounds to them.
-    const half = size < 0x38800000 ? (Math.fround(Math.abs(values[i]) + 0.5) - 0.5) * 2 ** 24 : (size - 0x38000000 + 0xfff + (size >>> 13 & 1)) >>> 13;
+    const half =
+      size < 0x38800000
+        ? (Math.fround(Math.abs(values[i]) + 0.5) - 0.5) * 2 ** 24
+        : (size - 0x38000000 + 0xfff + ((size >>> 13) & 1)) >>> 13;
     return (bits[i] >>> 16 & 0x8000) | half;
   });
 }
@@ -93,11 +99,15 @@ export function encode(values, dtype) {
 
 /** A name as the Hub's older files spell it. @param {string} component @param {string} name */
 function oldName(component, name) {
-  if (component.startsWith('text_encoder')) return /^(text_model|text_projection)\./.test(name) ? name : `text_model.${name}`;
+  if (component.startsWith('text_encoder'))
+    return /^(text_model|text_projection)\./.test(name) ? name : `text_model.${name}`;
   if (component !== 'vae') return name;
   /** @type {Record<string, string>} */
   const old = { to_q: 'query', to_k: 'key', to_v: 'value', 'to_out.0': 'proj_attn' };
-  return name.replace(/(mid_block\.attentions\.0\.)(to_q|to_k|to_v|to_out\.0)\./, (_, before, layer) => `${before}${old[layer]}.`);
+  return name.replace(
+    /(mid_block\.attentions\.0\.)(to_q|to_k|to_v|to_out\.0)\./,
+    (_, before, layer) => `${before}${old[layer]}.`,
+  );
 }
 
 /** @param {string} path @param {Tensor[]} tensors */
@@ -133,7 +143,12 @@ export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false }
   });
   if (oldNames && component.startsWith('text_encoder')) {
     const ids = BigInt64Array.from({ length: 77 }, (_, i) => BigInt(i));
-    tensors.unshift({ name: 'text_model.embeddings.position_ids', dtype: 'I64', shape: [1, 77], data: new Uint8Array(ids.buffer) });
+    tensors.unshift({
+      name: 'text_model.embeddings.position_ids',
+      dtype: 'I64',
+      shape: [1, 77],
+      data: new Uint8Array(ids.buffer),
+    });
   }
   return tensors;
 }
@@ -148,11 +163,13 @@ export function writeTiny(folder, kind, options = {}) {
   const { model_index, scheduler, components, tokenizers } = models[kind];
   /** @param {string} path @param {unknown} value */
   const writeJson = (path, value) => writeFileSync(join(folder, path), `${JSON.stringify(value, null, 2)}\n`);
-  for (const part of ['scheduler', ...Object.keys(components), ...Object.keys(tokenizers)]) mkdirSync(join(folder, part), { recursive: true });
+  for (const part of ['scheduler', ...Object.keys(components), ...Object.keys(tokenizers)])
+    mkdirSync(join(folder, part), { recursive: true });
   writeJson('model_index.json', model_index);
   writeJson('scheduler/scheduler_config.json', scheduler);
   for (const [name, files] of Object.entries(tokenizers)) {
-    for (const file of ['vocab.json', 'merges.txt']) copyFileSync(join(root, 'www/embedded/tokenizer', file), join(folder, name, file));
+    for (const file of ['vocab.json', 'merges.txt'])
+      copyFileSync(join(root, 'www/embedded/tokenizer', file), join(folder, name, file));
     for (const [file, value] of Object.entries(files)) writeJson(join(name, file), value);
   }
   for (const [name, { gain, ...config }] of Object.entries(components)) {

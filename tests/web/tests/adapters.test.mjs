@@ -13,20 +13,34 @@ async function squares(half) {
   const device = await adapter.requestDevice({ requiredFeatures: f16 ? ['shader-f16'] : [] });
   const code = `${half ? 'enable f16; alias real = f16;' : 'alias real = f32;'}
     @group(0) @binding(0) var<storage, read_write> data: array<f32>;
-    @compute @workgroup_size(45) fn main(@builtin(local_invocation_index) i: u32) { let x = real(i); data[i] = f32(x * x); }`;
-  const compute = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code }) } });
+    @compute @workgroup_size(45) fn main(@builtin(local_invocation_index) i: u32) {
+      let x = real(i);
+      data[i] = f32(x * x);
+    }`;
+  const compute = await device.createComputePipelineAsync({
+    layout: 'auto',
+    compute: { module: device.createShaderModule({ code }) },
+  });
   const buffer = device.createBuffer({ size: 180, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
   const staging = device.createBuffer({ size: 180, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   pass.setPipeline(compute);
-  pass.setBindGroup(0, device.createBindGroup({ layout: compute.getBindGroupLayout(0), entries: [{ binding: 0, resource: { buffer } }] }));
+  pass.setBindGroup(
+    0,
+    device.createBindGroup({ layout: compute.getBindGroupLayout(0), entries: [{ binding: 0, resource: { buffer } }] }),
+  );
   pass.dispatchWorkgroups(1);
   pass.end();
   encoder.copyBufferToBuffer(buffer, 0, staging, 0, 180);
   device.queue.submit([encoder.finish()]);
   await staging.mapAsync(GPUMapMode.READ);
-  return { f16, values: [...new Float32Array(staging.getMappedRange())], vendor: adapter.info.vendor, description: adapter.info.description };
+  return {
+    f16,
+    values: [...new Float32Array(staging.getMappedRange())],
+    vendor: adapter.info.vendor,
+    description: adapter.info.description,
+  };
 }
 
 for (const name of adapters) {

@@ -23,25 +23,63 @@ test('the catalogue has what the issue asks for', () => {
     assert.ok(entry.licence && entry.about);
   }
   const sources = entries.map(({ source }) => source).join(' ');
-  for (const wanted of [/stable-diffusion-v1-5/, /stable-diffusion-2-1/, /sd-turbo/, /LCM/, /bk-sdm/, /xl-base/, /sdxl-turbo/]) assert.match(sources, wanted);
+  for (const wanted of [
+    /stable-diffusion-v1-5/,
+    /stable-diffusion-2-1/,
+    /sd-turbo/,
+    /LCM/,
+    /bk-sdm/,
+    /xl-base/,
+    /sdxl-turbo/,
+  ])
+    assert.match(sources, wanted);
 });
 
 test('what a model costs here', () => {
   const [entry] = entries;
-  const gpu = { webgpu: true, maxBufferSize: 2 ** 31, adapter: { vendor: '', architecture: '', description: '', fallback: false } };
-  const here = { weights: /** @type {'f16' | 'q8'} */ ('f16'), low: false, kept: [], estimate: { usage: 1e9, quota: 4e9 }, gpu };
+  const gpu = {
+    webgpu: true,
+    maxBufferSize: 2 ** 31,
+    adapter: { vendor: '', architecture: '', description: '', fallback: false },
+  };
+  const here = {
+    weights: /** @type {'f16' | 'q8'} */ ('f16'),
+    low: false,
+    kept: [],
+    estimate: { usage: 1e9, quota: 4e9 },
+    gpu,
+  };
   const name = `${entry.source}@${entry.revision}`;
   const plain = cost(entry, here);
   assert.deepEqual(plain, {
-    download: entry.download, keeps: entry.kept.f16, loading: entry.kept.f16, free: 3e9, gpu: entry.gpu.f16.resident, low: false, keepable: true, problems: [],
+    download: entry.download,
+    keeps: entry.kept.f16,
+    loading: entry.kept.f16,
+    free: 3e9,
+    gpu: entry.gpu.f16.resident,
+    low: false,
+    keepable: true,
+    problems: [],
   });
   assert.equal(cost(entry, { ...here, low: true }).gpu, entry.gpu.f16.low);
   // Quantised, it is kept smaller, once the files that it is made from have gone.
   const q8 = cost(entry, { ...here, weights: 'q8' });
-  assert.deepEqual([q8.download, q8.keeps, q8.loading], [entry.download, entry.kept.q8, entry.kept.q8 + entry.download]);
+  assert.deepEqual(
+    [q8.download, q8.keeps, q8.loading],
+    [entry.download, entry.kept.q8, entry.kept.q8 + entry.download],
+  );
   const kept = (/** @type {string} */ kind) => [{ name: name + kind, bytes: 1, complete: true }];
-  assert.deepEqual([cost(entry, { ...here, kept: kept('') }).download, cost(entry, { ...here, kept: kept(' (q8)') }).download], [0, entry.download]);
-  assert.deepEqual([cost(entry, { ...here, weights: 'q8', kept: kept('') }).download, cost(entry, { ...here, weights: 'q8', kept: kept(' (q8)') }).loading], [0, 0]);
+  assert.deepEqual(
+    [cost(entry, { ...here, kept: kept('') }).download, cost(entry, { ...here, kept: kept(' (q8)') }).download],
+    [0, entry.download],
+  );
+  assert.deepEqual(
+    [
+      cost(entry, { ...here, weights: 'q8', kept: kept('') }).download,
+      cost(entry, { ...here, weights: 'q8', kept: kept(' (q8)') }).loading,
+    ],
+    [0, 0],
+  );
   const problems = (/** @type {any} */ other) => cost(entry, { ...here, ...other }).problems;
   assert.deepEqual(problems({ estimate: { usage: 3.5e9, quota: 4e9 } }), ['storage']);
   assert.deepEqual(problems({ gpu: { webgpu: false } }), ['no-webgpu']);
@@ -75,15 +113,22 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await page.goto(`${site.url}/?hub=${hub.url}`);
         await status(/^(Ready|Loading .* model)/);
       };
-      const status = (/** @type {RegExp} */ pattern) => page.waitForFunction(source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''), pattern.source, { timeout: 60_000 });
-      const shot = (/** @type {string} */ file) => page.locator('.settings').screenshot({ path: join(shots, `${file}.png`) });
+      const status = (/** @type {RegExp} */ pattern) =>
+        page.waitForFunction(
+          source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''),
+          pattern.source,
+          { timeout: 60_000 },
+        );
+      const shot = (/** @type {string} */ file) =>
+        page.locator('.settings').screenshot({ path: join(shots, `${file}.png`) });
       const costs = () => page.locator('#cost').innerText();
       const draw = async () => {
         for (const [id, value] of [['width', '16'], ['height', '16'], ['steps', '2']]) await page.fill(`#${id}`, value);
         await page.click('#generate');
         await status(/^Done/);
       };
-      const step = (/** @type {string} */ what, /** @type {() => Promise<void>} */ work) => t.test(what, { timeout: 120_000 }, work);
+      const step = (/** @type {string} */ what, /** @type {() => Promise<void>} */ work) =>
+        t.test(what, { timeout: 120_000 }, work);
 
       await step('a choice says what it costs, brings its settings, and fetches nothing', async () => {
         await open();
@@ -95,15 +140,22 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await page.waitForFunction(() => /GPU memory/.test(document.getElementById('cost')?.innerText ?? ''));
         assert.equal(await page.inputValue('#source'), small.source);
         const { defaults } = small;
-        const fields = await Promise.all(['steps', 'guidance', 'scheduler', 'width', 'height'].map(id => page.inputValue(`#${id}`)));
-        assert.deepEqual(fields, [defaults.steps, defaults.guidance, defaults.scheduler, defaults.width, defaults.height].map(String));
+        const fields = await Promise.all(
+          ['steps', 'guidance', 'scheduler', 'width', 'height'].map(id => page.inputValue(`#${id}`)),
+        );
+        assert.deepEqual(
+          fields,
+          [defaults.steps, defaults.guidance, defaults.scheduler, defaults.width, defaults.height].map(String),
+        );
         const text = await costs();
         assert.match(text, /Download\s+1\.38 GB, once/);
         assert.match(text, /Storage\s+1\.38 GB; [\d.]+ [GM]B are free here/);
         assert.match(text, /Licence\s+CreativeML Open RAIL-M/);
         await shot('catalogue-cost');
         await page.selectOption('#weights', 'q4');
-        await page.waitForFunction(() => /714 MB, while it loads/.test(document.getElementById('cost')?.innerText ?? ''));
+        await page.waitForFunction(() =>
+          /714 MB, while it loads/.test(document.getElementById('cost')?.innerText ?? ''),
+        );
         await page.evaluate(() => { window.quota = 3e8; });
         await page.selectOption('#weights', 'f16');
         await page.waitForFunction(() => document.querySelector('#cost .cannot'));
@@ -111,7 +163,9 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await shot('catalogue-no-room');
         await page.evaluate(() => { window.quota = undefined; });
         await page.selectOption('#memory', 'low');
-        await page.waitForFunction(() => /one part of the model at a time/.test(document.getElementById('cost')?.innerText ?? ''));
+        await page.waitForFunction(() =>
+          /one part of the model at a time/.test(document.getElementById('cost')?.innerText ?? ''),
+        );
         await page.selectOption('#memory', 'auto');
         assert.deepEqual(hub.log, [], 'no byte was fetched');
       });
@@ -121,16 +175,37 @@ test('models on the page', { timeout: 400_000 }, async t => {
         const token = 'hf_secretOfTheVisitor';
         await page.fill('#token', token);
         await draw();
-        assert.ok(hub.log.every(r => r.headers.authorization === undefined), 'a Hub that a link named sees no token');
-        assert.ok((await page.evaluate(() => JSON.stringify({ ...localStorage }))).includes(small.source), 'settings are kept');
-        assert.ok(!(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href]))).includes(token), 'the token is not');
+        assert.ok(
+          hub.log.every(r => r.headers.authorization === undefined),
+          'a Hub that a link named sees no token',
+        );
+        assert.ok(
+          (await page.evaluate(() => JSON.stringify({ ...localStorage }))).includes(small.source),
+          'settings are kept',
+        );
+        assert.ok(
+          !(
+            await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href]))
+          ).includes(token),
+          'the token is not',
+        );
         assert.ok(hub.log.length > 0);
-        assert.ok(hub.log.every(r => r.path.startsWith(`/${small.source}/resolve/${small.revision}/`)), 'the revision is the one that is pinned');
-        assert.ok(hub.log.some(r => r.path.endsWith('unet/diffusion_pytorch_model.fp16.safetensors') && r.status === 206));
+        assert.ok(
+          hub.log.every(r => r.path.startsWith(`/${small.source}/resolve/${small.revision}/`)),
+          'the revision is the one that is pinned',
+        );
+        assert.ok(
+          hub.log.some(r => r.path.endsWith('unet/diffusion_pytorch_model.fp16.safetensors') && r.status === 206),
+        );
         await page.waitForFunction(n => window.persisted > n, before);
-        await page.waitForFunction(() => /nothing: it is kept here/.test(document.getElementById('cost')?.innerText ?? ''));
+        await page.waitForFunction(() =>
+          /nothing: it is kept here/.test(document.getElementById('cost')?.innerText ?? ''),
+        );
         assert.equal(await page.inputValue('#guidance'), String(small.defaults.guidance), 'the settings stay');
-        errors.splice(0).filter(e => !/404/.test(e)).forEach(e => errors.push(e)); // optional files of a model, asked for once
+        errors
+          .splice(0)
+          .filter(e => !/404/.test(e))
+          .forEach(e => errors.push(e)); // optional files of a model, asked for once
       });
 
       await step('a checkpoint from disk is kept on request', async () => {
@@ -165,7 +240,9 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await page.reload();
         await status(/^Ready/);
         assert.equal(await page.inputValue('#source'), name);
-        await page.waitForFunction(() => /nothing: it is kept here/.test(document.getElementById('cost')?.innerText ?? ''));
+        await page.waitForFunction(() =>
+          /nothing: it is kept here/.test(document.getElementById('cost')?.innerText ?? ''),
+        );
         await draw();
         await page.fill('#source', 'disk:mine.safetensors');
         await draw();
@@ -189,9 +266,19 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await page.keyboard.press('Space');
         await page.waitForFunction(() => !document.getElementById('cache-list')?.innerText.includes('disk:'));
         // The browser compacts its files in its own time: what was stored as blobs goes at once.
-        await page.waitForFunction(async ([least]) => ((await navigator.storage.estimate()).usage ?? 0) <= least, [before - 0.9 * (bytes[name] + bytes['disk:mine.safetensors'])], { timeout: 30_000, polling: 500 });
-        t.diagnostic(`${bytes[name] + bytes['disk:mine.safetensors']} bytes deleted, usage ${before} to ${await usage()}`);
-        await page.waitForFunction(() => /1\.38 GB, once/.test(document.getElementById('cost')?.innerText ?? '') || document.getElementById('cost')?.hidden);
+        await page.waitForFunction(
+          async ([least]) => ((await navigator.storage.estimate()).usage ?? 0) <= least,
+          [before - 0.9 * (bytes[name] + bytes['disk:mine.safetensors'])],
+          { timeout: 30_000, polling: 500 },
+        );
+        t.diagnostic(
+          `${bytes[name] + bytes['disk:mine.safetensors']} bytes deleted, usage ${before} to ${await usage()}`,
+        );
+        await page.waitForFunction(
+          () =>
+            /1\.38 GB, once/.test(document.getElementById('cost')?.innerText ?? '') ||
+            document.getElementById('cost')?.hidden,
+        );
         await shot('cache-panel-deleted');
       });
     });

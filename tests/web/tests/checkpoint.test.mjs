@@ -28,7 +28,9 @@ const count = shape => shape.reduce((a, b) => a * b, 1);
 
 /** @param {typeof cases[number]} c */
 function wanted(c) {
-  const latents = new Float32Array(expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * count(c.latents)));
+  const latents = new Float32Array(
+    expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * count(c.latents)),
+  );
   const at = c.offset + 4 * latents.length;
   return { latents, pixels: expected.subarray(at, at + count(c.pixels)) };
 }
@@ -54,14 +56,26 @@ function draw(page, model, options) {
       }
       return root.getDirectoryHandle(files?.[0].split('/')[0] ?? '');
     };
-    const picked = handle ? await folder() : files && await Promise.all(files.map(async (/** @type {string} */ path) => {
-      const blob = await (await fetch(`/models/${path}`)).blob();
-      const file = new File([blob], path.split('/').at(-1) ?? '');
-      // As the browser's own folder picker gives it.
-      if (files.length > 1) Object.defineProperty(file, 'webkitRelativePath', { value: path });
-      return file;
-    }));
-    const pipeline = await DiffusionPipeline.fromPretrained(picked ? (picked instanceof Array && picked.length === 1 ? picked[0] : picked) : `${location.origin}/models/${source}`, load);
+    const picked = handle
+      ? await folder()
+      : files &&
+        (await Promise.all(
+          files.map(async (/** @type {string} */ path) => {
+            const blob = await (await fetch(`/models/${path}`)).blob();
+            const file = new File([blob], path.split('/').at(-1) ?? '');
+            // As the browser's own folder picker gives it.
+            if (files.length > 1) Object.defineProperty(file, 'webkitRelativePath', { value: path });
+            return file;
+          }),
+        ));
+    const pipeline = await DiffusionPipeline.fromPretrained(
+      picked
+        ? picked instanceof Array && picked.length === 1
+          ? picked[0]
+          : picked
+        : `${location.origin}/models/${source}`,
+      load,
+    );
     try {
       const { latents, images: [image] } = await pipeline.generate(options);
       return { model: pipeline.model, latents: [...latents[0]], pixels: [...image.data] };
@@ -80,18 +94,29 @@ test('the same picture from every kind of file', { timeout: 600_000 }, async t =
     for (const c of cases) {
       const kind = c.folder;
       const theirs = wanted(c);
-      const folder = (/** @type {string} */ name, /** @type {any} */ options = {}) => writeTiny(join(models, name), `single-${kind}`, options);
+      const folder = (/** @type {string} */ name, /** @type {any} */ options = {}) =>
+        writeTiny(join(models, name), `single-${kind}`, options);
       folder(`${kind}-folder`);
       folder(`${kind}-shards`, { shards: 3 });
       folder(`${kind}-fp16`, { variant: 'fp16' });
       writeSingle(join(models, `${kind}.safetensors`), kind, { format: 'safetensors' });
       writeSingle(join(models, `${kind}.ckpt`), kind, { format: 'zip', dtype: 'f32' });
       writeSingle(join(models, `${kind}-old.ckpt`), kind, { format: 'legacy' });
-      const parts = { text_encoder: 'model', text_encoder_2: 'model', unet: 'diffusion_pytorch_model', vae: 'diffusion_pytorch_model' };
+      const parts = {
+        text_encoder: 'model',
+        text_encoder_2: 'model',
+        unet: 'diffusion_pytorch_model',
+        vae: 'diffusion_pytorch_model',
+      };
       const inFolder = ['model_index.json', 'scheduler/scheduler_config.json']
         .concat(Object.entries(parts).flatMap(([part, stem]) => [`${part}/config.json`, `${part}/${stem}.safetensors`]))
-        .concat(['tokenizer', 'tokenizer_2'].flatMap(t => ['vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json'].map(f => `${t}/${f}`)))
-        .filter(path => kind === 'sdxl' || !path.includes('_2/')).map(path => `${kind}-folder/${path}`);
+        .concat(
+          ['tokenizer', 'tokenizer_2'].flatMap(t =>
+            ['vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json'].map(f => `${t}/${f}`),
+          ),
+        )
+        .filter(path => kind === 'sdxl' || !path.includes('_2/'))
+        .map(path => `${kind}-folder/${path}`);
       /** @type {[string, Parameters<typeof draw>[1]][]} */
       const sources = [
         ['folder', { source: `${kind}-folder`, options: { cache: false } }],
@@ -117,7 +142,8 @@ test('the same picture from every kind of file', { timeout: 600_000 }, async t =
           const ours = await draw(page, model, c.options);
           let [difference, size, grey] = [0, 0, 0];
           theirs.latents.forEach((v, i) => { difference += (ours.latents[i] - v) ** 2; size += v ** 2; });
-          for (let i = 0; i < theirs.pixels.length; i++) grey += Math.abs(theirs.pixels[i] - ours.pixels[Math.floor(i / 3) * 4 + i % 3]);
+          for (let i = 0; i < theirs.pixels.length; i++)
+            grey += Math.abs(theirs.pixels[i] - ours.pixels[Math.floor(i / 3) * 4 + (i % 3)]);
           const [latents, pixels] = [Math.sqrt(difference / size), grey / theirs.pixels.length];
           t.diagnostic(`latents ${latents.toExponential(1)}, picture ${pixels.toFixed(2)}`);
           assert.ok(latents <= LATENTS, `latents: ${latents}`);

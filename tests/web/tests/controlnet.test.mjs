@@ -26,7 +26,14 @@ after(() => rmSync(models, { recursive: true }));
 
 /** A ControlNet's name of a tensor in lllyasviel's files, of two blocks with two layers each. @param {string} name */
 function original(name) {
-  const resnet = { norm1: 'in_layers.0', conv1: 'in_layers.2', time_emb_proj: 'emb_layers.1', norm2: 'out_layers.0', conv2: 'out_layers.3', conv_shortcut: 'skip_connection' };
+  const resnet = {
+    norm1: 'in_layers.0',
+    conv1: 'in_layers.2',
+    time_emb_proj: 'emb_layers.1',
+    norm2: 'out_layers.0',
+    conv2: 'out_layers.3',
+    conv_shortcut: 'skip_connection',
+  };
   const block = (/** @type {string} */ b, /** @type {string} */ l) => 1 + 3 * Number(b) + Number(l);
   return `control_model.${name
     .replace(/^conv_in\./, 'input_blocks.0.0.')
@@ -41,7 +48,9 @@ function original(name) {
     .replace(/^controlnet_cond_embedding\.conv_in/, 'input_hint_block.0')
     .replace(/^controlnet_cond_embedding\.conv_out/, 'input_hint_block.14')
     .replace(/^controlnet_cond_embedding\.blocks\.(\d)/, (_, n) => `input_hint_block.${2 * n + 2}`)
-    .replace(/(?<=block.*\.)(norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)(?=\.(weight|bias)$)/, layer => name.includes('resnets') ? resnet[/** @type {keyof typeof resnet} */ (layer)] : layer)}`;
+    .replace(/(?<=block.*\.)(norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)(?=\.(weight|bias)$)/, layer =>
+      name.includes('resnets') ? resnet[/** @type {keyof typeof resnet} */ (layer)] : layer,
+    )}`;
 }
 
 for (const [name, { prefix, config: { gain, ...config }, tensors }] of Object.entries(nets)) {
@@ -50,10 +59,19 @@ for (const [name, { prefix, config: { gain, ...config }, tensors }] of Object.en
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
   const written = tensors.map(line => {
     const [tensor, ...shape] = line.split(' ');
-    return { name: tensor, dtype: 'F16', shape: shape.map(Number), data: encode(drawn(prefix + tensor, shape.map(Number), gain), 'F16') };
+    return {
+      name: tensor,
+      dtype: 'F16',
+      shape: shape.map(Number),
+      data: encode(drawn(prefix + tensor, shape.map(Number), gain), 'F16'),
+    };
   });
   writeSafetensors(join(folder, `diffusion_pytorch_model${name === 'two' ? '.fp16' : ''}.safetensors`), written);
-  if (name === 'one') writeSafetensors(join(models, 'nets', 'original.safetensors'), written.map(t => ({ ...t, name: original(t.name) })));
+  if (name === 'one')
+    writeSafetensors(
+      join(models, 'nets', 'original.safetensors'),
+      written.map(t => ({ ...t, name: original(t.name) })),
+    );
 }
 
 /** ||ours - theirs|| / ||theirs||. @param {number[]} ours @param {number[]} theirs */
@@ -81,32 +99,51 @@ test('ControlNets', { timeout: 900_000 }, async t => {
         return image;
       };
       // `picture` and `mask` of controlnet.py.
-      const picture = (/** @type {number} */ w, /** @type {number} */ h) => paint(w, h, (x, y) => [(x * 4) & 255, (y * 6) & 255, (x * y) & 255]);
-      const mask = (/** @type {number} */ w, /** @type {number} */ h) => paint(w, h, (x, y) => Array(3).fill(x >= w >> 2 && x < (w * 3) >> 2 && y >= h >> 2 && y < h >> 1 ? 255 : 0));
+      const picture = (/** @type {number} */ w, /** @type {number} */ h) =>
+        paint(w, h, (x, y) => [(x * 4) & 255, (y * 6) & 255, (x * y) & 255]);
+      const mask = (/** @type {number} */ w, /** @type {number} */ h) =>
+        paint(w, h, (x, y) => Array(3).fill(x >= w >> 2 && x < (w * 3) >> 2 && y >= h >> 2 && y < h >> 1 ? 255 : 0));
       Object.assign(window, { paint, picture, mask, pipeline: await DiffusionPipeline.fromPretrained(source, load) });
     }, { source: `${server.url}/models/${kind}`, load });
     /**
      * @param {{ options: any, controlnets: Net[] }} given as in cases.json
      * @returns {Promise<{ latents: number[], parameters: string, code?: string, message?: string }>}
      */
-    const draw = ({ options: { mask, ...options }, controlnets }) => page.evaluate(async ({ options, controlnets, masked, nets }) => {
-      const { pipeline, picture, mask } = /** @type {any} */ (window);
-      const { width, height } = options;
-      try {
-        const { latents, parameters } = await pipeline.generate({
-          ...options, output: 'latent',
-          ...(controlnets.length > 0 && { controlnets: controlnets.map(({ name, size: [w, h], ...rest }) => ({ source: `${nets}/${name}`, image: picture(w, h), ...rest })) }),
-          ...(options.strength !== undefined && { image: picture(width, height) }),
-          ...(masked && { maskImage: mask(width, height) }),
-        });
-        return { latents: latents.flatMap((/** @type {Float32Array} */ l) => [...l]), parameters };
-      } catch (error) {
-        const { code, message } = /** @type {any} */ (error);
-        return { latents: [], parameters: '', code, message };
-      }
-    }, { options, controlnets, masked: Boolean(mask), nets: `${server.url}/models/nets` });
-    const theirs = (/** @type {typeof cases[0]} */ c) =>
-      [...new Float32Array(expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * c.latents.reduce((a, b) => a * b)))];
+    const draw = ({ options: { mask, ...options }, controlnets }) =>
+      page.evaluate(
+        async ({ options, controlnets, masked, nets }) => {
+          const { pipeline, picture, mask } = /** @type {any} */ (window);
+          const { width, height } = options;
+          try {
+            const { latents, parameters } = await pipeline.generate({
+              ...options,
+              output: 'latent',
+              ...(controlnets.length > 0 && {
+                controlnets: controlnets.map(({ name, size: [w, h], ...rest }) => ({
+                  source: `${nets}/${name}`,
+                  image: picture(w, h),
+                  ...rest,
+                })),
+              }),
+              ...(options.strength !== undefined && { image: picture(width, height) }),
+              ...(masked && { maskImage: mask(width, height) }),
+            });
+            return { latents: latents.flatMap((/** @type {Float32Array} */ l) => [...l]), parameters };
+          } catch (error) {
+            const { code, message } = /** @type {any} */ (error);
+            return { latents: [], parameters: '', code, message };
+          }
+        },
+        { options, controlnets, masked: Boolean(mask), nets: `${server.url}/models/nets` },
+      );
+    const theirs = (/** @type {typeof cases[0]} */ c) => [
+      ...new Float32Array(
+        expected.buffer.slice(
+          expected.byteOffset + c.offset,
+          expected.byteOffset + c.offset + 4 * c.latents.reduce((a, b) => a * b),
+        ),
+      ),
+    ];
     const named = (/** @type {string} */ name) => /** @type {typeof cases[0]} */ (cases.find(c => c.name === name));
     const memory = () => page.evaluate(() => /** @type {any} */ (window).pipeline.memory());
     const plain = theirs(named('none'));
@@ -119,7 +156,10 @@ test('ControlNets', { timeout: 900_000 }, async t => {
           const { latents, message } = await draw(c);
           assert.equal(message, undefined);
           const error = relative(latents, theirs(c));
-          const moved = kind === 'sd1' && c.name !== 'none' && c.latents.join() === named('none').latents.join() ? relative(theirs(c), plain) : 1;
+          const moved =
+            kind === 'sd1' && c.name !== 'none' && c.latents.join() === named('none').latents.join()
+              ? relative(theirs(c), plain)
+              : 1;
           t.diagnostic(`latents ${error.toExponential(1)}${moved < 1 ? `, moved by ${moved.toExponential(1)}` : ''}`);
           assert.ok(error <= LATENTS && error < moved / 3, `latents: ${error}`);
         });
@@ -128,38 +168,52 @@ test('ControlNets', { timeout: 900_000 }, async t => {
 
       await t.test('a file of the original code, by its own names', async t => {
         const c = named('one');
-        const { latents, message } = await draw({ ...c, controlnets: [{ ...c.controlnets[0], name: 'original.safetensors' }] });
+        const { latents, message } = await draw({
+          ...c,
+          controlnets: [{ ...c.controlnets[0], name: 'original.safetensors' }],
+        });
         assert.equal(message, undefined);
         const error = relative(latents, theirs(c));
         t.diagnostic(`latents ${error.toExponential(1)}`);
         assert.ok(error <= LATENTS);
       });
 
-      await t.test('the same again, and another scale: nothing is fetched, no weights go to the GPU; without, it is gone', async t => {
-        await draw(named('two'));
-        const before = await memory();
-        /** @type {string[]} */
-        const requests = [];
-        page.on('request', request => requests.push(request.url()));
-        const again = await draw(named('guess mode, two'));
-        assert.ok(relative(again.latents, theirs(named('guess mode, two'))) <= LATENTS);
-        assert.ok(relative((await draw(named('none'))).latents, plain) <= LATENTS);
-        assert.ok(relative((await draw(named('two'))).latents, theirs(named('two'))) <= LATENTS);
-        const after = await memory();
-        t.diagnostic(`${requests.length} requests, uploaded ${before.uploaded} and ${after.uploaded}, weights ${before.weights} and ${after.weights}`);
-        assert.deepEqual(requests, []);
-        assert.equal(after.uploaded, before.uploaded);
-        // Another one takes their place: one instead of two.
-        await draw(named('global_pool_conditions'));
-        const now = await memory();
-        assert.ok(now.weights < before.weights, `${now.weights} after ${before.weights}`);
-        assert.match(again.parameters, /ControlNet 0: "Module: none, Model: .*one, Weight: 0\.6, Guidance Start: 0, Guidance End: 1, Control Mode: ControlNet is more important", ControlNet 1: /);
-      });
+      await t.test(
+        'the same again, and another scale: nothing is fetched, no weights go to the GPU; without, it is gone',
+        async t => {
+          await draw(named('two'));
+          const before = await memory();
+          /** @type {string[]} */
+          const requests = [];
+          page.on('request', request => requests.push(request.url()));
+          const again = await draw(named('guess mode, two'));
+          assert.ok(relative(again.latents, theirs(named('guess mode, two'))) <= LATENTS);
+          assert.ok(relative((await draw(named('none'))).latents, plain) <= LATENTS);
+          assert.ok(relative((await draw(named('two'))).latents, theirs(named('two'))) <= LATENTS);
+          const after = await memory();
+          t.diagnostic(
+            `${requests.length} requests, uploaded ${before.uploaded} and ${after.uploaded}, ` +
+              `weights ${before.weights} and ${after.weights}`,
+          );
+          assert.deepEqual(requests, []);
+          assert.equal(after.uploaded, before.uploaded);
+          // Another one takes their place: one instead of two.
+          await draw(named('global_pool_conditions'));
+          const now = await memory();
+          assert.ok(now.weights < before.weights, `${now.weights} after ${before.weights}`);
+          const unit = [
+            'Module: none, Model: .*one, Weight: 0\\.6, Guidance Start: 0, Guidance End: 1',
+            'Control Mode: ControlNet is more important',
+          ].join(', ');
+          assert.match(again.parameters, new RegExp(`ControlNet 0: "${unit}", ControlNet 1: `));
+        },
+      );
 
       await t.test('memory "low": it comes and goes with the UNet', async t => {
         const resident = (await memory()).weights;
         await open(kind, { memory: 'low' });
-        for (const name of ['one', 'none', 'two', 'image to image']) assert.ok(relative((await draw(named(name))).latents, theirs(named(name))) <= LATENTS, name);
+        for (const name of ['one', 'none', 'two', 'image to image'])
+          assert.ok(relative((await draw(named(name))).latents, theirs(named(name))) <= LATENTS, name);
         const low = (await memory()).weights;
         t.diagnostic(`weights ${low} of ${resident} bytes`);
         assert.ok(low < resident);
@@ -170,7 +224,9 @@ test('ControlNets', { timeout: 900_000 }, async t => {
           await open(kind, { weights });
           const without = relative((await draw(named('none'))).latents, plain);
           const error = relative((await draw(named('one'))).latents, theirs(named('one')));
-          t.diagnostic(`${weights}: latents ${error.toExponential(1)}, without a ControlNet ${without.toExponential(1)}`);
+          t.diagnostic(
+            `${weights}: latents ${error.toExponential(1)}, without a ControlNet ${without.toExponential(1)}`,
+          );
           // As much as the UNet loses, and as much again.
           assert.ok(error <= 2 * without, `${weights}: ${error}`);
         }
@@ -189,18 +245,33 @@ test('ControlNets', { timeout: 900_000 }, async t => {
         await refused({ name: 'sdxl-one', size: [56, 40] }, 'unsupported-model', /another kind of model.*sd1/);
         await refused({ name: 'sd2', size: [56, 40] }, 'unsupported-model', /another kind of model/);
         assert.deepEqual(requests.filter(url => /safetensors/.test(url)), []);
-        await refused({ name: '../sd1/unet', size: [56, 40] }, 'unsupported-model', /UNet2DConditionModel.*ControlNetModel/);
+        await refused(
+          { name: '../sd1/unet', size: [56, 40] },
+          'unsupported-model',
+          /UNet2DConditionModel.*ControlNetModel/,
+        );
         await refused({ name: 'missing', size: [56, 40] }, 'network', /config\.json/);
         await refused({ name: 'one', size: [56, 40], start: 0.5, end: 0.5 }, 'invalid-option', /start = 0\.5/);
         await refused({ name: 'one', size: [56, 40], preprocess: 'depth' }, 'invalid-option', /none, canny/);
         await refused({ name: 'one', size: [56, 40], scale: NaN }, 'invalid-option', /scale/);
         await refused({ name: 'one', size: [56, 40], weight: 1 }, 'invalid-option', /no "weight"/);
-        for (const [mark, what] of [['lora_controlnet', 'Control-LoRA'], ['difference', 'differences to its model'], ['task_embedding', 'ControlNet Union']]) {
+        for (const [mark, what] of [
+          ['lora_controlnet', 'Control-LoRA'],
+          ['difference', 'differences to its model'],
+          ['task_embedding', 'ControlNet Union'],
+        ]) {
           const tensor = { dtype: 'F16', shape: [4], data: new Uint8Array(8) };
-          writeSafetensors(join(models, 'nets', `${mark}.safetensors`), [{ ...tensor, name: mark }, { ...tensor, name: 'input_hint_block.0.weight' }]);
+          writeSafetensors(join(models, 'nets', `${mark}.safetensors`), [
+            { ...tensor, name: mark },
+            { ...tensor, name: 'input_hint_block.0.weight' },
+          ]);
           await refused({ name: `${mark}.safetensors`, size: [56, 40] }, 'unsupported-model', new RegExp(what));
         }
-        const wrong = await page.evaluate(() => /** @type {any} */ (window).pipeline.generate({ prompt: '', controlnets: [{ source: 'a/b' }] }).catch((/** @type {any} */ e) => `${e.code} ${e.message}`));
+        const wrong = await page.evaluate(() =>
+          /** @type {any} */ (window).pipeline
+            .generate({ prompt: '', controlnets: [{ source: 'a/b' }] })
+            .catch((/** @type {any} */ e) => `${e.code} ${e.message}`),
+        );
         assert.match(wrong, /invalid-option.*without image/);
         assert.ok(relative((await draw(named('two'))).latents, theirs(named('two'))) <= LATENTS);
         errors.splice(0); // of files that are not there
@@ -216,7 +287,9 @@ test('ControlNets', { timeout: 900_000 }, async t => {
             const line = y % 8 < 3 ? x >= 2 && x < w - 2 : turn;
             return 100 + 30 * Number(line) + 120 * Number(y < 3 && x >= 2 && x < 6);
           };
-          const image = /** @type {any} */ (window).paint(w, h, (/** @type {number} */ x, /** @type {number} */ y) => Array(3).fill(grey(x, y)));
+          const image = /** @type {any} */ (window).paint(w, h, (/** @type {number} */ x, /** @type {number} */ y) =>
+            Array(3).fill(grey(x, y)),
+          );
           const { width, height, data } = await canny(image, { low, high });
           const refused = await canny(image, { low: -1 }).catch((/** @type {any} */ e) => e.message);
           return { size: [width, height], edges: [...data].filter((_, i) => i % 4 === 0), refused };

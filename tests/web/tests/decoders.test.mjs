@@ -16,7 +16,13 @@ function writeTinyDecoder(folder, levels) {
   const tensors = [];
   const conv = (/** @type {string} */ name, /** @type {number} */ to, /** @type {number} */ from, bias = true) => {
     for (const [part, shape] of /** @type {[string, number[]][]} */ ([['weight', [to, from, 3, 3]], ['bias', [to]]])) {
-      if (part === 'weight' || bias) tensors.push({ name: `${name}.${part}`, dtype: 'F16', shape, data: encode(drawn(`${name}.${part}`, shape, 0.9), 'F16') });
+      if (part === 'weight' || bias)
+        tensors.push({
+          name: `${name}.${part}`,
+          dtype: 'F16',
+          shape,
+          data: encode(drawn(`${name}.${part}`, shape, 0.9), 'F16'),
+        });
     }
   };
   conv('decoder.layers.0', 16, 4);
@@ -32,7 +38,15 @@ function writeTinyDecoder(folder, levels) {
   conv(`decoder.layers.${place}`, 3, 16);
   mkdirSync(folder, { recursive: true });
   const blocks = Array(levels).fill(1), widths = Array(levels).fill(16);
-  writeFileSync(join(folder, 'config.json'), JSON.stringify({ _class_name: 'AutoencoderTiny', num_decoder_blocks: blocks, decoder_block_out_channels: widths, latent_channels: 4 }));
+  writeFileSync(
+    join(folder, 'config.json'),
+    JSON.stringify({
+      _class_name: 'AutoencoderTiny',
+      num_decoder_blocks: blocks,
+      decoder_block_out_channels: widths,
+      latent_channels: 4,
+    }),
+  );
   writeSafetensors(join(folder, 'diffusion_pytorch_model.safetensors'), tensors);
 }
 
@@ -51,7 +65,10 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
   rmSync(join(models, 'composed/vae'), { recursive: true });
   cpSync(join(models, 'tiny'), join(models, 'composed/vae'), { recursive: true });
   const index = JSON.parse(readFileSync(join(models, 'own/model_index.json'), 'utf8'));
-  writeFileSync(join(models, 'composed/model_index.json'), JSON.stringify({ ...index, vae: ['diffusers', 'AutoencoderTiny'] }));
+  writeFileSync(
+    join(models, 'composed/model_index.json'),
+    JSON.stringify({ ...index, vae: ['diffusers', 'AutoencoderTiny'] }),
+  );
 
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
   t.after(server.close);
@@ -72,7 +89,18 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
         preview = [...context.getImageData(0, 0, canvas.width, canvas.height).data];
       };
       try {
-        const { images: [image], latents } = await pipeline.generate({ prompt: 'a red apple', width: 64, height: 48, numInferenceSteps: 3, seed: 1, ...options, ...(options.preview && { onStep }) });
+        const {
+          images: [image],
+          latents,
+        } = await pipeline.generate({
+          prompt: 'a red apple',
+          width: 64,
+          height: 48,
+          numInferenceSteps: 3,
+          seed: 1,
+          ...options,
+          ...(options.preview && { onStep }),
+        });
         return { pixels: [...image.data], latents: [...latents[0]], preview, code: '' };
       } catch (error) {
         return { pixels: [], latents: [], preview, code: /** @type {any} */ (error).code };
@@ -94,14 +122,17 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
       }
     });
 
-    await t.test('preview "tiny": the last step is what that decoder makes of the latents; the picture stays the VAE\'s', async () => {
-      const got = await draw(of('own'), { tinyVae: of('tiny') }, { preview: 'tiny' });
-      assert.ok(same(got.preview, composed.pixels), 'the preview');
-      assert.ok(same(got.pixels, own.pixels), 'the picture');
-      // A model whose own VAE is the small one needs no other.
-      const itself = await draw(of('composed'), { tinyVae: of('missing') }, { preview: 'tiny' });
-      assert.ok(same(itself.preview, composed.pixels), 'its own');
-    });
+    await t.test(
+      'preview "tiny": the last step is what that decoder makes of the latents; the picture stays the VAE\'s',
+      async () => {
+        const got = await draw(of('own'), { tinyVae: of('tiny') }, { preview: 'tiny' });
+        assert.ok(same(got.preview, composed.pixels), 'the preview');
+        assert.ok(same(got.pixels, own.pixels), 'the picture');
+        // A model whose own VAE is the small one needs no other.
+        const itself = await draw(of('composed'), { tinyVae: of('missing') }, { preview: 'tiny' });
+        assert.ok(same(itself.preview, composed.pixels), 'its own');
+      },
+    );
 
     await t.test('a decoder of other latents, or none: said by name, and nothing is drawn', async () => {
       assert.equal((await draw(of('own'), { tinyVae: of('wrong') }, { preview: 'tiny' })).code, 'unsupported-model');
@@ -113,50 +144,66 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
   });
 });
 
-test('the small decoder on the page: previews by keyboard, instead of the VAE by mouse', { timeout: 300_000 }, async t => {
-  const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-vae-'));
-  t.after(() => rmSync(models, { recursive: true }));
-  writeTiny(join(models, 'own'), 'sd1');
-  writeTinyDecoder(join(models, 'tiny'), JSON.parse(readFileSync(join(models, 'own/vae/config.json'), 'utf8')).block_out_channels.length);
-  const server = await serve({ roots: { '/': join(root, 'www') }, models: { 'someone/small': join(models, 'own'), 'madebyollin/taesd': join(models, 'tiny') } });
-  t.after(server.close);
-  await withBrowser({}, async context => {
-    const page = await context.newPage();
-    await page.setViewportSize({ width: 1200, height: 1200 });
-    await page.addInitScript(() => localStorage.setItem('browser-diffusion settings', JSON.stringify({ source: 'someone/small', width: '64', height: '48', steps: '3', guidance: '3', seed: '1' })));
-    await page.goto(`${server.url}/?hub=${encodeURIComponent(server.url)}`);
-    await status(page, /^Ready/);
-    const canvas = () => page.evaluate(() => {
-      const { width, height } = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
-      return [...(/** @type {HTMLCanvasElement} */ (document.getElementById('canvas')).getContext('2d')?.getImageData(0, 0, width, height).data ?? [])];
+test(
+  'the small decoder on the page: previews by keyboard, instead of the VAE by mouse',
+  { timeout: 300_000 },
+  async t => {
+    const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-vae-'));
+    t.after(() => rmSync(models, { recursive: true }));
+    writeTiny(join(models, 'own'), 'sd1');
+    writeTinyDecoder(
+      join(models, 'tiny'),
+      JSON.parse(readFileSync(join(models, 'own/vae/config.json'), 'utf8')).block_out_channels.length,
+    );
+    const server = await serve({
+      roots: { '/': join(root, 'www') },
+      models: { 'someone/small': join(models, 'own'), 'madebyollin/taesd': join(models, 'tiny') },
     });
-    const fetched = () => server.log.some(({ path }) => path.includes('taesd'));
+    t.after(server.close);
+    await withBrowser({}, async context => {
+      const page = await context.newPage();
+      await page.setViewportSize({ width: 1200, height: 1200 });
+      await page.addInitScript(() =>
+        localStorage.setItem(
+          'browser-diffusion settings',
+          JSON.stringify({ source: 'someone/small', width: '64', height: '48', steps: '3', guidance: '3', seed: '1' }),
+        ),
+      );
+      await page.goto(`${server.url}/?hub=${encodeURIComponent(server.url)}`);
+      await status(page, /^Ready/);
+      const canvas = () =>
+        page.evaluate(() => {
+          const canvas = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
+          return [...(canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height).data ?? [])];
+        });
+      const fetched = () => server.log.some(({ path }) => path.includes('taesd'));
 
-    await page.focus('#preview');
-    await page.keyboard.type('quick');
-    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
-    const own = await canvas();
-    assert.ok(own.length === 4 * 64 * 48 && !fetched());
-    await page.focus('#preview');
-    await page.keyboard.type('small');
-    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
-    assert.ok(fetched(), 'taesd is Stable Diffusion\'s');
-    assert.ok(same(await canvas(), own), 'the picture is the VAE\'s');
-    await page.focus('#scrub');
-    await page.keyboard.press('ArrowLeft');
-    assert.match(await page.innerText('#caption'), /^Step (\d) of \1/);
-    const preview = await canvas();
-    await shot(page, 'small-decoder-preview');
+      await page.focus('#preview');
+      await page.keyboard.type('quick');
+      await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+      const own = await canvas();
+      assert.ok(own.length === 4 * 64 * 48 && !fetched());
+      await page.focus('#preview');
+      await page.keyboard.type('small');
+      await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+      assert.ok(fetched(), "taesd is Stable Diffusion's");
+      assert.ok(same(await canvas(), own), "the picture is the VAE's");
+      await page.focus('#scrub');
+      await page.keyboard.press('ArrowLeft');
+      assert.match(await page.innerText('#caption'), /^Step (\d) of \1/);
+      const preview = await canvas();
+      await shot(page, 'small-decoder-preview');
 
-    await page.click('#additions summary');
-    await page.click('#add-vae');
-    await page.keyboard.type('madebyollin/taesd');
-    await drawAgain(page);
-    const picture = await canvas();
-    assert.ok(same(picture, preview) && !same(picture, own), 'the picture is the small decoder\'s');
-    await shot(page, 'small-decoder');
-  });
-});
+      await page.click('#additions summary');
+      await page.click('#add-vae');
+      await page.keyboard.type('madebyollin/taesd');
+      await drawAgain(page);
+      const picture = await canvas();
+      assert.ok(same(picture, preview) && !same(picture, own), "the picture is the small decoder's");
+      await shot(page, 'small-decoder');
+    });
+  },
+);
 
 test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does', { timeout: 300_000 }, async t => {
   // Image to image with the embedded model: tests/reference/tiles.py.
@@ -176,17 +223,22 @@ test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does'
       const { width, height } = options;
       const image = new ImageData(width, height);
       for (let y = 0; y < height; y++) {
-        for (let x = 0; x < width; x++) image.data.set([x, Math.floor(y * 7 / 8), (x * y) >> 8 & 255, 255], 4 * (y * width + x));
+        for (let x = 0; x < width; x++)
+          image.data.set([x, Math.floor((y * 7) / 8), ((x * y) >> 8) & 255, 255], 4 * (y * width + x));
       }
       const pipeline = await DiffusionPipeline.fromPretrained('embedded', { cache: false, memory: 'resident' });
       const { latents: [latents], images: [{ data }] } = await pipeline.generate({ ...options, image });
       // Every fourth pixel of every fourth row.
       const pixels = [];
-      for (let y = 0; y < height; y += 4) for (let x = 0; x < width; x += 4) pixels.push(...data.slice(4 * (y * width + x), 4 * (y * width + x) + 3));
+      for (let y = 0; y < height; y += 4)
+        for (let x = 0; x < width; x += 4) pixels.push(...data.slice(4 * (y * width + x), 4 * (y * width + x) + 3));
       await pipeline.dispose();
       return { latents: [...latents], pixels };
     }, expected.options);
-    for (const [i, [what, ours, theirs]] of /** @type {[string, number[], ArrayLike<number>][]} */ ([['latents', drawn.latents, latents], ['pixels', drawn.pixels, pixels]]).entries()) {
+    for (const [i, [what, ours, theirs]] of /** @type {[string, number[], ArrayLike<number>][]} */ ([
+      ['latents', drawn.latents, latents],
+      ['pixels', drawn.pixels, pixels],
+    ]).entries()) {
       assert.equal(ours.length, theirs.length);
       const norm = (/** @type {(v: number, i: number) => number} */ of) => Math.hypot(...ours.map(of));
       const error = norm((v, i) => v - theirs[i]) / norm((_, i) => theirs[i]);

@@ -28,7 +28,11 @@ test(`image to image and inpainting, on ${adapters[0]}`, { timeout: 600_000 }, a
       };
       const image = paint((x, y) => [x * 4, y * 4, (x * y) & 255]);
       const maskImage = paint((x, y) => Array(3).fill(x >= 20 && x < 52 && y >= 12 && y < 44 ? 255 : 0));
-      Object.assign(window, { image, maskImage, pipeline: await DiffusionPipeline.fromPretrained('embedded', { cache: false }) });
+      Object.assign(window, {
+        image,
+        maskImage,
+        pipeline: await DiffusionPipeline.fromPretrained('embedded', { cache: false }),
+      });
     });
 
     for (const c of cases) {
@@ -43,7 +47,12 @@ test(`image to image and inpainting, on ${adapters[0]}`, { timeout: 600_000 }, a
               if (maskImage.data[i - i % 4]) inside++; else outside++;
             }
           }
-          return { latents: result.latents.flatMap((/** @type {Float32Array} */ l) => [...l]), outside, inside, images: result.images.length };
+          return {
+            latents: result.latents.flatMap((/** @type {Float32Array} */ l) => [...l]),
+            outside,
+            inside,
+            images: result.images.length,
+          };
         }, c);
         assert.equal(latents.length, c.latents.length);
         assert.equal(images, c.options.numImages ?? 1);
@@ -64,17 +73,31 @@ test(`image to image and inpainting, on ${adapters[0]}`, { timeout: 600_000 }, a
     await t.test('what cannot be is refused by name', async () => {
       const refusals = await page.evaluate(async () => {
         const { pipeline, image, maskImage } = /** @type {any} */ (window);
-        const attempts = [{ maskImage }, { strength: 0.5 }, { image, strength: 0 }, { image: 5 }, { image: new Blob(['no picture']) }, { image, strength: 2 }];
+        const attempts = [
+          { maskImage },
+          { strength: 0.5 },
+          { image, strength: 0 },
+          { image: 5 },
+          { image: new Blob(['no picture']) },
+          { image, strength: 2 },
+        ];
         const said = [];
         for (const options of attempts) {
-          said.push(await pipeline.generate({ prompt: '', width: 64, height: 64, ...options }).then(() => 'drawn', (/** @type {any} */ e) => `${e.code}: ${e.message}`));
+          said.push(
+            await pipeline.generate({ prompt: '', width: 64, height: 64, ...options }).then(
+              () => 'drawn',
+              (/** @type {any} */ e) => `${e.code}: ${e.message}`,
+            ),
+          );
         }
         return said;
       });
-      [/image too/, /image too/, /more steps/, /must be a picture/, /not a picture/, /strength/].forEach((expected, i) => {
-        assert.match(refusals[i], /^invalid-option: /);
-        assert.match(refusals[i], expected);
-      });
+      [/image too/, /image too/, /more steps/, /must be a picture/, /not a picture/, /strength/].forEach(
+        (expected, i) => {
+          assert.match(refusals[i], /^invalid-option: /);
+          assert.match(refusals[i], expected);
+        },
+      );
     });
   });
 });

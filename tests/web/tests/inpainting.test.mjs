@@ -42,7 +42,16 @@ test('inpainting with nine channels', { timeout: 600_000 }, async t => {
               return data;
             };
             const image = paint((x, y) => [x * 4 & 255, y * 4 & 255, (x * y) & 255]);
-            const maskImage = paint((x, y) => Array(3).fill(x >= Math.floor(w / 3) && x < Math.floor(w * 4 / 5) && y >= Math.floor(h / 5) && y < Math.floor(h * 2 / 3) ? 255 : 0));
+            const maskImage = paint((x, y) =>
+              Array(3).fill(
+                x >= Math.floor(w / 3) &&
+                  x < Math.floor((w * 4) / 5) &&
+                  y >= Math.floor(h / 5) &&
+                  y < Math.floor((h * 2) / 3)
+                  ? 255
+                  : 0,
+              ),
+            );
             const result = await /** @type {any} */ (window).pipeline.generate({ ...options, image, maskImage });
             let [outside, inside] = [0, 0]; // bytes that differ from the input's
             for (const { data } of result.images) {
@@ -51,7 +60,12 @@ test('inpainting with nine channels', { timeout: 600_000 }, async t => {
                 if (maskImage.data[i - i % 4]) inside++; else outside++;
               }
             }
-            return { latents: result.latents.flatMap((/** @type {Float32Array} */ l) => [...l]), images: result.images.length, outside, inside };
+            return {
+              latents: result.latents.flatMap((/** @type {Float32Array} */ l) => [...l]),
+              images: result.images.length,
+              outside,
+              inside,
+            };
           }, c.options);
           assert.equal(drawn.images, c.options.numImages ?? 1);
           assert.equal(drawn.latents.length, c.latents.length);
@@ -61,14 +75,20 @@ test('inpainting with nine channels', { timeout: 600_000 }, async t => {
             size += v ** 2;
           });
           const error = Math.sqrt(difference / size);
-          t.diagnostic(`latents ${error.toExponential(1)}, bytes changed outside ${drawn.outside}, inside ${drawn.inside}`);
+          t.diagnostic(
+            `latents ${error.toExponential(1)}, bytes changed outside ${drawn.outside}, inside ${drawn.inside}`,
+          );
           assert.ok(error <= LATENTS, `latents: ${error}`);
           assert.ok(drawn.inside > 1000, 'the picture is redrawn');
           assert.equal(drawn.outside, 0, 'outside of the mask every byte is the input');
         });
       }
       await t.test(`${kind}: without a mask it says what it wants`, async () => {
-        const said = await page.evaluate(() => /** @type {any} */ (window).pipeline.generate({ prompt: 'x', width: 64, height: 64 }).catch((/** @type {any} */ e) => [e.code, e.message]));
+        const said = await page.evaluate(() =>
+          /** @type {any} */ (window).pipeline
+            .generate({ prompt: 'x', width: 64, height: 64 })
+            .catch((/** @type {any} */ e) => [e.code, e.message]),
+        );
         assert.equal(said[0], 'invalid-option');
         assert.match(said[1], /maskImage/);
       });

@@ -25,7 +25,10 @@ async function draw({ source, load, options }) {
   /** @type {any[]} */
   const late = [];
   let loaded = false;
-  const pipeline = await DiffusionPipeline.fromPretrained(source, { ...load, onProgress: (/** @type {any} */ p) => loaded && late.push(p) });
+  const pipeline = await DiffusionPipeline.fromPretrained(source, {
+    ...load,
+    onProgress: (/** @type {any} */ p) => loaded && late.push(p),
+  });
   loaded = true;
   const held = await pipeline.memory();
   const results = [];
@@ -47,7 +50,16 @@ test('weights q8 and q4, memory low', { timeout: 600_000 }, async t => {
     for (const kind of ['sd1', 'sdxl']) {
       writeTiny(join(models, kind), kind);
       const source = `${server.url}/models/${kind}`;
-      const options = { prompt: 'a red apple on a table', negativePrompt: 'blue', width: 64, height: 64, numInferenceSteps: 20, guidanceScale: 2, seed: 3, scheduler: 'ddim' };
+      const options = {
+        prompt: 'a red apple on a table',
+        negativePrompt: 'blue',
+        width: 64,
+        height: 64,
+        numInferenceSteps: 20,
+        guidanceScale: 2,
+        seed: 3,
+        scheduler: 'ddim',
+      };
       const run = (/** @type {any} */ load) => page.evaluate(draw, { source, load, options });
       const f16 = await run({ memory: 'resident' });
       const [wanted] = f16.results;
@@ -56,7 +68,10 @@ test('weights q8 and q4, memory low', { timeout: 600_000 }, async t => {
         const low = await run({ memory: 'low' });
         for (const result of low.results) assert.deepEqual(result, wanted);
         assert.equal(low.late, 0, 'what is streamed again is no progress of the loading');
-        t.diagnostic(`${kind}: weights held after loading ${f16.held.weights} resident, ${low.held.weights} low; peak ${f16.report.peak}, ${low.report.peak}`);
+        t.diagnostic(
+          `${kind}: weights held after loading ${f16.held.weights} resident, ${low.held.weights} low; ` +
+            `peak ${f16.report.peak}, ${low.report.peak}`,
+        );
         assert.ok(low.held.weights < f16.held.weights && low.report.peak < f16.report.peak);
       });
 
@@ -64,7 +79,9 @@ test('weights q8 and q4, memory low', { timeout: 600_000 }, async t => {
         await t.test(`${kind}: ${weights}, latents after 20 steps within ${most} of f16's`, async () => {
           const got = await run({ weights, memory: 'resident' });
           const error = relative(got.results[0].latents, wanted.latents);
-          t.diagnostic(`${kind} ${weights}: ${error.toExponential(1)}, weights ${got.held.weights} of ${f16.held.weights} bytes`);
+          t.diagnostic(
+            `${kind} ${weights}: ${error.toExponential(1)}, weights ${got.held.weights} of ${f16.held.weights} bytes`,
+          );
           assert.ok(got.held.weights < f16.held.weights);
           assert.ok(error > 0 && error <= most, `${error}`);
         });

@@ -10,21 +10,29 @@ const ways = [
   { adapter: 'swiftshader', subgroup: 0, shaderF16: false },
   ...adapters.includes('lavapipe') ? [{ adapter: 'lavapipe', subgroup: 8, shaderF16: true }] : [],
 ];
-for (const { adapter, subgroup, shaderF16 } of ways) test(`every op is right on ${adapter}, subgroups of ${subgroup}`, { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': `${root}/tests/web/support`, '/check/': `${root}/target/ops-check` } });
-  t.after(() => server.close());
-  await withBrowser({ adapter }, async context => {
-    const page = await context.newPage();
-    await page.goto(`${server.url}/blank.html`);
-    const report = await page.evaluate(async without => {
-      const { default: init, checkOps } = await import(/** @type {any} */ ('/check/ops_check.js'));
-      await init();
-      return JSON.parse(await checkOps(1, without));
-    }, subgroup === 0);
-    assert.deepEqual([report.shaderF16, report.subgroup], [shaderF16, subgroup]);
-    assert.ok(report.rows.length > 60, `${report.rows.length} comparisons`);
-    const worst = Math.max(...report.rows.filter((/** @type {any} */ r) => r.tolerance).map((/** @type {any} */ r) => r.error / r.tolerance));
-    t.diagnostic(`${report.rows.length} comparisons, worst at ${worst.toFixed(2)} of its tolerance`);
-    assert.deepEqual(report.rows.filter((/** @type {any} */ r) => !r.passed), []);
+for (const { adapter, subgroup, shaderF16 } of ways)
+  test(`every op is right on ${adapter}, subgroups of ${subgroup}`, { timeout: 600_000 }, async t => {
+    const server = await serve({ roots: { '/': `${root}/tests/web/support`, '/check/': `${root}/target/ops-check` } });
+    t.after(() => server.close());
+    await withBrowser({ adapter }, async context => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/blank.html`);
+      const report = await page.evaluate(async without => {
+        const { default: init, checkOps } = await import(/** @type {any} */ ('/check/ops_check.js'));
+        await init();
+        return JSON.parse(await checkOps(1, without));
+      }, subgroup === 0);
+      assert.deepEqual([report.shaderF16, report.subgroup], [shaderF16, subgroup]);
+      assert.ok(report.rows.length > 60, `${report.rows.length} comparisons`);
+      const worst = Math.max(
+        ...report.rows
+          .filter((/** @type {any} */ r) => r.tolerance)
+          .map((/** @type {any} */ r) => r.error / r.tolerance),
+      );
+      t.diagnostic(`${report.rows.length} comparisons, worst at ${worst.toFixed(2)} of its tolerance`);
+      assert.deepEqual(
+        report.rows.filter((/** @type {any} */ r) => !r.passed),
+        [],
+      );
+    });
   });
-});

@@ -43,7 +43,9 @@ const hands = {
     },
     async paint(page, target) {
       await page.locator(target).scrollIntoViewIfNeeded();
-      const { x, y, width, height } = /** @type {{ x: number, y: number, width: number, height: number }} */ (await page.locator(target).boundingBox());
+      const { x, y, width, height } = /** @type {{ x: number, y: number, width: number, height: number }} */ (
+        await page.locator(target).boundingBox()
+      );
       await page.mouse.move(x + width * 0.3, y + height / 2);
       await page.mouse.down();
       await page.mouse.move(x + width * 0.7, y + height / 2, { steps: 4 });
@@ -64,7 +66,8 @@ const hands = {
       await tabTo(page, target);
       // As far as it can be typed, and on by arrows.
       await page.keyboard.type(label.split(/[^ -~]/)[0].trim());
-      for (let i = 0; i < 12 && label !== await page.locator(`${target} option:checked`).innerText(); i++) await page.keyboard.press('ArrowDown');
+      for (let i = 0; i < 12 && label !== (await page.locator(`${target} option:checked`).innerText()); i++)
+        await page.keyboard.press('ArrowDown');
     },
     async pick(page, target, file) {
       await tabTo(page, target);
@@ -96,7 +99,11 @@ async function meadow(page, width, height) {
 const LONG = Array.from({ length: 80 }, (_, i) => `word${i}`).join(' ');
 
 /** @param {Page} page @param {RegExp} pattern */
-const caption = (page, pattern) => page.waitForFunction(source => new RegExp(source).test(document.getElementById('caption')?.textContent ?? ''), pattern.source);
+const caption = (page, pattern) =>
+  page.waitForFunction(
+    source => new RegExp(source).test(document.getElementById('caption')?.textContent ?? ''),
+    pattern.source,
+  );
 
 /**
  * What is done, and what of the options that reach the engine shows it.
@@ -122,7 +129,9 @@ const tools = {
     async deeds(hand, page) {
       await hand.type(page, '#prompt', LONG);
       await hand.press(page, '#reading > summary');
-      await page.waitForFunction(() => /^80 tokens, read in 2 portions of 75/.test(document.getElementById('tokens-text')?.textContent ?? ''));
+      await page.waitForFunction(() =>
+        /^80 tokens, read in 2 portions of 75/.test(document.getElementById('tokens-text')?.textContent ?? ''),
+      );
     },
     seen: async (o, page) => [o.prompt, await page.locator('#tokens .cut').count()],
     want: [LONG, 0],
@@ -155,7 +164,13 @@ const tools = {
       await hand.type(page, '#mask-padding', '16');
     },
     // A line of at least three brushes of 0.12.
-    seen: o => [o.maskImage.white > 0.02 && o.maskImage.white < 0.1, o.maskBlur, o.maskedContent, o.inpaintArea, o.maskPadding],
+    seen: o => [
+      o.maskImage.white > 0.02 && o.maskImage.white < 0.1,
+      o.maskBlur,
+      o.maskedContent,
+      o.inpaintArea,
+      o.maskPadding,
+    ],
     want: [true, 3, 'fill', 'masked', 16],
   },
   outpainting: {
@@ -186,8 +201,17 @@ const tools = {
       await hand.type(page, '#ControlNet-scale-2', '0.5');
       await hand.choose(page, '#guess-mode', 'more than the words (guess mode)');
     },
-    seen: o => [o.controlnets.map((/** @type {any} */ c) => [c.source, c.preprocess, c.low, c.scale, c.image.white > 0.001]), o.guessMode],
-    want: [[['owner/canny', 'canny', 40, 1, true], ['owner/scribble', undefined, undefined, 0.5, true]], true],
+    seen: o => [
+      o.controlnets.map((/** @type {any} */ c) => [c.source, c.preprocess, c.low, c.scale, c.image.white > 0.001]),
+      o.guessMode,
+    ],
+    want: [
+      [
+        ['owner/canny', 'canny', 40, 1, true],
+        ['owner/scribble', undefined, undefined, 0.5, true],
+      ],
+      true,
+    ],
   },
   lora: {
     async deeds(hand, page) {
@@ -197,10 +221,19 @@ const tools = {
       await hand.type(page, '#LoRA-scale-1', '0.5');
       await drawAgain(page, () => hand.press(page, '#generate'));
       assert.equal((await asked(page)).loras[0].scale, 0.5);
-      await page.evaluate(() => { const w = /** @type {any} */ (window); w.before = w.browserDiffusion.pipeline; });
+      await page.evaluate(() => {
+        const w = /** @type {any} */ (window);
+        w.before = w.browserDiffusion.pipeline;
+      });
       await hand.type(page, '#LoRA-scale-1', '0.8');
     },
-    seen: async (o, page) => [o.loras.map((/** @type {any} */ l) => [l.source, l.scale]), await page.evaluate(() => { const w = /** @type {any} */ (window); return w.before === w.browserDiffusion.pipeline; })],
+    seen: async (o, page) => [
+      o.loras.map((/** @type {any} */ l) => [l.source, l.scale]),
+      await page.evaluate(() => {
+        const w = /** @type {any} */ (window);
+        return w.before === w.browserDiffusion.pipeline;
+      }),
+    ],
     want: [[['https://example.org/style.safetensors', 0.8]], true],
   },
   'textual-inversion': {
@@ -219,7 +252,8 @@ const tools = {
       await hand.press(page, '#add-vae');
       await hand.type(page, '#decoder-source-1', 'stabilityai/sd-vae-ft-mse');
     },
-    seen: (_, page) => page.evaluate(() => JSON.parse(/** @type {any} */ (window).browserDiffusion.pipeline.model.name).vae.source),
+    seen: (_, page) =>
+      page.evaluate(() => JSON.parse(/** @type {any} */ (window).browserDiffusion.pipeline.model.name).vae.source),
     want: 'stabilityai/sd-vae-ft-mse',
   },
   'tiny-vae': {
@@ -276,7 +310,12 @@ const tools = {
       await hand.press(page, '#draw-grid');
       await caption(page, /a grid of 8 pictures/);
     },
-    seen: async (o, page) => [o.prompt, o.numInferenceSteps, o.guidanceScale, await page.locator('#gallery button').count()],
+    seen: async (o, page) => [
+      o.prompt,
+      o.numInferenceSteps,
+      o.guidanceScale,
+      await page.locator('#gallery button').count(),
+    ],
     want: ['a green apple', 4, 7, 9],
   },
   queue: {

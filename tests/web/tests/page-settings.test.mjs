@@ -12,7 +12,13 @@ const timeout = 60_000;
 /** What has the keyboard: its id, or what it says. @param {Page} page */
 const focused = page => page.evaluate(() => {
   const element = /** @type {HTMLElement} */ (document.activeElement);
-  return element.id || element.dataset.key || element.getAttribute('aria-label') || element.textContent?.trim() || element.tagName;
+  return (
+    element.id ||
+    element.dataset.key ||
+    element.getAttribute('aria-label') ||
+    element.textContent?.trim() ||
+    element.tagName
+  );
 });
 
 /** Tab until something has the keyboard. @param {Page} page @param {string} id @param {string} [key] */
@@ -38,57 +44,71 @@ function titled(name, metadata) {
   return { name, mimeType: '', buffer: Buffer.concat([length, header]) };
 }
 
-test('the keyboard goes through every control in the order in which they stand', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  for (const summary of await page.locator('.settings details > summary').all()) await summary.click();
-  for (const add of ['add-lora', 'add-embedding', 'add-vae']) await page.click(`#${add}`);
-  await page.evaluate(() => { /** @type {HTMLElement} */ (document.activeElement).blur(); scrollTo(0, 0); });
-  await page.focus('#prompt');
-  const want = await page.evaluate(() => [...document.querySelectorAll('.ask, .settings')].flatMap(card => [...card.querySelectorAll('input, select, textarea, button, summary, canvas[tabindex]')])
-    .filter(e => /** @type {HTMLElement} */ (e).checkVisibility() && !(/** @type {any} */ (e).disabled)).map((e, i) => e.setAttribute('data-place', String(i)) ?? i));
-  /** @type {number[]} */
-  const met = [];
-  for (let i = 0; i < 300; i++) {
-    const place = await page.evaluate(() => document.activeElement?.getAttribute('data-place'));
-    if (place !== null && place !== undefined && !met.includes(Number(place))) met.push(Number(place));
-    if (met.length === want.length) break;
-    await page.keyboard.press('Tab');
-  }
-  assert.deepEqual(met, want);
-}));
+test('the keyboard goes through every control in the order in which they stand', { timeout }, () =>
+  withPage({}, async page => {
+    await status(page, /^Ready/);
+    for (const summary of await page.locator('.settings details > summary').all()) await summary.click();
+    for (const add of ['add-lora', 'add-embedding', 'add-vae']) await page.click(`#${add}`);
+    await page.evaluate(() => {
+      /** @type {HTMLElement} */ (document.activeElement).blur();
+      scrollTo(0, 0);
+    });
+    await page.focus('#prompt');
+    const want = await page.evaluate(() =>
+      [...document.querySelectorAll('.ask, .settings')]
+        .flatMap(card => [...card.querySelectorAll('input, select, textarea, button, summary, canvas[tabindex]')])
+        .filter(e => /** @type {HTMLElement} */ (e).checkVisibility() && !(/** @type {any} */ (e).disabled))
+        .map((e, i) => e.setAttribute('data-place', String(i)) ?? i),
+    );
+    /** @type {number[]} */
+    const met = [];
+    for (let i = 0; i < 300; i++) {
+      const place = await page.evaluate(() => document.activeElement?.getAttribute('data-place'));
+      if (place !== null && place !== undefined && !met.includes(Number(place))) met.push(Number(place));
+      if (met.length === want.length) break;
+      await page.keyboard.press('Tab');
+    }
+    assert.deepEqual(met, want);
+  }),
+);
 
-test('sampler, schedule, guidance rescale, eta, s_churn, layers left out: by mouse', { timeout }, () => withPage({ height: 1500 }, async page => {
-  await status(page, /^Ready/);
-  assert.match(await page.innerText('#own-scheduler'), /PLMS/);
-  await page.click('#sampling summary');
-  assert.match(await page.innerText('#sampling-hint'), /^PLMS has nothing more to turn/);
-  assert.ok(await page.isHidden('#eta') && await page.isHidden('#s-churn'));
-  await page.selectOption('#scheduler', 'euler_a_karras');
-  assert.ok(await page.isVisible('#eta') && await page.isHidden('#s-churn'));
-  await page.click('#eta');
-  await page.keyboard.type('0.4');
-  await page.click('#guidance-rescale', { clickCount: 3 });
-  await page.keyboard.type('0.7');
-  await page.click('#clip-skip', { clickCount: 3 });
-  await page.keyboard.type('1');
-  await shot(page, 'sampling');
-  await page.click('#generate');
-  await hasResult(page);
-  const first = await asked(page);
-  assert.deepEqual([first.scheduler, first.eta, first.sChurn, first.guidanceRescale, first.clipSkip], ['euler_a_karras', 0.4, undefined, 0.7, 1]);
-  await page.selectOption('#scheduler', 'heun');
-  assert.ok(await page.isHidden('#eta') && await page.isVisible('#s-churn'));
-  await page.click('#s-churn', { clickCount: 3 });
-  await page.keyboard.type('10');
-  await drawAgain(page);
-  const second = await asked(page);
-  assert.deepEqual([second.scheduler, second.eta, second.sChurn], ['heun', undefined, 10]);
-  await page.fill('#guidance-rescale', '3');
-  await page.click('#sampling summary'); // closed: it opens again where the field is wrong
-  await page.click('#generate');
-  await page.waitForFunction(() => /Guidance rescale/.test(document.getElementById('error')?.textContent ?? ''));
-  assert.ok(await page.isVisible('#guidance-rescale'));
-}));
+test('sampler, schedule, guidance rescale, eta, s_churn, layers left out: by mouse', { timeout }, () =>
+  withPage({ height: 1500 }, async page => {
+    await status(page, /^Ready/);
+    assert.match(await page.innerText('#own-scheduler'), /PLMS/);
+    await page.click('#sampling summary');
+    assert.match(await page.innerText('#sampling-hint'), /^PLMS has nothing more to turn/);
+    assert.ok((await page.isHidden('#eta')) && (await page.isHidden('#s-churn')));
+    await page.selectOption('#scheduler', 'euler_a_karras');
+    assert.ok((await page.isVisible('#eta')) && (await page.isHidden('#s-churn')));
+    await page.click('#eta');
+    await page.keyboard.type('0.4');
+    await page.click('#guidance-rescale', { clickCount: 3 });
+    await page.keyboard.type('0.7');
+    await page.click('#clip-skip', { clickCount: 3 });
+    await page.keyboard.type('1');
+    await shot(page, 'sampling');
+    await page.click('#generate');
+    await hasResult(page);
+    const first = await asked(page);
+    assert.deepEqual(
+      [first.scheduler, first.eta, first.sChurn, first.guidanceRescale, first.clipSkip],
+      ['euler_a_karras', 0.4, undefined, 0.7, 1],
+    );
+    await page.selectOption('#scheduler', 'heun');
+    assert.ok((await page.isHidden('#eta')) && (await page.isVisible('#s-churn')));
+    await page.click('#s-churn', { clickCount: 3 });
+    await page.keyboard.type('10');
+    await drawAgain(page);
+    const second = await asked(page);
+    assert.deepEqual([second.scheduler, second.eta, second.sChurn], ['heun', undefined, 10]);
+    await page.fill('#guidance-rescale', '3');
+    await page.click('#sampling summary'); // closed: it opens again where the field is wrong
+    await page.click('#generate');
+    await page.waitForFunction(() => /Guidance rescale/.test(document.getElementById('error')?.textContent ?? ''));
+    assert.ok(await page.isVisible('#guidance-rescale'));
+  }),
+);
 
 test('the same by keyboard alone', { timeout }, () => withPage({ height: 1500 }, async page => {
   await status(page, /^Ready/);
@@ -118,123 +138,159 @@ test('the same by keyboard alone', { timeout }, () => withPage({ height: 1500 },
   assert.equal(preview, 'full', 'the embedded model has no smaller decoder');
 }));
 
-test('the prompt\'s syntax and how it is read: by mouse and by keyboard', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  await page.focus('#prompt');
-  await type(page, 'a (red:1.3) [blue:green:0.5] apple AND a pear BREAK \\(round\\)');
-  await tabTo(page, 'How the model reads it');
-  await page.keyboard.press(' ');
-  await page.waitForFunction(() => document.querySelectorAll('#tokens span').length > 5);
-  await shot(page, 'prompt-syntax');
-  await page.keyboard.press('Control+Enter');
-  await hasResult(page);
-  const { prompt, promptSyntax } = await asked(page);
-  assert.deepEqual([prompt, promptSyntax], ['a (red:1.3) [blue:green:0.5] apple AND a pear BREAK \\(round\\)', 'a1111']);
-  await page.click('#reading summary');
-  assert.ok(await page.isHidden('#tokens'));
-}));
+test("the prompt's syntax and how it is read: by mouse and by keyboard", { timeout }, () =>
+  withPage({}, async page => {
+    await status(page, /^Ready/);
+    await page.focus('#prompt');
+    await type(page, 'a (red:1.3) [blue:green:0.5] apple AND a pear BREAK \\(round\\)');
+    await tabTo(page, 'How the model reads it');
+    await page.keyboard.press(' ');
+    await page.waitForFunction(() => document.querySelectorAll('#tokens span').length > 5);
+    await shot(page, 'prompt-syntax');
+    await page.keyboard.press('Control+Enter');
+    await hasResult(page);
+    const { prompt, promptSyntax } = await asked(page);
+    assert.deepEqual(
+      [prompt, promptSyntax],
+      ['a (red:1.3) [blue:green:0.5] apple AND a pear BREAK \\(round\\)', 'a1111'],
+    );
+    await page.click('#reading summary');
+    assert.ok(await page.isHidden('#tokens'));
+  }),
+);
 
-test('LoRAs, words and another decoder by keyboard alone, the decoder by mouse too', { timeout }, () => withPage({ height: 1400 }, async page => {
-  await status(page, /^Ready/);
-  await page.focus('#prompt');
-  await tabTo(page, 'LoRA, own words, another decoder');
-  await page.keyboard.press('Enter');
-  await tabTo(page, 'add-lora');
-  await page.keyboard.press('Enter');
-  await page.keyboard.type('https://example.org/style.safetensors');
-  await tabTo(page, 'LoRA-scale-1');
-  await type(page, '0.6');
-  await tabTo(page, 'add-embedding');
-  await page.keyboard.press(' ');
-  await page.keyboard.type('thing');
-  await tabTo(page, 'word-source-1');
-  await page.keyboard.type('https://example.org/thing.pt');
-  await tabTo(page, 'add-vae');
-  await page.keyboard.press(' ');
-  await page.keyboard.type('stabilityai/sd-vae-ft-mse');
-  await shot(page, 'additions-by-keyboard');
-  await page.keyboard.press('Control+Enter');
-  await hasResult(page);
-  const { loras, embeddings } = await asked(page);
-  assert.deepEqual(loras.map((/** @type {any} */ l) => [l.source, l.scale]), [['https://example.org/style.safetensors', 0.6]]);
-  assert.deepEqual(embeddings.map((/** @type {any} */ e) => [e.token, e.source]), [['thing', 'https://example.org/thing.pt']]);
-  const loaded = () => page.evaluate(() => JSON.parse(/** @type {any} */ (window).browserDiffusion.pipeline.model.name).vae);
-  assert.equal((await loaded()).source, 'stabilityai/sd-vae-ft-mse');
+test('LoRAs, words and another decoder by keyboard alone, the decoder by mouse too', { timeout }, () =>
+  withPage({ height: 1400 }, async page => {
+    await status(page, /^Ready/);
+    await page.focus('#prompt');
+    await tabTo(page, 'LoRA, own words, another decoder');
+    await page.keyboard.press('Enter');
+    await tabTo(page, 'add-lora');
+    await page.keyboard.press('Enter');
+    await page.keyboard.type('https://example.org/style.safetensors');
+    await tabTo(page, 'LoRA-scale-1');
+    await type(page, '0.6');
+    await tabTo(page, 'add-embedding');
+    await page.keyboard.press(' ');
+    await page.keyboard.type('thing');
+    await tabTo(page, 'word-source-1');
+    await page.keyboard.type('https://example.org/thing.pt');
+    await tabTo(page, 'add-vae');
+    await page.keyboard.press(' ');
+    await page.keyboard.type('stabilityai/sd-vae-ft-mse');
+    await shot(page, 'additions-by-keyboard');
+    await page.keyboard.press('Control+Enter');
+    await hasResult(page);
+    const { loras, embeddings } = await asked(page);
+    assert.deepEqual(
+      loras.map((/** @type {any} */ l) => [l.source, l.scale]),
+      [['https://example.org/style.safetensors', 0.6]],
+    );
+    assert.deepEqual(
+      embeddings.map((/** @type {any} */ e) => [e.token, e.source]),
+      [['thing', 'https://example.org/thing.pt']],
+    );
+    const loaded = () =>
+      page.evaluate(() => JSON.parse(/** @type {any} */ (window).browserDiffusion.pipeline.model.name).vae);
+    assert.equal((await loaded()).source, 'stabilityai/sd-vae-ft-mse');
 
-  await tabTo(page, 'Remove decoder 1');
-  await page.keyboard.press('Enter');
-  await drawAgain(page);
-  assert.equal(await loaded(), undefined, 'the model\'s own again');
-  await page.click('#add-vae');
-  assert.ok(await page.isHidden('#add-vae'), 'one is enough');
-  await page.setInputFiles('#vaes input[type=file]', { name: 'vae.safetensors', mimeType: '', buffer: Buffer.from('x') });
-  await drawAgain(page);
-  assert.deepEqual((await loaded()).files.length, 1);
-  await page.click('#vaes button');
-  await page.click('#loras button');
-  await page.click('#embeddings button');
-  await drawAgain(page);
-  const bare = await asked(page);
-  assert.deepEqual([bare.loras, bare.embeddings, await loaded()], [[], [], undefined]);
-  await page.click('#add-lora');
-  await page.keyboard.type('https://example.org/loras/other.safetensors');
-  await drawAgain(page);
-  await status(page, /Of other\.safetensors 2 tensors belong to no weight of this model: lora_unet_a, lora_unet_b\.$/);
-}));
+    await tabTo(page, 'Remove decoder 1');
+    await page.keyboard.press('Enter');
+    await drawAgain(page);
+    assert.equal(await loaded(), undefined, "the model's own again");
+    await page.click('#add-vae');
+    assert.ok(await page.isHidden('#add-vae'), 'one is enough');
+    await page.setInputFiles('#vaes input[type=file]', {
+      name: 'vae.safetensors',
+      mimeType: '',
+      buffer: Buffer.from('x'),
+    });
+    await drawAgain(page);
+    assert.deepEqual((await loaded()).files.length, 1);
+    await page.click('#vaes button');
+    await page.click('#loras button');
+    await page.click('#embeddings button');
+    await drawAgain(page);
+    const bare = await asked(page);
+    assert.deepEqual([bare.loras, bare.embeddings, await loaded()], [[], [], undefined]);
+    await page.click('#add-lora');
+    await page.keyboard.type('https://example.org/loras/other.safetensors');
+    await drawAgain(page);
+    await status(
+      page,
+      /Of other\.safetensors 2 tensors belong to no weight of this model: lora_unet_a, lora_unet_b\.$/,
+    );
+  }),
+);
 
-test('models and LoRAs for few steps set steps, guidance and sampler, say so, and can be told off', { timeout }, () => withPage({ height: 1200 }, async page => {
-  await status(page, /^Ready/);
-  const fields = () => page.evaluate(() => ['steps', 'guidance', 'scheduler'].map(id => /** @type {HTMLInputElement} */ (document.getElementById(id)).value));
-  assert.ok(await page.isHidden('#recipe'));
-  await page.fill('#steps', '25');
-  await page.fill('#source', 'someone/sdxl-turbo');
-  assert.deepEqual(await fields(), ['1', '0', 'euler_a_sgm_uniform']);
-  assert.match(await page.innerText('#recipe-text'), /^sdxl-turbo is a Turbo model, by its name\. Set for it: 1 step, guidance 0 \(off\), sampler Euler a · SGM Uniform\./);
-  await shot(page, 'recipe-turbo');
-  await page.click('#generate');
-  await hasResult(page);
-  const { numInferenceSteps, guidanceScale, scheduler } = await asked(page);
-  assert.deepEqual([numInferenceSteps, guidanceScale, scheduler], [1, 0, 'euler_a_sgm_uniform']);
-  await page.fill('#source', 'stabilityai/sd-turbo');
-  assert.deepEqual(await fields(), ['2', '1', 'euler_a'], 'the catalogue says what its models want');
-  await page.fill('#source', 'embedded');
-  assert.deepEqual(await fields(), ['25', '3', ''], 'what stood there before');
-  assert.ok(await page.isHidden('#recipe'));
+test('models and LoRAs for few steps set steps, guidance and sampler, say so, and can be told off', { timeout }, () =>
+  withPage({ height: 1200 }, async page => {
+    await status(page, /^Ready/);
+    const fields = () =>
+      page.evaluate(() =>
+        ['steps', 'guidance', 'scheduler'].map(
+          id => /** @type {HTMLInputElement} */ (document.getElementById(id)).value,
+        ),
+      );
+    assert.ok(await page.isHidden('#recipe'));
+    await page.fill('#steps', '25');
+    await page.fill('#source', 'someone/sdxl-turbo');
+    assert.deepEqual(await fields(), ['1', '0', 'euler_a_sgm_uniform']);
+    const recipe =
+      'sdxl-turbo is a Turbo model, by its name. ' +
+      'Set for it: 1 step, guidance 0 (off), sampler Euler a · SGM Uniform.';
+    assert.ok((await page.innerText('#recipe-text')).startsWith(recipe));
+    await shot(page, 'recipe-turbo');
+    await page.click('#generate');
+    await hasResult(page);
+    const { numInferenceSteps, guidanceScale, scheduler } = await asked(page);
+    assert.deepEqual([numInferenceSteps, guidanceScale, scheduler], [1, 0, 'euler_a_sgm_uniform']);
+    await page.fill('#source', 'stabilityai/sd-turbo');
+    assert.deepEqual(await fields(), ['2', '1', 'euler_a'], 'the catalogue says what its models want');
+    await page.fill('#source', 'embedded');
+    assert.deepEqual(await fields(), ['25', '3', ''], 'what stood there before');
+    assert.ok(await page.isHidden('#recipe'));
 
-  // A LoRA, by its address, by keyboard; told off, it is not set again.
-  await page.focus('#source');
-  await tabTo(page, 'LoRA, own words, another decoder');
-  await page.keyboard.press('Enter');
-  await tabTo(page, 'add-lora');
-  await page.keyboard.press('Enter');
-  await page.keyboard.type('https://example.org/lcm-lora-sdv1-5/pytorch_lora_weights.safetensors');
-  assert.deepEqual(await fields(), ['4', '1', 'lcm']);
-  assert.match(await page.innerText('#recipe-text'), /^lcm-lora-sdv1-5 is an LCM LoRA/);
-  await shot(page, 'recipe-lcm');
-  await tabTo(page, 'recipe-undo', 'Shift+Tab');
-  await page.keyboard.press('Enter');
-  assert.deepEqual([await fields(), await focused(page)], [['25', '3', ''], 'steps']);
-  await page.keyboard.press('Control+Enter');
-  await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion.lastResult.options.numInferenceSteps === 25);
-  await page.click('#loras button');
+    // A LoRA, by its address, by keyboard; told off, it is not set again.
+    await page.focus('#source');
+    await tabTo(page, 'LoRA, own words, another decoder');
+    await page.keyboard.press('Enter');
+    await tabTo(page, 'add-lora');
+    await page.keyboard.press('Enter');
+    await page.keyboard.type('https://example.org/lcm-lora-sdv1-5/pytorch_lora_weights.safetensors');
+    assert.deepEqual(await fields(), ['4', '1', 'lcm']);
+    assert.match(await page.innerText('#recipe-text'), /^lcm-lora-sdv1-5 is an LCM LoRA/);
+    await shot(page, 'recipe-lcm');
+    await tabTo(page, 'recipe-undo', 'Shift+Tab');
+    await page.keyboard.press('Enter');
+    assert.deepEqual([await fields(), await focused(page)], [['25', '3', ''], 'steps']);
+    await page.keyboard.press('Control+Enter');
+    await page.waitForFunction(
+      () => /** @type {any} */ (window).browserDiffusion.lastResult.options.numInferenceSteps === 25,
+    );
+    await page.click('#loras button');
 
-  // A file whose name says nothing, and whose title does; what the visitor changes meanwhile stays.
-  await page.click('#add-lora');
-  await page.setInputFiles('#loras input[type=file]', titled('pytorch_lora_weights.safetensors', { ss_output_name: 'my_LCM_v2' }));
-  await page.waitForFunction(() => /** @type {HTMLInputElement} */ (document.getElementById('steps')).value === '4');
-  await page.fill('#steps', '6');
-  await page.click('#loras button');
-  assert.deepEqual(await fields(), ['6', '3', '']);
-  await page.click('#add-lora');
-  await page.setInputFiles('#loras input[type=file]', titled('calcmap.safetensors', { ss_output_name: 'lcmx' }));
-  await page.waitForTimeout(200);
-  assert.deepEqual(await fields(), ['6', '3', ''], 'letters within a word are no name');
+    // A file whose name says nothing, and whose title does; what the visitor changes meanwhile stays.
+    await page.click('#add-lora');
+    await page.setInputFiles(
+      '#loras input[type=file]',
+      titled('pytorch_lora_weights.safetensors', { ss_output_name: 'my_LCM_v2' }),
+    );
+    await page.waitForFunction(() => /** @type {HTMLInputElement} */ (document.getElementById('steps')).value === '4');
+    await page.fill('#steps', '6');
+    await page.click('#loras button');
+    assert.deepEqual(await fields(), ['6', '3', '']);
+    await page.click('#add-lora');
+    await page.setInputFiles('#loras input[type=file]', titled('calcmap.safetensors', { ss_output_name: 'lcmx' }));
+    await page.waitForTimeout(200);
+    assert.deepEqual(await fields(), ['6', '3', ''], 'letters within a word are no name');
 
-  // A pipeline that says so itself: its own steps and guidance.
-  await page.click('#loras button');
-  await page.fill('#source', 'someone/consistent');
-  await drawAgain(page);
-  assert.deepEqual(await fields(), ['4', '8.5', 'lcm']);
-  assert.match(await page.innerText('#recipe-text'), /^consistent is an LCM model, by its pipeline/);
-  assert.deepEqual([(await asked(page)).numInferenceSteps, (await asked(page)).guidanceScale], [4, 8.5]);
-}));
+    // A pipeline that says so itself: its own steps and guidance.
+    await page.click('#loras button');
+    await page.fill('#source', 'someone/consistent');
+    await drawAgain(page);
+    assert.deepEqual(await fields(), ['4', '8.5', 'lcm']);
+    assert.match(await page.innerText('#recipe-text'), /^consistent is an LCM model, by its pipeline/);
+    assert.deepEqual([(await asked(page)).numInferenceSteps, (await asked(page)).guidanceScale], [4, 8.5]);
+  }),
+);

@@ -20,9 +20,15 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
     await page.fill('#prompt', 'a red apple');
     await page.fill('#steps', '20');
     await page.fill('#seed', '1');
-    await page.waitForFunction(() => !(/** @type {HTMLButtonElement} */ (document.querySelector('#generate'))).disabled, null, { timeout: 300_000 });
+    await page.waitForFunction(
+      () => !/** @type {HTMLButtonElement} */ (document.querySelector('#generate')).disabled,
+      null,
+      { timeout: 300_000 },
+    );
     await page.click('#generate');
-    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 600_000 });
+    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
+      timeout: 600_000,
+    });
 
     const seen = await page.evaluate(() => {
       const { images: [image], timings } = /** @type {any} */ (window).browserDiffusion.lastResult;
@@ -30,7 +36,8 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
       /** Mean colour of a square of 16 pixels. @param {number} x0 @param {number} y0 */
       const mean = (x0, y0) => {
         const sum = [0, 0, 0];
-        for (let y = y0; y < y0 + 16; y++) for (let x = x0; x < x0 + 16; x++) for (let c = 0; c < 3; c++) sum[c] += data[(y * width + x) * 4 + c];
+        for (let y = y0; y < y0 + 16; y++)
+          for (let x = x0; x < x0 + 16; x++) for (let c = 0; c < 3; c++) sum[c] += data[(y * width + x) * 4 + c];
         return sum.map(v => v / 256);
       };
       const canvas = /** @type {HTMLCanvasElement} */ (document.querySelector('#canvas'));
@@ -39,7 +46,10 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
         frames: document.querySelectorAll('#strip > *').length, canvas: canvas.width > 0, timings,
       };
     });
-    t.diagnostic(`centre ${seen.centre.map(Math.round)}, corner ${seen.corner.map(Math.round)}, ${Math.round(seen.timings.total)} ms`);
+    t.diagnostic(
+      `centre ${seen.centre.map(Math.round)}, corner ${seen.corner.map(Math.round)}, ` +
+        `${Math.round(seen.timings.total)} ms`,
+    );
     assert.equal(seen.width, 128);
     assert.equal(seen.height, 128);
     assert.equal(seen.steps, 20);
@@ -48,110 +58,180 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
     assert.ok(red > 120 && red > green + 60 && red > blue + 60, `the middle is red: ${seen.centre}`);
     assert.ok(Math.min(...seen.corner) > 200, `the ground is white: ${seen.corner}`);
     await page.evaluate(() => scrollTo(0, 0));
-    await page.screenshot({ path: process.env.SCREENSHOT ? `${root}/docs/screenshot.png` : `${root}/.tools/screenshot.png` });
-  });
-});
-
-test('a file from disk is the model; one that is no checkpoint is refused and nothing is lost', { timeout: 300_000 }, async t => {
-  const server = await serve({ roots: { '/': `${root}/www` } });
-  t.after(() => server.close());
-  await withBrowser({ adapter: adapters[0] }, async context => {
-    const page = await context.newPage();
-    await page.goto(`${server.url}/index.html`);
-    await page.fill('#prompt', 'a (red:1.2) apple');
-    await page.setInputFiles('#files', { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') });
-    assert.match(await page.textContent('#error') ?? '', /notes\.txt is no checkpoint/);
-    assert.equal(await page.inputValue('#source'), 'embedded');
-    await page.setInputFiles('#files', { name: 'broken.safetensors', mimeType: '', buffer: Buffer.alloc(64, 7) });
-    assert.equal(await page.inputValue('#source'), 'broken.safetensors');
-    await page.waitForFunction(() => !(/** @type {HTMLButtonElement} */ (document.querySelector('#generate'))).disabled, null, { timeout: 120_000 });
-    await page.click('#generate');
-    await page.waitForFunction(() => /broken\.safetensors/.test(document.querySelector('#error')?.textContent ?? ''), null, { timeout: 120_000 });
-    assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
-  });
-});
-
-test('what is dropped on the page is the model: a file, and a folder as diffusers keeps it', { timeout: 300_000 }, async t => {
-  const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
-  t.after(() => rmSync(temp, { recursive: true }));
-  writeTiny(join(temp, 'my folder'), 'single-sd1');
-  writeSingle(join(temp, 'mine.safetensors'), 'sd1', { format: 'safetensors' });
-  writeSingle(join(temp, 'mine.ckpt'), 'sd1', { format: 'zip', dtype: 'f32' });
-  const server = await serve({ roots: { '/': `${root}/www` } });
-  t.after(() => server.close());
-  await withBrowser({}, async context => {
-    const page = await context.newPage();
-    await page.goto(`${server.url}/index.html`);
-    const session = await context.newCDPSession(page);
-    /** As the desktop does it. @param {string} file */
-    const drop = async file => {
-      const data = { items: [], files: [file], dragOperationsMask: 1 };
-      for (const type of /** @type {const} */ (['dragEnter', 'dragOver', 'drop'])) await session.send('Input.dispatchDragEvent', { type, x: 50, y: 50, data });
-    };
-    const pictures = [];
-    for (const name of ['mine.safetensors', 'my folder', 'mine.ckpt']) {
-      await drop(join(temp, name));
-      await page.waitForFunction(name => /** @type {HTMLInputElement} */ (document.getElementById('source')).value === name, name);
-      assert.match(await page.textContent('#status') ?? '', /is the model now.*nothing is uploaded/);
-      for (const [id, value] of [['prompt', 'a cat'], ['width', '16'], ['height', '16'], ['steps', '2'], ['seed', '7']]) await page.fill(`#${id}`, value);
-      await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
-      await page.click('#generate');
-      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 120_000 });
-      pictures.push(await page.evaluate(() => [.../** @type {any} */ (window).browserDiffusion.lastResult.images[0].data]));
-    }
-    assert.equal(pictures[0].length, 4 * 16 * 16);
-    assert.deepEqual(pictures[1], pictures[0], 'the folder and the file are the same model');
-    assert.deepEqual(pictures[2], pictures[0]);
-    assert.ok(server.log.every(r => r.method === 'GET'), 'nothing is uploaded');
-  });
-});
-
-test('an ESRGAN enlarges: the picture that is shown by mouse, the second pass by keyboard', { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': `${root}/www` } });
-  t.after(() => server.close());
-  await withBrowser({ adapter: adapters[0] }, async context => {
-    const page = await context.newPage();
-    await page.setViewportSize({ width: 1200, height: 1050 });
-    await page.goto(`${server.url}/index.html`);
-    for (const [id, value] of [['prompt', 'a red apple'], ['steps', '2'], ['width', '64'], ['height', '64'], ['seed', '1']]) await page.fill(`#${id}`, value);
-    await page.waitForFunction(() => /^Ready/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 300_000 });
-    await page.click('#generate');
-    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 300_000 });
-    await page.click('#bigger summary');
-    await page.click('#upscale');
-    assert.match(await page.innerText('#error'), /Choose an ESRGAN model/);
-    await page.setInputFiles('#upscaler-file', `${root}/tests/reference/data/upscaler/esrgan-old.safetensors`);
-    await page.click('#upscale');
-    await page.waitForFunction(() => /^Enlarged to 256 × 256/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 120_000 });
-    const size = () => page.evaluate(() => {
-      const { width, height } = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
-      return [width, height];
+    await page.screenshot({
+      path: process.env.SCREENSHOT ? `${root}/docs/screenshot.png` : `${root}/.tools/screenshot.png`,
     });
-    assert.deepEqual(await size(), [256, 256]);
-    assert.match(await page.innerText('#caption'), /enlarged to 256 × 256/);
-    assert.equal(await page.locator('#gallery button').count(), 2, 'the small one is kept');
-    await page.screenshot({ path: `${root}/.tools/screenshots/upscaled.png`, fullPage: true });
-
-    await page.focus('#hires-scale');
-    await page.keyboard.press('ArrowDown');
-    assert.equal(await page.inputValue('#hires-scale'), '1.5');
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('End');
-    assert.equal(await page.inputValue('#hires-upscaler'), 'file');
-    await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
-    await page.keyboard.press('Control+Enter');
-    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, { timeout: 300_000 });
-    assert.deepEqual(await size(), [96, 96]);
-    await page.focus('#upscale');
-    await page.keyboard.press('Space');
-    await page.waitForFunction(() => /^Enlarged to 384 × 384/.test(document.getElementById('status')?.textContent ?? ''), null, { timeout: 120_000 });
-    await page.screenshot({ path: `${root}/.tools/screenshots/upscaled-by-keyboard.png`, fullPage: true });
-    await page.setInputFiles('#upscaler-file', { name: 'none.pth', mimeType: '', buffer: Buffer.from('nothing') });
-    await page.focus('#upscale');
-    await page.keyboard.press('Enter');
-    await page.waitForFunction(() => /damaged or incomplete/.test(document.getElementById('error')?.textContent ?? ''), null, { timeout: 60_000 });
-    assert.deepEqual(await size(), [384, 384], 'the picture is as it was');
   });
 });
+
+test(
+  'a file from disk is the model; one that is no checkpoint is refused and nothing is lost',
+  { timeout: 300_000 },
+  async t => {
+    const server = await serve({ roots: { '/': `${root}/www` } });
+    t.after(() => server.close());
+    await withBrowser({ adapter: adapters[0] }, async context => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/index.html`);
+      await page.fill('#prompt', 'a (red:1.2) apple');
+      await page.setInputFiles('#files', { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') });
+      assert.match((await page.textContent('#error')) ?? '', /notes\.txt is no checkpoint/);
+      assert.equal(await page.inputValue('#source'), 'embedded');
+      await page.setInputFiles('#files', { name: 'broken.safetensors', mimeType: '', buffer: Buffer.alloc(64, 7) });
+      assert.equal(await page.inputValue('#source'), 'broken.safetensors');
+      await page.waitForFunction(
+        () => !(/** @type {HTMLButtonElement} */ (document.querySelector('#generate')).disabled),
+        null,
+        { timeout: 120_000 },
+      );
+      await page.click('#generate');
+      await page.waitForFunction(
+        () => /broken\.safetensors/.test(document.querySelector('#error')?.textContent ?? ''),
+        null,
+        { timeout: 120_000 },
+      );
+      assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
+    });
+  },
+);
+
+test(
+  'what is dropped on the page is the model: a file, and a folder as diffusers keeps it',
+  { timeout: 300_000 },
+  async t => {
+    const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
+    t.after(() => rmSync(temp, { recursive: true }));
+    writeTiny(join(temp, 'my folder'), 'single-sd1');
+    writeSingle(join(temp, 'mine.safetensors'), 'sd1', { format: 'safetensors' });
+    writeSingle(join(temp, 'mine.ckpt'), 'sd1', { format: 'zip', dtype: 'f32' });
+    const server = await serve({ roots: { '/': `${root}/www` } });
+    t.after(() => server.close());
+    await withBrowser({}, async context => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/index.html`);
+      const session = await context.newCDPSession(page);
+      /** As the desktop does it. @param {string} file */
+      const drop = async file => {
+        const data = { items: [], files: [file], dragOperationsMask: 1 };
+        for (const type of /** @type {const} */ (['dragEnter', 'dragOver', 'drop']))
+          await session.send('Input.dispatchDragEvent', { type, x: 50, y: 50, data });
+      };
+      const pictures = [];
+      for (const name of ['mine.safetensors', 'my folder', 'mine.ckpt']) {
+        await drop(join(temp, name));
+        await page.waitForFunction(
+          name => /** @type {HTMLInputElement} */ (document.getElementById('source')).value === name,
+          name,
+        );
+        assert.match((await page.textContent('#status')) ?? '', /is the model now.*nothing is uploaded/);
+        for (const [id, value] of [
+          ['prompt', 'a cat'],
+          ['width', '16'],
+          ['height', '16'],
+          ['steps', '2'],
+          ['seed', '7'],
+        ])
+          await page.fill(`#${id}`, value);
+        await page.evaluate(() => {
+          delete /** @type {any} */ (window).browserDiffusion;
+        });
+        await page.click('#generate');
+        await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
+          timeout: 120_000,
+        });
+        pictures.push(
+          await page.evaluate(() => [.../** @type {any} */ (window).browserDiffusion.lastResult.images[0].data]),
+        );
+      }
+      assert.equal(pictures[0].length, 4 * 16 * 16);
+      assert.deepEqual(pictures[1], pictures[0], 'the folder and the file are the same model');
+      assert.deepEqual(pictures[2], pictures[0]);
+      assert.ok(
+        server.log.every(r => r.method === 'GET'),
+        'nothing is uploaded',
+      );
+    });
+  },
+);
+
+test(
+  'an ESRGAN enlarges: the picture that is shown by mouse, the second pass by keyboard',
+  { timeout: 600_000 },
+  async t => {
+    const server = await serve({ roots: { '/': `${root}/www` } });
+    t.after(() => server.close());
+    await withBrowser({ adapter: adapters[0] }, async context => {
+      const page = await context.newPage();
+      await page.setViewportSize({ width: 1200, height: 1050 });
+      await page.goto(`${server.url}/index.html`);
+      for (const [id, value] of [
+        ['prompt', 'a red apple'],
+        ['steps', '2'],
+        ['width', '64'],
+        ['height', '64'],
+        ['seed', '1'],
+      ])
+        await page.fill(`#${id}`, value);
+      await page.waitForFunction(() => /^Ready/.test(document.getElementById('status')?.textContent ?? ''), null, {
+        timeout: 300_000,
+      });
+      await page.click('#generate');
+      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
+        timeout: 300_000,
+      });
+      await page.click('#bigger summary');
+      await page.click('#upscale');
+      assert.match(await page.innerText('#error'), /Choose an ESRGAN model/);
+      await page.setInputFiles('#upscaler-file', `${root}/tests/reference/data/upscaler/esrgan-old.safetensors`);
+      await page.click('#upscale');
+      await page.waitForFunction(
+        () => /^Enlarged to 256 × 256/.test(document.getElementById('status')?.textContent ?? ''),
+        null,
+        { timeout: 120_000 },
+      );
+      const size = () =>
+        page.evaluate(() => {
+          const { width, height } = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
+          return [width, height];
+        });
+      assert.deepEqual(await size(), [256, 256]);
+      assert.match(await page.innerText('#caption'), /enlarged to 256 × 256/);
+      assert.equal(await page.locator('#gallery button').count(), 2, 'the small one is kept');
+      await page.screenshot({ path: `${root}/.tools/screenshots/upscaled.png`, fullPage: true });
+
+      await page.focus('#hires-scale');
+      await page.keyboard.press('ArrowDown');
+      assert.equal(await page.inputValue('#hires-scale'), '1.5');
+      await page.keyboard.press('Tab');
+      await page.keyboard.press('Tab');
+      await page.keyboard.press('Tab');
+      await page.keyboard.press('End');
+      assert.equal(await page.inputValue('#hires-upscaler'), 'file');
+      await page.evaluate(() => {
+        delete /** @type {any} */ (window).browserDiffusion;
+      });
+      await page.keyboard.press('Control+Enter');
+      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
+        timeout: 300_000,
+      });
+      assert.deepEqual(await size(), [96, 96]);
+      await page.focus('#upscale');
+      await page.keyboard.press('Space');
+      await page.waitForFunction(
+        () => /^Enlarged to 384 × 384/.test(document.getElementById('status')?.textContent ?? ''),
+        null,
+        { timeout: 120_000 },
+      );
+      await page.screenshot({ path: `${root}/.tools/screenshots/upscaled-by-keyboard.png`, fullPage: true });
+      await page.setInputFiles('#upscaler-file', { name: 'none.pth', mimeType: '', buffer: Buffer.from('nothing') });
+      await page.focus('#upscale');
+      await page.keyboard.press('Enter');
+      await page.waitForFunction(
+        () => /damaged or incomplete/.test(document.getElementById('error')?.textContent ?? ''),
+        null,
+        { timeout: 60_000 },
+      );
+      assert.deepEqual(await size(), [384, 384], 'the picture is as it was');
+    });
+  },
+);

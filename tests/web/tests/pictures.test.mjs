@@ -16,7 +16,10 @@ const upscalers = JSON.parse(readFileSync(join(root, UPSCALER, 'index.json'), 'u
 const enlarged = readFileSync(join(root, UPSCALER, 'pictures.bin'));
 
 test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`, { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': join(root, 'www'), '/upscaler': join(root, UPSCALER) }, files: { '/blank.html': '' } });
+  const server = await serve({
+    roots: { '/': join(root, 'www'), '/upscaler': join(root, UPSCALER) },
+    files: { '/blank.html': '' },
+  });
   t.after(server.close);
   await withBrowser({ adapter: adapters[0] }, async context => {
     const page = await context.newPage();
@@ -31,9 +34,19 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
       };
       Object.assign(window, {
         /** @param {number} w @param {number} h */
-        picture: (w, h) => paint(w, h, (x, y) => [x * 4 & 255, y * 4 & 255, (x * y) & 255]),
+        picture: (w, h) => paint(w, h, (x, y) => [(x * 4) & 255, (y * 4) & 255, (x * y) & 255]),
         /** @param {number} w @param {number} h */
-        mask: (w, h) => paint(w, h, (x, y) => Array(3).fill(x >= Math.floor(w / 3) && x < Math.floor(w * 4 / 5) && y >= Math.floor(h / 5) && y < Math.floor(h * 2 / 3) ? 255 : 0)),
+        mask: (w, h) =>
+          paint(w, h, (x, y) =>
+            Array(3).fill(
+              x >= Math.floor(w / 3) &&
+                x < Math.floor((w * 4) / 5) &&
+                y >= Math.floor(h / 5) &&
+                y < Math.floor((h * 2) / 3)
+                ? 255
+                : 0,
+            ),
+          ),
         pipeline: await DiffusionPipeline.fromPretrained('embedded', { cache: false }),
       });
     });
@@ -75,7 +88,8 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
                 }
                 kept++;
                 for (let k = 0; k < 4; k++) {
-                  if (data[4 * ((y + top) * wide + x + left) + k] !== image.data[4 * (y * image.width + x) + k]) outside++;
+                  if (data[4 * ((y + top) * wide + x + left) + k] !== image.data[4 * (y * image.width + x) + k])
+                    outside++;
                 }
               }
             }
@@ -88,7 +102,11 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
         }, c);
         const hires = c.options.hires;
         const scaled = (/** @type {'width' | 'height'} */ side) => hires[side] ?? c.options[side] * hires.scale;
-        const size = hires ? [scaled('width'), scaled('height')] : c.options.inpaintArea === 'masked' ? c.picture : [width, height];
+        const size = hires
+          ? [scaled('width'), scaled('height')]
+          : c.options.inpaintArea === 'masked'
+            ? c.picture
+            : [width, height];
         assert.deepEqual(drawn.sizes, Array(c.options.numImages ?? 1).fill(size));
         assert.equal(drawn.steps.at(-1), `${drawn.timed} of ${drawn.timed}`);
         assert.equal(drawn.steps.length, drawn.timed, 'one total for all steps');
@@ -118,12 +136,17 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
           const upscaler = await Upscaler.fromPretrained(source, { cache: false });
           /** @type {any[]} */
           const tiles = [];
-          const image = await upscaler.upscale(/** @type {any} */ (window).picture(...size), { onProgress: (/** @type {any} */ p) => tiles.push(p) });
+          const image = await upscaler.upscale(/** @type {any} */ (window).picture(...size), {
+            onProgress: (/** @type {any} */ p) => tiles.push(p),
+          });
           const { scale } = upscaler;
           await upscaler.dispose();
           return { scale, width: image.width, height: image.height, data: [...image.data], tiles };
         }, { file, size: upscalers.picture });
-        assert.deepEqual([drawn.scale, drawn.width, drawn.height, drawn.tiles], [scale, width, height, [{ done: 1, total: 1 }]]);
+        assert.deepEqual(
+          [drawn.scale, drawn.width, drawn.height, drawn.tiles],
+          [scale, width, height, [{ done: 1, total: 1 }]],
+        );
         let [difference, norm] = [0, 0];
         for (let i = 0; i < width * height * 3; i++) {
           const theirs = enlarged[offset + i];
@@ -140,19 +163,34 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
       const { same, size, steps, parameters, refusals } = await page.evaluate(async () => {
         const { Upscaler } = await import(`${location.origin}/browser-diffusion.js`);
         const { pipeline } = /** @type {any} */ (window);
-        const upscaler = await Upscaler.fromPretrained(`${location.origin}/upscaler/esrgan-old.safetensors`, { cache: false });
+        const upscaler = await Upscaler.fromPretrained(`${location.origin}/upscaler/esrgan-old.safetensors`, {
+          cache: false,
+        });
         const options = { prompt: 'a red apple', width: 64, height: 64, numInferenceSteps: 3, seed: 5 };
-        const once = await pipeline.generate({ ...options, hires: { width: 96, height: 80, strength: 0.7, steps: 3, upscaler } });
+        const once = await pipeline.generate({
+          ...options,
+          hires: { width: 96, height: 80, strength: 0.7, steps: 3, upscaler },
+        });
         const first = await pipeline.generate(options);
         const image = await upscaler.upscale(first.images[0]);
         const second = await pipeline.generate({ ...options, width: 96, height: 80, image, strength: 0.7 });
         /** @type {string[]} */
         const refusals = [];
-        const refused = (/** @type {Promise<any>} */ p) => p.then(() => 'done', (/** @type {any} */ e) => e.code).then((/** @type {string} */ said) => refusals.push(said));
+        const refused = (/** @type {Promise<any>} */ p) =>
+          p
+            .then(
+              () => 'done',
+              (/** @type {any} */ e) => e.code,
+            )
+            .then((/** @type {string} */ said) => refusals.push(said));
         await refused(upscaler.upscale(7));
         await refused(Upscaler.fromPretrained('stabilityai/sd-turbo', { hub: 'x' }));
         await refused(Upscaler.fromPretrained(new File(['nothing'], 'nothing.pth')));
-        await refused(Upscaler.fromPretrained(`${location.origin}/embedded/vae/diffusion_pytorch_model.safetensors`, { cache: false }));
+        await refused(
+          Upscaler.fromPretrained(`${location.origin}/embedded/vae/diffusion_pytorch_model.safetensors`, {
+            cache: false,
+          }),
+        );
         await upscaler.dispose();
         return {
           same: once.latents[0].every((/** @type {number} */ v, /** @type {number} */ i) => v === second.latents[0][i]),
@@ -171,18 +209,42 @@ test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`
         const { pipeline, picture, mask } = /** @type {any} */ (window);
         const image = picture(64, 64);
         const attempts = [
-          { maskBlur: 4 }, { image, maskedContent: 'noise' }, { image, maskImage: mask(64, 64), maskedContent: 'sky' },
-          { outpaint: { left: 8 } }, { image, maskImage: mask(64, 64), outpaint: { left: 8 } }, { image, outpaint: { left: 9 } },
-          { image, outpaint: { up: 8 } }, { image, hires: {} }, { hires: { scale: 0.5 } }, { hires: 2 }, { hires: { scale: 2, strength: 0 } },
+          { maskBlur: 4 },
+          { image, maskedContent: 'noise' },
+          { image, maskImage: mask(64, 64), maskedContent: 'sky' },
+          { outpaint: { left: 8 } },
+          { image, maskImage: mask(64, 64), outpaint: { left: 8 } },
+          { image, outpaint: { left: 9 } },
+          { image, outpaint: { up: 8 } },
+          { image, hires: {} },
+          { hires: { scale: 0.5 } },
+          { hires: 2 },
+          { hires: { scale: 2, strength: 0 } },
         ];
         const said = [];
         for (const options of attempts) {
-          said.push(await pipeline.generate({ prompt: '', width: 64, height: 64, ...options }).then(() => 'drawn', (/** @type {any} */ e) => `${e.code}: ${e.message}`));
+          said.push(
+            await pipeline.generate({ prompt: '', width: 64, height: 64, ...options }).then(
+              () => 'drawn',
+              (/** @type {any} */ e) => `${e.code}: ${e.message}`,
+            ),
+          );
         }
         return said;
       });
-      [/maskBlur .* give image and maskImage/, /maskedContent .* give image and maskImage/, /maskedContent must be one of/, /give image/, /no maskImage/, /left.* multiple of 8/,
-        /no "up"/, /leave image out/, /scale/, /must be an object/, /more steps/].forEach((expected, i) => {
+      [
+        /maskBlur .* give image and maskImage/,
+        /maskedContent .* give image and maskImage/,
+        /maskedContent must be one of/,
+        /give image/,
+        /no maskImage/,
+        /left.* multiple of 8/,
+        /no "up"/,
+        /leave image out/,
+        /scale/,
+        /must be an object/,
+        /more steps/,
+      ].forEach((expected, i) => {
         assert.match(refusals[i], /^invalid-option: /);
         assert.match(refusals[i], expected);
       });

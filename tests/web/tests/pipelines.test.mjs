@@ -32,8 +32,15 @@ const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-models-'));
 after(() => rmSync(models, { recursive: true }));
 
 /** @param {Case} c */
-const title = ({ folder, options: o }) => `${folder} ${o.scheduler ?? 'own sampler'} ${o.width}x${o.height}, ${o.numInferenceSteps} steps, guidance ${o.guidanceScale}` +
-  `${o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : ''}${o.guidanceInterval ? ` from ${o.guidanceInterval[0]} to ${o.guidanceInterval[1]}` : ''}${o.negativePrompt === undefined ? '' : ', negative prompt'}${o.numImages ? `, ${o.numImages} pictures` : ''}`;
+const title = ({ folder, options: o }) =>
+  [
+    `${folder} ${o.scheduler ?? 'own sampler'} ${o.width}x${o.height}, ${o.numInferenceSteps} steps, `,
+    `guidance ${o.guidanceScale}`,
+    o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : '',
+    o.guidanceInterval ? ` from ${o.guidanceInterval[0]} to ${o.guidanceInterval[1]}` : '',
+    o.negativePrompt === undefined ? '' : ', negative prompt',
+    o.numImages ? `, ${o.numImages} pictures` : '',
+  ].join('');
 
 /** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */
 function relative(ours, theirs) {
@@ -54,7 +61,9 @@ function compare(c, { latents, images, seed }) {
   const count = (/** @type {number[]} */ shape) => shape.reduce((a, b) => a * b, 1);
   const [batch, height, width] = c.pixels;
   assert.deepEqual([images.length, latents.length, seed], [batch, batch, c.options.seed]);
-  const theirs = new Float32Array(expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * count(c.latents)));
+  const theirs = new Float32Array(
+    expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * count(c.latents)),
+  );
   const ours = latents.flat();
   assert.equal(ours.length, theirs.length);
   const pixels = expected.subarray(c.offset + 4 * theirs.length, c.offset + 4 * theirs.length + count(c.pixels));
@@ -62,7 +71,8 @@ function compare(c, { latents, images, seed }) {
   images.forEach((image, n) => {
     assert.deepEqual([image.width, image.height, image.data.length], [width, height, 4 * width * height]);
     for (let i = 0; i < width * height; i++) {
-      for (let channel = 0; channel < 3; channel++) sum += Math.abs(image.data[4 * i + channel] - pixels[3 * (n * width * height + i) + channel]);
+      for (let channel = 0; channel < 3; channel++)
+        sum += Math.abs(image.data[4 * i + channel] - pixels[3 * (n * width * height + i) + channel]);
       assert.equal(image.data[4 * i + 3], 255);
     }
   });
@@ -86,7 +96,12 @@ async function run(t, adapter, cases) {
         const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
         const before = /** @type {any} */ (window).pipeline;
         await before?.dispose();
-        Object.assign(window, { pipeline: await DiffusionPipeline.fromPretrained(`${location.origin}/models/${folder}`, { variant, cache: false }) });
+        Object.assign(window, {
+          pipeline: await DiffusionPipeline.fromPretrained(`${location.origin}/models/${folder}`, {
+            variant,
+            cache: false,
+          }),
+        });
       }, [folder, options.variant]);
       for (const c of cases.filter(c => c.folder === folder)) {
         await t.test(title(c), { timeout: 120_000 }, async t => {
@@ -115,38 +130,57 @@ if (adapters.length > 1) {
   test(`pipelines against diffusers, on ${adapters[1]}`, { timeout: 600_000 }, t => run(t, adapters[1], few));
 }
 
-test('where memory is too short for both texts at once, one is predicted after the other', { timeout: 300_000 }, async t => {
-  const folder = join(models, 'short');
-  writeTiny(folder, 'sd1', {});
-  const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
-  t.after(server.close);
-  await withBrowser({}, async context => {
-    const page = await context.newPage();
-    await page.goto(`${server.url}/blank.html`);
-    await page.evaluate(async () => {
-      const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
-      Object.assign(window, { pipeline: await DiffusionPipeline.fromPretrained(`${location.origin}/models/short`, { cache: false }) });
+test(
+  'where memory is too short for both texts at once, one is predicted after the other',
+  { timeout: 300_000 },
+  async t => {
+    const folder = join(models, 'short');
+    writeTiny(folder, 'sd1', {});
+    const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
+    t.after(server.close);
+    await withBrowser({}, async context => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/blank.html`);
+      await page.evaluate(async () => {
+        const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
+        Object.assign(window, {
+          pipeline: await DiffusionPipeline.fromPretrained(`${location.origin}/models/short`, { cache: false }),
+        });
+      });
+      const draw = (/** @type {number} */ width) =>
+        page.evaluate(async width => {
+          const {
+            latents: [latents],
+            timings,
+          } = await /** @type {any} */ (window).pipeline.generate({
+            prompt: 'a red apple',
+            width,
+            height: 40,
+            numInferenceSteps: 4,
+            seed: 1,
+            output: 'latent',
+          });
+          return { latents: [...latents], bytes: timings.step.bytes };
+        }, width);
+      const together = await draw(56);
+      await draw(48); // another plan takes its place
+      const [worker] = page.workers();
+      await worker.evaluate(() => {
+        const { createBuffer } = GPUDevice.prototype;
+        let refused = false;
+        GPUDevice.prototype.createBuffer = function (descriptor) {
+          if (!refused && descriptor.usage & GPUBufferUsage.STORAGE) {
+            refused = true;
+            this.dispatchEvent(
+              new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('nothing is left') }),
+            );
+          }
+          return createBuffer.call(this, descriptor);
+        };
+      });
+      const apart = await draw(56);
+      assert.ok(relative(apart.latents, together.latents) <= LATENTS);
+      assert.ok(apart.bytes < 0.8 * together.bytes, `${apart.bytes} and ${together.bytes} bytes a run`);
     });
-    const draw = (/** @type {number} */ width) => page.evaluate(async width => {
-      const { latents: [latents], timings } = await /** @type {any} */ (window).pipeline.generate({ prompt: 'a red apple', width, height: 40, numInferenceSteps: 4, seed: 1, output: 'latent' });
-      return { latents: [...latents], bytes: timings.step.bytes };
-    }, width);
-    const together = await draw(56);
-    await draw(48); // another plan takes its place
-    const [worker] = page.workers();
-    await worker.evaluate(() => {
-      const { createBuffer } = GPUDevice.prototype;
-      let refused = false;
-      GPUDevice.prototype.createBuffer = function (descriptor) {
-        if (!refused && descriptor.usage & GPUBufferUsage.STORAGE) {
-          refused = true;
-          this.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('nothing is left') }));
-        }
-        return createBuffer.call(this, descriptor);
-      };
-    });
-    const apart = await draw(56);
-    assert.ok(relative(apart.latents, together.latents) <= LATENTS);
-    assert.ok(apart.bytes < 0.8 * together.bytes, `${apart.bytes} and ${together.bytes} bytes a run`);
-  });
-});
+  },
+);

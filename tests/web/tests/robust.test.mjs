@@ -48,7 +48,11 @@ test('robustness', { timeout: 1_200_000 }, async t => {
     const noise = new Uint32Array(6 << 20); // what can be compressed takes no room in the browser's database
     noise.forEach((_, i) => { noise[i] = Math.imul(i, 0x9e3779b1) ^ Math.imul(i >>> 7, 0x85ebca77); });
     const padding = Buffer.from(noise.buffer);
-    header.padding = { dtype: 'F16', shape: [padding.length / 2], data_offsets: [data.length, data.length + padding.length] };
+    header.padding = {
+      dtype: 'F16',
+      shape: [padding.length / 2],
+      data_offsets: [data.length, data.length + padding.length],
+    };
     return Buffer.concat([data, padding]);
   }));
   const total = bytesOf(large);
@@ -85,14 +89,28 @@ test('robustness', { timeout: 1_200_000 }, async t => {
     await page.goto(`${origin}/blank.html`);
     await page.evaluate(async url => {
       const { DiffusionPipeline, DiffusionError, cache, detect } = await import(`${url}/browser-diffusion.js`);
-      const hash = async (/** @type {any} */ data) => [...new Uint8Array(await crypto.subtle.digest('SHA-256', data))].map(b => b.toString(16)).join();
+      const hash = async (/** @type {any} */ data) =>
+        [...new Uint8Array(await crypto.subtle.digest('SHA-256', data))].map(b => b.toString(16)).join();
       const tools = {
-        DiffusionPipeline, cache, detect,
+        DiffusionPipeline,
+        cache,
+        detect,
         loaded: /** @type {Record<string, number>} */ ({}),
-        load: (/** @type {string} */ name, /** @type {any} */ options) => DiffusionPipeline.fromPretrained(name, { hub: url, ...options }),
+        load: (/** @type {string} */ name, /** @type {any} */ options) =>
+          DiffusionPipeline.fromPretrained(name, { hub: url, ...options }),
         draw: async (/** @type {any} */ pipeline, /** @type {any} */ options = {}) => {
-          const { images: [image], latents } = await pipeline.generate({
-            prompt: 'a cat', seed: 7, width: 16, height: 16, numInferenceSteps: 2, scheduler: 'ddim', guidanceScale: 1, ...options,
+          const {
+            images: [image],
+            latents,
+          } = await pipeline.generate({
+            prompt: 'a cat',
+            seed: 7,
+            width: 16,
+            height: 16,
+            numInferenceSteps: 2,
+            scheduler: 'ddim',
+            guidanceScale: 1,
+            ...options,
           });
           return `${await hash(image.data)} ${await hash(latents[0])}`;
         },
@@ -120,24 +138,42 @@ test('robustness', { timeout: 1_200_000 }, async t => {
   /** Loads and draws in the page. @param {Page} page @param {string} name @param {any} [options] */
   const picture = (page, name, options) => page.evaluate(([n, o]) => window.robustTools.picture(n, o), [name, options]);
   /** The error of a load. @param {Page} page @param {string} name @param {any} [options] */
-  const failure = (page, name, options) => page.evaluate(([n, o]) => window.robustTools.caught(async () => (await window.robustTools.load(n, o)).dispose()), [name, options]);
+  const failure = (page, name, options) =>
+    page.evaluate(
+      ([n, o]) => window.robustTools.caught(async () => (await window.robustTools.load(n, o)).dispose()),
+      [name, options],
+    );
   /** @param {Page} page @returns {Promise<{ name: string, bytes: number, complete: boolean }[]>} */
   const list = page => page.evaluate(() => window.robustTools.cache.list());
 
   try {
     const profile = join(temp, 'profile');
 
-    await t.test('the browser is killed at 40 % of the download', () => withBrowser({ profile }, async (context, errors) => {
-      const page = await open(context);
-      hub.fault(() => ({ rate: 8e6 }));
-      page.evaluate(() => window.robustTools.load('test/large', { onProgress: p => { if (p.file) window.robustTools.loaded[p.file] = p.loaded ?? 0; } })).catch(() => {});
-      await page.waitForFunction(least => Object.values(window.robustTools.loaded).reduce((a, b) => a + b, 0) >= least, 0.4 * total, { polling: 20 });
-      const gone = new Promise(done => context.once('close', done));
-      const session = await context.newCDPSession(page);
-      session.send('Browser.crash').catch(() => {});
-      await gone;
-      errors.length = 0;
-    }));
+    await t.test('the browser is killed at 40 % of the download', () =>
+      withBrowser({ profile }, async (context, errors) => {
+        const page = await open(context);
+        hub.fault(() => ({ rate: 8e6 }));
+        page
+          .evaluate(() =>
+            window.robustTools.load('test/large', {
+              onProgress: p => {
+                if (p.file) window.robustTools.loaded[p.file] = p.loaded ?? 0;
+              },
+            }),
+          )
+          .catch(() => {});
+        await page.waitForFunction(
+          least => Object.values(window.robustTools.loaded).reduce((a, b) => a + b, 0) >= least,
+          0.4 * total,
+          { polling: 20 },
+        );
+        const gone = new Promise(done => context.once('close', done));
+        const session = await context.newCDPSession(page);
+        session.send('Browser.crash').catch(() => {});
+        await gone;
+        errors.length = 0;
+      }),
+    );
 
     await withBrowser({ profile }, async (context, errors) => {
       let page = await open(context);
@@ -175,7 +211,9 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         page = await open(context);
         const again = await page.evaluate(async () => {
           window.fromCache = new Set();
-          return window.robustTools.picture('test/large', { onProgress: p => p.status === 'done' && window.fromCache.add(p.fromCache) });
+          return window.robustTools.picture('test/large', {
+            onProgress: p => p.status === 'done' && window.fromCache.add(p.fromCache),
+          });
         });
         assert.equal(again, right);
         assert.deepEqual(asked().log, []);
@@ -224,34 +262,39 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         assert.deepEqual(asked().log, []);
       });
 
-      await step('Stop while the model loads: aborted at once, nothing more is sent, the next load goes on', async () => {
-        await remove('test/large');
-        hub.fault(r => (r.path.endsWith('.safetensors') ? { rate: 4e6 } : undefined));
-        const stopped = await page.evaluate(async () => {
-          const controller = new AbortController();
-          let at = 0;
-          const onProgress = (/** @type {any} */ p) => {
-            if (at || !p.file.startsWith('unet/diff') || p.loaded < 6e6) return;
-            at = performance.now();
-            controller.abort();
-          };
-          const error = await window.robustTools.caught(() => window.robustTools.load('test/large', { signal: controller.signal, onProgress }));
-          return { ...error, late: performance.now() - at };
-        });
-        assert.equal(stopped.code, 'aborted');
-        assert.ok(stopped.late < 1000, `${stopped.late} ms late`);
-        await new Promise(done => setTimeout(done, 300));
-        const { sent } = asked();
-        assert.ok(sent > 6e6 && sent < 0.9 * total);
-        const after = hub.log.length;
-        await new Promise(done => setTimeout(done, 700));
-        assert.equal(hub.log.length, after, 'no request follows');
-        hub.fault(null);
-        const [kept] = await list(page);
-        assert.ok(kept.bytes >= 6e6 - 8 * CHUNK && !kept.complete);
-        assert.equal(await picture(page, 'test/large'), right);
-        assert.equal(asked().bytes, total - kept.bytes);
-      });
+      await step(
+        'Stop while the model loads: aborted at once, nothing more is sent, the next load goes on',
+        async () => {
+          await remove('test/large');
+          hub.fault(r => (r.path.endsWith('.safetensors') ? { rate: 4e6 } : undefined));
+          const stopped = await page.evaluate(async () => {
+            const controller = new AbortController();
+            let at = 0;
+            const onProgress = (/** @type {any} */ p) => {
+              if (at || !p.file.startsWith('unet/diff') || p.loaded < 6e6) return;
+              at = performance.now();
+              controller.abort();
+            };
+            const error = await window.robustTools.caught(() =>
+              window.robustTools.load('test/large', { signal: controller.signal, onProgress }),
+            );
+            return { ...error, late: performance.now() - at };
+          });
+          assert.equal(stopped.code, 'aborted');
+          assert.ok(stopped.late < 1000, `${stopped.late} ms late`);
+          await new Promise(done => setTimeout(done, 300));
+          const { sent } = asked();
+          assert.ok(sent > 6e6 && sent < 0.9 * total);
+          const after = hub.log.length;
+          await new Promise(done => setTimeout(done, 700));
+          assert.equal(hub.log.length, after, 'no request follows');
+          hub.fault(null);
+          const [kept] = await list(page);
+          assert.ok(kept.bytes >= 6e6 - 8 * CHUNK && !kept.complete);
+          assert.equal(await picture(page, 'test/large'), right);
+          assert.equal(asked().bytes, total - kept.bytes);
+        },
+      );
 
       await step('Stop during step 3: aborted within a step, and the next picture is right', async () => {
         const seen = await page.evaluate(async () => {
@@ -263,7 +306,9 @@ test('robustness', { timeout: 1_200_000 }, async t => {
           window.Worker = class extends Original {
             constructor(/** @type {[any, any]} */ ...args) {
               super(...args);
-              this.addEventListener('message', ({ data }) => { if (data.event?.step) made[at ? 'after' : 'before']++; });
+              this.addEventListener('message', ({ data }) => {
+                if (data.event?.step) made[at ? 'after' : 'before']++;
+              });
             }
           };
           const pipeline = await load('test/large');
@@ -298,108 +343,256 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         assert.deepEqual([seen.first, seen.next], [right, right]);
       });
 
-      await step('a page of another origin draws; dispose ends the worker with all that it holds on the GPU', async () => {
-        const found = await page.evaluate(async url => ({
-          own: location.origin, module: new URL(url).origin, detected: await window.robustTools.detect(), isolated: crossOriginIsolated,
-          schedulers: window.robustTools.DiffusionPipeline.schedulers,
-          engine: await import(`${url}/pkg/browser_diffusion.js`).then(async engine => (await engine.default(), engine.schedulers())),
-        }), hub.url);
-        assert.notEqual(found.own, found.module);
-        assert.equal(found.isolated, false);
-        assert.equal(found.detected.webgpu, true);
-        assert.ok((found.detected.maxStorageBufferBindingSize ?? 0) >= 2 ** 27);
-        assert.deepEqual(found.schedulers, found.engine);
+      await step(
+        'a page of another origin draws; dispose ends the worker with all that it holds on the GPU',
+        async () => {
+          const found = await page.evaluate(
+            async url => ({
+              own: location.origin,
+              module: new URL(url).origin,
+              detected: await window.robustTools.detect(),
+              isolated: crossOriginIsolated,
+              schedulers: window.robustTools.DiffusionPipeline.schedulers,
+              engine: await import(`${url}/pkg/browser_diffusion.js`).then(
+                async engine => (await engine.default(), engine.schedulers()),
+              ),
+            }),
+            hub.url,
+          );
+          assert.notEqual(found.own, found.module);
+          assert.equal(found.isolated, false);
+          assert.equal(found.detected.webgpu, true);
+          assert.ok((found.detected.maxStorageBufferBindingSize ?? 0) >= 2 ** 27);
+          assert.deepEqual(found.schedulers, found.engine);
 
-        // Counts the worker's buffers from before its first one.
-        const counting = new Promise(done => page.once('worker', worker => worker.evaluate(() => {
-          const live = self.live = { bytes: 0, most: 0 };
-          const create = GPUDevice.prototype.createBuffer;
-          const destroy = GPUBuffer.prototype.destroy;
-          GPUDevice.prototype.createBuffer = function (descriptor) {
-            live.bytes += descriptor.size;
-            live.most = Math.max(live.most, live.bytes);
-            return create.call(this, descriptor);
-          };
-          GPUBuffer.prototype.destroy = function () {
-            if (!this.gone) live.bytes -= this.size;
-            this.gone = true;
-            destroy.call(this);
-          };
-        }).then(() => done(worker))));
-        hub.fault(r => (r.path.endsWith('model_index.json') ? { delay: 500 } : undefined));
-        await page.evaluate(async () => { window.pipeline = await window.robustTools.load('test/large', { cache: false }); });
-        assert.equal(await page.evaluate(() => window.robustTools.draw(window.pipeline)), right);
-        const worker = await counting;
-        const report = await page.evaluate(() => window.pipeline.memory());
-        const live = await worker.evaluate(() => self.live);
-        const held = report.weights + report.activations + report.staging;
-        assert.ok(report.weights > 5e6 && report.activations > 0 && report.peak >= held && report.wasm > 1e6);
-        assert.ok(Math.abs(live.bytes - held) < 0.01 * held, `${held} bytes reported, ${live.bytes} live`);
-        const ended = new Promise(done => worker.once('close', done));
-        const after = await page.evaluate(async () => {
-          const { caught, draw } = window.robustTools;
-          const waiting = caught(() => draw(window.pipeline, { numInferenceSteps: 40 }));
-          await window.pipeline.dispose();
-          await window.pipeline.dispose();
-          return { waiting: await waiting, draw: await caught(() => draw(window.pipeline)), memory: await caught(() => window.pipeline.memory()) };
-        });
-        await ended;
-        assert.deepEqual([after.waiting.code, after.draw.code, after.memory.code], ['aborted', 'invalid-option', 'invalid-option']);
-        assert.match(after.draw.message, /load the model again/);
-      });
+          // Counts the worker's buffers from before its first one.
+          const counting = new Promise(done =>
+            page.once('worker', worker =>
+              worker
+                .evaluate(() => {
+                  const live = (self.live = { bytes: 0, most: 0 });
+                  const create = GPUDevice.prototype.createBuffer;
+                  const destroy = GPUBuffer.prototype.destroy;
+                  GPUDevice.prototype.createBuffer = function (descriptor) {
+                    live.bytes += descriptor.size;
+                    live.most = Math.max(live.most, live.bytes);
+                    return create.call(this, descriptor);
+                  };
+                  GPUBuffer.prototype.destroy = function () {
+                    if (!this.gone) live.bytes -= this.size;
+                    this.gone = true;
+                    destroy.call(this);
+                  };
+                })
+                .then(() => done(worker)),
+            ),
+          );
+          hub.fault(r => (r.path.endsWith('model_index.json') ? { delay: 500 } : undefined));
+          await page.evaluate(async () => {
+            window.pipeline = await window.robustTools.load('test/large', { cache: false });
+          });
+          assert.equal(await page.evaluate(() => window.robustTools.draw(window.pipeline)), right);
+          const worker = await counting;
+          const report = await page.evaluate(() => window.pipeline.memory());
+          const live = await worker.evaluate(() => self.live);
+          const held = report.weights + report.activations + report.staging;
+          assert.ok(report.weights > 5e6 && report.activations > 0 && report.peak >= held && report.wasm > 1e6);
+          assert.ok(Math.abs(live.bytes - held) < 0.01 * held, `${held} bytes reported, ${live.bytes} live`);
+          const ended = new Promise(done => worker.once('close', done));
+          const after = await page.evaluate(async () => {
+            const { caught, draw } = window.robustTools;
+            const waiting = caught(() => draw(window.pipeline, { numInferenceSteps: 40 }));
+            await window.pipeline.dispose();
+            await window.pipeline.dispose();
+            return {
+              waiting: await waiting,
+              draw: await caught(() => draw(window.pipeline)),
+              memory: await caught(() => window.pipeline.memory()),
+            };
+          });
+          await ended;
+          assert.deepEqual(
+            [after.waiting.code, after.draw.code, after.memory.code],
+            ['aborted', 'invalid-option', 'invalid-option'],
+          );
+          assert.match(after.draw.message, /load the model again/);
+        },
+      );
 
-      await step('options that cannot be honoured: invalid-option naming the option, and the pipeline draws on', async () => {
-        const seen = await page.evaluate(async () => {
-          const { load, draw, caught } = window.robustTools;
-          const pipeline = await load('test/large');
-          const wrong = [
-            { width: 65 }, { width: 0 }, { height: -8 }, { height: 12 }, { numInferenceSteps: 0 }, { numInferenceSteps: 1.5 },
-            { numInferenceSteps: 2000 }, { guidanceScale: NaN }, { guidanceScale: -1 }, { scheduler: 'unknown' }, { seed: -1 }, { numImages: 0 },
-            { latents: new Float32Array(5) }, { promptEmbeds: new Float32Array(7) }, { image: 'a picture' },
-            { strength: 2, image: new ImageData(8, 8) }, { maskImage: new ImageData(8, 8) },
-          ];
-          const errors = [];
-          for (const options of wrong) errors.push({ option: Object.keys(options)[0], ...await caught(() => draw(pipeline, options)) });
-          const tooBig = await caught(() => draw(pipeline, { width: 4096, height: 4096 }));
-          const long = await pipeline.generate({ prompt: `${'cat '.repeat(80)}zebra`, width: 16, height: 16, numInferenceSteps: 1, output: 'latent' });
-          const drawn = await draw(pipeline);
-          await pipeline.dispose();
-          return { errors, tooBig, truncated: long.truncated, drawn };
-        });
-        for (const { option, code, message } of seen.errors) {
-          assert.equal(code, 'invalid-option', `${option}: ${message}`);
-          assert.match(message, new RegExp(option === 'numInferenceSteps' ? 'numInferenceSteps|steps' : option));
-        }
-        assert.equal(seen.tooBig.code, 'out-of-memory', seen.tooBig.message);
-        assert.equal(seen.truncated.length, 1);
-        assert.match(seen.truncated[0], /zebra$/);
-        assert.equal(seen.drawn, right);
-      });
+      await step(
+        'options that cannot be honoured: invalid-option naming the option, and the pipeline draws on',
+        async () => {
+          const seen = await page.evaluate(async () => {
+            const { load, draw, caught } = window.robustTools;
+            const pipeline = await load('test/large');
+            const wrong = [
+              { width: 65 },
+              { width: 0 },
+              { height: -8 },
+              { height: 12 },
+              { numInferenceSteps: 0 },
+              { numInferenceSteps: 1.5 },
+              { numInferenceSteps: 2000 },
+              { guidanceScale: NaN },
+              { guidanceScale: -1 },
+              { scheduler: 'unknown' },
+              { seed: -1 },
+              { numImages: 0 },
+              { latents: new Float32Array(5) },
+              { promptEmbeds: new Float32Array(7) },
+              { image: 'a picture' },
+              { strength: 2, image: new ImageData(8, 8) },
+              { maskImage: new ImageData(8, 8) },
+            ];
+            const errors = [];
+            for (const options of wrong)
+              errors.push({ option: Object.keys(options)[0], ...(await caught(() => draw(pipeline, options))) });
+            const tooBig = await caught(() => draw(pipeline, { width: 4096, height: 4096 }));
+            const long = await pipeline.generate({
+              prompt: `${'cat '.repeat(80)}zebra`,
+              width: 16,
+              height: 16,
+              numInferenceSteps: 1,
+              output: 'latent',
+            });
+            const drawn = await draw(pipeline);
+            await pipeline.dispose();
+            return { errors, tooBig, truncated: long.truncated, drawn };
+          });
+          for (const { option, code, message } of seen.errors) {
+            assert.equal(code, 'invalid-option', `${option}: ${message}`);
+            assert.match(message, new RegExp(option === 'numInferenceSteps' ? 'numInferenceSteps|steps' : option));
+          }
+          assert.equal(seen.tooBig.code, 'out-of-memory', seen.tooBig.message);
+          assert.equal(seen.truncated.length, 1);
+          assert.match(seen.truncated[0], /zebra$/);
+          assert.equal(seen.drawn, right);
+        },
+      );
 
       // ------------------------------------------------------------------------------- bad files
 
-      const json = (/** @type {string} */ path, /** @type {any} */ change) => Buffer.from(JSON.stringify({ ...JSON.parse(readFileSync(join(good, path), 'utf8')), ...change }));
-      const weights = (/** @type {(header: any, data: Buffer) => Buffer | void} */ change) => changed(join(good, UNET), change);
+      const json = (/** @type {string} */ path, /** @type {any} */ change) =>
+        Buffer.from(JSON.stringify({ ...JSON.parse(readFileSync(join(good, path), 'utf8')), ...change }));
+      const weights = (/** @type {(header: any, data: Buffer) => Buffer | void} */ change) =>
+        changed(join(good, UNET), change);
       const raw = readFileSync(join(good, UNET));
       const first = (/** @type {any} */ header) => header['conv_in.weight'];
       /** @type {[string, string, Buffer, string, RegExp][]} what, the file, its bytes, code, message */
       const bad = [
         ['truncated', UNET, raw.subarray(0, raw.length * 0.6), 'bad-checkpoint', /unet.*truncated/],
         ['cut within the header', UNET, raw.subarray(0, 300), 'bad-checkpoint', /unet.*truncated/],
-        ['a hole between tensors', UNET, weights(h => { first(h).data_offsets[0] -= 2; }), 'bad-checkpoint', /tensor/],
-        ['more promised than there is', UNET, weights((h, data) => { h.more = { dtype: 'F16', shape: [1 << 20], data_offsets: [data.length, data.length + (2 << 20)] }; }), 'bad-checkpoint', /truncated/],
-        ['offsets beyond 2^53', UNET, weights(h => { first(h).data_offsets[1] = 1e300; }), 'bad-checkpoint', /header/],
-        ['a header of 2^60 bytes', UNET, Buffer.concat([Buffer.from([0, 0, 0, 0, 0, 0, 0, 16]), raw.subarray(8)]), 'bad-checkpoint', /header/],
-        ['NaN among the weights', UNET, weights((h, data) => { data.writeUInt16LE(0x7e00, first(h).data_offsets[0] + 10); }), 'bad-checkpoint', /conv_in\.weight/],
-        ['a missing tensor', UNET, weights(h => { h.unknown = first(h); delete h['conv_in.weight']; }), 'bad-checkpoint', /conv_in\.weight/],
-        ['another shape', UNET, weights(h => { first(h).shape.reverse(); }), 'bad-checkpoint', /conv_in\.weight/],
-        ['a web page', UNET, Buffer.from('<!doctype html><title>Sign in</title>'.padEnd(2000)), 'bad-checkpoint', /web page/],
-        ['a pipeline of another kind', 'model_index.json', json('model_index.json', { _class_name: 'FluxPipeline' }), 'unsupported-model', /FluxPipeline/],
-        ['a UNet of another class', 'unet/config.json', json('unet/config.json', { _class_name: 'UNet3DConditionModel' }), 'unsupported-model', /UNet3DConditionModel/],
-        ['a field that is not computed', 'unet/config.json', json('unet/config.json', { class_embed_type: 'timestep' }), 'unsupported-model', /class_embed_type/],
-        ['a scheduler of another kind', 'scheduler/scheduler_config.json', json('scheduler/scheduler_config.json', { _class_name: 'FlowMatchEulerDiscreteScheduler' }), 'unsupported-model', /FlowMatchEulerDiscreteScheduler/],
-        ['a configuration that is no JSON', 'unet/config.json', Buffer.from('{"in_channels": 4,'), 'bad-checkpoint', /unet\/config\.json/],
-        ['merges that are no text', 'tokenizer/merges.txt', Buffer.from([0xff, 0xfe, 0, 1, 2]), 'bad-checkpoint', /tokenizer|merges/],
+        [
+          'a hole between tensors',
+          UNET,
+          weights(h => {
+            first(h).data_offsets[0] -= 2;
+          }),
+          'bad-checkpoint',
+          /tensor/,
+        ],
+        [
+          'more promised than there is',
+          UNET,
+          weights((h, data) => {
+            h.more = { dtype: 'F16', shape: [1 << 20], data_offsets: [data.length, data.length + (2 << 20)] };
+          }),
+          'bad-checkpoint',
+          /truncated/,
+        ],
+        [
+          'offsets beyond 2^53',
+          UNET,
+          weights(h => {
+            first(h).data_offsets[1] = 1e300;
+          }),
+          'bad-checkpoint',
+          /header/,
+        ],
+        [
+          'a header of 2^60 bytes',
+          UNET,
+          Buffer.concat([Buffer.from([0, 0, 0, 0, 0, 0, 0, 16]), raw.subarray(8)]),
+          'bad-checkpoint',
+          /header/,
+        ],
+        [
+          'NaN among the weights',
+          UNET,
+          weights((h, data) => {
+            data.writeUInt16LE(0x7e00, first(h).data_offsets[0] + 10);
+          }),
+          'bad-checkpoint',
+          /conv_in\.weight/,
+        ],
+        [
+          'a missing tensor',
+          UNET,
+          weights(h => {
+            h.unknown = first(h);
+            delete h['conv_in.weight'];
+          }),
+          'bad-checkpoint',
+          /conv_in\.weight/,
+        ],
+        [
+          'another shape',
+          UNET,
+          weights(h => {
+            first(h).shape.reverse();
+          }),
+          'bad-checkpoint',
+          /conv_in\.weight/,
+        ],
+        [
+          'a web page',
+          UNET,
+          Buffer.from('<!doctype html><title>Sign in</title>'.padEnd(2000)),
+          'bad-checkpoint',
+          /web page/,
+        ],
+        [
+          'a pipeline of another kind',
+          'model_index.json',
+          json('model_index.json', { _class_name: 'FluxPipeline' }),
+          'unsupported-model',
+          /FluxPipeline/,
+        ],
+        [
+          'a UNet of another class',
+          'unet/config.json',
+          json('unet/config.json', { _class_name: 'UNet3DConditionModel' }),
+          'unsupported-model',
+          /UNet3DConditionModel/,
+        ],
+        [
+          'a field that is not computed',
+          'unet/config.json',
+          json('unet/config.json', { class_embed_type: 'timestep' }),
+          'unsupported-model',
+          /class_embed_type/,
+        ],
+        [
+          'a scheduler of another kind',
+          'scheduler/scheduler_config.json',
+          json('scheduler/scheduler_config.json', { _class_name: 'FlowMatchEulerDiscreteScheduler' }),
+          'unsupported-model',
+          /FlowMatchEulerDiscreteScheduler/,
+        ],
+        [
+          'a configuration that is no JSON',
+          'unet/config.json',
+          Buffer.from('{"in_channels": 4,'),
+          'bad-checkpoint',
+          /unet\/config\.json/,
+        ],
+        [
+          'merges that are no text',
+          'tokenizer/merges.txt',
+          Buffer.from([0xff, 0xfe, 0, 1, 2]),
+          'bad-checkpoint',
+          /tokenizer|merges/,
+        ],
       ];
       for (const [what, path, bytes, code, message] of bad) {
         await step(`${what}: ${code}; once the server has it right, it loads`, async () => {
@@ -412,7 +605,12 @@ test('robustness', { timeout: 1_200_000 }, async t => {
             const error = await failure(page, id);
             assert.equal(error.code, code, error.message);
             assert.match(error.message, message);
-            if (code === 'unsupported-model') assert.deepEqual(hub.log.filter(r => r.path.endsWith('.safetensors')), [], 'refused before weights');
+            if (code === 'unsupported-model')
+              assert.deepEqual(
+                hub.log.filter(r => r.path.endsWith('.safetensors')),
+                [],
+                'refused before weights',
+              );
             const after = await list(page);
             assert.deepEqual(after.filter(m => m.name !== id), before, 'other models are as they were');
             assert.ok(!after.find(m => m.name === id)?.complete);
@@ -424,26 +622,32 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         });
       }
 
-      await step('wrong bytes from the network, where the server shows a SHA-256: integrity, and then right', async () => {
-        try {
-          for (const options of [{ hub: hashed.url }, { hub: hashed.url, cache: false }]) {
-            hashed.fault(r => (r.path.endsWith(UNET) ? { corrupt: 1_000_001 } : undefined));
-            const error = await failure(page, 'test/good', options);
-            assert.equal(error.code, 'integrity', error.message);
-            hashed.fault(null);
-            assert.equal(await picture(page, 'test/good', options), right);
+      await step(
+        'wrong bytes from the network, where the server shows a SHA-256: integrity, and then right',
+        async () => {
+          try {
+            for (const options of [{ hub: hashed.url }, { hub: hashed.url, cache: false }]) {
+              hashed.fault(r => (r.path.endsWith(UNET) ? { corrupt: 1_000_001 } : undefined));
+              const error = await failure(page, 'test/good', options);
+              assert.equal(error.code, 'integrity', error.message);
+              hashed.fault(null);
+              assert.equal(await picture(page, 'test/good', options), right);
+            }
+          } finally {
+            await remove('test/good');
           }
-        } finally {
-          await remove('test/good');
-        }
-      });
+        },
+      );
 
       await step('404, 401 and 500: network, in words; a server that comes back is asked again', async () => {
         const missing = await failure(page, 'nobody/nothing');
         assert.equal(missing.code, 'network');
         assert.match(missing.message, /nobody\/nothing/);
         assert.equal(asked().log.length, 1);
-        assert.ok(!(await list(page)).some(m => m.name === 'nobody/nothing'), 'a model that is not there is not listed');
+        assert.ok(
+          !(await list(page)).some(m => m.name === 'nobody/nothing'),
+          'a model that is not there is not listed',
+        );
         hub.fault(r => (r.path.endsWith('model_index.json') ? { status: 401 } : undefined));
         const closed = await failure(page, 'test/good');
         assert.equal(closed.code, 'network');
@@ -464,7 +668,10 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         ['knows no ranges', () => ({ ignoreRange: true })],
         ['knows no ranges and names no length', () => ({ ignoreRange: true, noLength: true })],
         ['hides its headers', () => ({ hideHeaders: true })],
-        ['cuts connections', r => (r.count === 1 ? { cutAfter: 600_000 } : r.count === 2 ? { cutAfter: 1000 } : undefined)],
+        [
+          'cuts connections',
+          r => (r.count === 1 ? { cutAfter: 600_000 } : r.count === 2 ? { cutAfter: 1000 } : undefined),
+        ],
         ['sends another range once', r => (r.count === 1 ? { shift: 4 } : undefined)],
         ['sends too little once', r => (r.count === 1 ? { shorten: 3 } : undefined)],
         ['is too busy at first', r => (r.count === 1 ? { status: 429, retryAfter: 1 } : undefined)],
@@ -501,7 +708,13 @@ test('robustness', { timeout: 1_200_000 }, async t => {
       await step('a file that changes on the server while it is read is never mixed', async () => {
         await remove('test/large');
         hub.log.length = 0; // counts begin anew
-        hub.fault(r => (r.path.endsWith(UNET) ? (r.count <= 3 ? { etag: '"old"', corrupt: 1_000_001 } : { etag: '"new"' }) : undefined));
+        hub.fault(r =>
+          r.path.endsWith(UNET)
+            ? r.count <= 3
+              ? { etag: '"old"', corrupt: 1_000_001 }
+              : { etag: '"new"' }
+            : undefined,
+        );
         const error = await failure(page, 'test/large');
         assert.equal(error.code, 'integrity', error.message);
         assert.match(error.message, /changed on the server/);
@@ -542,7 +755,10 @@ test('robustness', { timeout: 1_200_000 }, async t => {
 
       await step('the cache: what is there, without it, rid of it', async () => {
         const before = await list(page);
-        assert.deepEqual(before, [{ name: 'test/good', bytes: bytesOf(good), complete: true }, { name: 'test/large', bytes: total, complete: true }]);
+        assert.deepEqual(before, [
+          { name: 'test/good', bytes: bytesOf(good), complete: true },
+          { name: 'test/large', bytes: total, complete: true },
+        ]);
         assert.equal(await picture(page, 'test/good', { cache: false }), right);
         assert.equal(asked().bytes, bytesOf(good), 'cache: false reads nothing from it');
         await remove('test/good');
@@ -553,12 +769,19 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         assert.deepEqual(Object.keys(full), ['usage', 'quota']);
         assert.ok(full.usage >= total && full.quota > full.usage);
         assert.equal(typeof await page.evaluate(() => window.robustTools.cache.persist()), 'boolean');
-        const deleted = await page.evaluate(async () => [await window.robustTools.cache.delete('test/large'), await window.robustTools.cache.delete('never/there')]);
+        const deleted = await page.evaluate(async () => [
+          await window.robustTools.cache.delete('test/large'),
+          await window.robustTools.cache.delete('never/there'),
+        ]);
         assert.deepEqual(deleted, [undefined, undefined]);
         assert.deepEqual(await list(page), []);
         // The browser clears up when it likes.
         let { usage: left } = await usage();
-        for (const until = Date.now() + 20_000; left > full.usage - 0.9 * total && Date.now() < until; { usage: left } = await usage()) {
+        for (
+          const until = Date.now() + 20_000;
+          left > full.usage - 0.9 * total && Date.now() < until;
+          { usage: left } = await usage()
+        ) {
           await new Promise(done => setTimeout(done, 250));
         }
         assert.ok(left <= full.usage - 0.9 * total, `${left} of ${full.usage} bytes are still used`);
@@ -573,35 +796,61 @@ test('robustness', { timeout: 1_200_000 }, async t => {
         assert.equal(most, 4, 'requests at once');
       });
 
-      await step('network off after the first visit: the page opens and draws with the model that it has kept', async () => {
-        const visit = await context.newPage();
-        const status = (/** @type {string} */ start) => visit.waitForFunction(s => document.getElementById('status')?.textContent?.startsWith(s), start, { timeout: 60_000 });
-        const draw = async () => {
-          for (const [id, value] of [['prompt', 'a cat'], ['width', '16'], ['height', '16'], ['steps', '2'], ['guidance', '1'], ['seed', '7']]) await visit.fill(`#${id}`, value);
-          await visit.selectOption('#scheduler', 'ddim');
-          await visit.click('#generate');
-          await status('Done');
-          return visit.evaluate(async () => {
-            const { images: [image], latents } = /** @type {any} */ (window).browserDiffusion.lastResult;
-            const hash = async (/** @type {any} */ data) => [...new Uint8Array(await crypto.subtle.digest('SHA-256', data))].map(b => b.toString(16)).join();
-            return `${await hash(image.data)} ${await hash(latents[0])}`;
+      await step(
+        'network off after the first visit: the page opens and draws with the model that it has kept',
+        async () => {
+          const visit = await context.newPage();
+          const status = (/** @type {string} */ start) =>
+            visit.waitForFunction(s => document.getElementById('status')?.textContent?.startsWith(s), start, {
+              timeout: 60_000,
+            });
+          const draw = async () => {
+            for (const [id, value] of [
+              ['prompt', 'a cat'],
+              ['width', '16'],
+              ['height', '16'],
+              ['steps', '2'],
+              ['guidance', '1'],
+              ['seed', '7'],
+            ])
+              await visit.fill(`#${id}`, value);
+            await visit.selectOption('#scheduler', 'ddim');
+            await visit.click('#generate');
+            await status('Done');
+            return visit.evaluate(async () => {
+              const {
+                images: [image],
+                latents,
+              } = /** @type {any} */ (window).browserDiffusion.lastResult;
+              const hash = async (/** @type {any} */ data) =>
+                [...new Uint8Array(await crypto.subtle.digest('SHA-256', data))].map(b => b.toString(16)).join();
+              return `${await hash(image.data)} ${await hash(latents[0])}`;
+            });
+          };
+          await visit.goto(`${shell.url}/`);
+          await status('Ready');
+          await visit.evaluate(async () => {
+            await navigator.serviceWorker.ready;
+            if (!navigator.serviceWorker.controller)
+              await new Promise(done => {
+                navigator.serviceWorker.oncontrollerchange = done;
+              });
           });
-        };
-        await visit.goto(`${shell.url}/`);
-        await status('Ready');
-        await visit.evaluate(async () => {
-          await navigator.serviceWorker.ready;
-          if (!navigator.serviceWorker.controller) await new Promise(done => { navigator.serviceWorker.oncontrollerchange = done; });
-        });
-        await visit.evaluate(() => document.querySelector('#cache summary')?.dispatchEvent(new MouseEvent('click')));
-        await visit.waitForFunction(() => /^embedded/.test(document.querySelector('#cache-list li')?.textContent ?? ''));
-        await shell.close();
-        await visit.reload();
-        await status('Ready');
-        assert.equal(await draw(), right);
-        await visit.close();
-        errors.splice(0).filter(e => !/^Failed to load resource/.test(e)).forEach(e => errors.push(e));
-      });
+          await visit.evaluate(() => document.querySelector('#cache summary')?.dispatchEvent(new MouseEvent('click')));
+          await visit.waitForFunction(() =>
+            /^embedded/.test(document.querySelector('#cache-list li')?.textContent ?? ''),
+          );
+          await shell.close();
+          await visit.reload();
+          await status('Ready');
+          assert.equal(await draw(), right);
+          await visit.close();
+          errors
+            .splice(0)
+            .filter(e => !/^Failed to load resource/.test(e))
+            .forEach(e => errors.push(e));
+        },
+      );
       await page.close();
     });
   } finally {

@@ -21,7 +21,17 @@ function probe() {
       };
     }
   };
-  watch(GPUDevice.prototype, ['createBuffer', 'createBindGroup', 'createBindGroupLayout', 'createPipelineLayout', 'createComputePipeline', 'createComputePipelineAsync', 'createShaderModule', 'createQuerySet', 'createTexture']);
+  watch(GPUDevice.prototype, [
+    'createBuffer',
+    'createBindGroup',
+    'createBindGroupLayout',
+    'createPipelineLayout',
+    'createComputePipeline',
+    'createComputePipelineAsync',
+    'createShaderModule',
+    'createQuerySet',
+    'createTexture',
+  ]);
   watch(GPUQueue.prototype, ['submit']);
   watch(GPUBuffer.prototype, ['mapAsync']);
   /** @type {any} */ (self).seen = seen;
@@ -32,74 +42,105 @@ const created = seen => seen.filter(name => name.startsWith('create'));
 /** @param {string[]} seen */
 const submits = seen => seen.filter(name => name === 'submit').length;
 
-test("Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after the first step, time to encode", { timeout: 600_000 }, async t => {
-  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
-  t.after(server.close);
-  const config = JSON.parse(readFileSync(join(root, 'tests/reference/data/models/real.json'), 'utf8'))['sd15/unet'].config;
-  await withBrowser({}, async context => {
-    const page = await context.newPage();
-    await page.addInitScript(probe);
-    await page.goto(`${server.url}/blank.html`);
-    // At 8x8 latents, so that a software GPU is done soon: the dispatches are those of 64x64 but for what is cut there.
-    const steps = await page.evaluate(async json => {
-      const { default: init, Bench } = await import('/pkg/browser_diffusion.js');
-      await init();
-      const unet = (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
-      const { seen } = /** @type {any} */ (self);
-      const steps = [];
-      for (let i = 0; i < 3; i++) {
-        const from = seen.length;
-        unet.run();
-        await unet.read();
-        const counters = /** @type {import('../../../www/browser-diffusion.js').StepCounters} */ (unet.counters());
-        steps.push({ ...counters, seen: seen.slice(from) });
+test(
+  "Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after the first step, time to encode",
+  { timeout: 600_000 },
+  async t => {
+    const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
+    t.after(server.close);
+    const config = JSON.parse(readFileSync(join(root, 'tests/reference/data/models/real.json'), 'utf8'))['sd15/unet']
+      .config;
+    await withBrowser({}, async context => {
+      const page = await context.newPage();
+      await page.addInitScript(probe);
+      await page.goto(`${server.url}/blank.html`);
+      // At 8x8 latents, so that a software GPU is done soon: the dispatches are those of 64x64 but for what is cut there.
+      const steps = await page.evaluate(async json => {
+        const { default: init, Bench } = await import('/pkg/browser_diffusion.js');
+        await init();
+        const unet = (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
+        const { seen } = /** @type {any} */ (self);
+        const steps = [];
+        for (let i = 0; i < 3; i++) {
+          const from = seen.length;
+          unet.run();
+          await unet.read();
+          const counters = /** @type {import('../../../www/browser-diffusion.js').StepCounters} */ (unet.counters());
+          steps.push({ ...counters, seen: seen.slice(from) });
+        }
+        return steps;
+      }, JSON.stringify(config));
+      const encode = steps.map(s => s.encodeMs);
+      t.diagnostic(
+        `${steps[1].dispatches} dispatches, ${steps[1].submits} submits, ` +
+          `encoded in ${encode.map(ms => ms.toFixed(1)).join(', ')} ms`,
+      );
+      for (const step of steps.slice(1)) {
+        assert.deepEqual(created(step.seen), []);
+        assert.equal(step.created, 0);
+        // The one more copies the prediction out.
+        assert.equal(submits(step.seen), step.submits + 1);
+        assert.ok(submits(step.seen) <= 20);
+        assert.equal(
+          step.seen.filter((/** @type {string} */ name) => name === 'mapAsync').length,
+          1,
+          'one wait a step',
+        );
       }
-      return steps;
-    }, JSON.stringify(config));
-    const encode = steps.map(s => s.encodeMs);
-    t.diagnostic(`${steps[1].dispatches} dispatches, ${steps[1].submits} submits, encoded in ${encode.map(ms => ms.toFixed(1)).join(', ')} ms`);
-    for (const step of steps.slice(1)) {
-      assert.deepEqual(created(step.seen), []);
-      assert.equal(step.created, 0);
-      // The one more copies the prediction out.
-      assert.equal(submits(step.seen), step.submits + 1);
-      assert.ok(submits(step.seen) <= 20);
-      assert.equal(step.seen.filter((/** @type {string} */ name) => name === 'mapAsync').length, 1, 'one wait a step');
-    }
-    assert.ok(Math.min(...encode.slice(1)) <= 5, `${encode} ms`);
-  });
-});
+      assert.ok(Math.min(...encode.slice(1)) <= 5, `${encode} ms`);
+    });
+  },
+);
 
-test('a picture: nothing is created after its first step, and nothing at all by the second of the kind', { timeout: 600_000 }, async t => {
-  const worker = `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`;
-  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '', '/worker.js': worker } });
-  t.after(server.close);
-  await withBrowser({}, async context => {
-    const page = await context.newPage();
-    await page.goto(`${server.url}/blank.html`);
-    const draw = async () => {
-      const from = await page.workers()[0]?.evaluate(() => /** @type {any} */ (self).seen.length) ?? 0;
-      const counters = await page.evaluate(async () => {
-        const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
-        const page = /** @type {any} */ (window);
-        page.pipeline ??= await DiffusionPipeline.fromPretrained('embedded');
-        const options = { prompt: 'a red apple', seed: 1, width: 64, height: 64, numInferenceSteps: 4, guidanceScale: 3, preview: 'fast', output: 'latent' };
-        const { timings } = await page.pipeline.generate(options);
-        return timings.step;
-      });
-      const seen = await page.workers()[0].evaluate(from => /** @type {any} */ (self).seen.slice(from), from);
-      return { counters, seen: /** @type {string[]} */ (seen) };
-    };
-    const [first, second] = [await draw(), await draw()];
-    // A step ends with the read-back of its prediction: the last four of the picture's.
-    const waits = first.seen.flatMap((name, i) => name === 'mapAsync' ? [i] : []);
-    const later = first.seen.slice(waits.at(-4));
-    t.diagnostic(`embedded model: ${JSON.stringify(first.counters)}, ${created(first.seen).length} things created for a first picture`);
-    assert.ok(created(first.seen).length > 0, 'the probe sees');
-    assert.deepEqual(created(later), []);
-    assert.equal(first.counters.created, 0);
-    assert.equal(submits(later), 3 * (first.counters.submits + 1));
-    assert.ok(first.counters.dispatches > 0 && first.counters.bytes > 0);
-    assert.deepEqual(created(second.seen), []);
-  });
-});
+test(
+  'a picture: nothing is created after its first step, and nothing at all by the second of the kind',
+  { timeout: 600_000 },
+  async t => {
+    const worker = `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`;
+    const server = await serve({
+      roots: { '/': join(root, 'www') },
+      files: { '/blank.html': '', '/worker.js': worker },
+    });
+    t.after(server.close);
+    await withBrowser({}, async context => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/blank.html`);
+      const draw = async () => {
+        const from = (await page.workers()[0]?.evaluate(() => /** @type {any} */ (self).seen.length)) ?? 0;
+        const counters = await page.evaluate(async () => {
+          const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
+          const page = /** @type {any} */ (window);
+          page.pipeline ??= await DiffusionPipeline.fromPretrained('embedded');
+          const options = {
+            prompt: 'a red apple',
+            seed: 1,
+            width: 64,
+            height: 64,
+            numInferenceSteps: 4,
+            guidanceScale: 3,
+            preview: 'fast',
+            output: 'latent',
+          };
+          const { timings } = await page.pipeline.generate(options);
+          return timings.step;
+        });
+        const seen = await page.workers()[0].evaluate(from => /** @type {any} */ (self).seen.slice(from), from);
+        return { counters, seen: /** @type {string[]} */ (seen) };
+      };
+      const [first, second] = [await draw(), await draw()];
+      // A step ends with the read-back of its prediction: the last four of the picture's.
+      const waits = first.seen.flatMap((name, i) => (name === 'mapAsync' ? [i] : []));
+      const later = first.seen.slice(waits.at(-4));
+      t.diagnostic(
+        `embedded model: ${JSON.stringify(first.counters)}, ` +
+          `${created(first.seen).length} things created for a first picture`,
+      );
+      assert.ok(created(first.seen).length > 0, 'the probe sees');
+      assert.deepEqual(created(later), []);
+      assert.equal(first.counters.created, 0);
+      assert.equal(submits(later), 3 * (first.counters.submits + 1));
+      assert.ok(first.counters.dispatches > 0 && first.counters.bytes > 0);
+      assert.deepEqual(created(second.seen), []);
+    });
+  },
+);

@@ -31,7 +31,9 @@ async function plant(entries) {
 }
 
 test('choices survive a reload and are dropped when the kernels change', { timeout: 900_000 }, async t => {
-  const server = await serve(join(root, 'www'), 0, { '/blank.html': '<!doctype html><title>tuning</title><link rel="icon" href="data:,">' });
+  const server = await serve(join(root, 'www'), 0, {
+    '/blank.html': '<!doctype html><title>tuning</title><link rel="icon" href="data:,">',
+  });
   t.after(() => server.close());
   await withBrowser({}, async context => {
     const page = await context.newPage();
@@ -54,9 +56,16 @@ test('choices survive a reload and are dropped when the kernels change', { timeo
 
     // What other kernels or another version of the browser left behind is not used, and goes.
     const stale = `${timed.key.slice(0, timed.key.lastIndexOf('|'))}|0123456789abcdef`;
-    await page.evaluate(plant, [['', stale, own], ['Mozilla/5.0 of yesterday', timed.key, own], ['', 'another adapter|F32 F16 0|00', own]]);
+    await page.evaluate(plant, [
+      ['', stale, own],
+      ['Mozilla/5.0 of yesterday', timed.key, own],
+      ['', 'another adapter|F32 F16 0|00', own],
+    ]);
     await page.evaluate(load, 1);
-    assert.deepEqual((await page.evaluate(kept)).map((/** @type {string[]} */ [key]) => key).sort(), [timed.key, 'another adapter|F32 F16 0|00'].sort());
+    assert.deepEqual(
+      (await page.evaluate(kept)).map((/** @type {string[]} */ [key]) => key).sort(),
+      [timed.key, 'another adapter|F32 F16 0|00'].sort(),
+    );
 
     // Damaged choices are no choices.
     await page.evaluate(plant, [['', timed.key, '7 7 7']]);
