@@ -65,21 +65,26 @@ const MIME = {
  * @property {number} [port]
  */
 
-/**
- * @param {Options} options
- * @returns {Promise<{ url: string, log: Logged[],
- *   fault(f: ((r: Logged) => Fault | undefined) | null): void, close(): Promise<void> }>}
- */
-export async function serve({ roots = {}, models = {}, files = {}, headers = {}, sha256 = false, port = 0 } = {}) {
-  /** @type {Logged[]} */
-  const log = [];
-  /** @type {((r: Logged) => Fault | undefined) | null} */
-  let faults = null;
-  const prefixes = Object.keys(roots).sort((a, b) => b.length - a.length);
-  const hashes = new Map();
+/** @typedef {{ path: string, size: number, tag: string, body?: Buffer }} Found  a file, or what stands for one */
+/** @typedef {Record<string, string | number>} Headers */
 
+/** The folder's file at `path`, if it is within the folder. @param {string} folder @param {string} path */
+function inside(folder, path) {
+  const file = normalize(join(resolve(folder), path));
+  return file.startsWith(resolve(folder)) ? [file.endsWith('/') ? join(file, 'index.html') : file] : [];
+}
+
+/** @param {Options} options @returns {(path: string) => Promise<Found | null>} */
+function finder({ roots = {}, models = {}, files = {} }) {
+  const prefixes = Object.keys(roots).sort((a, b) => b.length - a.length);
   /** @param {string} path */
-  async function find(path) {
+  function candidates(path) {
+    const hub = /^\/([^/]+\/[^/]+)\/resolve\/[^/]+\/(.+)$/.exec(path);
+    if (hub && Object.hasOwn(models, hub[1])) return inside(models[hub[1]], hub[2]);
+    const prefix = prefixes.find((p) => path.startsWith(p));
+    return prefix === undefined ? [] : inside(roots[prefix], path.slice(prefix.length) || './');
+  }
+  return async (path) => {
     if (path in files) {
       const body = Buffer.from(files[path]);
       return { path, size: body.length, tag: createHash('sha1').update(body).digest('hex'), body };
@@ -89,19 +94,116 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
       if (s?.isFile()) return { path: file, size: s.size, tag: `${s.size.toString(16)}-${s.mtimeMs.toString(16)}` };
     }
     return null;
-  }
+  };
+}
 
-  /** @param {string} path */
-  function candidates(path) {
-    const inside = (/** @type {string} */ root, /** @type {string} */ rest) => {
-      const file = normalize(join(resolve(root), rest));
-      return file.startsWith(resolve(root)) ? [file.endsWith('/') ? join(file, 'index.html') : file] : [];
-    };
-    const hub = /^\/([^/]+\/[^/]+)\/resolve\/[^/]+\/(.+)$/.exec(path);
-    if (hub && Object.hasOwn(models, hub[1])) return inside(models[hub[1]], hub[2]);
-    const prefix = prefixes.find((p) => path.startsWith(p));
-    return prefix === undefined ? [] : inside(roots[prefix], path.slice(prefix.length) || './');
+/** @param {Fault} fault @returns {Headers} */
+const cors = (fault) => ({
+  'Cache-Control': 'no-cache',
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Allow-Headers': 'Range, Authorization',
+  ...(fault.hideHeaders ? {} : {
+    'Access-Control-Expose-Headers': 'Content-Range, ETag, Accept-Ranges, X-Linked-ETag, Retry-After',
+  }),
+  'Cross-Origin-Resource-Policy': 'cross-origin',
+});
+
+/**
+ * What is answered without a file: by a fault, or to a question about other origins.
+ * @param {Logged} entry @param {Fault} fault @returns {[number, Headers] | undefined}
+ */
+function refusal(entry, fault) {
+  if (fault.status) return [fault.status, fault.retryAfter === undefined ? {} : { 'Retry-After': fault.retryAfter }];
+  if (fault.redirect) return [302, { Location: fault.redirect }];
+  if (entry.method === 'OPTIONS') return [204, {}];
+  if (fault.token && entry.headers.authorization !== `Bearer ${fault.token}`) return [401, {}];
+  return undefined;
+}
+
+/** @param {string} path @param {Found} file @param {string} etag @returns {Headers} */
+const described = (path, file, etag) => ({
+  'Content-Type':
+    MIME[/** @type {keyof typeof MIME} */ (extname(path.endsWith('/') ? 'index.html' : file.path))] ??
+    'application/octet-stream',
+  'Accept-Ranges': 'bytes',
+  ...(etag && { ETag: etag }),
+});
+
+/**
+ * Which bytes are sent, under which status.
+ * @param {Logged} entry @param {Fault} fault @param {number} size of the file
+ * @returns {{ status: number, begin: number, end: number, headers: Headers }}
+ */
+function portion(entry, fault, size) {
+  if (!entry.range || fault.ignoreRange) return { status: 200, begin: 0, end: size, headers: {} };
+  const [first, last] = entry.range;
+  if (first >= size) return { status: 416, begin: 0, end: 0, headers: { 'Content-Range': `bytes */${size}` } };
+  const begin = first + (fault.shift ?? 0);
+  const end = Math.min(last + 1, size) + (fault.shift ?? 0) - (fault.shorten ?? 0);
+  const range = `bytes ${begin}-${end - 1}/${size + (fault.lie ?? 0)}`;
+  return { status: 206, begin, end, headers: { 'Content-Range': range } };
+}
+
+/**
+ * Sends the bytes `begin`..`end` of a file, as the fault has it.
+ * @param {import('node:http').ServerResponse} res @param {Logged} entry @param {Fault} fault @param {Found} file
+ * @param {number} begin @param {number} end
+ */
+async function pour(res, entry, fault, file, begin, end) {
+  const body = file.body
+    ? [file.body.subarray(begin, end)]
+    : createReadStream(file.path, { start: begin, end: end - 1 });
+  for await (let part of body) {
+    const at = begin + entry.sent;
+    if (fault.corrupt !== undefined && fault.corrupt >= at && fault.corrupt < at + part.length) {
+      part = Buffer.from(part);
+      part[fault.corrupt - at] ^= 1;
+    }
+    const left = (fault.cutAfter ?? Infinity) - entry.sent;
+    const cut = part.length >= left;
+    if (cut) part = part.subarray(0, left);
+    entry.sent += part.length;
+    res.write(part);
+    if (cut) {
+      // Let the bytes out before the socket goes.
+      await new Promise((done) => setTimeout(done, 20));
+      return void res.destroy();
+    }
+    const { rate } = fault;
+    if (rate) await new Promise((done) => setTimeout(done, (part.length / rate) * 1000));
+    if (res.writableNeedDrain && !res.destroyed) {
+      // A client that goes away never drains.
+      await new Promise((done) => {
+        const go = () => (res.off('drain', go).off('close', go), done(undefined));
+        res.on('drain', go).on('close', go);
+      });
+    }
+    if (res.destroyed) return;
   }
+  res.end();
+}
+
+/**
+ * @param {Options} options
+ * @returns {Promise<{ url: string, log: Logged[],
+ *   fault(f: ((r: Logged) => Fault | undefined) | null): void, close(): Promise<void> }>}
+ */
+export async function serve(options = {}) {
+  /** @type {Logged[]} */
+  const log = [];
+  /** @type {((r: Logged) => Fault | undefined) | null} */
+  let faults = null;
+  const find = finder(options);
+  /** SHA-256 by path. @type {Map<string, string>} */
+  const hashes = new Map();
+  /** @param {Found} file */
+  const hash = async (file) => {
+    const known = hashes.get(file.path);
+    if (known) return known;
+    const hashed = createHash('sha256').update(file.body ?? (await readFile(file.path))).digest('hex');
+    hashes.set(file.path, hashed);
+    return hashed;
+  };
 
   const server = createServer(async (req, res) => {
     const path = decodeURIComponent(new URL(req.url ?? '/', 'http://localhost').pathname);
@@ -118,100 +220,24 @@ export async function serve({ roots = {}, models = {}, files = {}, headers = {},
     };
     log.push(entry);
     const fault = faults?.(entry) ?? {};
-    const send = (/** @type {number} */ status, /** @type {Record<string, string | number>} */ more = {}) => {
+    const send = (/** @type {number} */ status, /** @type {Headers} */ more = {}) => {
       entry.status = status;
-      const cors = {
-        'Access-Control-Allow-Origin': '*',
-        'Access-Control-Allow-Headers': 'Range, Authorization',
-        ...(fault.hideHeaders ? {} : {
-          'Access-Control-Expose-Headers': 'Content-Range, ETag, Accept-Ranges, X-Linked-ETag, Retry-After',
-        }),
-        'Cross-Origin-Resource-Policy': 'cross-origin',
-      };
-      res.writeHead(status, { 'Cache-Control': 'no-cache', ...cors, ...more, ...headers });
+      res.writeHead(status, { ...cors(fault), ...more, ...options.headers });
     };
     if (fault.delay) await new Promise((done) => setTimeout(done, fault.delay));
-    if (fault.status) {
-      send(fault.status, fault.retryAfter === undefined ? {} : { 'Retry-After': fault.retryAfter });
-      return void res.end();
-    }
-    if (fault.redirect) {
-      send(302, { Location: fault.redirect });
-      return void res.end();
-    }
-    if (entry.method === 'OPTIONS') return void (send(204), res.end());
-    if (fault.token && req.headers.authorization !== `Bearer ${fault.token}`) return void (send(401), res.end());
+    const refused = refusal(entry, fault);
+    if (refused) return void (send(...refused), res.end());
     const file = await find(path);
     if (!file) return void (send(404), res.end());
-    const etag = fault.etag ?? `"${file.tag}"`;
-    /** @type {Record<string, string | number>} */
-    const more = {
-      'Content-Type':
-        MIME[/** @type {keyof typeof MIME} */ (extname(path.endsWith('/') ? 'index.html' : file.path))] ??
-        'application/octet-stream',
-      'Accept-Ranges': 'bytes',
-      ...(etag && { ETag: etag }),
-    };
-    if (sha256) {
-      if (!hashes.has(file.path)) {
-        hashes.set(file.path, createHash('sha256').update(file.body ?? (await readFile(file.path))).digest('hex'));
-      }
-      more['X-Linked-ETag'] = `"${hashes.get(file.path)}"`;
-    }
-    let [begin, end] = [0, file.size];
-    let status = 200;
-    if (entry.range && !fault.ignoreRange) {
-      if (entry.range[0] >= file.size) {
-        send(416, { ...more, 'Content-Range': `bytes */${file.size}` });
-        return void res.end();
-      }
-      [begin, end] = [entry.range[0], Math.min(entry.range[1] + 1, file.size)];
-      begin += fault.shift ?? 0;
-      end += (fault.shift ?? 0) - (fault.shorten ?? 0);
-      status = 206;
-      more['Content-Range'] = `bytes ${begin}-${end - 1}/${file.size + (fault.lie ?? 0)}`;
-    }
-    if (!fault.noLength) more['Content-Length'] = end - begin;
-    send(status, more);
+    const more = described(path, file, fault.etag ?? `"${file.tag}"`);
+    if (options.sha256) more['X-Linked-ETag'] = `"${await hash(file)}"`;
+    const { status, begin, end, headers } = portion(entry, fault, file.size);
+    if (status !== 416 && !fault.noLength) more['Content-Length'] = end - begin;
+    send(status, { ...more, ...headers });
     if (entry.method === 'HEAD' || end <= begin) return void res.end();
-
-    const body = file.body
-      ? [file.body.subarray(begin, end)]
-      : createReadStream(file.path, { start: begin, end: end - 1 });
-    try {
-      for await (let part of body) {
-        const at = begin + entry.sent;
-        if (fault.corrupt !== undefined && fault.corrupt >= at && fault.corrupt < at + part.length) {
-          part = Buffer.from(part);
-          part[fault.corrupt - at] ^= 1;
-        }
-        const left = (fault.cutAfter ?? Infinity) - entry.sent;
-        const cut = part.length >= left;
-        if (cut) part = part.subarray(0, left);
-        entry.sent += part.length;
-        res.write(part);
-        if (cut) {
-          // Let the bytes out before the socket goes.
-          await new Promise((done) => setTimeout(done, 20));
-          return void res.destroy();
-        }
-        const { rate } = fault;
-        if (rate) await new Promise((done) => setTimeout(done, (part.length / rate) * 1000));
-        if (res.writableNeedDrain && !res.destroyed) {
-          // A client that goes away never drains.
-          await new Promise((done) => {
-            const go = () => (res.off('drain', go).off('close', go), done(undefined));
-            res.on('drain', go).on('close', go);
-          });
-        }
-        if (res.destroyed) return;
-      }
-      res.end();
-    } catch {
-      res.destroy();
-    }
+    await pour(res, entry, fault, file, begin, end).catch(() => res.destroy());
   });
-  await new Promise((done) => server.listen(port, '127.0.0.1', () => done(undefined)));
+  await new Promise((done) => server.listen(options.port ?? 0, '127.0.0.1', () => done(undefined)));
   const address = /** @type {import('node:net').AddressInfo} */ (server.address());
   return {
     url: `http://127.0.0.1:${address.port}`,
