@@ -226,7 +226,7 @@ run_tests() {
   say "gates: long lines, files and functions, circles of imports"
   node tests/gates/gates.mjs
   say "browser tests"
-  node --test --test-concurrency=1 --test-reporter=spec tests/web/tests/*.test.mjs
+  node --test --test-concurrency=1 --test-timeout=3600000 --test-reporter=spec tests/web/tests/*.test.mjs
 }
 
 # drive SCRIPT ARGS...: a script of tests/web with everything that a browser needs

@@ -239,14 +239,12 @@ fn read(component: &str, config: &Value) -> browser_diffusion::Result<()> {
     }
 }
 
-#[test]
-fn fields_that_are_not_computed_are_refused_by_name_and_value() {
-    let unet = "sd15/unet";
-    let control = "sd15/controlnet";
-    let vae = "sd15/vae";
-    let text = "sd15/text_encoder";
-    let taesd = "taesd/vae";
-    let table = [
+const COMPONENTS: [&str; 5] = ["sd15/unet", "sd15/controlnet", "sd15/vae", "sd15/text_encoder", "taesd/vae"];
+
+/// Fields of configurations, each with a value that this engine does not compute.
+fn not_computed() -> Vec<(&'static str, &'static str, Value)> {
+    let [unet, control, vae, text, taesd] = COMPONENTS;
+    vec![
         (unet, "_class_name", json!("UNet3DConditionModel")),
         (unet, "center_input_sample", json!(true)),
         (
@@ -331,8 +329,12 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         (text, "hidden_size", json!(1e9)),
         (text, "use_attention_mask", json!(true)),
         (text, "eos_token_id", json!([1, 2])),
-    ];
-    for (component, field, value) in table {
+    ]
+}
+
+#[test]
+fn fields_that_are_not_computed_are_refused_by_name_and_value() {
+    for (component, field, value) in not_computed() {
         let error = read(component, &changed(component, field, &value))
             .expect_err(&format!("{component}: {field} = {value} was taken"));
         assert_eq!(error.code, Code::UnsupportedModel, "{field}");
@@ -347,7 +349,7 @@ fn fields_that_are_not_computed_are_refused_by_name_and_value() {
         assert!(shown || error.message.contains("null"), "{field} = {value}: {}", error.message);
     }
     for not_an_object in [json!(null), json!([]), json!("unet")] {
-        for component in [unet, control, vae, text, taesd] {
+        for component in COMPONENTS {
             assert_eq!(read(component, &not_an_object).unwrap_err().code, Code::UnsupportedModel);
         }
     }

@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 export const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 const layer = join(root, '.tools/lavapipe');
+/** Milliseconds after which a wait is given up. Nothing is judged by it: on a busy machine everything takes long. */
+const HANGS = 600_000;
 
 /** Which adapters this machine can offer, fastest first. */
 export const adapters = existsSync(join(layer, 'liblayer.so')) ? ['lavapipe', 'swiftshader'] : ['swiftshader'];
@@ -58,10 +60,11 @@ export async function withBrowser({ adapter = adapters[0], args = [], profile = 
   const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
   const launch = {
     executablePath: executable(), headless: true, args: [...common, ...gpuArgs, ...args],
-    env: /** @type {Record<string, string>} */ ({ ...process.env, ...gpuEnv, ...env }), timeout: 60_000,
+    env: /** @type {Record<string, string>} */ ({ ...process.env, ...gpuEnv, ...env }), timeout: HANGS,
   };
   const browser = profile ? null : await chromium.launch(launch);
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
+  context.setDefaultTimeout(HANGS);
   const errors = /** @type {string[]} */ ([]);
   context.on('console', message => {
     // Chromium asks every host for an icon, unbidden.

@@ -13,6 +13,14 @@ function picture(width, height) {
 
 let made = 0;
 
+/** Where a test has this engine wait: after `step`, in the picture after so many others. */
+let hold = { step: Infinity, pictures: 0 };
+const channel = new BroadcastChannel('fake-engine');
+channel.onmessage = ({ data }) => {
+  hold = data;
+  channel.postMessage('heard');
+};
+
 const tick = () => new Promise(done => setTimeout(done, 20));
 /** @param {string} code @param {string} message @returns {never} */
 const fail = (code, message) => { throw Object.assign(new Error(message), { code }); };
@@ -52,8 +60,9 @@ export class Pipeline {
       await new Promise(() => {});
     }
     const length = (width / 8) * (height / 8) * 4;
+    const held = hold.pictures-- === 0;
     for (let step = 1; step <= total; step++) {
-      await tick();
+      do await tick(); while (held && step > hold.step && !signal.aborted);
       if (signal.aborted) fail('aborted', 'stopped');
       made++;
       const preview = options.preview === 'none' ? undefined

@@ -54,6 +54,7 @@ const MIME = {
  * @property {string} [etag]          Another ETag; '' for none.
  * @property {boolean} [hideHeaders]  Expose no header to other origins.
  * @property {number} [delay]         Milliseconds before the answer.
+ * @property {Promise<void>} [until]  Answer when this is resolved.
  * @property {number} [rate]          Bytes per second, about.
  *
  * @typedef {object} Options
@@ -225,6 +226,7 @@ export async function serve(options = {}) {
       res.writeHead(status, { ...cors(fault), ...more, ...options.headers });
     };
     if (fault.delay) await new Promise((done) => setTimeout(done, fault.delay));
+    await fault.until;
     const refused = refusal(entry, fault);
     if (refused) return void (send(...refused), res.end());
     const file = await find(path);

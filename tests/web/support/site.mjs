@@ -56,6 +56,17 @@ export const hasResult = page => page.waitForFunction(() => (/** @type {any} */ 
 /** @param {Page} page @param {string} name */
 export const shot = (page, name) => page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
 
+/**
+ * Has the fake engine wait after `step`, in the picture after so many others; without arguments, go on.
+ * @param {Page} page @param {number} [step] @param {number} [pictures]
+ */
+export const hold = (page, step = Infinity, pictures = 0) =>
+  page.evaluate(where => new Promise(done => {
+    const channel = new BroadcastChannel('fake-engine');
+    channel.onmessage = () => done(channel.close());
+    channel.postMessage(where);
+  }), { step, pictures });
+
 /** Draws once more: by the button, or as `how` does. @param {Page} page @param {() => Promise<void>} [how] */
 export const drawAgain = async (page, how = () => page.click('#generate')) => {
   await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });

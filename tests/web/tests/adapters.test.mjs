@@ -44,7 +44,7 @@ async function squares(half) {
 }
 
 for (const name of adapters) {
-  test(`${name} computes`, { timeout: 120_000 }, async t => {
+  test(`${name} computes`, async t => {
     const server = await serve(join(root, 'tests/web/support'));
     t.after(server.close);
     await withBrowser({ adapter: name }, async context => {

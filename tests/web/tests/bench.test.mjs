@@ -7,7 +7,7 @@ import { operations } from '../../../www/operations.js';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/serve.mjs';
 
-test('bench.html measures operations and a UNet, and copies the table', { timeout: 600_000 }, async t => {
+test('bench.html measures operations and a UNet, and copies the table', async t => {
   const server = await serve(join(root, 'www'));
   t.after(() => server.close());
   await withBrowser({}, async context => {
@@ -19,7 +19,6 @@ test('bench.html measures operations and a UNet, and copies the table', { timeou
     await page.waitForFunction(
       () => /** @type {any} */ (window).benchmark || !document.getElementById('error')?.hidden,
       null,
-      { timeout: 500_000 },
     );
     assert.equal(await page.locator('#error').isVisible(), false, await page.locator('#error').innerText());
     const report = await page.evaluate(() => /** @type {any} */ (window).benchmark);

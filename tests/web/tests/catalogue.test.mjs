@@ -87,7 +87,7 @@ test('what a model costs here', () => {
   assert.deepEqual(problems({ gpu: { ...gpu, maxBufferSize: 2 ** 28 } }), ['gpu']);
 });
 
-test('models on the page', { timeout: 400_000 }, async t => {
+test('models on the page', async t => {
   mkdirSync(shots, { recursive: true });
   const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
   const [small] = entries;
@@ -117,7 +117,6 @@ test('models on the page', { timeout: 400_000 }, async t => {
         page.waitForFunction(
           source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''),
           pattern.source,
-          { timeout: 60_000 },
         );
       const shot = (/** @type {string} */ file) =>
         page.locator('.settings').screenshot({ path: join(shots, `${file}.png`) });
@@ -128,7 +127,7 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await status(/^Done/);
       };
       const step = (/** @type {string} */ what, /** @type {() => Promise<void>} */ work) =>
-        t.test(what, { timeout: 120_000 }, work);
+        t.test(what, work);
 
       await step('a choice says what it costs, brings its settings, and fetches nothing', async () => {
         await open();
@@ -269,7 +268,7 @@ test('models on the page', { timeout: 400_000 }, async t => {
         await page.waitForFunction(
           async ([least]) => ((await navigator.storage.estimate()).usage ?? 0) <= least,
           [before - 0.9 * (bytes[name] + bytes['disk:mine.safetensors'])],
-          { timeout: 30_000, polling: 500 },
+          { polling: 500 },
         );
         t.diagnostic(
           `${bytes[name] + bytes['disk:mine.safetensors']} bytes deleted, usage ${before} to ${await usage()}`,

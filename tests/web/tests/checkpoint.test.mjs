@@ -85,7 +85,7 @@ function draw(page, model, options) {
   }, /** @type {const} */ ([model, options]));
 }
 
-test('the same picture from every kind of file', { timeout: 600_000 }, async t => {
+test('the same picture from every kind of file', async t => {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
   t.after(server.close);
   await withBrowser({}, async context => {
@@ -137,7 +137,7 @@ test('the same picture from every kind of file', { timeout: 600_000 }, async t =
       /** @type {number[] | undefined} */
       let first;
       for (const [name, model] of sources) {
-        await t.test(`${kind}: ${name}`, { timeout: 120_000 }, async t => {
+        await t.test(`${kind}: ${name}`, async t => {
           const before = server.log.length;
           const ours = await draw(page, model, c.options);
           let [difference, size, grey] = [0, 0, 0];

@@ -82,7 +82,7 @@ function relative(ours, theirs) {
   return Math.sqrt(difference / size);
 }
 
-test('ControlNets', { timeout: 900_000 }, async t => {
+test('ControlNets', async t => {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
   t.after(server.close);
   await withBrowser({}, async (context, errors) => {

@@ -53,7 +53,7 @@ function writeTinyDecoder(folder, levels) {
 /** @param {number[]} a @param {number[]} b */
 const same = (a, b) => a.length > 0 && a.length === b.length && a.every((value, i) => value === b[i]);
 
-test('another VAE instead of the model\'s own, and the small decoder of previews', { timeout: 300_000 }, async t => {
+test('another VAE instead of the model\'s own, and the small decoder of previews', async t => {
   const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-vae-'));
   t.after(() => rmSync(models, { recursive: true }));
   writeTiny(join(models, 'own'), 'sd1');
@@ -146,7 +146,6 @@ test('another VAE instead of the model\'s own, and the small decoder of previews
 
 test(
   'the small decoder on the page: previews by keyboard, instead of the VAE by mouse',
-  { timeout: 300_000 },
   async t => {
     const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-vae-'));
     t.after(() => rmSync(models, { recursive: true }));
@@ -205,7 +204,7 @@ test(
   },
 );
 
-test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does', { timeout: 300_000 }, async t => {
+test('a VAE that does not fit encodes and decodes in tiles, as diffusers\' does', async t => {
   // Image to image with the embedded model: tests/reference/tiles.py.
   const expected = JSON.parse(readFileSync(join(root, 'tests/reference/data/memory/tiled.json'), 'utf8'));
   const [latents, pixels] = [expected.latents, Buffer.from(expected.pixels, 'base64')];

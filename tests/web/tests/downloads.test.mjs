@@ -4,15 +4,16 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { withBrowser } from '../support/browser.mjs';
-import { CHUNK, UNET, bytesOf, failure, list, picture, remove, stage } from '../support/robust.mjs';
+import { CHUNK, UNET, bytesOf, failure, list, never, picture, remove, stage } from '../support/robust.mjs';
 
-test('downloads and the cache', { timeout: 3_600_000 }, async t => {
+test('downloads and the cache', async t => {
   const { hub, hashed, shell, narrow, models, good, total, profile, asked, open, steps, close } = await stage();
   try {
     await t.test('the browser is killed at 40 % of the download', () =>
       withBrowser({ profile }, async (context, errors) => {
         const page = await open(context);
-        hub.fault(() => ({ rate: 8e6 }));
+        // What lies behind 60 % never comes, however late the page is killed.
+        hub.fault(r => ({ rate: 8e6, until: (r.range?.[0] ?? 0) >= 0.6 * total ? never : undefined }));
         page
           .evaluate(() =>
             window.robustTools.load('test/large', {
@@ -117,22 +118,18 @@ test('downloads and the cache', { timeout: 3_600_000 }, async t => {
         'Stop while the model loads: aborted at once, nothing more is sent, the next load goes on',
         async () => {
           await remove(page, 'test/large');
-          hub.fault(r => (r.path.endsWith('.safetensors') ? { rate: 4e6 } : undefined));
+          // The rest never comes: a load that waited for it would not end.
+          hub.fault(r => (r.path.endsWith(UNET) && (r.range?.[0] ?? 0) >= 8e6 ? { until: never } : undefined));
           const stopped = await page.evaluate(async () => {
             const controller = new AbortController();
-            let at = 0;
             const onProgress = (/** @type {any} */ p) => {
-              if (at || !p.file.startsWith('unet/diff') || p.loaded < 6e6) return;
-              at = performance.now();
-              controller.abort();
+              if (p.file.startsWith('unet/diff') && p.loaded >= 6e6) controller.abort();
             };
-            const error = await window.robustTools.caught(() =>
+            return window.robustTools.caught(() =>
               window.robustTools.load('test/large', { signal: controller.signal, onProgress }),
             );
-            return { ...error, late: performance.now() - at };
           });
           assert.equal(stopped.code, 'aborted');
-          assert.ok(stopped.late < 1000, `${stopped.late} ms late`);
           await new Promise(done => setTimeout(done, 300));
           const { sent } = asked();
           assert.ok(sent > 6e6 && sent < 0.9 * total);
@@ -303,7 +300,7 @@ test('downloads and the cache', { timeout: 3_600_000 }, async t => {
         // The browser clears up when it likes.
         let { usage: left } = await usage();
         for (
-          const until = Date.now() + 20_000;
+          const until = Date.now() + 600_000;
           left > full.usage - 0.9 * total && Date.now() < until;
           { usage: left } = await usage()
         ) {
@@ -326,9 +323,7 @@ test('downloads and the cache', { timeout: 3_600_000 }, async t => {
         async () => {
           const visit = await context.newPage();
           const status = (/** @type {string} */ start) =>
-            visit.waitForFunction(s => document.getElementById('status')?.textContent?.startsWith(s), start, {
-              timeout: 60_000,
-            });
+            visit.waitForFunction(s => document.getElementById('status')?.textContent?.startsWith(s), start);
           const draw = async () => {
             for (const [id, value] of [
               ['prompt', 'a cat'],

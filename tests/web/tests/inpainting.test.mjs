@@ -15,7 +15,7 @@ const cases = JSON.parse(readFileSync(join(root, 'tests/reference/data/inpaintin
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-inpainting-'));
 after(() => rmSync(models, { recursive: true }));
 
-test('inpainting with nine channels', { timeout: 600_000 }, async t => {
+test('inpainting with nine channels', async t => {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
   t.after(server.close);
   await withBrowser({}, async context => {

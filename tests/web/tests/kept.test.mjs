@@ -14,7 +14,7 @@ import { writeTiny } from '../support/tiny.mjs';
 const sizeOf = folder => readdirSync(folder, { withFileTypes: true, recursive: true })
   .reduce((sum, file) => sum + (file.isFile() ? statSync(join(file.parentPath, file.name)).size : 0), 0);
 
-test('what the browser keeps', { timeout: 600_000 }, async t => {
+test('what the browser keeps', async t => {
   const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
   const good = join(temp, 'good');
   writeTiny(good, 'single-sd1');
@@ -106,7 +106,7 @@ test('what the browser keeps', { timeout: 600_000 }, async t => {
       /** @returns {Promise<[string, number, number][]>} */
       const chunks = () => page.evaluate(() => window.keptTools.chunks());
       /** @param {string} name @param {() => Promise<void>} work */
-      const step = (name, work) => t.test(name, { timeout: 200_000 }, async () => {
+      const step = (name, work) => t.test(name, async () => {
         for (const { name } of await list()) await remove(name);
         asked();
         await work();

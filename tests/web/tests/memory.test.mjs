@@ -41,7 +41,7 @@ async function draw({ source, load, options }) {
   return { results, held, report, late: late.length };
 }
 
-test('weights q8 and q4, memory low', { timeout: 600_000 }, async t => {
+test('weights q8 and q4, memory low', async t => {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
   t.after(server.close);
   await withBrowser({}, async context => {

@@ -11,7 +11,7 @@ const ways = [
   ...adapters.includes('lavapipe') ? [{ adapter: 'lavapipe', subgroup: 8, shaderF16: true }] : [],
 ];
 for (const { adapter, subgroup, shaderF16 } of ways)
-  test(`every op is right on ${adapter}, subgroups of ${subgroup}`, { timeout: 600_000 }, async t => {
+  test(`every op is right on ${adapter}, subgroups of ${subgroup}`, async t => {
     const server = await serve({ roots: { '/': `${root}/tests/web/support`, '/check/': `${root}/target/ops-check` } });
     t.after(() => server.close());
     await withBrowser({ adapter }, async context => {

@@ -3,7 +3,7 @@
 // NAME-keyboard.png. (The ESRGAN has its own in page.test.mjs, where it enlarges.)
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, hold, shot, status, withPage } from '../support/site.mjs';
 
 /**
  * @typedef {import('playwright-core').Page} Page
@@ -323,6 +323,7 @@ const tools = {
     async deeds(hand, page) {
       await hand.type(page, '#prompt', 'first');
       await hand.type(page, '#steps', '900');
+      await hold(page, 2);
       await hand.press(page, '#generate');
       await hand.type(page, '#steps', '3');
       for (const words of ['second', 'third']) {
@@ -331,6 +332,7 @@ const tools = {
       }
       await hand.press(page, '#queue li:first-child button');
       await hand.press(page, '#stop');
+      await hold(page);
       await status(page, /^Done/);
     },
     seen: async (o, page) => [o.prompt, await page.locator('#gallery button').count(), await page.isHidden('#queue')],
@@ -340,7 +342,7 @@ const tools = {
 
 for (const [name, { deeds, seen, want, draws }] of Object.entries(tools)) {
   for (const [by, hand] of Object.entries(hands)) {
-    test(`${name}, by ${by}`, { timeout: 60_000 }, () => withPage({ height: 1000 }, async page => {
+    test(`${name}, by ${by}`, () => withPage({ height: 1000 }, async page => {
       await status(page, /^Ready/);
       page.on('filechooser', () => {}); // caught from now on, not only from a listener's first moment
       await deeds(hand, page);

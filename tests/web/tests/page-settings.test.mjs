@@ -7,7 +7,6 @@ import { asked, drawAgain, hasResult, shot, status, withPage } from '../support/
 
 /** @typedef {import('playwright-core').Page} Page */
 
-const timeout = 60_000;
 
 /** What has the keyboard: its id, or what it says. @param {Page} page */
 const focused = page => page.evaluate(() => {
@@ -44,7 +43,7 @@ function titled(name, metadata) {
   return { name, mimeType: '', buffer: Buffer.concat([length, header]) };
 }
 
-test('the keyboard goes through every control in the order in which they stand', { timeout }, () =>
+test('the keyboard goes through every control in the order in which they stand', () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
     for (const summary of await page.locator('.settings details > summary').all()) await summary.click();
@@ -72,7 +71,7 @@ test('the keyboard goes through every control in the order in which they stand',
   }),
 );
 
-test('sampler, schedule, guidance rescale, eta, s_churn, layers left out: by mouse', { timeout }, () =>
+test('sampler, schedule, guidance rescale, eta, s_churn, layers left out: by mouse', () =>
   withPage({ height: 1500 }, async page => {
     await status(page, /^Ready/);
     assert.match(await page.innerText('#own-scheduler'), /PLMS/);
@@ -110,7 +109,7 @@ test('sampler, schedule, guidance rescale, eta, s_churn, layers left out: by mou
   }),
 );
 
-test('the same by keyboard alone', { timeout }, () => withPage({ height: 1500 }, async page => {
+test('the same by keyboard alone', () => withPage({ height: 1500 }, async page => {
   await status(page, /^Ready/);
   await page.focus('#prompt');
   await type(page, 'a pear');
@@ -138,7 +137,7 @@ test('the same by keyboard alone', { timeout }, () => withPage({ height: 1500 },
   assert.equal(preview, 'full', 'the embedded model has no smaller decoder');
 }));
 
-test("the prompt's syntax and how it is read: by mouse and by keyboard", { timeout }, () =>
+test("the prompt's syntax and how it is read: by mouse and by keyboard", () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
     await page.focus('#prompt');
@@ -159,7 +158,7 @@ test("the prompt's syntax and how it is read: by mouse and by keyboard", { timeo
   }),
 );
 
-test('LoRAs, words and another decoder by keyboard alone, the decoder by mouse too', { timeout }, () =>
+test('LoRAs, words and another decoder by keyboard alone, the decoder by mouse too', () =>
   withPage({ height: 1400 }, async page => {
     await status(page, /^Ready/);
     await page.focus('#prompt');
@@ -223,7 +222,7 @@ test('LoRAs, words and another decoder by keyboard alone, the decoder by mouse t
   }),
 );
 
-test('models and LoRAs for few steps set steps, guidance and sampler, say so, and can be told off', { timeout }, () =>
+test('models and LoRAs for few steps set steps, guidance and sampler, say so, and can be told off', () =>
   withPage({ height: 1200 }, async page => {
     await status(page, /^Ready/);
     const fields = () =>

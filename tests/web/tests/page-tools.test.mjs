@@ -2,11 +2,10 @@
 // waits. The engine is fake-engine.js, whose result tells the options that reached it. Screenshots: .tools/screenshots.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, hasResult, hold, shot, status, withPage } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
-const timeout = 60_000;
 /** A picture of one colour as the page could be given it. @param {Page} page @param {number} width @param {number} height */
 const pictureFile = async (page, width, height) => {
   const bytes = await page.evaluate(async ([w, h]) => {
@@ -19,7 +18,7 @@ const pictureFile = async (page, width, height) => {
   return { name: 'meadow.png', mimeType: 'image/png', buffer: Buffer.from(bytes) };
 };
 
-test('a picture to start from: whole by mouse, then painted over by mouse and by keyboard', { timeout }, () =>
+test('a picture to start from: whole by mouse, then painted over by mouse and by keyboard', () =>
   withPage({ height: 1400 }, async page => {
     await status(page, /^Ready/);
     await page.click('#start summary');
@@ -68,7 +67,7 @@ test('a picture to start from: whole by mouse, then painted over by mouse and by
   }),
 );
 
-test('the picture that was made is started from; a file that is no picture is refused', { timeout }, () =>
+test('the picture that was made is started from; a file that is no picture is refused', () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
     assert.ok(await page.isDisabled('#redraw'));
@@ -88,7 +87,7 @@ test('the picture that was made is started from; a file that is no picture is re
   }),
 );
 
-test('several pictures of one seed, at once, each kept, shown and saved by itself', { timeout }, () =>
+test('several pictures of one seed, at once, each kept, shown and saved by itself', () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
     await page.click('#chance summary');
@@ -116,7 +115,6 @@ test('several pictures of one seed, at once, each kept, shown and saved by itsel
 
 test(
   'several pictures of a seed each, one after another; when they are stopped, those that are done stay',
-  { timeout },
   () =>
     withPage({}, async page => {
       await status(page, /^Ready/);
@@ -142,6 +140,7 @@ test(
 
       await page.fill('#variation-seed', '');
       await page.fill('#steps', '40');
+      await hold(page, 5, 1);
       await drawAgain(page);
       await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 5 of 40'));
       await page.keyboard.press('Escape');
@@ -154,7 +153,7 @@ test(
     }),
 );
 
-test('a grid: every cell is drawn with its values, kept, and the sheet has labels', { timeout }, () =>
+test('a grid: every cell is drawn with its values, kept, and the sheet has labels', () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
     await page.fill('#width', '64');
@@ -189,7 +188,7 @@ test('a grid: every cell is drawn with its values, kept, and the sheet has label
   }),
 );
 
-test('a grid that is stopped keeps what was drawn', { timeout }, () => withPage({}, async page => {
+test('a grid that is stopped keeps what was drawn', () => withPage({}, async page => {
   await status(page, /^Ready/);
   await page.click('#grid summary');
   await page.selectOption('#axis-x', 'steps');
@@ -201,11 +200,12 @@ test('a grid that is stopped keeps what was drawn', { timeout }, () => withPage(
   await status(page, /^Stopped/);
 }));
 
-test('what waits is listed, can be taken out, and is drawn in its turn', { timeout }, () => withPage({}, async page => {
+test('what waits is listed, can be taken out, and is drawn in its turn', () => withPage({}, async page => {
   await status(page, /^Ready/);
   assert.ok(await page.isHidden('#enqueue'));
   await page.fill('#steps', '60');
   await page.fill('#prompt', 'first');
+  await hold(page, 2);
   await page.click('#generate');
   await page.fill('#steps', '2');
   for (const words of ['second', 'third']) {
@@ -222,6 +222,7 @@ test('what waits is listed, can be taken out, and is drawn in its turn', { timeo
   await shot(page, 'waiting');
   await page.focus('#queue button >> nth=0');
   await page.keyboard.press('Enter');
+  await hold(page);
   await page.waitForFunction(() =>
     /^third/.test(/** @type {any} */ (window).browserDiffusion?.lastResult.parameters ?? ''),
   );
@@ -232,7 +233,6 @@ test('what waits is listed, can be taken out, and is drawn in its turn', { timeo
 
 test(
   'LoRAs, words and the noise: rows by mouse and by keyboard, files from disk; the prompt as it is read',
-  { timeout },
   () =>
     withPage({ height: 1400 }, async page => {
       await status(page, /^Ready/);
@@ -283,7 +283,7 @@ test(
     }),
 );
 
-test('what is under the paint, extending, and the second pass: by mouse and by keyboard', { timeout }, () =>
+test('what is under the paint, extending, and the second pass: by mouse and by keyboard', () =>
   withPage({ height: 1400 }, async page => {
     await status(page, /^Ready/);
     await page.click('#bigger summary');
@@ -329,7 +329,6 @@ test('what is under the paint, extending, and the second pass: by mouse and by k
 
 test(
   'ControlNets: a picture and its edges by mouse, a scribble by mouse and by keyboard, the picture to start from',
-  { timeout },
   () =>
     withPage({ height: 1400 }, async page => {
       await status(page, /^Ready/);

@@ -10,7 +10,7 @@ import { serve } from '../support/hub.mjs';
 import { writeSingle } from '../support/single.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
-test('the page draws a red apple', { timeout: 900_000 }, async t => {
+test('the page draws a red apple', async t => {
   const server = await serve({ roots: { '/': `${root}/www` } });
   t.after(() => server.close());
   await withBrowser({ adapter: adapters[0] }, async context => {
@@ -23,12 +23,9 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
     await page.waitForFunction(
       () => !/** @type {HTMLButtonElement} */ (document.querySelector('#generate')).disabled,
       null,
-      { timeout: 300_000 },
     );
     await page.click('#generate');
-    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
-      timeout: 600_000,
-    });
+    await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null);
 
     const seen = await page.evaluate(() => {
       const { images: [image], timings } = /** @type {any} */ (window).browserDiffusion.lastResult;
@@ -66,7 +63,6 @@ test('the page draws a red apple', { timeout: 900_000 }, async t => {
 
 test(
   'a file from disk is the model; one that is no checkpoint is refused and nothing is lost',
-  { timeout: 300_000 },
   async t => {
     const server = await serve({ roots: { '/': `${root}/www` } });
     t.after(() => server.close());
@@ -82,13 +78,11 @@ test(
       await page.waitForFunction(
         () => !(/** @type {HTMLButtonElement} */ (document.querySelector('#generate')).disabled),
         null,
-        { timeout: 120_000 },
       );
       await page.click('#generate');
       await page.waitForFunction(
         () => /broken\.safetensors/.test(document.querySelector('#error')?.textContent ?? ''),
         null,
-        { timeout: 120_000 },
       );
       assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
     });
@@ -97,7 +91,6 @@ test(
 
 test(
   'what is dropped on the page is the model: a file, and a folder as diffusers keeps it',
-  { timeout: 300_000 },
   async t => {
     const temp = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
     t.after(() => rmSync(temp, { recursive: true }));
@@ -136,9 +129,7 @@ test(
           delete /** @type {any} */ (window).browserDiffusion;
         });
         await page.click('#generate');
-        await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
-          timeout: 120_000,
-        });
+        await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null);
         pictures.push(
           await page.evaluate(() => [.../** @type {any} */ (window).browserDiffusion.lastResult.images[0].data]),
         );
@@ -156,7 +147,6 @@ test(
 
 test(
   'an ESRGAN enlarges: the picture that is shown by mouse, the second pass by keyboard',
-  { timeout: 600_000 },
   async t => {
     const server = await serve({ roots: { '/': `${root}/www` } });
     t.after(() => server.close());
@@ -172,13 +162,9 @@ test(
         ['seed', '1'],
       ])
         await page.fill(`#${id}`, value);
-      await page.waitForFunction(() => /^Ready/.test(document.getElementById('status')?.textContent ?? ''), null, {
-        timeout: 300_000,
-      });
+      await page.waitForFunction(() => /^Ready/.test(document.getElementById('status')?.textContent ?? ''), null);
       await page.click('#generate');
-      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
-        timeout: 300_000,
-      });
+      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null);
       await page.click('#bigger summary');
       await page.click('#upscale');
       assert.match(await page.innerText('#error'), /Choose an ESRGAN model/);
@@ -187,7 +173,6 @@ test(
       await page.waitForFunction(
         () => /^Enlarged to 256 × 256/.test(document.getElementById('status')?.textContent ?? ''),
         null,
-        { timeout: 120_000 },
       );
       const size = () =>
         page.evaluate(() => {
@@ -211,16 +196,13 @@ test(
         delete /** @type {any} */ (window).browserDiffusion;
       });
       await page.keyboard.press('Control+Enter');
-      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null, {
-        timeout: 300_000,
-      });
+      await page.waitForFunction(() => /** @type {any} */ (window).browserDiffusion?.lastResult, null);
       assert.deepEqual(await size(), [96, 96]);
       await page.focus('#upscale');
       await page.keyboard.press('Space');
       await page.waitForFunction(
         () => /^Enlarged to 384 × 384/.test(document.getElementById('status')?.textContent ?? ''),
         null,
-        { timeout: 120_000 },
       );
       await page.screenshot({ path: `${root}/.tools/screenshots/upscaled-by-keyboard.png`, fullPage: true });
       await page.setInputFiles('#upscaler-file', { name: 'none.pth', mimeType: '', buffer: Buffer.from('nothing') });
@@ -229,7 +211,6 @@ test(
       await page.waitForFunction(
         () => /damaged or incomplete/.test(document.getElementById('error')?.textContent ?? ''),
         null,
-        { timeout: 60_000 },
       );
       assert.deepEqual(await size(), [384, 384], 'the picture is as it was');
     });

@@ -15,7 +15,7 @@ const UPSCALER = 'tests/reference/data/upscaler';
 const upscalers = JSON.parse(readFileSync(join(root, UPSCALER, 'index.json'), 'utf8'));
 const enlarged = readFileSync(join(root, UPSCALER, 'pictures.bin'));
 
-test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`, { timeout: 600_000 }, async t => {
+test(`inpainting's options, outpainting, hires fix, upscaler, on ${adapters[0]}`, async t => {
   const server = await serve({
     roots: { '/': join(root, 'www'), '/upscaler': join(root, UPSCALER) },
     files: { '/blank.html': '' },

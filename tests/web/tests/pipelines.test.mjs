@@ -104,7 +104,7 @@ async function run(t, adapter, cases) {
         });
       }, [folder, options.variant]);
       for (const c of cases.filter(c => c.folder === folder)) {
-        await t.test(title(c), { timeout: 120_000 }, async t => {
+        await t.test(title(c), async t => {
           const result = await page.evaluate(async options => {
             const { latents, images, seed } = await /** @type {any} */ (window).pipeline.generate(options);
             return {
@@ -122,17 +122,16 @@ async function run(t, adapter, cases) {
   });
 }
 
-test(`pipelines against diffusers, on ${adapters[0]}`, { timeout: 600_000 }, t => run(t, adapters[0], cases));
+test(`pipelines against diffusers, on ${adapters[0]}`, t => run(t, adapters[0], cases));
 
 // Chromium's own adapter has no shader-f16, and is slow.
 if (adapters.length > 1) {
   const few = cases.filter(c => ['sd1-bf16', 'sd2', 'sdxl'].includes(c.folder) && c.options.numInferenceSteps <= 3);
-  test(`pipelines against diffusers, on ${adapters[1]}`, { timeout: 600_000 }, t => run(t, adapters[1], few));
+  test(`pipelines against diffusers, on ${adapters[1]}`, t => run(t, adapters[1], few));
 }
 
 test(
   'where memory is too short for both texts at once, one is predicted after the other',
-  { timeout: 300_000 },
   async t => {
     const folder = join(models, 'short');
     writeTiny(folder, 'sd1', {});

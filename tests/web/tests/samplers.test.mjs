@@ -11,7 +11,7 @@ const LATENTS = 1e-2; // relative L2
 /** @type {{ options: Record<string, any>, latents: number[] }[]} */
 const cases = JSON.parse(readFileSync(join(root, 'tests/reference/data/sampler_pictures.json'), 'utf8'));
 
-test(`samplers, on ${adapters[0]}`, { timeout: 600_000 }, async t => {
+test(`samplers, on ${adapters[0]}`, async t => {
   const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
   t.after(server.close);
   await withBrowser({ adapter: adapters[0] }, async context => {

@@ -44,7 +44,6 @@ const submits = seen => seen.filter(name => name === 'submit').length;
 
 test(
   "Stable Diffusion 1.5's UNet: dispatches, submits, nothing created after the first step, time to encode",
-  { timeout: 600_000 },
   async t => {
     const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
     t.after(server.close);
@@ -61,7 +60,7 @@ test(
         const unet = (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
         const { seen } = /** @type {any} */ (self);
         const steps = [];
-        for (let i = 0; i < 3; i++) {
+        for (let i = 0; i < 12; i++) {
           const from = seen.length;
           unet.run();
           await unet.read();
@@ -87,6 +86,7 @@ test(
           'one wait a step',
         );
       }
+      // The quickest of eleven: the others may have waited for a processor.
       assert.ok(Math.min(...encode.slice(1)) <= 5, `${encode} ms`);
     });
   },
@@ -94,7 +94,6 @@ test(
 
 test(
   'a picture: nothing is created after its first step, and nothing at all by the second of the kind',
-  { timeout: 600_000 },
   async t => {
     const worker = `(${probe})();\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`;
     const server = await serve({

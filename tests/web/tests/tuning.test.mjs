@@ -30,7 +30,7 @@ async function plant(entries) {
   opening.result.close();
 }
 
-test('choices survive a reload and are dropped when the kernels change', { timeout: 900_000 }, async t => {
+test('choices survive a reload and are dropped when the kernels change', async t => {
   const server = await serve(join(root, 'www'), 0, {
     '/blank.html': '<!doctype html><title>tuning</title><link rel="icon" href="data:,">',
   });
