@@ -105,7 +105,8 @@ async function tools(url) {
 }
 
 /** Loads and draws in the page. @param {Page} page @param {string} name @param {any} [options] */
-export const picture = (page, name, options) => page.evaluate(([n, o]) => window.robustTools.picture(n, o), [name, options]);
+export const picture = (page, name, options) =>
+  page.evaluate(([n, o]) => window.robustTools.picture(n, o), [name, options]);
 /** The error of a load. @param {Page} page @param {string} name @param {any} [options] */
 export const failure = (page, name, options) =>
   page.evaluate(

@@ -56,23 +56,15 @@ export const hasResult = page => page.waitForFunction(() => (/** @type {any} */ 
 /** @param {Page} page @param {string} name */
 export const shot = (page, name) => page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
 
-/**
- * Has the fake engine wait after `step`, in the picture after so many others; without arguments, go on.
- * @param {Page} page @param {number} [step] @param {number} [pictures]
- */
-export const hold = (page, step = Infinity, pictures = 0) =>
-  page.evaluate(where => new Promise(done => {
-    const channel = new BroadcastChannel('fake-engine');
-    channel.onmessage = () => done(channel.close());
-    channel.postMessage(where);
-  }), { step, pictures });
-
 /** Draws once more: by the button, or as `how` does. @param {Page} page @param {() => Promise<void>} [how] */
 export const drawAgain = async (page, how = () => page.click('#generate')) => {
   await page.evaluate(() => { delete (/** @type {any} */ (window)).browserDiffusion; });
   await how();
   await hasResult(page);
 };
+
+/** Lets a drawing that "holds at" a step go on. @param {Page} page */
+export const goOn = page => page.evaluate(() => new BroadcastChannel('fake engine').postMessage('go on'));
 
 /** What the engine was asked, pictures as their sizes and how much of them is white. @param {Page} page */
 export const asked = page => page.evaluate(() => {

@@ -3,7 +3,7 @@
 // NAME-keyboard.png. (The ESRGAN has its own in page.test.mjs, where it enlarges.)
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, hold, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, shot, status, withPage } from '../support/site.mjs';
 
 /**
  * @typedef {import('playwright-core').Page} Page
@@ -321,9 +321,8 @@ const tools = {
   queue: {
     draws: true,
     async deeds(hand, page) {
-      await hand.type(page, '#prompt', 'first');
+      await hand.type(page, '#prompt', 'first holds at 1');
       await hand.type(page, '#steps', '900');
-      await hold(page, 2);
       await hand.press(page, '#generate');
       await hand.type(page, '#steps', '3');
       for (const words of ['second', 'third']) {
@@ -332,7 +331,6 @@ const tools = {
       }
       await hand.press(page, '#queue li:first-child button');
       await hand.press(page, '#stop');
-      await hold(page);
       await status(page, /^Done/);
     },
     seen: async (o, page) => [o.prompt, await page.locator('#gallery button').count(), await page.isHidden('#queue')],

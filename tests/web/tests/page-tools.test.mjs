@@ -2,7 +2,7 @@
 // waits. The engine is fake-engine.js, whose result tells the options that reached it. Screenshots: .tools/screenshots.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, hasResult, hold, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, goOn, hasResult, shot, status, withPage } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -140,9 +140,15 @@ test(
 
       await page.fill('#variation-seed', '');
       await page.fill('#steps', '40');
-      await hold(page, 5, 1);
-      await drawAgain(page);
-      await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 5 of 40'));
+      await page.fill('#prompt', 'a red apple that holds at 5');
+      const held = () =>
+        page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 5 of 40'));
+      await drawAgain(page, async () => {
+        await page.click('#generate');
+        await held();
+        await goOn(page);
+      });
+      await held(); // of the second
       await page.keyboard.press('Escape');
       await status(page, /^Stopped after step \d+\. This is your picture from before\.$/);
       assert.equal(await page.locator('#gallery button').count(), 7, 'the first of the three is kept');
@@ -193,6 +199,7 @@ test('a grid that is stopped keeps what was drawn', () => withPage({}, async pag
   await page.click('#grid summary');
   await page.selectOption('#axis-x', 'steps');
   await page.fill('#values-x', '2, 900');
+  await page.fill('#prompt', 'a red apple that holds at 3');
   await page.click('#draw-grid');
   await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 3 of 900'));
   await page.keyboard.press('Escape');
@@ -204,8 +211,7 @@ test('what waits is listed, can be taken out, and is drawn in its turn', () => w
   await status(page, /^Ready/);
   assert.ok(await page.isHidden('#enqueue'));
   await page.fill('#steps', '60');
-  await page.fill('#prompt', 'first');
-  await hold(page, 2);
+  await page.fill('#prompt', 'first holds at 1');
   await page.click('#generate');
   await page.fill('#steps', '2');
   for (const words of ['second', 'third']) {
@@ -222,7 +228,7 @@ test('what waits is listed, can be taken out, and is drawn in its turn', () => w
   await shot(page, 'waiting');
   await page.focus('#queue button >> nth=0');
   await page.keyboard.press('Enter');
-  await hold(page);
+  await goOn(page);
   await page.waitForFunction(() =>
     /^third/.test(/** @type {any} */ (window).browserDiffusion?.lastResult.parameters ?? ''),
   );
