@@ -222,7 +222,10 @@ test('LoRAs, words and the noise: rows by mouse and by keyboard, files from disk
   await page.click('#generate');
   await hasResult(page);
   const { loras, embeddings, variationSeed, variationStrength, rng } = await asked(page);
-  assert.deepEqual(loras.map((/** @type {any} */ l) => [l.source, l.scale, Boolean(l.files)]), [['https://example.org/style.safetensors', 0.7, false], ['mine.safetensors', 1, true]]);
+  // What <lora:style:0.7> calls the first, the engine reads.
+  assert.deepEqual(loras.map((/** @type {any} */ l) => [l.source, l.name, l.scale, Boolean(l.files)]), [
+    ['https://example.org/style.safetensors', 'style', 0.6, false], ['mine.safetensors', 'mine', 1, true],
+  ]);
   assert.deepEqual(embeddings.map((/** @type {any} */ e) => [e.token, e.source]), [['thing', 'https://example.org/thing.pt']]);
   assert.deepEqual([variationSeed, variationStrength, rng], [12, 0.25, 'torch-cuda']);
   await page.click('#loras li:nth-child(1) button');
