@@ -297,7 +297,7 @@ export interface GenerateOptions {
    * diffusers does with a list of generators. Default false: all draw from one, as diffusers does with one.
    */
   generatorPerImage?: boolean;
-  /** A1111's variation: noise of another seed, which pictures count up, and how far to go towards it, 0 (usual) to 1. */
+  /** A1111's: noise of another seed, which pictures count up, and how far to go towards it, 0 (default) to 1. */
   variationSeed?: number;
   variationStrength?: number;
   /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
