@@ -33,9 +33,9 @@ export interface Detection {
 export function detect(): Promise<Detection>;
 
 /**
- * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt),
- * File objects or a directory handle from the visitor's disk, "disk:name" for such that were kept with `cache: true`, or
- * "embedded" (the model that ships with the page). One File is a checkpoint file; several are a diffusers folder.
+ * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt), File objects or
+ * a directory handle from the visitor's disk, "disk:name" for such that were kept with `cache: true`, or "embedded"
+ * (the model that ships with the page). One File is a checkpoint file; several are a diffusers folder.
  */
 export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
 
@@ -48,11 +48,14 @@ export interface LoadOptions {
   hub?: string;
   /** An access token for gated models. Sent to the Hub's origin alone, not to where it redirects; never stored. */
   token?: string;
-  /** Keep the model in this browser (IndexedDB), default true, but for files from disk, which then load as "disk:name". */
+  /**
+   * Keep the model in this browser (IndexedDB), default true, but for files from disk, which then load as "disk:name".
+   */
   cache?: boolean;
   /**
-   * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive, to 9
-   * and 5 bits each; text encoders then take 9, as attention does with "q4", and the VAE stays f16. "q8" draws nearly the same, "q4" much the same.
+   * How the UNet's weights lie in GPU memory, default "f16". "q8" and "q4" quantise them in blocks while they arrive,
+   * to 9 and 5 bits each; text encoders then take 9, as attention does with "q4", and the VAE stays f16. "q8" draws
+   * nearly the same, "q4" much the same.
    */
   weights?: 'f16' | 'q8' | 'q4';
   /** Arithmetic; "auto", the default, is what the self-test of this GPU allows. */
@@ -63,11 +66,13 @@ export interface LoadOptions {
    * all. "auto", the default, is "low" where the weights together are more than twice the GPU's largest buffer.
    */
   memory?: 'auto' | 'resident' | 'low';
-  /** The VAE of this source instead of the model's own: an AutoencoderKL or AutoencoderTiny, alone or in a whole model. */
+  /**
+   * The VAE of this source instead of the model's own: an AutoencoderKL or AutoencoderTiny, alone or in a whole model.
+   */
   vae?: ModelSource;
   /**
-   * The small decoder (AutoencoderTiny) that `preview: "tiny"` shows steps with, fetched when it is first used. Default:
-   * "madebyollin/taesd", for SDXL "madebyollin/taesdxl".
+   * The small decoder (AutoencoderTiny) that `preview: "tiny"` shows steps with, fetched when it is first used.
+   * Default: "madebyollin/taesd", for SDXL "madebyollin/taesdxl".
    */
   tinyVae?: ModelSource;
   /** Stops loading; what was fetched by then stays in the cache. */
@@ -103,7 +108,7 @@ export interface Model {
   guidanceScale: number;
   /** Its own sampler, by the name that `scheduler` has for it. */
   scheduler?: string;
-  /** Tensors that lie as f32 on the GPU, since f16 does not hold all their values: "unet/conv_in.weight". Empty as a rule. */
+  /** Tensors that are f32 on the GPU, since f16 does not hold all their values ("unet/conv_in.weight"); mostly none. */
   f32Tensors: string[];
   sha256?: string;
 }
@@ -118,7 +123,9 @@ export interface MemoryReport {
   peak: number;
   /** The largest storage-buffer binding made so far. */
   largestBinding: number;
-  /** Of weights, written to the GPU since the model was loaded. Over q8 and q4 LoRAs add their own, over f16 nothing. */
+  /**
+   * Of weights, written to the GPU since the model was loaded. Over q8 and q4 LoRAs add their own, over f16 nothing.
+   */
   uploaded: number;
   /** WebAssembly's memory, which never shrinks. */
   wasm: number;
@@ -132,10 +139,10 @@ export class DiffusionPipeline {
   static fromPretrained(source: ModelSource, options?: LoadOptions): Promise<DiffusionPipeline>;
 
   /**
-   * The names that `scheduler` takes: samplers (ddpm ddim ddim_cfgpp pndm euler euler_a heun lms dpm2 dpm2_a dpmpp_2s dpmpp_2s_a
-   * dpmpp_2m dpmpp_sde dpmpp_2m_sde dpmpp_3m_sde dpm_fast dpm_adaptive restart unipc deis ipndm lcm tcd), and all but pndm, dpm_fast
-   * and dpm_adaptive with a schedule behind (karras exponential polyexponential sgm_uniform simple normal ddim_uniform beta
-   * kl_optimal align_your_steps). Fresh noise of SDE samplers is drawn from the seed in order.
+   * The names that `scheduler` takes: samplers (ddpm ddim ddim_cfgpp pndm euler euler_a heun lms dpm2 dpm2_a dpmpp_2s
+   * dpmpp_2s_a dpmpp_2m dpmpp_sde dpmpp_2m_sde dpmpp_3m_sde dpm_fast dpm_adaptive restart unipc deis ipndm lcm tcd),
+   * and all but pndm, dpm_fast and dpm_adaptive with a schedule behind (karras exponential polyexponential sgm_uniform
+   * simple normal ddim_uniform beta kl_optimal align_your_steps).
    */
   static get schedulers(): string[];
 
@@ -155,8 +162,9 @@ export class DiffusionPipeline {
   tuning(): Promise<Tuning>;
 
   /**
-   * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now on; never
-   * with slower ones than before. The choice is kept for later visits. Large models do this while they load, on the first visit.
+   * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now
+   * on; never with slower ones than before. The choice is kept for later visits. Large models do this while they load,
+   * on the first visit.
    */
   tune(options?: { milliseconds?: number }): Promise<Tuning>;
 
@@ -202,13 +210,19 @@ export class Upscaler {
    * @param source the address of a file, or a file from the visitor's disk
    * @param options as those of {@link DiffusionPipeline.fromPretrained}
    */
-  static fromPretrained(source: string | File, options?: Pick<LoadOptions, 'cache' | 'precision' | 'signal' | 'onProgress'>): Promise<Upscaler>;
+  static fromPretrained(
+    source: string | File,
+    options?: Pick<LoadOptions, 'cache' | 'precision' | 'signal' | 'onProgress'>,
+  ): Promise<Upscaler>;
 
   /** How many times as large pictures become, each way. */
   get scale(): number;
 
   /** Enlarges a picture, large ones in tiles without seams; `onProgress` hears of each. */
-  upscale(image: ImageSource, options?: { signal?: AbortSignal; onProgress?(progress: { done: number; total: number }): void }): Promise<GeneratedImage>;
+  upscale(
+    image: ImageSource,
+    options?: { signal?: AbortSignal; onProgress?(progress: { done: number; total: number }): void },
+  ): Promise<GeneratedImage>;
 
   /** Frees every GPU buffer. */
   dispose(): Promise<void>;
@@ -234,7 +248,9 @@ export interface ControlNet {
   high?: number;
   /** `controlnet_conditioning_scale` of diffusers, default 1. */
   scale?: number;
-  /** `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1. */
+  /**
+   * `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1.
+   */
   start?: number;
   end?: number;
 }
@@ -252,16 +268,19 @@ export interface GenerateOptions {
   /** As in diffusers, 0..1. */
   guidanceRescale?: number;
   /**
-   * Shares of the steps between which guidance acts, such as [0, 0.8] (default: [0, 1]): in the others the UNet sees the prompt
-   * alone, which is half the work.
+   * Shares of the steps between which guidance acts, such as [0, 0.8] (default: [0, 1]): in the others the UNet sees
+   * the prompt alone, which is half the work.
    */
   guidanceInterval?: [number, number];
   /**
    * One of {@link DiffusionPipeline.schedulers}, such as "dpmpp_2m_karras"; default: the checkpoint's own. The same is
-   * understood in A1111's words ("DPM++ 2M Karras") and as a class of diffusers ("DPMSolverMultistepScheduler").
+   * understood in A1111's words ("DPM++ 2M Karras") and as a class of diffusers ("DPMSolverMultistepScheduler"). SDE
+   * samplers take their noise from k-diffusion's Brownian tree of the seed, which does not depend on the steps.
    */
   scheduler?: string;
-  /** Fresh noise of samplers that have it, 0..1: default 1 for ancestral and SDE samplers, 0 for DDIM, TCD, DPM fast. */
+  /**
+   * Fresh noise of samplers that have it, 0..1: default 1 for ancestral and SDE samplers, 0 for DDIM, TCD, DPM fast.
+   */
   eta?: number;
   /** Noise added before the steps of Euler, Heun and DPM2, default 0, between the levels `sTmin` and `sTmax`. */
   sChurn?: number;
@@ -274,11 +293,11 @@ export interface GenerateOptions {
   /** Which torch generator the seed reproduces: the CPU's, the default, or that of NVIDIA's GPUs (A1111's "NV"). */
   rng?: 'torch-cpu' | 'torch-cuda';
   /**
-   * Each picture of `numImages` has its own generator, of `seed`, `seed + 1` and so on, as in AUTOMATIC1111 and as diffusers
-   * does with a list of generators. Default false: all draw from one, as diffusers does with one.
+   * Each picture of `numImages` has its own generator, of `seed`, `seed + 1` and so on, as in AUTOMATIC1111 and as
+   * diffusers does with a list of generators. Default false: all draw from one, as diffusers does with one.
    */
   generatorPerImage?: boolean;
-  /** A1111's variation: noise of another seed, and how far to go towards it, 0..1, default 0. Pictures count this seed up. */
+  /** A1111's: noise of another seed, which pictures count up, and how far to go towards it, 0 (default) to 1. */
   variationSeed?: number;
   variationStrength?: number;
   /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
@@ -290,7 +309,9 @@ export interface GenerateOptions {
   negativePromptEmbeds?: Float32Array;
   /** A picture to start from; scaled and cut to width x height. */
   image?: ImageSource;
-  /** How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1. */
+  /**
+   * How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1.
+   */
   strength?: number;
   /**
    * Which steps `strength` leaves of `numInferenceSteps`. "diffusers", the default: int(steps * strength). "a1111":
@@ -324,7 +345,8 @@ export interface GenerateOptions {
   /**
    * Hires fix: what is drawn at `width` x `height` is enlarged and drawn over once more. The size is `scale` times the
    * first (default 2), or `width` and `height`. `upscaler`: the latents, bilinear ("latent", the default), nearest or
-   * bicubic, the "picture", Lanczos, or the picture by an {@link Upscaler}, scaled to the size. `steps`: default as the first pass; `strength`: default 0.7, as in AUTOMATIC1111.
+   * bicubic, the "picture", Lanczos, or the picture by an {@link Upscaler}, scaled to the size. `steps`: default as the
+   * first pass; `strength`: default 0.7, as in AUTOMATIC1111.
    */
   hires?: {
     scale?: number;
@@ -343,21 +365,22 @@ export interface GenerateOptions {
   guessMode?: boolean;
   /**
    * LoRA, LoCon, LoHa, LoKr or DoRA files; scale 1 where none is given. With `promptSyntax` "a1111" or "comfy",
-   * `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. They are merged into f16 weights;
-   * over q8 and q4 LoRA and LoCon are added as the layers run, and a layer that another format touches takes f16's memory.
+   * `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. They are merged into f16
+   * weights; over q8 and q4 LoRA and LoCon are added as the layers run, and a layer that another format touches takes
+   * f16's memory.
    */
   loras?: { source: ModelSource; scale?: number }[];
   /** Textual inversion: words of the prompts that stand for what these files (.safetensors, .bin, .pt) hold. */
   embeddings?: { token: string; source: ModelSource }[];
   /**
-   * Layers of the text encoder left out at its end, as in diffusers: 1 is what AUTOMATIC1111 calls clip skip 2. As there,
-   * the negative prompt takes all layers with `promptSyntax` "plain".
+   * Layers of the text encoder left out at its end, as in diffusers: 1 is what AUTOMATIC1111 calls clip skip 2. As
+   * there, the negative prompt takes all layers with `promptSyntax` "plain".
    */
   clipSkip?: number;
   /**
    * How both prompts are read. "plain", the default, is diffusers' way: every character is text, and what is over 77
-   * tokens is cut. "a1111" has AUTOMATIC1111's language: `(x)`, `[x]`, `(x:1.2)`, `[a:b:when]`, `[a|b]`, `AND`, `BREAK`,
-   * any length. "comfy" is the same with ComfyUI's meaning of the weights.
+   * tokens is cut. "a1111" has AUTOMATIC1111's language: `(x)`, `[x]`, `(x:1.2)`, `[a:b:when]`, `[a|b]`, `AND`,
+   * `BREAK`, any length. "comfy" is the same with ComfyUI's meaning of the weights.
    */
   promptSyntax?: 'plain' | 'a1111' | 'comfy';
   /**
@@ -373,7 +396,8 @@ export interface GenerateOptions {
 }
 
 /** A picture as the DOM has it; a string is an address. */
-export type ImageSource = string | Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | GeneratedImage;
+export type ImageSource = string | Blob | ImageData | ImageBitmap | HTMLImageElement | HTMLCanvasElement
+  | OffscreenCanvas | GeneratedImage;
 
 /** One step of denoising, done. */
 export interface Step {
@@ -399,7 +423,7 @@ export interface GenerateResult {
   seed: number;
   /** The AUTOMATIC1111 "parameters" text, of the first picture; each PNG carries its own. */
   parameters: string;
-  /** The ends of prompt and negative prompt that the text encoder did not read: more than its 77 tokens. Empty as a rule. */
+  /** The ends of prompt and negative prompt that the text encoder did not read: beyond its 77 tokens; mostly none. */
   truncated: string[];
   /** Of each LoRA that has some: its tensors that belong to no weight of this model. */
   unmatched: { source: string; keys: string[] }[];
@@ -432,10 +456,14 @@ export interface GeneratedImage {
 
 /**
  * How a picture was made: the `parameters` text that AUTOMATIC1111 and this module write into a PNG, and the options of
- * `generate` that it stands for; `model` is the model's name where it was made. Without such a text `parameters` is left out
- * and the prompt is empty.
+ * `generate` that it stands for; `model` is the model's name where it was made. Without such a text `parameters` is
+ * left out and the prompt is empty.
  */
-export function readParameters(source: Blob | string): Promise<{ parameters?: string; options: GenerateOptions; model?: string }>;
+export function readParameters(source: Blob | string): Promise<{
+  parameters?: string;
+  options: GenerateOptions;
+  model?: string;
+}>;
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {

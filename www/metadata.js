@@ -1,29 +1,106 @@
 /**
- * The `parameters` text of AUTOMATIC1111, out of a PNG and back into options of `generate`. No DOM.
- * Layout: `create_infotext` and `parse_generation_parameters` of A1111 1.10; chunks: PNG specification, 11.3.3.
+ * The `parameters` text of AUTOMATIC1111: how a picture was made, as its PNG carries it, and back into options of
+ * `generate`. Layout and words: `create_infotext` and `parse_generation_parameters` of A1111 1.10. No DOM.
  */
+import { SAMPLERS, SCHEDULES } from './samplers.js';
 
 /** @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions */
 
-/** A1111's samplers by the names of `scheduler`, the schedule left out. */
-const SAMPLERS = /** @type {Record<string, string>} */ ({
-  'Euler': 'euler', 'Euler a': 'euler_a', 'Heun': 'heun', 'LMS': 'lms', 'DPM2': 'dpm2', 'DPM2 a': 'dpm2_a', 'DPM++ 2S a': 'dpmpp_2s_a',
-  'DPM++ 2M': 'dpmpp_2m', 'DPM++ SDE': 'dpmpp_sde', 'DPM++ 2M SDE': 'dpmpp_2m_sde', 'DPM++ 3M SDE': 'dpmpp_3m_sde', 'DPM fast': 'dpm_fast',
-  'DPM adaptive': 'dpm_adaptive', 'Restart': 'restart', 'DDPM': 'ddpm', 'DDIM': 'ddim', 'DDIM CFG++': 'ddim_cfgpp', 'PLMS': 'pndm',
-  'DPM++ 2S': 'dpmpp_2s', 'UniPC': 'unipc', 'DEIS': 'deis', 'iPNDM': 'ipndm', 'LCM': 'lcm', 'TCD': 'tcd',
+/** Of Cargo.toml; a test compares them. */
+const VERSION = '0.1.0';
+
+/**
+ * A request as it was drawn: the caller's options, with what the engine settled in place of those left out.
+ * @typedef {{ key: string, preprocess?: string, low?: number, high?: number, scale?: number, start?: number,
+ *   end?: number }} MadeControl
+ * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets'> & { model: string, image?: object,
+ *   maskImage?: object, controlnets?: MadeControl[] }} Made
+ */
+
+/**
+ * A field of the text. `write` gives its value, or nothing where the field is left out; the values of a list are
+ * written as "name 0", "name 1". `read` turns its value, where there is one, into options; what it cannot read is
+ * undefined.
+ * @typedef {string | number | false | undefined} Value
+ * @typedef {Record<string, string>} Fields
+ * @typedef {{
+ *   name: string,
+ *   write(made: Made): Value | string[],
+ *   read?(value: string | undefined, fields: Fields): Partial<GenerateOptions>,
+ * }} Field
+ */
+
+// ------------------------------------------------------------------------------------------- values as text
+
+/** @param {string | undefined} value */
+const numberIn = (value) => (value !== undefined && Number.isFinite(Number(value)) ? Number(value) : undefined);
+
+/** @param {string | undefined} value @returns {[number, number] | undefined} */
+function sizeIn(value) {
+  const found = /^(\d+)x(\d+)$/.exec(value ?? '');
+  return found ? [Number(found[1]), Number(found[2])] : undefined;
+}
+
+/** A number that the engine computes with in f32: the shortest decimal that stands for it. @param {number} value */
+function single(value) {
+  for (let digits = 1; digits < 9; digits++) {
+    const short = Number(Math.fround(value).toPrecision(digits));
+    if (Math.fround(short) === Math.fround(value)) return short;
+  }
+  return Number(Math.fround(value).toPrecision(9));
+}
+
+/**
+ * A number that an option of `generate` has. `usual`: the value that is left out; `f32`: the engine computes with it in
+ * f32.
+ * @param {string} name
+ * @param {keyof GenerateOptions} option
+ * @param {{ usual?: number, f32?: boolean, when?(made: Made): unknown }} [how] when: what else it takes to be written
+ * @returns {Field}
+ */
+const number = (name, option, { usual, f32 = false, when = () => true } = {}) => ({
+  name,
+  write: (made) => {
+    const value = /** @type {number | undefined} */ (made[option]);
+    return value !== undefined && value !== usual && Boolean(when(made)) && (f32 ? single(value) : value);
+  },
+  read: (value) => ({ [option]: numberIn(value) }),
 });
 
-/** Its schedule types by the suffixes of `scheduler`; the checkpoint's own has none. */
-const SCHEDULES = /** @type {Record<string, string>} */ ({
-  'Karras': 'karras', 'Exponential': 'exponential', 'Polyexponential': 'polyexponential', 'SGM Uniform': 'sgm_uniform', 'Simple': 'simple',
-  'Normal': 'normal', 'DDIM': 'ddim_uniform', 'Beta': 'beta', 'KL Optimal': 'kl_optimal', 'Align Your Steps': 'align_your_steps',
+/** A1111's words for values of an option. */
+const EMPHASIS = /** @type {const} */ ({ None: 'plain', Comfy: 'comfy' });
+const UPSCALERS = /** @type {const} */ ({
+  'Latent': 'latent', 'Latent (nearest)': 'latent-nearest', 'Latent (bicubic)': 'latent-bicubic', 'Lanczos': 'picture',
+});
+const MASKED_CONTENTS = /** @type {const} */ ({
+  'fill': 'fill', 'original': 'original', 'latent noise': 'noise', 'latent nothing': 'nothing',
 });
 
-/** Samplers that have fresh noise (`eta`), by how much of it is usual, and those that put noise back (`sChurn`). */
-const ETA = /** @type {Record<string, number>} */ ({
-  euler_a: 1, dpm2_a: 1, dpmpp_2s_a: 1, dpmpp_sde: 1, dpmpp_2m_sde: 1, dpmpp_3m_sde: 1, ddim: 0, ddim_cfgpp: 0, tcd: 0, dpm_fast: 0, dpm_adaptive: 0,
-});
-const CHURN = ['euler', 'heun', 'dpm2'];
+/**
+ * @template {string} T
+ * @param {Record<string, T>} words
+ * @param {string | undefined} word
+ * @returns {T | undefined}
+ */
+const valueOf = (words, word) => (word !== undefined && Object.hasOwn(words, word) ? words[word] : undefined);
+
+/** @param {Record<string, string>} words @param {string | undefined} value */
+const wordOf = (words, value) => Object.keys(words).find((word) => words[word] === value);
+
+// ----------------------------------------------------------------------------------------------- samplers
+
+/**
+ * The rows of the sampler and the schedule that a name of `scheduler` stands for.
+ * @param {string} name
+ */
+function partsOf(name) {
+  for (const sampler of SAMPLERS) {
+    if (name === sampler.name) return { sampler };
+    const schedule = SCHEDULES.find((each) => sampler.schedules && name === `${sampler.name}_${each.name}`);
+    if (schedule) return { sampler, schedule };
+  }
+  return {};
+}
 
 /**
  * What can be turned on a sampler: the usual `eta`, and whether it knows `sChurn`.
@@ -31,9 +108,8 @@ const CHURN = ['euler', 'heun', 'dpm2'];
  * @returns {{ eta?: number, sChurn: boolean }}
  */
 export function tuningOf(name) {
-  const schedule = Object.values(SCHEDULES).find((suffix) => name.endsWith(`_${suffix}`));
-  const sampler = schedule ? name.slice(0, -schedule.length - 1) : name;
-  return { eta: ETA[sampler], sChurn: CHURN.includes(sampler) };
+  const { sampler } = partsOf(name);
+  return { eta: sampler?.eta, sChurn: sampler?.churn ?? false };
 }
 
 /**
@@ -41,70 +117,197 @@ export function tuningOf(name) {
  * @param {string} name
  */
 export function schedulerLabel(name) {
-  for (const [label, short] of Object.entries(SAMPLERS)) {
-    if (name === short) return label;
-    const schedule = Object.entries(SCHEDULES).find(([, suffix]) => name === `${short}_${suffix}`);
-    if (schedule) return `${label} · ${schedule[0]}`;
-  }
-  return name;
+  const { sampler, schedule } = partsOf(name);
+  return schedule ? `${sampler.label} · ${schedule.label}` : sampler?.label ?? name;
 }
 
 /**
- * The text called `parameters` in a PNG.
- * @param {Uint8Array<ArrayBuffer>} png
- * @returns {Promise<string | undefined>} nothing where it has none, or is no PNG
+ * The name of `scheduler` that two fields mean, if there is one.
+ * @param {string | undefined} label
+ * @param {string | undefined} scheduleLabel
  */
-export async function parametersIn(png) {
-  const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
-  if (png.length < 8 || view.getUint32(0) !== 0x89504e47 || view.getUint32(4) !== 0x0d0a1a0a) return undefined;
-  for (let at = 8; at + 12 <= png.length;) {
-    const length = view.getUint32(at);
-    if (at + 12 + length > png.length) return undefined;
-    const type = latin1(png.subarray(at + 4, at + 8));
-    const content = png.subarray(at + 8, at + 8 + length);
-    const nul = content.indexOf(0);
-    if (['tEXt', 'zTXt', 'iTXt'].includes(type) && latin1(content.subarray(0, nul)) === 'parameters') {
-      const rest = content.subarray(nul + 1);
-      if (type === 'tEXt') return latin1(rest);
-      if (type === 'zTXt') return latin1(await inflate(rest.subarray(1)));
-      // iTXt: compressed or not, how, language, translated keyword, text in UTF-8
-      const translated = rest.indexOf(0, 2) + 1;
-      const text = rest.subarray(rest.indexOf(0, translated) + 1);
-      return new TextDecoder().decode(rest[0] === 1 ? await inflate(text) : text);
-    }
-    at += 12 + length;
-  }
-  return undefined;
+function schedulerIn(label, scheduleLabel) {
+  if (label === undefined) return undefined;
+  const isLabel = (/** @type {string} */ other) => SAMPLERS.some((each) => each.label === other);
+  // Until A1111 1.8 the schedule stood in the sampler's name.
+  const within = isLabel(label) ? undefined : SCHEDULES.find((each) => label.endsWith(` ${each.label}`));
+  const own = within ? label.slice(0, -within.label.length - 1) : label;
+  const schedule = within ?? SCHEDULES.find((each) => each.label === scheduleLabel);
+  const name = SAMPLERS.find((each) => each.label === own)?.name ?? own;
+  return [schedule && `${name}_${schedule.name}`, name].find((each) => each !== undefined && partsOf(each).sampler);
 }
 
-/** @param {Uint8Array} bytes */
-const latin1 = (bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
+// --------------------------------------------------------------------------------------------- the fields
 
-/** More than any prompt: what claims to be larger is no text of a person's. */
-const MOST_TEXT = 1 << 20;
+/** @param {NonNullable<GenerateOptions['hires']>['upscaler']} [upscaler] */
+const upscalerWord = (upscaler = 'latent') =>
+  (typeof upscaler === 'string' ? wordOf(UPSCALERS, upscaler) : 'ESRGAN');
 
-/** @param {Uint8Array<ArrayBuffer>} bytes zlib's */
-async function inflate(bytes) {
-  const parts = [];
-  let size = 0;
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate')).getReader();
-  for (let part = await reader.read(); !part.done && size < MOST_TEXT; part = await reader.read()) {
-    parts.push(part.value);
-    size += part.value.length;
-  }
-  await reader.cancel();
-  return new Uint8Array(await new Blob(parts).arrayBuffer());
+/** @param {Made} made */
+const hasMask = ({ maskImage, outpaint }) => Boolean(maskImage || outpaint);
+
+/**
+ * A ControlNet as A1111's extension for them writes it.
+ * @param {MadeControl} control
+ * @param {boolean} [guessMode]
+ */
+function controlText({ key, preprocess = 'none', low = 100, high = 200, scale = 1, start = 0, end = 1 }, guessMode) {
+  const module = preprocess === 'canny' ? `canny, Threshold A: ${low}, Threshold B: ${high}` : preprocess;
+  const mode = guessMode ? 'ControlNet is more important' : 'Balanced';
+  return `Module: ${module}, Model: ${key}, Weight: ${single(scale)}, Guidance Start: ${start}, ` +
+    `Guidance End: ${end}, Control Mode: ${mode}`;
 }
+
+/**
+ * Every field, in the order in which they are written: an option of `generate` that a PNG is to tell is one row. Names
+ * and values are A1111's, but for "Guidance rescale", which it does not have.
+ * @type {Field[]}
+ */
+const FIELDS = [
+  number('Steps', 'numInferenceSteps'),
+  {
+    name: 'Sampler',
+    write: ({ scheduler = '' }) => partsOf(scheduler).sampler?.label ?? scheduler,
+    read: (value, fields) => ({ scheduler: schedulerIn(value, fields['Schedule type']) }),
+  },
+  { name: 'Schedule type', write: ({ scheduler = '' }) => partsOf(scheduler).schedule?.label },
+  number('CFG scale', 'guidanceScale', { f32: true }),
+  number('Seed', 'seed'),
+  {
+    name: 'Size',
+    write: ({ width, height }) => `${width}x${height}`,
+    read: (value) => {
+      const [width, height] = sizeIn(value) ?? [];
+      return { width, height };
+    },
+  },
+  { name: 'Model', write: ({ model }) => model },
+  number('Denoising strength', 'strength', { when: ({ image }) => image }),
+  {
+    // A1111 counts the layer that it stops at, diffusers the layers left out.
+    name: 'Clip skip',
+    write: ({ clipSkip = 0 }) => clipSkip > 0 && clipSkip + 1,
+    read: (value) => {
+      const layer = numberIn(value);
+      return { clipSkip: layer === undefined ? undefined : Math.max(0, layer - 1) };
+    },
+  },
+  {
+    name: 'Variation seed',
+    write: ({ variationSeed = 0, variationStrength }) => (variationStrength ? variationSeed : undefined),
+    read: (value) => ({ variationSeed: numberIn(value) }),
+  },
+  number('Variation seed strength', 'variationStrength', { usual: 0, f32: true }),
+  {
+    name: 'Seed resize from',
+    write: ({ seedResizeFrom }) => seedResizeFrom?.join('x'),
+    read: (value) => ({ seedResizeFrom: sizeIn(value) }),
+  },
+  number('Eta', 'eta', { f32: true }),
+  number('Sigma churn', 'sChurn', { usual: 0, f32: true }),
+  number('Sigma tmin', 'sTmin', { usual: 0, f32: true }),
+  number('Sigma tmax', 'sTmax', { f32: true }),
+  number('Sigma noise', 'sNoise', { usual: 1, f32: true }),
+  {
+    // A1111 writes the generator unless it is the graphics card's.
+    name: 'RNG',
+    write: ({ rng }) => (rng === 'torch-cuda' ? 'NV' : 'CPU'),
+    read: (value, { Seed }) => ({ rng: Seed === undefined ? undefined : value === 'CPU' ? 'torch-cpu' : 'torch-cuda' }),
+  },
+  {
+    // "None" is A1111's word for reading brackets and colons as they stand.
+    name: 'Emphasis',
+    write: ({ promptSyntax = 'plain' }) => wordOf(EMPHASIS, promptSyntax),
+    read: (value) => ({ promptSyntax: valueOf(EMPHASIS, value) ?? 'a1111' }),
+  },
+  {
+    name: 'ControlNet',
+    write: ({ controlnets = [], guessMode }) => controlnets.map((control) => controlText(control, guessMode)),
+  },
+  {
+    // The second pass's, where there is one: see optionsOf.
+    name: 'Denoising strength',
+    write: ({ hires }) => hires && (hires.strength ?? 0.7),
+    read: (value) => ({ hires: { strength: numberIn(value) } }),
+  },
+  {
+    name: 'Hires resize',
+    write: ({ hires }) => hires?.width && hires.height && `${hires.width}x${hires.height}`,
+    read: (value) => {
+      const [width, height] = sizeIn(value) ?? [];
+      return { hires: { width, height } };
+    },
+  },
+  {
+    name: 'Hires upscale',
+    write: ({ hires }) => hires && !(hires.width && hires.height) && (hires.scale ?? 2),
+    read: (value, fields) => ({ hires: { scale: sizeIn(fields['Hires resize']) ? undefined : numberIn(value) } }),
+  },
+  {
+    name: 'Hires steps',
+    write: ({ hires }) => hires?.steps,
+    read: (value) => ({ hires: { steps: numberIn(value) } }),
+  },
+  {
+    name: 'Hires upscaler',
+    write: ({ hires }) => hires && upscalerWord(hires.upscaler),
+    // Without a word it is A1111's usual.
+    read: (value = 'Latent') => ({ hires: { upscaler: valueOf(UPSCALERS, value) } }),
+  },
+  number('Mask blur', 'maskBlur', { usual: 0, when: hasMask }),
+  {
+    name: 'Mask mode',
+    write: (made) => hasMask(made) && made.invertMask && 'Inpaint not masked',
+    read: (value) => ({ invertMask: value === 'Inpaint not masked' || undefined }),
+  },
+  {
+    name: 'Masked content',
+    write: (made) => hasMask(made) && wordOf(MASKED_CONTENTS, made.maskedContent),
+    read: (value) => ({ maskedContent: valueOf(MASKED_CONTENTS, value) }),
+  },
+  {
+    name: 'Inpaint area',
+    write: (made) => hasMask(made) && made.inpaintArea === 'masked' && 'Only masked',
+    read: (value) => ({ inpaintArea: value === 'Only masked' ? 'masked' : undefined }),
+  },
+  {
+    name: 'Masked area padding',
+    write: (made) => hasMask(made) && made.inpaintArea === 'masked' && (made.maskPadding ?? 32),
+    read: (value) => ({ maskPadding: numberIn(value) }),
+  },
+  number('Guidance rescale', 'guidanceRescale', { usual: 0 }),
+  { name: 'Version', write: () => `browser-diffusion ${VERSION}` },
+];
+
+// ------------------------------------------------------------------------------------ the text, both ways
+
+/**
+ * The text of a picture.
+ * @param {Made} made
+ */
+export function parametersOf(made) {
+  const fields = FIELDS.flatMap(({ name, write }) => {
+    const value = write(made);
+    if (value === undefined || value === false) return [];
+    if (Array.isArray(value)) return value.map((each, i) => `${name} ${i}: ${quoted(each)}`);
+    return [`${name}: ${quoted(String(value))}`];
+  });
+  const negative = made.negativePrompt ? `\nNegative prompt: ${made.negativePrompt}` : '';
+  return `${made.prompt}${negative}\n${fields.join(', ')}`;
+}
+
+/** A value with a comma, a colon or a line break is written as a JSON string. @param {string} value */
+const quoted = (value) => (/[,:\n]/.test(value) ? JSON.stringify(value) : value);
 
 /**
  * Prompt, negative prompt and the fields of the last line.
  * @param {string} text
- * @returns {{ prompt: string, negativePrompt: string, fields: Record<string, string> }}
+ * @returns {{ prompt: string, negativePrompt: string, fields: Fields }}
  */
 export function parseParameters(text) {
   const field = /\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g;
   const lines = text.trim().split('\n');
-  /** @type {Record<string, string>} */
+  /** @type {Fields} */
   const fields = {};
   const last = [...(lines.at(-1) ?? '').matchAll(field)];
   // A1111's own rule: a last line of fewer fields is still prompt.
@@ -114,7 +317,8 @@ export function parseParameters(text) {
   }
   const negative = lines.findIndex((line) => line.trim().startsWith('Negative prompt:'));
   const prompt = (negative < 0 ? lines : lines.slice(0, negative)).join('\n').trim();
-  const negativePrompt = negative < 0 ? '' : lines.slice(negative).join('\n').trim().slice('Negative prompt:'.length).trim();
+  const negativePrompt =
+    negative < 0 ? '' : lines.slice(negative).join('\n').trim().slice('Negative prompt:'.length).trim();
   return { prompt, negativePrompt, fields };
 }
 
@@ -131,120 +335,29 @@ function unquoted(value) {
 /**
  * What `generate` takes to draw that picture again. What was not written, or is not had here, is left out.
  * @param {string} text
- * @param {readonly string[]} schedulers the names that `scheduler` takes
  * @returns {GenerateOptions}
  */
-export function optionsOf(text, schedulers) {
+export function optionsOf(text) {
   const { prompt, negativePrompt, fields } = parseParameters(text);
-  /** @param {string} name */
-  const number = (name) => (fields[name] !== undefined && Number.isFinite(Number(fields[name])) ? Number(fields[name]) : undefined);
-  /** @param {string} name @returns {[number, number] | undefined} */
-  const size = (name) => {
-    const found = /^(\d+)x(\d+)$/.exec(fields[name] ?? '');
-    return found ? [Number(found[1]), Number(found[2])] : undefined;
-  };
-  const [width, height] = size('Size') ?? [];
-  const clipSkip = number('Clip skip');
-  const syntax = /** @type {const} */ ({ None: 'plain', Comfy: 'comfy' });
   /** @type {GenerateOptions} */
-  const options = {
-    prompt,
-    negativePrompt,
-    promptSyntax: syntax[/** @type {keyof typeof syntax} */ (fields.Emphasis)] ?? 'a1111',
-    width,
-    height,
-    numInferenceSteps: number('Steps'),
-    guidanceScale: number('CFG scale'),
-    scheduler: schedulerOf(fields, schedulers),
-    seed: number('Seed'),
-    // A1111 writes the generator unless it is the graphics card's.
-    rng: fields.Seed === undefined ? undefined : fields.RNG === 'CPU' ? 'torch-cpu' : 'torch-cuda',
-    variationSeed: number('Variation seed'),
-    variationStrength: number('Variation seed strength'),
-    seedResizeFrom: size('Seed resize from'),
-    eta: number('Eta'),
-    sChurn: number('Sigma churn'),
-    sTmin: number('Sigma tmin'),
-    sTmax: number('Sigma tmax'),
-    sNoise: number('Sigma noise'),
-    guidanceRescale: number('Guidance rescale'),
-    clipSkip: clipSkip === undefined ? undefined : Math.max(0, clipSkip - 1),
-    strength: number('Denoising strength'),
-    maskBlur: number('Mask blur'),
-    maskedContent: wordOf(CONTENTS, fields['Masked content']),
-    inpaintArea: fields['Inpaint area'] === 'Only masked' ? 'masked' : undefined,
-    maskPadding: number('Masked area padding'),
-    invertMask: fields['Mask mode'] === 'Inpaint not masked' || undefined,
-  };
-  const scale = number('Hires upscale');
-  const [wide, high] = size('Hires resize') ?? [];
-  if (scale !== undefined || wide !== undefined) {
-    // Without a word it is A1111's usual; one that is not had here is left out.
-    const upscaler = wordOf(ENLARGES, fields['Hires upscaler'] ?? 'Latent');
-    options.hires = { ...(wide === undefined ? { scale } : { width: wide, height: high }), upscaler, steps: number('Hires steps'), strength: options.strength };
-    for (const key of /** @type {('upscaler' | 'steps' | 'strength')[]} */ (['upscaler', 'steps', 'strength'])) if (options.hires[key] === undefined) delete options.hires[key];
-    delete options.strength;
+  const options = { prompt, negativePrompt };
+  /** @type {NonNullable<GenerateOptions['hires']>} */
+  const hires = {};
+  for (const { name, read } of FIELDS) {
+    const { hires: part, ...others } = read?.(fields[name], fields) ?? {};
+    Object.assign(options, present(others));
+    Object.assign(hires, present(part ?? {}));
   }
-  for (const key of /** @type {(keyof GenerateOptions)[]} */ (Object.keys(options))) {
-    if (options[key] === undefined) delete options[key];
+  if (hires.scale !== undefined || hires.width !== undefined) {
+    options.hires = hires;
+    // With a second pass "Denoising strength" is that one's.
+    delete options.strength;
   }
   return options;
 }
 
+/** What is not undefined. @param {object} options */
+const present = (options) => Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+
 /** The model that a picture was made with, as its text calls it. @param {string} text @returns {string | undefined} */
 export const modelOf = (text) => parseParameters(text).fields.Model;
-
-/**
- * The text of the engine, and what that leaves to the module: hires fix, whose parts it may not know of, and what is done
- * with a mask. Names and values are A1111's, but for "Guidance rescale", which it does not have.
- * @param {string} text
- * @param {Partial<GenerateOptions>} options
- */
-export function withMore(text, { hires, maskImage, outpaint, maskBlur = 0, maskedContent, inpaintArea, maskPadding = 32, invertMask, guidanceRescale = 0 }) {
-  /** @type {[string, string | number | undefined][]} */
-  const fields = [];
-  if (hires) {
-    const { scale = 2, width, height, upscaler = 'latent', steps, strength = 0.7 } = hires;
-    fields.push(['Denoising strength', strength], width && height ? ['Hires resize', `${width}x${height}`] : ['Hires upscale', scale]);
-    fields.push(['Hires steps', steps], ['Hires upscaler', typeof upscaler === 'string' ? keyOf(ENLARGES, upscaler) : 'ESRGAN']);
-  }
-  if (maskImage || outpaint) {
-    fields.push(['Mask blur', maskBlur || undefined], ['Mask mode', invertMask ? 'Inpaint not masked' : undefined]);
-    fields.push(['Masked content', maskedContent && keyOf(CONTENTS, maskedContent)]);
-    if (inpaintArea === 'masked') fields.push(['Inpaint area', 'Only masked'], ['Masked area padding', maskPadding]);
-  }
-  fields.push(['Guidance rescale', guidanceRescale || undefined]);
-  const more = fields.filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}, `).join('');
-  const version = text.lastIndexOf('Version: ');
-  return version < 0 ? text : text.slice(0, version) + more + text.slice(version);
-}
-
-/** A1111's words for how the second pass begins, and for what lies under a mask. */
-const ENLARGES = /** @type {const} */ ({ 'Latent': 'latent', 'Latent (nearest)': 'latent-nearest', 'Latent (bicubic)': 'latent-bicubic', 'Lanczos': 'picture' });
-const CONTENTS = /** @type {const} */ ({ 'fill': 'fill', 'original': 'original', 'latent noise': 'noise', 'latent nothing': 'nothing' });
-
-/**
- * @template {string} T
- * @param {Record<string, T>} words @param {string | undefined} word
- * @returns {T | undefined}
- */
-const wordOf = (words, word) => (word !== undefined && Object.hasOwn(words, word) ? words[word] : undefined);
-/** @param {Record<string, string>} words @param {string} value */
-const keyOf = (words, value) => Object.keys(words).find((word) => words[word] === value);
-
-/**
- * @param {Record<string, string>} fields
- * @param {readonly string[]} schedulers
- */
-function schedulerOf(fields, schedulers) {
-  if (fields.Sampler === undefined) return undefined;
-  let name = fields.Sampler;
-  let schedule = fields['Schedule type'] ?? '';
-  // Until 1.8 the schedule stood in the sampler's name.
-  for (const known of Object.keys(SCHEDULES)) {
-    if (!(name in SAMPLERS) && name.endsWith(` ${known}`)) [name, schedule] = [name.slice(0, -known.length - 1), known];
-  }
-  const short = SAMPLERS[name] ?? name;
-  const suffixed = schedule in SCHEDULES ? `${short}_${SCHEDULES[schedule]}` : short;
-  return [suffixed, short].find((each) => schedulers.includes(each));
-}

@@ -9,6 +9,7 @@
 const SHELL = [
   './', 'style.css', 'app.js', 'browser-diffusion.js', 'metadata.js', 'editor.js', 'grid.js', 'parts.js', 'recipes.js', 'controls.js', 'models.js', 'models.json', 'worker.js', 'tuning.js', 'icon.svg', 'manifest.webmanifest',
   'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
+  'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'names.js', 'samplers.js',
 ];
 /** Kept where it is there: a page may go without the embedded model. */
 const OPTIONAL = ['embedded/concepts.json'];

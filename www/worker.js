@@ -1,13 +1,12 @@
 /**
- * The worker: owns the WebAssembly engine and, through it, the GPU device. It answers one call after
- * another; only "abort" is heard at once. Everything that it sends is described by what
- * browser-diffusion.js does with it.
+ * The worker: owns the WebAssembly engine and, through it, the GPU device. It answers the calls of engine.js one after
+ * another; only "abort" acts at once.
  */
 import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 import { keepTuning, keptTunings } from './tuning.js';
 
 const engine = init();
-engine.catch(() => {}); // told to the first call
+engine.catch(() => {}); // the first call reports it
 
 /** @type {Pipeline | undefined} */
 let pipeline;
@@ -36,7 +35,7 @@ self.postMessage({ type: 'listening' });
  */
 async function answer(call, signal) {
   try {
-    if (signal.aborted) return; // the caller was told when it asked
+    if (signal.aborted) return; // the module answered the caller when it aborted
     await started();
     const { result, transfer } = await perform(call, signal);
     self.postMessage({ id: call.id, result }, { transfer });
@@ -50,7 +49,9 @@ async function started() {
   try {
     await engine;
   } catch (error) {
-    throw { code: 'network', message: `The engine could not be fetched (${/** @type {Error} */ (error)?.message ?? error}). Check the connection, then try again.` };
+    const reason = /** @type {Error} */ (error)?.message ?? error;
+    const message = `The engine could not be fetched (${reason}). Check the connection, then try again.`;
+    throw { code: 'network', message };
   }
 }
 
@@ -64,7 +65,8 @@ async function perform(call, signal) {
   const send = (event, transfer = []) => self.postMessage({ id: call.id, event }, { transfer });
   switch (call.type) {
     case 'load':
-      pipeline = await alone(call.spec, signal, async () => Pipeline.load(call.spec, send, signal, await keptTunings()));
+      pipeline = await alone(call.spec, signal,
+        async () => Pipeline.load(call.spec, send, signal, await keptTunings()));
       await keepTimed(pipeline);
       return { result: pipeline.model() };
     case 'generate': {
@@ -83,7 +85,9 @@ async function perform(call, signal) {
       upscaler = await Upscaler.load(call.spec, send, signal);
       return { result: upscaler.scale() };
     case 'upscale': {
-      if (!upscaler) throw { code: 'invalid-option', message: 'No upscaler is loaded; load one with Upscaler.fromPretrained.' };
+      if (!upscaler) {
+        throw { code: 'invalid-option', message: 'No upscaler is loaded; load one with Upscaler.fromPretrained.' };
+      }
       const onTile = (/** @type {number} */ done, /** @type {number} */ total) => send({ done, total });
       const result = /** @type {any} */ (await upscaler.upscale(call.options, onTile, signal));
       return { result, transfer: [result.data.buffer] };
@@ -125,7 +129,8 @@ async function perform(call, signal) {
  */
 async function alone({ source, revision, hub, weights, cache, files }, signal, work) {
   if (!cache) return work();
-  return navigator.locks.request(`browser-diffusion ${JSON.stringify([files ? `disk:${source}` : source, revision, hub, weights])}`, { signal }, work);
+  const model = JSON.stringify([files ? `disk:${source}` : source, revision, hub, weights]);
+  return navigator.locks.request(`browser-diffusion ${model}`, { signal }, work);
 }
 
 /** Keeps what was timed in this session. @param {Pipeline} pipeline */

@@ -53,7 +53,11 @@ export class Pipeline {
 
   /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */
   async generate(options, onStep, signal) {
-    const { prompt, width, height, seed, numInferenceSteps: total = 4 } = options;
+    const { prompt, width, height, seed, variationSeed = 0, variationStrength = 0, numImages = 1 } = options;
+    const { numInferenceSteps = 4, guidanceScale = 3, scheduler = 'pndm', image, maskImage } = options;
+    const { strength = maskImage ? 1 : 0.8 } = options;
+    const settled = { width, height, numInferenceSteps, guidanceScale, scheduler, ...(image && { strength }) };
+    const total = numInferenceSteps;
     if (prompt === 'too big') fail('out-of-memory', 'Choose a smaller width and height.');
     if (prompt === 'crash') {
       setTimeout(() => { throw new Error('unreachable'); });
@@ -72,14 +76,17 @@ export class Pipeline {
       });
       if (prompt.endsWith(`holds at ${step}`)) await goneOn(signal);
     }
-    const parameters = `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`;
+    /** The seeds that give a picture of the batch alone. @param {number} i */
+    const seedsOf = i => (variationStrength ? { seed, variationSeed: variationSeed + i }
+      : { seed: seed + (options.generatorPerImage ? i : 0) });
+    const count = options.output === 'latent' ? 0 : numImages;
     return {
       latents: [new Float32Array(length).fill(total)],
-      images: options.output === 'latent' ? [] : Array.from({ length: options.numImages ?? 1 }, () => ({ width, height, data: picture(width, height), parameters })),
-      options,
+      images: Array.from({ length: count }, (_, i) => ({ width, height, data: picture(width, height), ...seedsOf(i) })),
+      options, settled,
       truncated: options.promptSyntax !== 'a1111' && prompt.length > 77 ? [prompt.slice(77)] : [],
       unmatched: (options.loras ?? []).filter((/** @type {any} */ l) => l.source.includes('other')).map((/** @type {any} */ { source }) => ({ source, keys: ['lora_unet_a', 'lora_unet_b'] })),
-      seed, parameters,
+      seed,
       timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
     };
   }

@@ -157,6 +157,80 @@ test('every way in which a PNG holds text, and none', async () => {
   assert.deepEqual(options, { prompt: 'only words, no settings: at all', negativePrompt: '', promptSyntax: 'a1111' });
 });
 
+const { optionsOf, parametersOf } = await import(join(root, 'www/metadata.js'));
+/** A request with all that the engine settles. */
+const settled = {
+  prompt: 'a cat, sitting', width: 512, height: 768, numInferenceSteps: 20, guidanceScale: 7.5, scheduler: 'pndm',
+  seed: 42, model: 'm',
+};
+
+test('the text is written as A1111 writes it', () => {
+  const made = {
+    ...settled, negativePrompt: 'blurry', scheduler: 'dpmpp_2m_karras', promptSyntax: 'a1111', clipSkip: 1,
+    model: 'http://host/m',
+  };
+  // Layout and quoting: `create_infotext` of A1111 1.10.
+  assert.equal(parametersOf(made), 'a cat, sitting\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, ' +
+    'Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 512x768, Model: "http://host/m", Clip skip: 2, RNG: CPU, ' +
+    'Version: browser-diffusion 0.1.0');
+  const own = parametersOf({ ...made, scheduler: 'pndm', negativePrompt: '' });
+  assert.match(own, /^a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale/);
+  const other = parametersOf({ ...made, scheduler: 'EDMEulerScheduler' });
+  assert.match(other, /Sampler: EDMEulerScheduler, CFG scale/, 'a class that none here is of');
+  assert.match(readFileSync(join(root, 'Cargo.toml'), 'utf8'), /^version = "0\.1\.0"$/m, 'the version of the crate');
+});
+
+test('every option that the text has a field for is written, and read again', () => {
+  const first = {
+    promptSyntax: 'comfy', guidanceScale: Math.fround(7.2), clipSkip: 2, variationSeed: 9, variationStrength: 0.1,
+    seedResizeFrom: [72, 64], eta: 0, sChurn: 4, sTmin: 0.05, sTmax: 12.5, sNoise: 1.003, rng: 'torch-cuda',
+    guidanceRescale: 0.7,
+  };
+  const start = 'a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale: 7.2, Seed: 42, Size: 512x768, Model: m, ';
+  const noise = 'Clip skip: 3, Variation seed: 9, Variation seed strength: 0.1, Seed resize from: 72x64, Eta: 0, ' +
+    'Sigma churn: 4, Sigma tmin: 0.05, Sigma tmax: 12.5, Sigma noise: 1.003, RNG: NV, Emphasis: Comfy, ';
+  const end = 'Guidance rescale: 0.7, Version: browser-diffusion 0.1.0';
+  const { model, ...base } = { ...settled, ...first, guidanceScale: 7.2 };
+  /** @param {any} more @param {string} before @param {string} after @param {any} [read] */
+  const bothWays = (more, before, after, read = more) => {
+    const text = parametersOf({ ...settled, ...first, ...more });
+    assert.equal(text, start + before + noise + after + end);
+    assert.deepEqual(optionsOf(text), { negativePrompt: '', ...base, ...read });
+  };
+  bothWays({}, '', '');
+  bothWays({ hires: { upscaler: 'picture', steps: 3 } }, '',
+    'Denoising strength: 0.7, Hires upscale: 2, Hires steps: 3, Hires upscaler: Lanczos, ',
+    { hires: { scale: 2, strength: 0.7, upscaler: 'picture', steps: 3 } });
+  bothWays({ hires: { width: 640, height: 960, strength: 0.5 } }, '',
+    'Denoising strength: 0.5, Hires resize: 640x960, Hires upscaler: Latent, ',
+    { hires: { width: 640, height: 960, strength: 0.5, upscaler: 'latent' } });
+  bothWays({ hires: { scale: 1.5, upscaler: { upscale() {} } } }, '',
+    'Denoising strength: 0.7, Hires upscale: 1.5, Hires upscaler: ESRGAN, ', { hires: { scale: 1.5, strength: 0.7 } });
+  const masked = { strength: 0.8, maskBlur: 4, invertMask: true, maskedContent: 'noise', inpaintArea: 'masked' };
+  bothWays({ image: {}, maskImage: {}, ...masked }, 'Denoising strength: 0.8, ',
+    'Mask blur: 4, Mask mode: Inpaint not masked, Masked content: latent noise, Inpaint area: Only masked, ' +
+    'Masked area padding: 32, ', { ...masked, maskPadding: 32 });
+  bothWays({ image: {}, ...masked }, 'Denoising strength: 0.8, ', '', { strength: 0.8 });
+  const canny = { key: 'c', preprocess: 'canny', high: 150, scale: 0.6, start: 0.1, end: 0.5 };
+  bothWays({ controlnets: [{ key: 'a/b' }, canny], guessMode: true }, '',
+    'ControlNet 0: "Module: none, Model: a/b, Weight: 1, Guidance Start: 0, Guidance End: 1, ' +
+    'Control Mode: ControlNet is more important", ControlNet 1: "Module: canny, Threshold A: 100, Threshold B: 150, ' +
+    'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ', {});
+});
+
+test('every name of a scheduler, a syntax, an upscaler and of what is masked has its word', async () => {
+  const { NAMES } = await import(join(root, 'www/names.js'));
+  const { DiffusionPipeline } = await import(join(root, 'www/browser-diffusion.js'));
+  /** @param {any} more */
+  const back = more => optionsOf(parametersOf({ ...settled, ...more }));
+  for (const scheduler of DiffusionPipeline.schedulers) assert.equal(back({ scheduler }).scheduler, scheduler);
+  for (const promptSyntax of NAMES.promptSyntax) assert.equal(back({ promptSyntax }).promptSyntax, promptSyntax);
+  for (const upscaler of NAMES.upscaler) assert.equal(back({ hires: { upscaler } }).hires.upscaler, upscaler);
+  for (const maskedContent of NAMES.maskedContent) {
+    assert.equal(back({ maskImage: {}, maskedContent }).maskedContent, maskedContent);
+  }
+});
+
 /**
  * A PNG of one grey point with these chunks before the picture.
  * @param {[string, Buffer][]} chunks

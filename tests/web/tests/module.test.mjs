@@ -147,6 +147,9 @@ test('generate refuses what it cannot do, and stays usable', { timeout }, () => 
     ['{ prompt: "", latents: [1, 2] }', /latents.*Float32Array/], ['{ prompt: "", latents: new Float32Array(0) }', /latents/], ['{ prompt: "", numImages: 2, latents: new Float32Array(3) }', /latents.*3/],
     ['{ prompt: "", promptEmbeds: "a" }', /promptEmbeds/], ['{ prompt: "", output: "jpeg" }', /output/], ['{ prompt: "", rng: "mt19937" }', /rng.*torch-cpu/],
     ['{ prompt: "", onStep: true }', /onStep/], ['{ prompt: "", signal: true }', /signal/], ['{ prompt: "", guidance: 7 }', /guidance.*guidanceScale/],
+    ['{ prompt: "", width: 16392 }', /width.*16384/], ['{ prompt: "", numImages: 65 }', /numImages.*64/],
+    ['{ prompt: "", seedResizeFrom: [2 ** 40, 8] }', /seedResizeFrom/],
+    ['{ prompt: "", hires: { upscaler: {} } }', /an Upscaler or one of latent/],
     ...['controlnets', 'loras', 'embeddings'].map(key => /** @type {[string, RegExp]} */ ([`{ prompt: "", ${key}: 1 }`, new RegExp(`${key}.*list`)])),
   ];
   const answers = await page.evaluate(async sources => {
@@ -216,7 +219,8 @@ test('a page of another origin draws: progress, steps in order, picture, PNG', {
   const international = pngText(Buffer.from(seen.files[0].bytes));
   assert.deepEqual(international, { type: 'iTXt', text: `parameters\0\0\0\0\0${seen.parameters}` });
   const plain = pngText(Buffer.from(seen.latin), 'latin1');
-  assert.deepEqual(plain, { type: 'tEXt', text: 'parameters\0Fuß\nSteps: 4, Seed: 7, Size: 64x64' });
+  assert.equal(plain.type, 'tEXt');
+  assert.match(plain.text, /^parameters\0Fuß\nSteps: 4, Sampler: PLMS, CFG scale: 3, Seed: 7, Size: 64x64, Model: "/);
 }));
 
 /**
@@ -236,6 +240,39 @@ function pngText(png, encoding = 'utf8') {
   assert.equal(texts.length, 1);
   return texts[0];
 }
+
+test('hires fix by an upscaler: pictures drawn over, and their texts', { timeout }, () => withModule(async page => {
+  const seen = await page.evaluate(async () => {
+    const pipeline = await /** @type {any} */ (window).module.DiffusionPipeline.fromPretrained('embedded');
+    /** @type {[number, number][]} */
+    const steps = [], /** @type {number[][]} */ enlarged = [];
+    const upscaler = {
+      upscale: async (/** @type {any} */ image) => {
+        enlarged.push([image.width, image.height]);
+        return new ImageData(image.width * 4, image.height * 4);
+      },
+    };
+    const result = await pipeline.generate({
+      prompt: 'a cat', seed: 7, numImages: 2, generatorPerImage: true, numInferenceSteps: 3, width: 64, height: 48,
+      latents: new Float32Array(2 * 8 * 6 * 4), hires: { upscaler, scale: 1.5, steps: 2 },
+      onStep: (/** @type {any} */ { step, total }) => steps.push([step, total]),
+    });
+    const { options, images, latents, timings, seed, parameters } = result;
+    const texts = images.map((/** @type {any} */ image) => image.parameters);
+    return {
+      options, steps, enlarged, texts, parameters, seed, latents: latents.length, times: timings.steps.length,
+      sizes: images.map((/** @type {any} */ { width, height, data }) => [width, height, data.length]),
+    };
+  });
+  assert.deepEqual(seen.enlarged, [[64, 48], [64, 48]]);
+  assert.deepEqual(seen.sizes, [[96, 72, 96 * 72 * 4], [96, 72, 96 * 72 * 4]]);
+  assert.deepEqual(seen.steps, [[1, 3], [2, 3], [3, 3], [4, 5], [5, 5], [6, 7], [7, 7]]);
+  assert.deepEqual([seen.seed, seen.latents, seen.times], [7, 2, 7]);
+  const text = (/** @type {number} */ seed) => new RegExp(`Steps: 3, .*Seed: ${seed}, Size: 64x48, .*` +
+    'Denoising strength: 0.7, Hires upscale: 1.5, Hires steps: 2, Hires upscaler: ESRGAN, Version');
+  seen.texts.forEach((/** @type {string} */ each, /** @type {number} */ i) => assert.match(each, text(7 + i)));
+  assert.equal(seen.parameters, seen.texts[0]);
+}));
 
 test('calls wait for each other; signals stop one of them and leave the pipeline usable', { timeout }, () => withModule(async page => {
   const seen = await page.evaluate(async () => {

@@ -269,11 +269,12 @@ test(
       await page.click('#generate');
       await hasResult(page);
       const { loras, embeddings, variationSeed, variationStrength, rng } = await asked(page);
+      // What <lora:style:0.7> calls the first, the engine reads.
       assert.deepEqual(
-        loras.map((/** @type {any} */ l) => [l.source, l.scale, Boolean(l.files)]),
+        loras.map((/** @type {any} */ l) => [l.source, l.name, l.scale, Boolean(l.files)]),
         [
-          ['https://example.org/style.safetensors', 0.7, false],
-          ['mine.safetensors', 1, true],
+          ['https://example.org/style.safetensors', 'style', 0.6, false],
+          ['mine.safetensors', 'mine', 1, true],
         ],
       );
       assert.deepEqual(
