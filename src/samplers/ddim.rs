@@ -3,7 +3,8 @@
 
 use super::config::Prediction;
 use super::levels::{Levels, nearest_timesteps};
-use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample, sigma, zip};
+use super::numeric::{sigma, zip};
+use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample};
 use super::{Order, Rule, Sampler};
 use crate::error::Result;
 

@@ -2,7 +2,8 @@
 
 use super::config::Prediction;
 use super::levels::{Levels, nearest_timesteps};
-use super::schedule::{Bound, DEFAULTS, Training, exp, ln, pred_original_sample, sigma};
+use super::numeric::{exp, ln, sigma};
+use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample};
 use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::Result;
 

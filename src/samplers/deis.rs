@@ -3,7 +3,7 @@
 
 use super::dpmpp::{Model, parts, solver_order};
 use super::levels::Solver;
-use super::schedule::zip;
+use super::numeric::zip;
 use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::Result;
 

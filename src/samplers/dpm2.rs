@@ -1,7 +1,7 @@
 //! DPM-Solver-2 in the noise level (k-diffusion's `sample_dpm_2`), and its ancestral form.
 
-use super::schedule::{exp, ln};
-use super::steps::{K, euler_step};
+use super::numeric::{euler_step, exp, ln};
+use super::steps::K;
 
 /// One step over the level midway in logarithms: the new sample, and the picture seen at its start.
 async fn midpoint_step(k: &K, mut x: Vec<f32>, hat: f32, to: f32) -> (Vec<f32>, Vec<f32>) {

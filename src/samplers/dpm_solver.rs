@@ -1,7 +1,7 @@
 //! DPM-Solver (Lu et al. 2022) in single steps of up to three evaluations: k-diffusion's "DPM fast" and "DPM adaptive".
 //! Time is minus the logarithm of the noise level.
 
-use super::schedule::zip;
+use super::numeric::zip;
 use super::steps::K;
 
 /// What the network says of a sample at a time: the noise in it, of unit spread.

@@ -3,7 +3,8 @@
 
 use super::config::Prediction;
 use super::levels::{Levels, Solver, preserving};
-use super::schedule::{Bound, DEFAULTS, Defaults, Training, exp, ln, zip};
+use super::numeric::{exp, ln, zip};
+use super::schedule::{Bound, DEFAULTS, Defaults, Training};
 use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::Result;
 

@@ -1,7 +1,7 @@
 //! DPM-Solver++ in single steps of two evaluations, with noise: "DPM++ 2S a" and "DPM++ SDE".
 
-use super::schedule::{exp, ln, zip};
-use super::steps::{K, add, euler_step};
+use super::numeric::{add, euler_step, exp, ln, zip};
+use super::steps::K;
 
 /// The exponential integrator from `from` to `to` towards `x0`. Its `expm1(ln(to / from))` is `to / from - 1`.
 fn towards(x: &[f32], x0: &[f32], from: f32, to: f32) -> Vec<f32> {

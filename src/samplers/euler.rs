@@ -1,7 +1,8 @@
 //! Euler's method on the noise level (Karras et al. 2022, algorithm 2), and its ancestral form, where each step goes
 //! below the next noise level and adds fresh noise up to it.
 
-use super::steps::{K, euler_step};
+use super::numeric::euler_step;
+use super::steps::K;
 
 /// As diffusers' `EulerDiscreteScheduler` and k-diffusion's `sample_euler`, which are one but for the schedule.
 pub(super) async fn euler(mut k: K, mut x: Vec<f32>) -> Vec<f32> {

@@ -1,7 +1,7 @@
 //! Heun's method (Karras et al. 2022, algorithm 2), and Restart sampling, which is made of its steps.
 
-use super::schedule::{karras_sigmas, zip};
-use super::steps::{K, euler_step};
+use super::numeric::{euler_step, karras_sigmas, zip};
+use super::steps::K;
 
 /// One step of Heun's, from `hat` to `next`: the new sample, and the picture seen at its start.
 async fn heun_step(k: &K, x: &[f32], hat: f32, next: f32) -> (Vec<f32>, Vec<f32>) {

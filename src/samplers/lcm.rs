@@ -3,7 +3,8 @@
 
 use super::config::Prediction;
 use super::levels::{Levels, nearest_timesteps};
-use super::schedule::{Bound, DEFAULTS, Defaults, Training, linspace_open, pred_original_sample, sigma, zip};
+use super::numeric::{linspace_open, sigma, zip};
+use super::schedule::{Bound, DEFAULTS, Defaults, Training, pred_original_sample};
 use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::{Error, Result};
 

@@ -1,9 +1,10 @@
 //! Noise levels of the steps: diffusers' for its classes, k-diffusion's, A1111's and ComfyUI's by name.
 
 use super::config::{Prediction, Spacing};
-use super::schedule::{
-    Bound, Training, arange_down, exp, interp, karras_sigmas, linspace, ln, sigma_to_t, torch_linspace, zip,
+use super::numeric::{
+    arange_down, exp, interp, karras_sigmas, linspace, ln, sigma_to_t, torch_linspace, zip,
 };
+use super::schedule::{Bound, Training};
 use super::{Order, SchedulerConfig};
 use crate::error::{Error, Result};
 

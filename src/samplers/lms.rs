@@ -1,6 +1,6 @@
 //! Linear multistep methods over the noise level: LMS, and iPNDM, which takes the levels for evenly spaced.
 
-use super::schedule::zip;
+use super::numeric::zip;
 use super::steps::K;
 
 /// Slopes of the last steps, the newest first.

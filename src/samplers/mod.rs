@@ -28,10 +28,11 @@ mod heun;
 mod lcm;
 mod levels;
 mod lms;
-pub mod noise;
-mod philox;
+mod noise;
+mod numeric;
 mod pndm;
 mod preview;
+mod rng;
 mod schedule;
 mod singlestep;
 mod steps;
@@ -49,7 +50,9 @@ pub use config::SchedulerConfig;
 pub use embedding::{get_guidance_scale_embedding, get_timestep_embedding};
 pub use guidance::{classifier_free_guidance, composed_guidance, rescale_noise_cfg};
 pub use levels::Levels;
+pub use noise::{NoiseOptions, NoiseSource};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
+pub use rng::{Generator, Rng, Twister};
 pub use steps::{Ask, Noise, Step, Steps};
 
 /// What may be turned on samplers that have it; others take no notice.

@@ -3,7 +3,8 @@
 
 use super::config::Prediction;
 use super::levels::Levels;
-use super::schedule::{DEFAULTS, Defaults, Training, pred_original_sample, sigma, zip};
+use super::numeric::{sigma, zip};
+use super::schedule::{DEFAULTS, Defaults, Training, pred_original_sample};
 use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::{Error, Result};
 

@@ -3,7 +3,7 @@
 
 use super::dpmpp::{Model, is_heun, parts, solver_order};
 use super::levels::Solver;
-use super::schedule::exp;
+use super::numeric::exp;
 use super::{Order, Rule, Sampler, SchedulerConfig};
 use crate::error::Result;
 

@@ -6,6 +6,7 @@
 
 use super::brownian::Walk;
 use super::levels::Levels;
+use super::numeric::add;
 use super::{Rule, Tuning};
 use crate::error::Result;
 use std::cell::{Cell, RefCell};
@@ -228,14 +229,4 @@ impl K {
         let up = to.min(eta * (to2 * (from2 - to2) / from2).sqrt());
         ((to2 - up * up).sqrt(), up)
     }
-}
-
-/// Euler's step over `dt` along the derivative that `x0` gives at `sigma`, in place.
-pub(super) fn euler_step(x: &mut [f32], x0: &[f32], sigma: f32, dt: f32) {
-    x.iter_mut().zip(x0).for_each(|(x, x0)| *x += (*x - x0) / sigma * dt);
-}
-
-/// Adds `z` times `scale`, in place.
-pub(super) fn add(x: &mut [f32], z: &[f32], scale: f32) {
-    x.iter_mut().zip(z).for_each(|(x, z)| *x += z * scale);
 }
