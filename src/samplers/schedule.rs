@@ -1,8 +1,7 @@
 //! What the samplers share: the noise schedule of the training, the timesteps of the inference, and the
 //! bounds on a predicted picture. Written after diffusers' schedulers, numpy's and torch's functions.
 
-use super::SchedulerConfig;
-use super::config::{Prediction, Spacing};
+use super::config::{Prediction, SchedulerConfig, Spacing};
 use super::numeric::{arange_down, clamp, linspace, quantile, sigma, torch_linspace, zip};
 use crate::error::{Error, Result};
 
