@@ -4,8 +4,9 @@
 //! tables here; they agree with diffusers' `loaders/single_file_utils.py`.
 
 use super::header::Dtype;
+use super::located::Located;
 use super::names;
-use super::table::{Located, Table};
+use super::table::Table;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
 

@@ -11,6 +11,8 @@
 use super::header::Dtype;
 use std::collections::{HashMap, HashSet};
 
+/// Longest pickle that is read: SD 1.5's takes 200 KB, a training checkpoint's some MB.
+pub(super) const MAX_PICKLE: usize = 32 << 20;
 /// Values that one pickle may make; a training checkpoint of SDXL with its optimiser makes under a million.
 const BUDGET: u32 = 2_000_000;
 /// Dictionaries and lists within each other, as far as tensors are looked for.
@@ -49,7 +51,7 @@ pub(super) struct Storage {
 
 /// A tensor: a view of a storage.
 #[derive(Clone, Debug)]
-pub(super) struct Tensor {
+pub(super) struct TensorView {
     /// Index into [`Pickle::storages`].
     pub storage: usize,
     /// Elements of the storage before the first.
@@ -59,7 +61,7 @@ pub(super) struct Tensor {
     pub strides: Vec<u64>,
 }
 
-impl Tensor {
+impl TensorView {
     /// Whether the elements lie one after the other in row-major order.
     pub fn contiguous(&self) -> bool {
         let mut due = 1;
@@ -80,7 +82,7 @@ impl Tensor {
 #[derive(Debug)]
 pub(super) struct Pickle {
     /// Tensors by their path through dictionaries and lists (`state_dict.conv.weight`), in the pickle's order.
-    pub tensors: Vec<(String, Tensor)>,
+    pub tensors: Vec<(String, TensorView)>,
     pub storages: Vec<Storage>,
     /// Where the root is a list of texts: those texts.
     pub texts: Vec<String>,
@@ -153,7 +155,7 @@ struct Machine<'a> {
     globals: Vec<(&'a str, &'a str)>,
     storages: Vec<Storage>,
     keys: HashMap<&'a [u8], u32>,
-    tensors: Vec<Tensor>,
+    tensors: Vec<TensorView>,
     budget: u32,
 }
 
@@ -209,7 +211,7 @@ impl<'a> Machine<'a> {
         }
         match usize::try_from(u64::from_le_bytes(len)) {
             // No file that is read here is that long: do not ask for more of it.
-            Ok(n) if n <= super::table::MAX_PICKLE => self.take(n),
+            Ok(n) if n <= MAX_PICKLE => self.take(n),
             _ => bad("its pickle has a text longer than any checkpoint's"),
         }
     }
@@ -613,7 +615,7 @@ impl<'a> Machine<'a> {
             return bad(format!("its pickle has a tensor of shape {shape:?} in a storage of {numel} values"));
         }
         self.spend(8)?;
-        self.tensors.push(Tensor { storage: storage as usize, offset, shape, strides });
+        self.tensors.push(TensorView { storage: storage as usize, offset, shape, strides });
         Ok(Value::Tensor(self.tensors.len() as u32 - 1))
     }
 
@@ -670,8 +672,8 @@ impl<'a> Machine<'a> {
 
     /// All tensors that the root leads to, with their paths. Each dictionary and list is entered once, however
     /// often it is referred to.
-    fn collect(&self, root: Value<'a>) -> Result<Vec<(String, Tensor)>> {
-        let mut found: Vec<(String, Tensor)> = Vec::new();
+    fn collect(&self, root: Value<'a>) -> Result<Vec<(String, TensorView)>> {
+        let mut found: Vec<(String, TensorView)> = Vec::new();
         let mut names = HashSet::new();
         let mut entered = HashSet::new();
         // To be visited, the next one last.

@@ -15,17 +15,17 @@ impl Rng {
     pub(super) fn seeded(self, seed: u64) -> Generator {
         match self {
             Self::TorchCpu => Generator::new(seed),
-            Self::TorchCuda => Generator(Kind::Cuda(Philox::new(seed))),
+            Self::TorchCuda => Generator(Engine::Cuda(Philox::new(seed))),
         }
     }
 }
 
 /// A random generator of torch's, whose state goes on from call to call.
 #[derive(Clone)]
-pub struct Generator(Kind);
+pub struct Generator(Engine);
 
 #[derive(Clone)]
-enum Kind {
+enum Engine {
     Cpu(Twister),
     Cuda(Philox),
 }
@@ -33,14 +33,14 @@ enum Kind {
 impl Generator {
     /// `torch.Generator("cpu").manual_seed(seed)`. Of the seed torch uses the low 32 bits.
     pub fn new(seed: u64) -> Self {
-        Self(Kind::Cpu(Twister::new(seed)))
+        Self(Engine::Cpu(Twister::new(seed)))
     }
 
     /// `torch.randn`: fills `out` with standard normal values, in the order of a contiguous tensor.
     pub fn randn(&mut self, out: &mut [f32]) {
         match &mut self.0 {
-            Kind::Cpu(twister) => twister.randn(out),
-            Kind::Cuda(philox) => philox.randn(out),
+            Engine::Cpu(twister) => twister.randn(out),
+            Engine::Cuda(philox) => philox.randn(out),
         }
     }
 }
