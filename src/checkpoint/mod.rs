@@ -8,7 +8,8 @@
 //! - [`unpack`]: a whole file's bytes, routed tensor by tensor.
 //! - [`quantise`]: f16 rows into blocks of 8 or 4 bits a weight.
 //! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access. `torch` reads the formats of
-//!   `torch.save` for it, with `pickle` (which executes nothing) and `zip`; `located` says where a tensor lies.
+//!   `torch.save` for it, with `zip` and `pickle`, which executes nothing and makes `objects`; `located` is where a
+//!   tensor lies.
 //! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
 //! - [`lora`]: whose weights a LoRA changes, and by what.
 //! - [`configs`]: what a single file does not carry, from its names and shapes.
@@ -20,6 +21,8 @@ pub mod ldm;
 mod located;
 pub mod lora;
 pub mod names;
+mod objects;
+mod opcode;
 pub mod pack;
 pub mod packed;
 mod pickle;

@@ -1,7 +1,8 @@
 //! The two file formats of `torch.save`: a pickle that describes tensors, and their bytes beside it.
 
 use super::located::{Base, Located, ReadAt};
-use super::pickle::{self, Fail, MAX_PICKLE};
+use super::objects::{Fail, Storage};
+use super::pickle::{self, MAX_PICKLE};
 use super::zip;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -121,7 +122,7 @@ fn refusal(fail: Fail) -> Error {
     })
 }
 
-fn storage_bytes(storage: &pickle::Storage) -> Result<u64> {
+fn storage_bytes(storage: &Storage) -> Result<u64> {
     let bytes = storage.numel.checked_mul(storage.dtype.bitsize() as u64 / 8);
     bytes.ok_or_else(|| Error::bad_checkpoint(format!("its storage {:?} has no size", storage.key)))
 }

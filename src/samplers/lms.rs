@@ -23,8 +23,8 @@ impl Slopes {
     }
 }
 
-/// As diffusers' `LMSDiscreteScheduler` and k-diffusion's `sample_lms`, of order 4. From a picture on it is k-diffusion's:
-/// diffusers 0.42 then weighs its first slopes as if steps had gone before.
+/// As diffusers' `LMSDiscreteScheduler` and k-diffusion's `sample_lms`, of order 4. Where sampling begins at a picture,
+/// as k-diffusion's: diffusers 0.42 then weighs its first slopes as if steps had gone before.
 pub(super) async fn lms(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
     let mut slopes = Slopes(Vec::new());
     for (i, (sigma, next)) in run.pairs().into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! What the solvers over log-SNR share (DPM-Solver++, UniPC, DEIS): noise levels, and the step from the network's output
-//! to the picture.
+//! What the solvers over log-SNR share (DPM-Solver++, UniPC, DEIS): their noise levels, and how the network's output
+//! becomes the picture.
 
 use super::config::{Prediction, SchedulerConfig, Spacing};
 use super::levels::{Denoiser, Levels, Penultimate, between, final_sigma, named, switched};

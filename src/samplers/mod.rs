@@ -93,7 +93,7 @@ macro_rules! over_levels {
     };
 }
 
-/// What k-diffusion's samplers without a class of diffusers read, and most classes with one.
+/// A sampler without a class of diffusers.
 const PLAIN: ConfigReading = ConfigReading {
     schedule_keys: ScheduleKeys::None,
     sd_betas: false,
@@ -115,7 +115,7 @@ const DPM2: ConfigReading = ConfigReading {
 };
 const DPMPP_SDE: ConfigReading = ConfigReading { sd_betas: true, sample: false, ..LMS };
 
-/// What most rows share. Those of a sampler are its name, its label, and how it is made.
+/// What most rows share; each has its own name, label and `make`.
 const ROW: SamplerRow = SamplerRow {
     name: "",
     label: "",

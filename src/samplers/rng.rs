@@ -1,5 +1,5 @@
-//! torch's random generators, so that a seed gives the noise that it gives in PyTorch: the Mersenne Twister of a CPU and
-//! Philox 4x32-10 (Salmon et al. 2011) of a CUDA GPU.
+//! torch's random generators, so that a seed gives the noise that it gives in PyTorch: on a CPU the Mersenne Twister,
+//! on CUDA GPUs Philox 4x32-10 (Salmon et al. 2011).
 
 /// Which of torch's generators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,8 +203,6 @@ fn sin_cos(x: f32) -> (f32, f32) {
     let (sin, cos) = if octant & 2 == 0 { (s, c) } else { (c, s) };
     (if octant & 4 == 0 { sin } else { -sin }, if (octant + 2) & 4 == 0 { cos } else { -cos })
 }
-
-// ---- CUDA: Philox ----------------------------------------------------------------------------------------------------
 
 /// `torch.Generator("cuda").manual_seed(seed)`. Each call numbers its values through and moves on by one block, as
 /// torch does while a tensor has no more values than the GPU has threads to start (some 100,000 and more).
