@@ -1,7 +1,6 @@
 //! Noise against torch: tests/reference/noise.py writes the expected values. Equal means bit for bit.
 
-use browser_diffusion::samplers::Walk;
-use browser_diffusion::samplers::noise::{Generator, NoiseOptions, NoiseSource, Rng, Twister};
+use browser_diffusion::samplers::{Generator, NoiseOptions, NoiseSource, Rng, Twister, Walk};
 use serde_json::Value;
 
 fn expected() -> Value {

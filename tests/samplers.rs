@@ -1,10 +1,10 @@
 //! Samplers against diffusers: tests/reference/samplers.py writes the expected values.
 
 use browser_diffusion::Code;
-use browser_diffusion::samplers::noise::{NoiseOptions, NoiseSource};
 use browser_diffusion::samplers::{
-    Ask, Noise, SD1_FACTORS, Sampler, SchedulerConfig, Tuning, Walk, classifier_free_guidance,
-    get_guidance_scale_embedding, get_timestep_embedding, labels, latents_to_rgba, names, rescale_noise_cfg,
+    Ask, Noise, NoiseOptions, NoiseSource, SAMPLERS, SCHEDULES, SD1_FACTORS, Sampler, SchedulerConfig,
+    Tuning, Walk, classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, labels,
+    latents_to_rgba, names, rescale_noise_cfg,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -199,6 +199,98 @@ fn samplers_and_schedules() {
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
     for name in names() {
         assert!(tried.contains(name.as_str()), "{name} has no case");
+    }
+}
+
+/// A row's knobs act on its sampler, and no others do; without a word on `eta` it is the usual one.
+#[test]
+fn knobs_act_as_the_table_says() {
+    let sd = config(
+        r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "skip_prk_steps": true}"#,
+    );
+    let plain = Tuning::default();
+    let turned = Tuning { eta: Some(1.0), s_churn: 10.0, ..Tuning::default() };
+    for row in SAMPLERS {
+        // Restart adds its noise from 20 steps on.
+        let last = |tuning: &Tuning| {
+            let sampler = browser_diffusion::samplers::scheduler(Some(row.name), &sd, 24, tuning).unwrap();
+            run(sampler, waves(0, 0.3), network, noise()).0
+        };
+        let usual = last(&plain);
+        assert_eq!(usual, last(&Tuning { eta: row.eta, ..plain.clone() }), "{}: usual eta", row.name);
+        let other = Tuning { eta: Some(0.4), ..plain.clone() };
+        assert_eq!(usual != last(&other), row.eta.is_some(), "{}: eta", row.name);
+        let other = Tuning { s_churn: 10.0, ..plain.clone() };
+        assert_eq!(usual != last(&other), row.s_churn, "{}: s_churn", row.name);
+        let other = Tuning { s_noise: 0.5, ..turned.clone() };
+        assert_eq!(last(&turned) != last(&other), row.s_noise, "{}: s_noise", row.name);
+    }
+}
+
+/// What JavaScript and its types know of the table: `BLESS=1 cargo test --test samplers` writes both anew.
+#[test]
+fn javascript_has_the_same_table() {
+    let yes = |what: &str, is: bool| format!(", {what}: {is}");
+    let mut js = String::from(
+        "/** The engine's samplers and schedules. Written by tests/samplers.rs from src/samplers/mod.rs; do not edit. */\n\n\
+         /**\n * `eta` is the usual share of fresh noise, missing where `eta` does not act; `churn`: whether `sChurn` acts;\n \
+         * `schedules`: whether a schedule may follow the name.\n \
+         * @type {readonly Readonly<{ name: string, label: string, eta?: number, churn: boolean, schedules: boolean }>[]}\n \
+         */\nexport const SAMPLERS = Object.freeze([\n",
+    );
+    for row in SAMPLERS {
+        let eta = row.eta.map_or(String::new(), |eta| format!(", eta: {eta}"));
+        js += &format!("  {{ name: '{}', label: '{}'{eta}", row.name, row.label);
+        js += &format!("{}{} }},\n", yes("churn", row.s_churn), yes("schedules", row.schedules));
+    }
+    js += "]);\n\n/** @type {readonly Readonly<{ name: string, label: string }>[]} */\nexport const SCHEDULES = Object.freeze([\n";
+    for row in SCHEDULES {
+        js += &format!("  {{ name: '{}', label: '{}' }},\n", row.name, row.label);
+    }
+    js += "]);\n";
+    blessed("www/samplers.js", |_| js);
+    blessed("www/browser-diffusion.d.ts", |types| {
+        let getter = types.find("  static get schedulers(").unwrap();
+        let start = types[..getter].rfind("  /**").unwrap();
+        format!("{}{}{}", &types[..start], schedulers_comment(), &types[getter..])
+    });
+}
+
+/// The comment on the list of schedulers, in lines of 120 columns.
+fn schedulers_comment() -> String {
+    let spaced = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(" ");
+    let alone: Vec<&str> = SAMPLERS.iter().filter(|row| !row.schedules).map(|row| row.name).collect();
+    let (last, others) = alone.split_last().unwrap();
+    let text = format!(
+        "The names that `scheduler` takes: samplers ({}), and all but {} and {last} with a schedule behind ({}).",
+        spaced(&mut SAMPLERS.iter().map(|row| row.name)),
+        others.join(", "),
+        spaced(&mut SCHEDULES.iter().map(|row| row.name)),
+    );
+    let mut lines = vec![String::from("   *")];
+    for word in text.split(' ') {
+        if lines.last().unwrap().len() + 1 + word.len() > 120 {
+            lines.push(String::from("   *"));
+        }
+        let line = lines.last_mut().unwrap();
+        line.push(' ');
+        line.push_str(word);
+    }
+    format!("  /**\n{}\n   */\n", lines.join("\n"))
+}
+
+/// Holds a file against what it should be, made from what it is; with `BLESS=1` writes that.
+fn blessed(path: &str, should_be: impl FnOnce(&str) -> String) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let is = std::fs::read_to_string(&file).unwrap_or_default();
+    let should_be = should_be(&is);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&file, should_be).unwrap();
+    } else {
+        assert!(
+            is == should_be,
+            "{path} is not what the table says; BLESS=1 cargo test --test samplers writes it"
+        );
     }
 }
 

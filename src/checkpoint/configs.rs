@@ -60,8 +60,8 @@ impl Contents {
     }
 
     /// The file's small files, by their paths in a diffusers folder. `spread`: the standard deviation of the
-    /// values of [`Contents::spread`]'s tensor. A VAE or a ControlNet that stands alone has its `config.json` at the root as well,
-    /// as its own folder on the Hub does.
+    /// values of [`Contents::spread`]'s tensor. A VAE or a ControlNet that stands alone has its `config.json` at the
+    /// root as well, as its own folder on the Hub does.
     pub fn configs(&self, spread: Option<f32>) -> HashMap<String, Value> {
         let mut files = HashMap::new();
         let family = self.family();

@@ -75,7 +75,7 @@ impl Header {
         if json.first() != Some(&b'{') {
             return Err(bad("the safetensors header is not JSON. Download the file again".into()));
         }
-        let Entries(mut tensors) = serde_json::from_slice(json).map_err(|e| {
+        let Tensors(mut tensors) = serde_json::from_slice(json).map_err(|e| {
             bad(format!("the safetensors header cannot be read ({e}). Download the file again"))
         })?;
         tensors.sort_by_key(|t| (t.begin, t.end));
@@ -109,17 +109,17 @@ fn bad(message: String) -> Error {
 }
 
 /// The header's map, in its own order; refuses duplicate names, which a map type would swallow.
-struct Entries(Vec<TensorInfo>);
+struct Tensors(Vec<TensorInfo>);
 
-impl<'de> Deserialize<'de> for Entries {
+impl<'de> Deserialize<'de> for Tensors {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct V;
         impl<'de> Visitor<'de> for V {
-            type Value = Entries;
+            type Value = Tensors;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a map of tensors")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tensors, A::Error> {
                 use serde::de::Error;
                 let mut seen = std::collections::HashSet::new();
                 let mut tensors = Vec::new();
@@ -134,10 +134,10 @@ impl<'de> Deserialize<'de> for Entries {
                     if tensors.len() == MAX_TENSORS {
                         return Err(A::Error::custom(format_args!("more than {MAX_TENSORS} tensors")));
                     }
-                    let Entry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
+                    let Described { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
                     tensors.push(TensorInfo { name, dtype, shape: shape.0, begin, end });
                 }
-                Ok(Entries(tensors))
+                Ok(Tensors(tensors))
             }
         }
         d.deserialize_map(V)
@@ -145,7 +145,7 @@ impl<'de> Deserialize<'de> for Entries {
 }
 
 #[derive(serde::Deserialize)]
-struct Entry {
+struct Described {
     dtype: Dtype,
     shape: Shape,
     data_offsets: (u64, u64),

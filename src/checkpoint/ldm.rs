@@ -4,8 +4,9 @@
 //! tables here; they agree with diffusers' `loaders/single_file_utils.py`.
 
 use super::header::Dtype;
+use super::located::Located;
 use super::names;
-use super::table::{Located, Table};
+use super::table::Table;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
 
@@ -193,87 +194,22 @@ struct Numbers {
 /// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, SD 3, Flux), `BadCheckpoint`
 /// for one that holds nothing of Stable Diffusion.
 pub fn sort(table: &Table) -> Result<Contents> {
-    // Training's checkpoints keep the weights under this name, beside optimisers and counters.
-    let root = ["state_dict.", "module."].into_iter().find(|root| {
-        table.tensors.iter().any(|t| {
-            t.name.strip_prefix(root).is_some_and(|n| {
-                n.starts_with("model.") || n.starts_with("decoder.") || n.starts_with("control_model.")
-            })
-        })
-    });
-    let root = root.unwrap_or("");
-    let all =
-        || table.tensors.iter().enumerate().filter_map(|(i, t)| Some((i, t.name.strip_prefix(root)?, t)));
-    let has = |name: &str| all().any(|(_, n, _)| n == name);
-    for (name, what) in [
-        ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
-        ("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", "Stable Diffusion 3"),
-        ("double_blocks.0.img_attn.qkv.weight", "Flux"),
-        ("lora_controlnet", "a Control-LoRA"),
-        ("difference", "a ControlNet that holds differences to its model"),
-        ("task_embedding", "a ControlNet Union"),
-        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
-    ] {
-        if has(name) {
-            return Err(Error::unsupported(format!(
-                "the file is {what}. This engine runs Stable Diffusion 1.x, 2.x and SDXL and whole ControlNets of theirs; \
-                 choose such a checkpoint"
-            )));
-        }
-    }
-    let bare = match all().any(|(_, n, _)| PREFIXES.iter().any(|(p, ..)| n.starts_with(p))) {
-        true => None,
-        false => BARE.iter().find(|(mark, ..)| has(mark)),
-    };
-
+    let root = root(table);
+    let has = |name: &str| table.tensors.iter().any(|t| t.name.strip_prefix(root) == Some(name));
+    refuse_unsupported(has)?;
     let mut contents = Contents { v_pred: has("v_pred"), ztsnr: has("ztsnr"), ..Contents::default() };
-    // Which of the components each tensor is of, and its name without the prefix.
-    let mut sorted: BTreeMap<&'static str, (Naming, Vec<Named>)> = BTreeMap::new();
-    for (i, tensor) in table.tensors.iter().enumerate() {
-        let name = tensor.name.strip_prefix(root);
-        let place = name.and_then(|name| {
-            if IGNORED.iter().any(|p| name.starts_with(p)) {
-                return None;
-            }
-            if let Some(&(_, component, naming)) = bare {
-                return Some((component, naming, name));
-            }
-            PREFIXES
-                .iter()
-                .find_map(|&(p, component, naming)| Some((component, naming, name.strip_prefix(p)?)))
-        });
-        match place {
-            Some((component, naming, name)) => {
-                sorted.entry(component).or_insert((naming, Vec::new())).1.push((i, name, tensor));
-            }
-            None => contents.ignored.push(tensor.name.clone()),
-        }
-    }
-    if sorted.is_empty() {
+    let by_component = by_component(table, root, &mut contents.ignored);
+    if by_component.is_empty() {
         return Err(Error::bad_checkpoint(
             "the file holds no Stable Diffusion model: none of its tensors has a name of one (such as \
              model.diffusion_model.input_blocks.0.0.weight). Choose a checkpoint of Stable Diffusion 1.x, 2.x or SDXL",
         ));
     }
-    let sdxl = sorted.contains_key("text_encoder_2");
-    for (component, (naming, tensors)) in sorted {
-        let numbers = Numbers::of(&tensors);
-        let mut parts = Parts::new();
-        for &(index, name, tensor) in &tensors {
-            let known = rename(naming, name, &numbers).filter(|name| {
-                // SD 2's encoder ends before the last layer, and has no projection.
-                let shortened = naming == Naming::OpenClip && !sdxl;
-                let layer = name
-                    .strip_prefix("encoder.layers.")
-                    .and_then(|rest| rest.split_once('.')?.0.parse().ok());
-                !(shortened && (layer.is_some_and(|l: u64| l >= SD2_LAYERS) || name.starts_with(TRANSPOSED)))
-            });
-            let Some(name) = known else {
-                contents.ignored.push(tensor.name.clone());
-                continue;
-            };
-            split(index, name, tensor, &mut parts)?;
-        }
+    let sdxl = by_component.contains_key("text_encoder_2");
+    for (component, (naming, tensors)) in by_component {
+        // SD 2's encoder ends before the last layer, and has no projection.
+        let shortened = naming == Naming::OpenClip && !sdxl;
+        let mut parts = parts_of(naming, &tensors, shortened, &mut contents.ignored)?;
         let mut seen = HashSet::new();
         if let Some(twice) = parts.iter().find(|p| !seen.insert(p.name.as_str())) {
             return Err(Error::bad_checkpoint(format!(
@@ -285,16 +221,97 @@ pub fn sort(table: &Table) -> Result<Contents> {
             contents.open_clip.insert(component);
         }
         if component == "unet" {
-            let number =
-                |name: &str| name.strip_prefix("output_blocks.")?.split_once('.')?.0.parse::<u64>().ok();
-            let biases = tensors.iter().filter(|(_, n, _)| n.ends_with(".1.transformer_blocks.0.norm1.bias"));
-            contents.spread =
-                biases.filter_map(|(i, n, _)| Some((number(n)?, *i))).max().map(|(_, index)| index);
+            contents.spread = last_attention_bias(&tensors);
         }
         parts.sort_by_key(|p| (table.tensors[p.tensor].order(), p.begin));
         contents.components.insert(component, parts);
     }
     Ok(contents)
+}
+
+/// The prefix of the weights' names: training's checkpoints keep them under one, beside optimisers and counters.
+fn root(table: &Table) -> &'static str {
+    let of_a_model =
+        |name: &str| ["model.", "decoder.", "control_model."].iter().any(|p| name.starts_with(p));
+    let leads_to_one =
+        |root: &&str| table.tensors.iter().any(|t| t.name.strip_prefix(*root).is_some_and(of_a_model));
+    ["state_dict.", "module."].into_iter().find(leads_to_one).unwrap_or("")
+}
+
+/// Refuses files of models that are known and not computed here, by a tensor that only they have.
+fn refuse_unsupported(has: impl Fn(&str) -> bool) -> Result<()> {
+    for (name, what) in [
+        ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
+        ("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", "Stable Diffusion 3"),
+        ("double_blocks.0.img_attn.qkv.weight", "Flux"),
+        ("lora_controlnet", "a Control-LoRA"),
+        ("difference", "a ControlNet that holds differences to its model"),
+        ("task_embedding", "a ControlNet Union"),
+        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
+    ] {
+        if has(name) {
+            return Err(Error::unsupported(format!(
+                "the file is {what}. This engine runs Stable Diffusion 1.x, 2.x and SDXL and whole \
+                 ControlNets of theirs; choose such a checkpoint"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The tensors of each component, with names that lack its prefix. Names of no component go to `ignored`.
+fn by_component<'a>(
+    table: &'a Table,
+    root: &str,
+    ignored: &mut Vec<String>,
+) -> BTreeMap<&'static str, (Naming, Vec<Named<'a>>)> {
+    let all = || table.tensors.iter().filter_map(|t| t.name.strip_prefix(root));
+    let prefixed = all().any(|name| PREFIXES.iter().any(|(p, ..)| name.starts_with(p)));
+    let bare = BARE.iter().find(|(mark, ..)| !prefixed && all().any(|name| name == *mark));
+    let place = |name: &'a str| {
+        if IGNORED.iter().any(|p| name.starts_with(p)) {
+            return None;
+        }
+        if let Some(&(_, component, naming)) = bare {
+            return Some((component, naming, name));
+        }
+        PREFIXES.iter().find_map(|&(p, component, naming)| Some((component, naming, name.strip_prefix(p)?)))
+    };
+    let mut sorted: BTreeMap<&'static str, (Naming, Vec<Named>)> = BTreeMap::new();
+    for (i, tensor) in table.tensors.iter().enumerate() {
+        match tensor.name.strip_prefix(root).and_then(place) {
+            Some((component, naming, name)) => {
+                sorted.entry(component).or_insert((naming, Vec::new())).1.push((i, name, tensor));
+            }
+            None => ignored.push(tensor.name.clone()),
+        }
+    }
+    sorted
+}
+
+/// A component's tensors under diffusers' names. Those that no model reads go to `ignored`.
+fn parts_of(naming: Naming, tensors: &[Named], shortened: bool, ignored: &mut Vec<String>) -> Result<Parts> {
+    let numbers = Numbers::of(tensors);
+    let cut_off = |name: &str| {
+        let layer =
+            name.strip_prefix("encoder.layers.").and_then(|rest| rest.split_once('.')?.0.parse().ok());
+        shortened && (layer.is_some_and(|l: u64| l >= SD2_LAYERS) || name.starts_with(TRANSPOSED))
+    };
+    let mut parts = Parts::new();
+    for &(index, name, tensor) in tensors {
+        match rename(naming, name, &numbers).filter(|name| !cut_off(name)) {
+            Some(name) => split(index, name, tensor, &mut parts)?,
+            None => ignored.push(tensor.name.clone()),
+        }
+    }
+    Ok(parts)
+}
+
+/// Index of the bias whose spread tells SD 2's models of velocity from those of noise.
+fn last_attention_bias(unet: &[Named]) -> Option<usize> {
+    let number = |name: &str| name.strip_prefix("output_blocks.")?.split_once('.')?.0.parse::<u64>().ok();
+    let biases = unet.iter().filter(|(_, name, _)| name.ends_with(".1.transformer_blocks.0.norm1.bias"));
+    biases.filter_map(|(index, name, _)| Some((number(name)?, *index))).max().map(|(_, index)| index)
 }
 
 impl Numbers {
@@ -383,7 +400,8 @@ fn split(index: usize, name: String, tensor: &Located, parts: &mut Parts) -> Res
     };
     let wrong = || {
         Error::bad_checkpoint(format!(
-            "tensor {:?} has shape {:?}, which it cannot have in a Stable Diffusion checkpoint. Download the file again",
+            "tensor {:?} has shape {:?}, which it cannot have in a Stable Diffusion checkpoint. Download \
+             the file again",
             tensor.name, tensor.shape
         ))
     };

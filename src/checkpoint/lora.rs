@@ -224,125 +224,170 @@ impl Adapter {
     /// channels. `name` is for messages.
     pub fn new(
         name: &str,
-        mut f: BTreeMap<Factor, Values>,
+        tensors: BTreeMap<Factor, Values>,
         [rows, inner, taps]: [usize; 3],
     ) -> Result<Adapter> {
-        let wrong = |what: &str| {
-            Error::bad_checkpoint(format!(
-                "the LoRA's {what} of {name} is missing or does not fit this model's weight of {rows}x{inner}x{taps}. \
-                 Choose a LoRA that was made for this kind of model"
-            ))
-        };
-        let sized = |v: Option<Values>, len: usize, what: &str| -> Result<Vec<f32>> {
-            v.map(|(_, values)| values).filter(|v| v.len() == len).ok_or_else(|| wrong(what))
-        };
-        let first = |v: Option<&Values>| v.and_then(|(shape, _)| shape.first().map(|&n| n as usize));
-        let last = |v: Option<&Values>| v.and_then(|(shape, _)| shape.get(1).map(|&n| n as usize));
-        let alpha = f.remove(&Factor::Alpha).and_then(|(_, v)| v.first().copied());
-        let magnitude = match f.remove(&Factor::Magnitude) {
-            None => None,
-            Some((_, v)) if v.len() == rows => Some(v),
-            Some((_, v)) if v.len() == inner => {
-                return Err(Error::unsupported(format!(
-                    "the LoRA has magnitudes (dora_scale) of {name}'s input channels; those of its outputs are \
-                     supported. Choose a LoRA without"
-                )));
-            }
-            Some(_) => return Err(wrong("dora_scale")),
-        };
-        let (change, rank) = if f.contains_key(&Factor::Down) || f.contains_key(&Factor::Up) {
-            let mid = f.remove(&Factor::Mid);
-            let inside = first(f.get(&Factor::Down)).ok_or_else(|| wrong("lora_down"))?;
-            let rank = first(mid.as_ref()).unwrap_or(inside);
-            let up = sized(f.remove(&Factor::Up), rows * rank, "lora_up")?;
-            let down = match mid {
-                None => sized(f.remove(&Factor::Down), rank * inner * taps, "lora_down")?,
-                Some(mid) => {
-                    let down = sized(f.remove(&Factor::Down), inside * inner, "lora_down")?;
-                    let mid = sized(Some(mid), rank * inside * taps, "lora_mid")?;
-                    core_times(&mid, &down, [rank, inside, inner, taps])
-                }
-            };
-            (Change::Product(Product { rank, up, down }), inside)
-        } else if f.contains_key(&Factor::HadaA(1)) {
-            let mut both = Vec::new();
-            let dim = first(f.get(&Factor::HadaB(1))).ok_or_else(|| wrong("hada_w1_b"))?;
-            for i in [1, 2] {
-                let rank = first(f.get(&Factor::HadaB(i))).ok_or_else(|| wrong("hada_w_b"))?;
-                let a = f.remove(&Factor::HadaA(i));
-                let b = f.remove(&Factor::HadaB(i));
-                both.push(match f.remove(&Factor::HadaT(i)) {
-                    None => Product {
-                        rank,
-                        up: sized(a, rows * rank, "hada_w_a")?,
-                        down: sized(b, rank * inner * taps, "hada_w_b")?,
-                    },
-                    Some(core) => {
-                        let outer = first(Some(&core)).ok_or_else(|| wrong("hada_t"))?;
-                        let a = sized(a, outer * rows, "hada_w_a")?;
-                        let b = sized(b, rank * inner, "hada_w_b")?;
-                        let core = sized(Some(core), outer * rank * taps, "hada_t")?;
-                        let down = core_times(&core, &b, [outer, rank, inner, taps]);
-                        Product { rank: outer, up: turned(&a, outer, rows), down }
-                    }
-                });
-            }
-            let second = both.pop().ok_or_else(|| wrong("hada_w2"))?;
-            let first = both.pop().ok_or_else(|| wrong("hada_w1"))?;
-            (Change::Hadamard(first, second), dim)
+        let mut factors = Factors { name, tensors, rows, inner, taps };
+        let alpha = factors.tensors.remove(&Factor::Alpha).and_then(|(_, v)| v.first().copied());
+        let magnitude = factors.magnitude()?;
+        let has = |factor| factors.tensors.contains_key(&factor);
+        let (change, rank) = if has(Factor::Down) || has(Factor::Up) {
+            factors.product()?
+        } else if has(Factor::HadaA(1)) {
+            factors.hadamard()?
         } else {
-            let mut dim = None;
-            // The second factor's shape follows from the first's.
-            let [w1, a, b] =
-                [Factor::KronW(1), Factor::KronA(1), Factor::KronB(1)].map(|name| f.remove(&name));
-            let (o1, i1, w1) = match w1 {
-                Some((shape, v)) => match shape[..] {
-                    [o, i, ..] if (o * i) as usize == v.len() => (o as usize, i as usize, v),
-                    _ => return Err(wrong("lokr_w1")),
-                },
-                None => {
-                    let o = first(a.as_ref()).ok_or_else(|| wrong("lokr_w1"))?;
-                    let i = last(b.as_ref()).ok_or_else(|| wrong("lokr_w1"))?;
-                    let r = first(b.as_ref()).ok_or_else(|| wrong("lokr_w1"))?;
-                    dim = Some(r);
-                    let (a, b) = (sized(a, o * r, "lokr_w1_a")?, sized(b, r * i, "lokr_w1_b")?);
-                    (o, i, times(&a, &b, [o, r, i]))
-                }
-            };
-            if o1 == 0 || i1 == 0 || !rows.is_multiple_of(o1) || !inner.is_multiple_of(i1) {
-                return Err(wrong("lokr_w1"));
-            }
-            let (o2, i2) = (rows / o1, inner / i1);
-            let w2 = match f.remove(&Factor::KronW(2)) {
-                w2 @ Some(_) => sized(w2, o2 * i2 * taps, "lokr_w2")?,
-                None => {
-                    let (a, b) = (f.remove(&Factor::KronA(2)), f.remove(&Factor::KronB(2)));
-                    let r = first(b.as_ref()).ok_or_else(|| wrong("lokr_w2"))?;
-                    dim = Some(r);
-                    match f.remove(&Factor::KronT) {
-                        None => {
-                            let a = sized(a, o2 * r, "lokr_w2_a")?;
-                            times(&a, &sized(b, r * i2 * taps, "lokr_w2_b")?, [o2, r, i2 * taps])
-                        }
-                        Some(core) => {
-                            let outer = first(Some(&core)).ok_or_else(|| wrong("lokr_t2"))?;
-                            let a = turned(&sized(a, outer * o2, "lokr_w2_a")?, outer, o2);
-                            let b = sized(b, r * i2, "lokr_w2_b")?;
-                            let core = sized(Some(core), outer * r * taps, "lokr_t2")?;
-                            let down = core_times(&core, &b, [outer, r, i2, taps]);
-                            times(&a, &down, [o2, outer, i2 * taps])
-                        }
-                    }
-                }
-            };
-            // LyCORIS: two whole matrices are taken as they are.
-            let Some(dim) = dim else {
-                let change = Change::Kronecker { w1, w2, o2, i2 };
-                return Ok(Adapter { change, scale: 1.0, magnitude });
-            };
-            (Change::Kronecker { w1, w2, o2, i2 }, dim)
+            factors.kronecker()?
         };
-        Ok(Adapter { change, scale: alpha.map_or(1.0, |a| a / rank.max(1) as f32), magnitude })
+        // LyCORIS: two whole matrices are taken as they are.
+        let scale = match (rank, alpha) {
+            (Some(rank), Some(alpha)) => alpha / rank.max(1) as f32,
+            _ => 1.0,
+        };
+        Ok(Adapter { change, scale, magnitude })
+    }
+}
+
+/// The tensors of one module, not yet used, and the weight that they must fit: `[rows][inner][taps]`.
+struct Factors<'a> {
+    name: &'a str,
+    tensors: BTreeMap<Factor, Values>,
+    rows: usize,
+    inner: usize,
+    taps: usize,
+}
+
+/// A change, and the rank that its alpha is divided by; two whole matrices have none.
+type Ranked = (Change, Option<usize>);
+
+impl Factors<'_> {
+    fn wrong(&self, what: &str) -> Error {
+        let Factors { name, rows, inner, taps, .. } = self;
+        Error::bad_checkpoint(format!(
+            "the LoRA's {what} of {name} is missing or does not fit this model's weight of {rows}x{inner}x{taps}. \
+             Choose a LoRA that was made for this kind of model"
+        ))
+    }
+
+    /// A dimension of a tensor; `what` is for the message where there is none. One beyond the number of values, which
+    /// an empty tensor may have, is refused, so that nothing is made of its size.
+    fn dim(&self, factor: Factor, axis: usize, what: &str) -> Result<usize> {
+        let dim = self.tensors.get(&factor).and_then(|(shape, values)| {
+            let n = usize::try_from(*shape.get(axis)?).ok()?;
+            (n <= values.len().max(1)).then_some(n)
+        });
+        dim.ok_or_else(|| self.wrong(what))
+    }
+
+    /// The values of a tensor, as many as this shape has.
+    fn take(&mut self, factor: Factor, shape: &[usize], what: &str) -> Result<Vec<f32>> {
+        let len = shape.iter().try_fold(1, |n: usize, &d| n.checked_mul(d));
+        let values = self.tensors.remove(&factor).map(|(_, values)| values);
+        values.filter(|v| Some(v.len()) == len).ok_or_else(|| self.wrong(what))
+    }
+
+    /// DoRA's length of each row.
+    fn magnitude(&mut self) -> Result<Option<Vec<f32>>> {
+        match self.tensors.remove(&Factor::Magnitude) {
+            None => Ok(None),
+            Some((_, v)) if v.len() == self.rows => Ok(Some(v)),
+            Some((_, v)) if v.len() == self.inner => Err(Error::unsupported(format!(
+                "the LoRA has magnitudes (dora_scale) of {}'s input channels; those of its outputs are supported. \
+                 Choose a LoRA without",
+                self.name
+            ))),
+            Some(_) => Err(self.wrong("dora_scale")),
+        }
+    }
+
+    /// LoRA and LoCon.
+    fn product(&mut self) -> Result<Ranked> {
+        let Factors { rows, inner, taps, .. } = *self;
+        let rank = self.dim(Factor::Down, 0, "lora_down")?;
+        if !self.tensors.contains_key(&Factor::Mid) {
+            let up = self.take(Factor::Up, &[rows, rank], "lora_up")?;
+            let down = self.take(Factor::Down, &[rank, inner, taps], "lora_down")?;
+            return Ok((Change::Product(Product { rank, up, down }), Some(rank)));
+        }
+        let outer = self.dim(Factor::Mid, 0, "lora_mid")?;
+        let up = self.take(Factor::Up, &[rows, outer], "lora_up")?;
+        let down = self.take(Factor::Down, &[rank, inner], "lora_down")?;
+        let mid = self.take(Factor::Mid, &[outer, rank, taps], "lora_mid")?;
+        let down = core_times(&mid, &down, [outer, rank, inner, taps]);
+        Ok((Change::Product(Product { rank: outer, up, down }), Some(rank)))
+    }
+
+    /// LoHa.
+    fn hadamard(&mut self) -> Result<Ranked> {
+        let rank = self.dim(Factor::HadaB(1), 0, "hada_w1_b")?;
+        let (first, second) = (self.hadamard_side(1)?, self.hadamard_side(2)?);
+        Ok((Change::Hadamard(first, second), Some(rank)))
+    }
+
+    fn hadamard_side(&mut self, side: u8) -> Result<Product> {
+        let Factors { rows, inner, taps, .. } = *self;
+        let (a, b, core) = (Factor::HadaA(side), Factor::HadaB(side), Factor::HadaT(side));
+        let rank = self.dim(b, 0, "hada_w_b")?;
+        if !self.tensors.contains_key(&core) {
+            let up = self.take(a, &[rows, rank], "hada_w_a")?;
+            let down = self.take(b, &[rank, inner, taps], "hada_w_b")?;
+            return Ok(Product { rank, up, down });
+        }
+        let outer = self.dim(core, 0, "hada_t")?;
+        let a = self.take(a, &[outer, rows], "hada_w_a")?;
+        let b = self.take(b, &[rank, inner], "hada_w_b")?;
+        let core = self.take(core, &[outer, rank, taps], "hada_t")?;
+        let down = core_times(&core, &b, [outer, rank, inner, taps]);
+        Ok(Product { rank: outer, up: turned(&a, outer, rows), down })
+    }
+
+    /// LoKr. The second matrix' shape follows from the first's; its rank counts where it has one.
+    fn kronecker(&mut self) -> Result<Ranked> {
+        let (o1, i1, w1, first_rank) = self.kronecker_first()?;
+        if o1 == 0 || i1 == 0 || !self.rows.is_multiple_of(o1) || !self.inner.is_multiple_of(i1) {
+            return Err(self.wrong("lokr_w1"));
+        }
+        let (o2, i2) = (self.rows / o1, self.inner / i1);
+        let (w2, second_rank) = self.kronecker_second(o2, i2)?;
+        Ok((Change::Kronecker { w1, w2, o2, i2 }, second_rank.or(first_rank)))
+    }
+
+    /// The first matrix: rows, columns, values, and its rank where it is in parts.
+    fn kronecker_first(&mut self) -> Result<(usize, usize, Vec<f32>, Option<usize>)> {
+        if let Some((shape, values)) = self.tensors.remove(&Factor::KronW(1)) {
+            return match shape[..] {
+                [o, i, ..] if o.checked_mul(i) == Some(values.len() as u64) => {
+                    Ok((o as usize, i as usize, values, None))
+                }
+                _ => Err(self.wrong("lokr_w1")),
+            };
+        }
+        let (a, b) = (Factor::KronA(1), Factor::KronB(1));
+        let rows = self.dim(a, 0, "lokr_w1")?;
+        let (rank, columns) = (self.dim(b, 0, "lokr_w1")?, self.dim(b, 1, "lokr_w1")?);
+        let a = self.take(a, &[rows, rank], "lokr_w1_a")?;
+        let b = self.take(b, &[rank, columns], "lokr_w1_b")?;
+        Ok((rows, columns, times(&a, &b, [rows, rank, columns]), Some(rank)))
+    }
+
+    /// The second matrix, `[rows][columns][taps]`, and its rank where it is in parts.
+    fn kronecker_second(&mut self, rows: usize, columns: usize) -> Result<(Vec<f32>, Option<usize>)> {
+        let taps = self.taps;
+        if self.tensors.contains_key(&Factor::KronW(2)) {
+            return Ok((self.take(Factor::KronW(2), &[rows, columns, taps], "lokr_w2")?, None));
+        }
+        let (a, b, core) = (Factor::KronA(2), Factor::KronB(2), Factor::KronT);
+        let rank = self.dim(b, 0, "lokr_w2")?;
+        if !self.tensors.contains_key(&core) {
+            let a = self.take(a, &[rows, rank], "lokr_w2_a")?;
+            let b = self.take(b, &[rank, columns, taps], "lokr_w2_b")?;
+            return Ok((times(&a, &b, [rows, rank, columns * taps]), Some(rank)));
+        }
+        let outer = self.dim(core, 0, "lokr_t2")?;
+        let a = turned(&self.take(a, &[outer, rows], "lokr_w2_a")?, outer, rows);
+        let b = self.take(b, &[rank, columns], "lokr_w2_b")?;
+        let core = self.take(core, &[outer, rank, taps], "lokr_t2")?;
+        let down = core_times(&core, &b, [outer, rank, columns, taps]);
+        Ok((times(&a, &down, [rows, outer, columns * taps]), Some(rank)))
     }
 }
 

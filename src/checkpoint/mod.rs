@@ -7,8 +7,9 @@
 //! - [`packed`]: what is kept of quantised weights.
 //! - [`unpack`]: a whole file's bytes, routed tensor by tensor.
 //! - [`quantise`]: f16 rows into blocks of 8 or 4 bits a weight.
-//! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access; `pickle` (which executes nothing)
-//!   and `zip` serve it.
+//! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access. `torch` reads the formats of
+//!   `torch.save` for it, with `zip` and `pickle`, which executes nothing and makes `objects`; `located` is where a
+//!   tensor lies.
 //! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
 //! - [`lora`]: whose weights a LoRA changes, and by what.
 //! - [`configs`]: what a single file does not carry, from its names and shapes.
@@ -17,19 +18,24 @@
 pub mod configs;
 pub mod header;
 pub mod ldm;
+mod located;
 pub mod lora;
 pub mod names;
+mod objects;
+mod opcode;
 pub mod pack;
 pub mod packed;
 mod pickle;
 pub mod quantise;
 pub mod shards;
 pub mod table;
+mod torch;
 pub mod unpack;
 mod zip;
 
 pub use header::{Dtype, Header, TensorInfo};
+pub use located::{Located, ReadAt};
 pub use pack::Layout;
 pub use quantise::Bits;
-pub use table::{Located, ReadAt, Table};
+pub use table::{Table, TensorReader};
 pub use unpack::{FileUnpacker, Target};

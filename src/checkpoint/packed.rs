@@ -84,12 +84,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Takes the next bytes. `layout` tells how a tensor must lie, and whether as f32; `write` gets its name, an offset and
-    /// bytes from there on.
+    /// Takes the next bytes. `layout` says how a tensor must be laid out, and whether as f32; `write` gets its name, an
+    /// offset and the bytes from there on.
     ///
     /// # Errors
-    /// `BadCheckpoint` if these are not the bytes of a `Writer` of this version and of these layouts; `UnsupportedModel`
-    /// where all that differs is that some are f32 here, see [`Reader::wider`]; what `write` fails with.
+    /// `BadCheckpoint` if these are not the bytes of a `Writer` of this version and of these layouts;
+    /// `UnsupportedModel` where all that differs is that some are f32 here, see [`Reader::wider`]; what `write` fails
+    /// with.
     pub fn push(
         &mut self,
         mut bytes: &[u8],

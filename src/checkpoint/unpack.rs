@@ -46,15 +46,15 @@ enum State<D> {
     /// Length and JSON so far.
     Header(Vec<u8>),
     Data {
-        tensors: VecDeque<Tensor<D>>,
-        /** File offset of the next byte. */
+        tensors: VecDeque<Incoming<D>>,
+        /// File offset of the next byte.
         at: u64,
         end: u64,
     },
 }
 
 /// A tensor that is not complete: its bytes that are still to come, and what becomes of them.
-struct Tensor<D> {
+struct Incoming<D> {
     left: u64,
     wanted: Option<(Packer, D)>,
 }
@@ -116,7 +116,7 @@ impl<T: Target> FileUnpacker<T> {
                     }
                     None => None,
                 };
-                tensors.push_back(Tensor { left: info.end - info.begin, wanted });
+                tensors.push_back(Incoming { left: info.end - info.begin, wanted });
             }
             let end = header.data_start + header.data_len;
             self.state = State::Data { tensors, at: header.data_start, end };
@@ -140,7 +140,7 @@ impl<T: Target> FileUnpacker<T> {
             if tensor.left > 0 {
                 return Ok(());
             }
-            if let Some(Tensor { wanted: Some((packer, dest)), .. }) = tensors.pop_front() {
+            if let Some(Incoming { wanted: Some((packer, dest)), .. }) = tensors.pop_front() {
                 packer.finish(&mut |offset, bytes| target.write(&dest, offset, bytes))?;
             }
         }

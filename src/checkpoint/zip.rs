@@ -1,7 +1,7 @@
 //! The directory of a zip archive, as far as `torch.save` uses the format: stored entries, zip64 where needed.
 //! Format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3.
 
-use super::table::ReadAt;
+use super::located::ReadAt;
 use crate::error::{Error, Result};
 
 /// Longest directory that is read: 90 bytes an entry.

@@ -6,7 +6,7 @@ use super::{DiffusionPipeline, GenerateOptions, Picture, Vae, decode};
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Options, Plan, Recorder, Tensor};
 use crate::models::vae;
-use crate::samplers::noise::Generator;
+use crate::samplers::Generator;
 
 /// `strength` where a request names none: diffusers' defaults of Stable Diffusion's two pipelines.
 const STRENGTH: f64 = 0.8;

@@ -7,7 +7,7 @@ use super::pixels::Bytes;
 use super::{DiffusionPipeline, GenerateOptions, MaskedContent, Picture};
 use crate::error::{Error, Result};
 use crate::samplers::Levels;
-use crate::samplers::noise::NoiseSource;
+use crate::samplers::NoiseSource;
 
 /// A picture to start from, encoded; nothing random yet.
 pub(super) struct Encoded {

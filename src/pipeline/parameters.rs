@@ -4,7 +4,7 @@ use super::controlnet::{Control, Preprocess};
 use super::image_to_image::strength;
 use super::text_to_image::GenerateOptions;
 use crate::prompt::Syntax;
-use crate::samplers::{labels, noise::Rng};
+use crate::samplers::{Rng, labels};
 
 /// The text of one picture of the batch; `own` is the class of the checkpoint's sampler.
 pub(super) fn text(options: &GenerateOptions, image: usize, model: &str, own: &str) -> String {

@@ -15,10 +15,9 @@ use crate::gpu::{Counters, Executable, Reading, Recorder};
 use crate::models::controlnet;
 use crate::models::unet::{self, AddedCond, Inputs};
 use crate::prompt::Syntax;
-use crate::samplers::noise::{NoiseOptions, NoiseSource};
 use crate::samplers::{
-    Ask, Tuning, composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
-    scheduler,
+    Ask, NoiseOptions, NoiseSource, Tuning, composed_guidance, get_guidance_scale_embedding,
+    get_timestep_embedding, rescale_noise_cfg, scheduler,
 };
 use std::rc::Rc;
 

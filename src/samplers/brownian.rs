@@ -1,8 +1,8 @@
 //! Noise along a Brownian motion over the noise level, which depends on the seed alone and not on the steps: what the
 //! SDE samplers of k-diffusion, and so of A1111, draw (`BrownianTreeNoiseSampler` over torchsde's `BrownianTree`).
 
-use super::noise::Rng;
-use super::steps::add;
+use super::numeric::add;
+use super::rng::Rng;
 
 /// A stretch of the motion.
 #[derive(Clone, Copy, Debug)]

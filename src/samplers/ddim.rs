@@ -3,8 +3,11 @@
 
 use super::config::Prediction;
 use super::levels::{Levels, nearest_timesteps};
-use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample, sigma, zip};
-use super::{Order, Rule, Sampler};
+use super::numeric::{sigma, zip};
+use super::sampler::Sampler;
+use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample};
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::Result;
 
 struct Ddim {
@@ -18,20 +21,20 @@ struct Ddim {
     alphas: Vec<(f32, f32)>,
 }
 
-pub(super) fn ddim(order: &Order) -> Result<Sampler> {
-    make(order, false)
+pub(super) fn ddim(setup: &Setup) -> Result<Sampler> {
+    make(setup, false)
 }
 
 /// As A1111's "DDIM CFG++" over diffusers' timesteps: the guidance scale is divided by 12.5.
-pub(super) fn ddim_cfgpp(order: &Order) -> Result<Sampler> {
-    make(order, true)
+pub(super) fn ddim_cfgpp(setup: &Setup) -> Result<Sampler> {
+    make(setup, true)
 }
 
-fn make(order: &Order, cfg_plus_plus: bool) -> Result<Sampler> {
-    let (config, n) = (order.config, order.steps);
+fn make(setup: &Setup, cfg_plus_plus: bool) -> Result<Sampler> {
+    let (config, n) = (setup.config, setup.steps);
     let training = Training::read(config, n, &DEFAULTS)?;
     let final_alpha = training.final_alpha(config.bool("set_alpha_to_one", true)?);
-    let named = nearest_timesteps(order, &training)?;
+    let named = nearest_timesteps(setup, &training)?;
     let stride = (training.num_train_timesteps / n) as i64;
     let (timesteps, after): (Vec<i64>, Vec<i64>) = match named {
         Some(timesteps) => {
@@ -57,7 +60,7 @@ fn make(order: &Order, cfg_plus_plus: bool) -> Result<Sampler> {
         prediction_type: training.prediction_type,
         bound: Bound::read(config, Some(true))?,
         cfg_plus_plus,
-        eta: order.tuning.eta.unwrap_or(0.0),
+        eta: setup.knobs.eta,
         alphas,
     };
     Ok(Sampler::stepwise(levels, rule))

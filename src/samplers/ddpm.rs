@@ -1,9 +1,13 @@
 //! DDPM, ancestral sampling (Ho et al. 2020), as diffusers' `DDPMScheduler`.
 
 use super::config::Prediction;
+use super::config::SchedulerConfig;
 use super::levels::{Levels, nearest_timesteps};
-use super::schedule::{Bound, DEFAULTS, Training, exp, ln, pred_original_sample, sigma};
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::numeric::{exp, ln, sigma};
+use super::sampler::Sampler;
+use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample};
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::Result;
 
 /// `variance_type`, fixed.
@@ -23,9 +27,9 @@ struct Ddpm {
     alphas: Vec<f32>,
 }
 
-pub(super) fn make(order: &Order) -> Result<Sampler> {
-    let config = order.config;
-    let training = Training::read(config, order.steps, &DEFAULTS)?;
+pub(super) fn make(setup: &Setup) -> Result<Sampler> {
+    let config = setup.config;
+    let training = Training::read(config, setup.steps, &DEFAULTS)?;
     let variance_type = match config.optional_str("variance_type", Some("fixed_small"))? {
         None | Some("fixed_small") => VarianceType::Small,
         Some("fixed_small_log") => VarianceType::SmallLog,
@@ -33,7 +37,7 @@ pub(super) fn make(order: &Order) -> Result<Sampler> {
         // "fixed_large_log" too: diffusers takes the root of a logarithm there, which is NaN.
         Some(other) => return Err(SchedulerConfig::refuse("variance_type", other)),
     };
-    let timesteps = nearest_timesteps(order, &training)?.unwrap_or_else(|| training.timesteps(order.steps));
+    let timesteps = nearest_timesteps(setup, &training)?.unwrap_or_else(|| training.timesteps(setup.steps));
     training.check_range(&timesteps)?;
     let alphas: Vec<f32> =
         timesteps.iter().chain(&[-1]).map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?;

@@ -1,22 +1,24 @@
 //! DEIS (Zhang and Chen 2022) over the logarithm of the noise level, as diffusers' `DEISMultistepScheduler`: the noise
 //! predictions of the last steps, extrapolated. It never ends at no noise, but at the training's smallest level.
 
-use super::dpmpp::{Model, parts, solver_order};
-use super::levels::Solver;
-use super::schedule::zip;
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::config::SchedulerConfig;
+use super::log_snr::{DataPredictionModel, Solver, parts, solver_order};
+use super::numeric::zip;
+use super::sampler::Sampler;
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::Result;
 
 struct Deis {
-    model: Model,
+    model: DataPredictionModel,
     solver_order: usize,
     lower_order_final: bool,
     /// Predicted noise of the steps so far, the newest first.
     noises: Vec<Vec<f32>>,
 }
 
-pub(super) fn make(order: &Order) -> Result<Sampler> {
-    let config = order.config;
+pub(super) fn make(setup: &Setup) -> Result<Sampler> {
+    let config = setup.config;
     match config.str("algorithm_type", "deis")? {
         "deis" | "dpmsolver" | "dpmsolver++" => {}
         other => return Err(SchedulerConfig::refuse("algorithm_type", other)),
@@ -25,7 +27,7 @@ pub(super) fn make(order: &Order) -> Result<Sampler> {
         "logrho" | "midpoint" | "heun" | "bh1" | "bh2" => {}
         other => return Err(SchedulerConfig::refuse("solver_type", other)),
     }
-    let (model, levels) = Model::read(order, false, Solver::Deis)?;
+    let (model, levels) = DataPredictionModel::read(setup, false, Solver::Deis)?;
     let rule = Deis {
         model,
         solver_order: solver_order(config)?,

@@ -1,73 +1,17 @@
 //! DPM-Solver++ in several steps (Lu et al. 2022), of order 1 to 3: "DPM++ 2M", with fresh noise "DPM++ 2M SDE" and
 //! "DPM++ 3M SDE".
 
-use super::config::Prediction;
-use super::levels::{Levels, Solver, preserving};
-use super::schedule::{Bound, DEFAULTS, Defaults, Training, exp, ln, zip};
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::config::SchedulerConfig;
+use super::levels::Penultimate;
+use super::log_snr::{DataPredictionModel, Solver, is_heun, parts, solver_order};
+use super::numeric::exp;
+use super::sampler::Sampler;
+use super::setup::{Knobs, Setup};
+use super::steps::Rule;
 use crate::error::Result;
 
-/// What the solvers over log-SNR share: from the network's output to the picture.
-pub(super) struct Model {
-    prediction_type: Prediction,
-    bound: Bound,
-    /// Noise level before each step, and after the last.
-    pub sigmas: Vec<f32>,
-}
-
-impl Model {
-    /// Reads the configuration of a class: its training, noise levels and bounds.
-    pub fn read(order: &Order, zero_snr: bool, solver: Solver) -> Result<(Self, Levels)> {
-        let config = order.config;
-        let defaults = Defaults { timestep_spacing: "linspace", zero_snr, ..DEFAULTS };
-        let mut training = Training::read(config, order.steps, &defaults)?;
-        training.keep_last_alpha_off_zero();
-        if let Some(learned @ ("learned" | "learned_range")) = config.optional_str("variance_type", None)? {
-            return Err(SchedulerConfig::refuse("variance_type", learned));
-        }
-        let levels = preserving(order, &training, solver)?;
-        let bound = Bound::read(config, None)?;
-        let (prediction_type, sigmas) = (training.prediction_type, levels.sigmas.clone());
-        Ok((Self { prediction_type, bound, sigmas }, levels))
-    }
-
-    pub fn x0(&self, i: usize, output: &[f32], sample: &[f32]) -> Vec<f32> {
-        let (alpha_s, sigma_s, _) = parts(self.sigmas[i]);
-        let mut x0 = match self.prediction_type {
-            Prediction::Epsilon => zip(output, sample, |m, x| (x - sigma_s * m) / alpha_s),
-            Prediction::Sample => output.to_vec(),
-            Prediction::Velocity => zip(output, sample, |m, x| alpha_s * x - sigma_s * m),
-        };
-        self.bound.apply(&mut x0);
-        x0
-    }
-}
-
-/// `alpha_t`, `sigma_t` of a noise level, and half their log-SNR.
-pub(super) fn parts(sigma: f32) -> (f32, f32, f32) {
-    let alpha_t = 1.0 / (sigma * sigma + 1.0).sqrt();
-    let sigma_t = sigma * alpha_t;
-    (alpha_t, sigma_t, ln(alpha_t) - ln(sigma_t))
-}
-
-/// A key with a number from 1 to 3.
-pub(super) fn solver_order(config: &SchedulerConfig) -> Result<usize> {
-    let order = config.usize("solver_order", 2)?;
-    if (1..=3).contains(&order) { Ok(order) } else { Err(SchedulerConfig::refuse("solver_order", order)) }
-}
-
-/// `solver_type` is "heun", else "midpoint".
-pub(super) fn is_heun(config: &SchedulerConfig) -> Result<bool> {
-    match config.str("solver_type", "midpoint")? {
-        "heun" => Ok(true),
-        // The other classes' solver types mean this one's default, as in diffusers.
-        "midpoint" | "logrho" | "bh1" | "bh2" => Ok(false),
-        other => Err(SchedulerConfig::refuse("solver_type", other)),
-    }
-}
-
 struct Dpmpp {
-    model: Model,
+    model: DataPredictionModel,
     solver_order: usize,
     heun: bool,
     /// How much fresh noise there is: 0 none, 1 that of the diffusion's own equation.
@@ -81,44 +25,61 @@ struct Dpmpp {
     x0s: Vec<Vec<f32>>,
 }
 
-/// As diffusers' `DPMSolverMultistepScheduler` with the checkpoint's configuration; over a schedule that diffusers has
-/// not, as k-diffusion's `sample_dpmpp_2m`.
-pub(super) fn dpmpp_2m(order: &Order) -> Result<Sampler> {
-    let sde = match order.config.str("algorithm_type", "dpmsolver++")? {
-        "dpmsolver++" | "deis" => false,
-        "sde-dpmsolver++" => true,
-        other => return Err(SchedulerConfig::refuse("algorithm_type", other)),
-    };
-    make(order, sde, false, solver_order(order.config)?, false)
+/// What sets the samplers of this file apart.
+struct Variant {
+    eta: f32,
+    s_noise: f32,
+    /// Noise comes from a Brownian motion, as in k-diffusion and A1111; else in order, as in diffusers.
+    brownian: bool,
+    /// k-diffusion's 3M, whatever solver the configuration names.
+    third_order: bool,
 }
 
-/// The same with `algorithm_type` "sde-dpmsolver++"; k-diffusion's `sample_dpmpp_2m_sde`. Who asks for it by name has the
-/// noise of k-diffusion and A1111, a Brownian motion's; diffusers draws it in order, as [`dpmpp_2m`] does.
-pub(super) fn dpmpp_2m_sde(order: &Order) -> Result<Sampler> {
-    make(order, true, true, solver_order(order.config)?, false)
+/// As diffusers' `DPMSolverMultistepScheduler` with the checkpoint's configuration; over a schedule that diffusers has
+/// not, as k-diffusion's `sample_dpmpp_2m`. The configuration may make an SDE solver of it, with the knobs of one.
+pub(super) fn dpmpp_2m(setup: &Setup) -> Result<Sampler> {
+    let ode = Variant { eta: 0.0, s_noise: 1.0, brownian: false, third_order: false };
+    match setup.config.str("algorithm_type", "dpmsolver++")? {
+        "dpmsolver++" | "deis" => make(setup, ode),
+        "sde-dpmsolver++" => {
+            let asked = setup.asked;
+            make(setup, Variant { eta: asked.eta.unwrap_or(1.0), s_noise: asked.s_noise, ..ode })
+        }
+        other => Err(SchedulerConfig::refuse("algorithm_type", other)),
+    }
+}
+
+/// The same with `algorithm_type` "sde-dpmsolver++"; k-diffusion's `sample_dpmpp_2m_sde`.
+pub(super) fn dpmpp_2m_sde(setup: &Setup) -> Result<Sampler> {
+    let Knobs { eta, s_noise, .. } = setup.knobs;
+    make(setup, Variant { eta, s_noise, brownian: true, third_order: false })
 }
 
 /// k-diffusion's `sample_dpmpp_3m_sde`, over the noise levels of diffusers' class. (diffusers 0.42 has the last
 /// term of its third order with the wrong sign.)
-pub(super) fn dpmpp_3m_sde(order: &Order) -> Result<Sampler> {
-    make(order, true, true, 3, true)
+pub(super) fn dpmpp_3m_sde(setup: &Setup) -> Result<Sampler> {
+    let Knobs { eta, s_noise, .. } = setup.knobs;
+    make(setup, Variant { eta, s_noise, brownian: true, third_order: true })
 }
 
-fn make(order: &Order, sde: bool, brownian: bool, solver_order: usize, third: bool) -> Result<Sampler> {
-    let config = order.config;
-    let (model, levels) = Model::read(order, true, Solver::Multistep { discard: third })?;
+fn make(setup: &Setup, variant: Variant) -> Result<Sampler> {
+    let Variant { eta, s_noise, brownian, third_order } = variant;
+    let config = setup.config;
+    let configured_order = if third_order { 3 } else { solver_order(config)? };
+    let penultimate = if third_order { Penultimate::Discarded } else { Penultimate::Kept };
+    let (model, levels) = DataPredictionModel::read(setup, true, Solver::Multistep(penultimate))?;
     // k-diffusion's samplers lower the order at the very end only.
-    let as_k = third || !order.schedule.is_switch();
-    let heun = third || !as_k && is_heun(config)?;
+    let as_k_diffusion = third_order || !setup.schedule.is_switch();
     let rule = Dpmpp {
-        solver_order: if as_k && !third { 2 } else { solver_order },
-        heun,
-        eta: if sde { order.tuning.eta.unwrap_or(1.0) } else { 0.0 },
-        s_noise: order.tuning.s_noise,
+        solver_order: if as_k_diffusion && !third_order { 2 } else { configured_order },
+        heun: third_order || !as_k_diffusion && is_heun(config)?,
+        eta,
+        s_noise,
         brownian,
-        lower_order_final: !as_k && config.bool("lower_order_final", true)?,
+        lower_order_final: !as_k_diffusion && config.bool("lower_order_final", true)?,
         // To end at no noise, a higher order would need the logarithm of zero.
-        euler_at_final: !as_k && config.bool("euler_at_final", false)? || model.sigmas.last() == Some(&0.0),
+        euler_at_final: !as_k_diffusion && config.bool("euler_at_final", false)?
+            || model.sigmas.last() == Some(&0.0),
         model,
         x0s: Vec::new(),
     };

@@ -1,5 +1,7 @@
 //! Sinusoidal embeddings of scalars, computed on the CPU: a few hundred values once per step.
 
+use super::numeric::exp;
+
 /// Embedding of a timestep, of length `dim` (diffusers `models/embeddings.py`): sines of
 /// `timestep * scale * max_period^(-k / (dim/2 - downscale_freq_shift))`, then cosines;
 /// `flip_sin_to_cos` puts the cosines first; an odd `dim` is padded with a zero.
@@ -37,9 +39,4 @@ fn sines_and_cosines(angles: &[f32], dim: usize, cosines_first: bool) -> Vec<f32
     let mut out: Vec<f32> = if cosines_first { cos.chain(sin).collect() } else { sin.chain(cos).collect() };
     out.resize(dim, 0.0);
     out
-}
-
-/// Correctly rounded f32, the same on every platform.
-fn exp(x: f32) -> f32 {
-    f64::from(x).exp() as f32
 }

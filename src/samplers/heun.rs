@@ -1,18 +1,18 @@
 //! Heun's method (Karras et al. 2022, algorithm 2), and Restart sampling, which is made of its steps.
 
-use super::schedule::{karras_sigmas, zip};
-use super::steps::{K, euler_step};
+use super::numeric::{euler_step, karras_sigmas, zip};
+use super::run::Run;
 
 /// One step of Heun's, from `hat` to `next`: the new sample, and the picture seen at its start.
-async fn heun_step(k: &K, x: &[f32], hat: f32, next: f32) -> (Vec<f32>, Vec<f32>) {
+async fn heun_step(run: &Run, x: &[f32], hat: f32, next: f32) -> (Vec<f32>, Vec<f32>) {
     let dt = next - hat;
-    let x0 = k.denoise(x, hat).await;
+    let x0 = run.denoise(x, hat).await;
     let mut there = x.to_vec();
     euler_step(&mut there, &x0, hat, dt);
     if next == 0.0 {
         return (there, x0);
     }
-    let second = k.denoise(&there, next).await;
+    let second = run.denoise(&there, next).await;
     let d = zip(x, &x0, |x, x0| (x - x0) / hat);
     let d2 = zip(&there, &second, |x, x0| (x - x0) / next);
     let slope = zip(&d, &d2, |a, b| (a + b) / 2.0);
@@ -20,27 +20,27 @@ async fn heun_step(k: &K, x: &[f32], hat: f32, next: f32) -> (Vec<f32>, Vec<f32>
 }
 
 /// As diffusers' `HeunDiscreteScheduler` and k-diffusion's `sample_heun`.
-pub(super) async fn heun(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
-    for (sigma, next) in k.pairs() {
-        let hat = k.churn(&mut x, sigma);
-        let (stepped, x0) = heun_step(&k, &x, hat, next).await;
-        x = k.done(stepped, x0, sigma, next).await;
+pub(super) async fn heun(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
+    for (sigma, next) in run.pairs() {
+        let hat = run.churn(&mut x, sigma);
+        let (stepped, x0) = heun_step(&run, &x, hat, next).await;
+        x = run.done(stepped, x0, sigma, next).await;
     }
     x
 }
 
 /// Restart sampling (Xu et al. 2023) as A1111's `restart_sampler`: from 20 steps on, some of them go again over the
 /// levels below 2 after noise was added. What remains lies as Karras has it, whatever the schedule was.
-pub(super) async fn restart(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
-    let steps = restart_steps(&k.levels.sigmas);
-    k.total = steps.len();
+pub(super) async fn restart(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
+    let steps = restart_steps(&run.levels.sigmas);
+    run.total = steps.len();
     let mut reached = f32::INFINITY;
     for (sigma, next) in steps {
         if reached < sigma {
-            k.add_noise(&mut x, (sigma * sigma - reached * reached).sqrt());
+            run.add_noise(&mut x, (sigma * sigma - reached * reached).sqrt());
         }
-        let (stepped, x0) = heun_step(&k, &x, sigma, next).await;
-        x = k.done(stepped, x0, sigma, next).await;
+        let (stepped, x0) = heun_step(&run, &x, sigma, next).await;
+        x = run.done(stepped, x0, sigma, next).await;
         reached = next;
     }
     x

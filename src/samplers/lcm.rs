@@ -2,9 +2,13 @@
 //! `LCMScheduler`; and of trajectory consistency models (Zheng et al. 2024), as its `TCDScheduler`.
 
 use super::config::Prediction;
+use super::config::SchedulerConfig;
 use super::levels::{Levels, nearest_timesteps};
-use super::schedule::{Bound, DEFAULTS, Defaults, Training, linspace_open, pred_original_sample, sigma, zip};
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::numeric::{linspace_open, sigma, zip};
+use super::sampler::Sampler;
+use super::schedule::{Bound, DEFAULTS, Defaults, Training, pred_original_sample};
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::{Error, Result};
 
 /// Deviation of the data, fixed in diffusers.
@@ -20,12 +24,12 @@ struct Lcm {
 }
 
 /// The training, and the timesteps to go through: of those of the distillation every so manieth, from the end.
-fn distilled(order: &Order) -> Result<(Training, Vec<i64>)> {
-    let (config, n) = (order.config, order.steps);
+fn distilled(setup: &Setup) -> Result<(Training, Vec<i64>)> {
+    let (config, n) = (setup.config, setup.steps);
     let defaults =
         Defaults { beta_start: 0.00085, beta_end: 0.012, beta_schedule: "scaled_linear", ..DEFAULTS };
     let training = Training::read(config, n, &defaults)?;
-    if let Some(timesteps) = nearest_timesteps(order, &training)? {
+    if let Some(timesteps) = nearest_timesteps(setup, &training)? {
         return Ok((training, timesteps));
     }
     let original = config.usize("original_inference_steps", 50)?;
@@ -50,14 +54,14 @@ fn levels(alphas: &[f32], timesteps: &[i64], end: f32) -> Levels {
     Levels::preserving(timesteps.iter().map(|&t| t as f32).collect(), sigmas)
 }
 
-pub(super) fn lcm(order: &Order) -> Result<Sampler> {
-    let (training, timesteps) = distilled(order)?;
+pub(super) fn lcm(setup: &Setup) -> Result<Sampler> {
+    let (training, timesteps) = distilled(setup)?;
     let alphas: Vec<f32> = timesteps.iter().map(|&t| training.alpha(t, 1.0)).collect::<Result<_>>()?;
     let levels = levels(&alphas, &timesteps, 0.0);
     let rule = Lcm {
         prediction_type: training.prediction_type,
-        bound: Bound::read(order.config, Some(false))?,
-        timestep_scaling: order.config.f64("timestep_scaling", 10.0)? as f32,
+        bound: Bound::read(setup.config, Some(false))?,
+        timestep_scaling: setup.config.f64("timestep_scaling", 10.0)? as f32,
         timesteps: levels.timesteps.clone(),
         alphas,
     };
@@ -104,9 +108,9 @@ struct Tcd {
 }
 
 /// `eta` is 0 unless given, as diffusers' pipelines have it.
-pub(super) fn tcd(order: &Order) -> Result<Sampler> {
-    let (training, timesteps) = distilled(order)?;
-    let eta = order.tuning.eta.unwrap_or(0.0);
+pub(super) fn tcd(setup: &Setup) -> Result<Sampler> {
+    let (training, timesteps) = distilled(setup)?;
+    let eta = setup.knobs.eta;
     let after = timesteps.iter().skip(1).chain(&[0]);
     let alphas: Vec<(f32, f32, f32)> = timesteps
         .iter()

@@ -1,42 +1,10 @@
 //! Noise levels of the steps: diffusers' for its classes, k-diffusion's, A1111's and ComfyUI's by name.
 
-use super::config::{Prediction, Spacing};
-use super::schedule::{
-    Bound, Training, arange_down, exp, interp, karras_sigmas, linspace, ln, sigma_to_t, torch_linspace, zip,
-};
-use super::{Order, SchedulerConfig};
+use super::config::{Prediction, SchedulerConfig, Spacing};
+use super::numeric::{exp, interp, karras_sigmas, linspace, ln, sigma_to_t, torch_linspace, zip};
+use super::schedule::{Bound, Training};
+use super::setup::{Schedule, Setup};
 use crate::error::{Error, Result};
-
-/// How noise levels lie between the largest and the smallest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Schedule {
-    /// The checkpoint's own, as diffusers reads its configuration.
-    Own,
-    Karras,
-    Exponential,
-    Polyexponential,
-    SgmUniform,
-    Simple,
-    Normal,
-    DdimUniform,
-    Beta,
-    KlOptimal,
-    AlignYourSteps,
-}
-
-/// The schedules that may follow a sampler's name, and what A1111 calls them.
-pub(super) const SCHEDULES: &[(&str, &str, Schedule)] = &[
-    ("karras", "Karras", Schedule::Karras),
-    ("exponential", "Exponential", Schedule::Exponential),
-    ("polyexponential", "Polyexponential", Schedule::Polyexponential),
-    ("sgm_uniform", "SGM Uniform", Schedule::SgmUniform),
-    ("simple", "Simple", Schedule::Simple),
-    ("normal", "Normal", Schedule::Normal),
-    ("ddim_uniform", "DDIM", Schedule::DdimUniform),
-    ("beta", "Beta", Schedule::Beta),
-    ("kl_optimal", "KL Optimal", Schedule::KlOptimal),
-    ("align_your_steps", "Align Your Steps", Schedule::AlignYourSteps),
-];
 
 /// The noise levels of a sampler's steps, and in what scale its samples lie.
 #[derive(Clone, Debug)]
@@ -111,7 +79,7 @@ impl Levels {
 pub(super) struct Denoiser {
     prediction_type: Prediction,
     bound: Bound,
-    log_sigmas: Vec<f32>,
+    pub(super) log_sigmas: Vec<f32>,
 }
 
 impl Denoiser {
@@ -139,36 +107,37 @@ impl Denoiser {
     }
 }
 
-/// What of a configuration a diffusers class over noise levels knows.
+/// Which of the configuration's keys for schedules a diffusers class over noise levels reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kin {
-    Euler,
+pub(super) enum ScheduleKeys {
+    /// None of them, or there is no class of diffusers at all.
+    None,
     /// `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`.
-    Flags,
-    /// The same, and the timesteps of Karras' levels are rounded.
-    RoundedFlags,
-    /// None of them, or no class of diffusers at all.
-    Plain,
+    Switches,
+    /// The same; the timesteps of Karras' levels are rounded.
+    RoundedSwitches,
+    /// The same as `Switches`, and `interpolation_type`, `timestep_type`, `final_sigmas_type`.
+    Euler,
 }
 
-impl Schedule {
-    /// Whether diffusers' classes have a switch for it.
-    pub fn is_switch(self) -> bool {
-        matches!(self, Self::Own | Self::Karras | Self::Exponential | Self::Beta)
-    }
+/// What becomes of the last noise level but one of a named schedule; A1111 calls it `discard_next_to_last_sigma`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Penultimate {
+    Kept,
+    Discarded,
 }
 
 /// The schedule asked for, or where none is the one that the configuration switches on.
-fn flagged(order: &Order) -> Result<Schedule> {
-    if order.schedule != Schedule::Own {
-        return Ok(order.schedule);
+pub(super) fn switched(setup: &Setup) -> Result<Schedule> {
+    if setup.schedule != Schedule::Own {
+        return Ok(setup.schedule);
     }
     for (key, schedule) in [
         ("use_karras_sigmas", Schedule::Karras),
         ("use_exponential_sigmas", Schedule::Exponential),
         ("use_beta_sigmas", Schedule::Beta),
     ] {
-        if order.config.bool(key, false)? {
+        if setup.config.bool(key, false)? {
             return Ok(schedule);
         }
     }
@@ -176,7 +145,7 @@ fn flagged(order: &Order) -> Result<Schedule> {
 }
 
 /// Schedules that are a switch of diffusers' classes, between two levels.
-fn between(schedule: Schedule, min: f64, max: f64, n: usize) -> Option<Vec<f64>> {
+pub(super) fn between(schedule: Schedule, min: f64, max: f64, n: usize) -> Option<Vec<f64>> {
     match schedule {
         Schedule::Karras => Some(karras_sigmas(min, max, n)),
         // k-diffusion's polyexponential has rho 1 unless told otherwise, as A1111 has it.
@@ -191,24 +160,30 @@ fn between(schedule: Schedule, min: f64, max: f64, n: usize) -> Option<Vec<f64>>
 }
 
 /// Noise levels of Euler and its kin.
-pub(super) fn exploding(order: &Order, training: &Training, kin: Kin, discard: bool) -> Result<Levels> {
-    let config = order.config;
+pub(super) fn exploding(
+    setup: &Setup,
+    training: &Training,
+    keys: ScheduleKeys,
+    penultimate: Penultimate,
+) -> Result<Levels> {
+    let config = setup.config;
     let all = training.sigmas();
     let (Some(&smallest), Some(&largest)) = (all.first(), all.last()) else {
         return Err(SchedulerConfig::refuse("num_train_timesteps", 0));
     };
-    let schedule = if kin == Kin::Plain { order.schedule } else { flagged(order)? };
-    if !schedule.is_switch() || (kin == Kin::Plain && schedule != Schedule::Own) {
-        let sigmas = named(schedule, &all, order, discard)?;
+    let schedule = if keys == ScheduleKeys::None { setup.schedule } else { switched(setup)? };
+    if !schedule.is_switch() || (keys == ScheduleKeys::None && schedule != Schedule::Own) {
+        let sigmas = named(schedule, &all, setup, penultimate)?;
         let denoiser = Denoiser::new(training, Bound::Free);
         let timesteps = sigmas[..sigmas.len() - 1].iter().map(|&s| denoiser.timestep(s)).collect();
         let init_noise_sigma = sigmas[0];
         return Ok(Levels { timesteps, sigmas, init_noise_sigma, exploding: true, end_scale: 1.0 });
     }
 
-    let n = order.steps;
+    let n = setup.steps;
     let mut timesteps = training.fractional_timesteps(n);
-    let of_euler = |key, default| if kin == Kin::Euler { config.str(key, default) } else { Ok(default) };
+    let of_euler =
+        |key, default| if keys == ScheduleKeys::Euler { config.str(key, default) } else { Ok(default) };
     let mut sigmas: Vec<f64> = match of_euler("interpolation_type", "linear")? {
         "linear" => timesteps.iter().map(|&t| interp(f64::from(t), &all)).collect(),
         // One more than there are timesteps, so that the last step ends at the smallest, not at zero.
@@ -221,15 +196,15 @@ pub(super) fn exploding(order: &Order, training: &Training, kin: Kin, discard: b
         Ok::<_, Error>(config.optional_f64(key)?.or(sigma.copied()).unwrap_or(0.0))
     };
     let (min, max) = (end("sigma_min", sigmas.last())?, end("sigma_max", sigmas.first())?);
-    if let Some(lie) = between(schedule, min, max, n) {
-        sigmas = lie;
+    if let Some(levels) = between(schedule, min, max, n) {
+        sigmas = levels;
         let log_sigmas: Vec<f32> = all.iter().map(|&s| ln(s)).collect();
-        let round = kin == Kin::RoundedFlags && schedule == Schedule::Karras;
+        let round = keys == ScheduleKeys::RoundedSwitches && schedule == Schedule::Karras;
         let t = sigmas.iter().map(|&s| sigma_to_t(s, &log_sigmas));
         timesteps = t.map(|t| if round { t.round_ties_even() } else { t } as f32).collect();
     }
     let mut sigmas: Vec<f32> = sigmas.iter().map(|&s| s as f32).collect();
-    sigmas.push(if kin == Kin::Euler { final_sigma(config, smallest)? } else { 0.0 });
+    sigmas.push(if keys == ScheduleKeys::Euler { final_sigma(config, smallest)? } else { 0.0 });
     match of_euler("timestep_type", "discrete")? {
         "continuous" if training.prediction_type == Prediction::Velocity => {
             timesteps = sigmas[..sigmas.len() - 1].iter().map(|&s| 0.25 * ln(s)).collect();
@@ -252,109 +227,13 @@ pub(super) fn final_sigma(config: &SchedulerConfig, smallest: f32) -> Result<f32
     }
 }
 
-/// diffusers' solvers over log-SNR, which differ in details of their schedules.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Solver {
-    /// DPM-Solver++; for some samplers A1111 leaves out the last level but one.
-    Multistep {
-        discard: bool,
-    },
-    /// Always spaced as `linspace`.
-    Singlestep,
-    UniPc,
-    /// Never ends at no noise.
-    Deis,
-}
-
-/// Noise levels of the solvers over log-SNR: DPM-Solver++, UniPC, DEIS.
-pub(super) fn preserving(order: &Order, training: &Training, solver: Solver) -> Result<Levels> {
-    let (config, n) = (order.config, order.steps);
-    for key in ["use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"] {
-        config.must_be_off(key)?;
-    }
-    let all = training.sigmas();
-    let (Some(&smallest), Some(&largest)) = (all.first(), all.last()) else {
-        return Err(SchedulerConfig::refuse("num_train_timesteps", 0));
-    };
-    let schedule = flagged(order)?;
-    let end = |key, sigma: f32| Ok::<_, Error>(config.optional_f64(key)?.unwrap_or(sigma.into()));
-    let (min, max) = (end("sigma_min", smallest)?, end("sigma_max", largest)?);
-    let denoiser = Denoiser::new(training, Bound::Free);
-    if !schedule.is_switch() {
-        let mut sigmas = named(schedule, &all, order, solver == Solver::Multistep { discard: true })?;
-        let timesteps: Vec<f32> = sigmas[..sigmas.len() - 1].iter().map(|&s| denoiser.timestep(s)).collect();
-        if solver == Solver::Deis {
-            let end = sigmas.len() - 1;
-            sigmas[end] = sigmas[end].max(smallest);
-        }
-        let spread = |s: f32| (s * s + 1.0).sqrt();
-        let init_noise_sigma = sigmas[0] / spread(sigmas[0]);
-        let end_scale = sigmas.last().map_or(1.0, |&s| spread(s));
-        return Ok(Levels { timesteps, sigmas, init_noise_sigma, exploding: false, end_scale });
-    }
-    let mut timesteps = solver_timesteps(config, training, n, solver)?;
-    let mut sigmas: Vec<f32> = match between(schedule, min, max, n) {
-        Some(sigmas) => {
-            let cosine = config.str("beta_schedule", "linear")? == "squaredcos_cap_v2";
-            let rounded =
-                schedule == Schedule::Karras && !(cosine && matches!(solver, Solver::Multistep { .. }));
-            let t = sigmas.iter().map(|&s| sigma_to_t(s, &denoiser.log_sigmas));
-            // Their ends are levels of the training, whatever the last bit of a logarithm says; Karras' powers end a
-            // little below, in diffusers too.
-            let nudge = if schedule == Schedule::Karras { 0.0 } else { 1e-4 };
-            let whole = |t: f64| if rounded { t.round_ties_even() } else { (t + nudge).trunc() } as i64;
-            timesteps = t.map(whole).collect();
-            sigmas.into_iter().map(|s| s as f32).collect()
-        }
-        None => timesteps.iter().map(|&t| interp(t as f64, &all) as f32).collect(),
-    };
-    // Where these end above no noise, it is at their own schedule's last level.
-    let smallest = match (solver, sigmas.last()) {
-        (Solver::UniPc | Solver::Deis, Some(&last)) if schedule != Schedule::Own => last,
-        _ => smallest,
-    };
-    sigmas.push(if solver == Solver::Deis { smallest } else { final_sigma(config, smallest)? });
-    Ok(Levels::preserving(timesteps.iter().map(|&t| t as f32).collect(), sigmas))
-}
-
-fn solver_timesteps(
-    config: &SchedulerConfig,
-    training: &Training,
-    n: usize,
-    solver: Solver,
-) -> Result<Vec<i64>> {
-    // Timesteps whose half log-SNR is below the bound are left out.
-    let no_bound = f64::NEG_INFINITY;
-    let clips = matches!(solver, Solver::Multistep { .. } | Solver::Singlestep);
-    let bound = if clips { config.f64("lambda_min_clipped", no_bound)? } else { no_bound };
-    let lambda = |&a: &f32| ln(a.sqrt()) - ln((1.0 - a).sqrt());
-    let last = training.alphas_cumprod.iter().filter(|a| lambda(a) >= bound as f32).count();
-    let round = |t: &f64| t.round_ties_even() as i64;
-    let spacing = if solver == Solver::Singlestep { Spacing::Linspace } else { training.timestep_spacing };
-    let timesteps: Vec<i64> = match spacing {
-        _ if last == 0 => return Err(SchedulerConfig::refuse("lambda_min_clipped", bound)),
-        Spacing::Linspace => linspace(0.0, (last - 1) as f64, n + 1)[1..].iter().rev().map(round).collect(),
-        Spacing::Leading => {
-            (1..=n).rev().map(|i| (i * (last / (n + 1)) + training.steps_offset) as i64).collect()
-        }
-        Spacing::Trailing => {
-            let step = training.num_train_timesteps as f64 / n as f64;
-            arange_down(last, step).iter().map(|t| round(t) - 1).collect()
-        }
-    };
-    if timesteps.is_empty() {
-        return Err(Error::invalid("the checkpoint's schedule leaves no timestep; choose more steps"));
-    }
-    Ok(timesteps)
-}
-
 /// A named schedule's training timesteps, falling, for samplers that know no others: those nearest to its levels, each
 /// once. `None` where the schedule is the checkpoint's own.
-pub(super) fn nearest_timesteps(order: &Order, training: &Training) -> Result<Option<Vec<i64>>> {
-    if order.schedule == Schedule::Own {
+pub(super) fn nearest_timesteps(setup: &Setup, training: &Training) -> Result<Option<Vec<i64>>> {
+    if setup.schedule == Schedule::Own {
         return Ok(None);
     }
-    let sigmas = named(order.schedule, &training.sigmas(), order, false)?;
+    let sigmas = named(setup.schedule, &training.sigmas(), setup, Penultimate::Kept)?;
     let denoiser = Denoiser::new(training, Bound::Free);
     // Halfway, where these schedules often lie, it is the lower one.
     let nearest = |&s: &f32| (denoiser.timestep(s) - 1e-3).round() as i64;
@@ -371,9 +250,15 @@ const ALIGN_YOUR_STEPS: [[f64; 11]; 2] = [
 
 /// Noise levels of a schedule by its name, and the one after the last step: k-diffusion's formulas for karras,
 /// exponential and polyexponential, those of A1111's `sd_schedulers.py` for the others, over all of the training's
-/// sigmas (which rise). `discard` leaves out the last but one, as A1111 does for some samplers.
-fn named(schedule: Schedule, all: &[f32], order: &Order, discard: bool) -> Result<Vec<f32>> {
-    let n = order.steps + usize::from(discard);
+/// sigmas (which rise).
+pub(super) fn named(
+    schedule: Schedule,
+    all: &[f32],
+    setup: &Setup,
+    penultimate: Penultimate,
+) -> Result<Vec<f32>> {
+    let discard = penultimate == Penultimate::Discarded;
+    let n = setup.steps + usize::from(discard);
     let last = all.len() - 1;
     let (min, max) = (f64::from(all[0]), f64::from(all[last]));
     // k-diffusion's `t_to_sigma`.
@@ -404,7 +289,7 @@ fn named(schedule: Schedule, all: &[f32], order: &Order, discard: bool) -> Resul
             (0..=n).map(level).collect()
         }
         Schedule::AlignYourSteps => {
-            let table = &ALIGN_YOUR_STEPS[usize::from(order.tuning.sdxl)];
+            let table = &ALIGN_YOUR_STEPS[usize::from(setup.asked.sdxl)];
             let logs: Vec<f32> = table.iter().map(|s| s.ln() as f32).collect();
             linspace(0.0, 10.0, n).iter().map(|&x| interp(x, &logs).exp()).collect()
         }

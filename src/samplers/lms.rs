@@ -1,7 +1,7 @@
 //! Linear multistep methods over the noise level: LMS, and iPNDM, which takes the levels for evenly spaced.
 
-use super::schedule::zip;
-use super::steps::K;
+use super::numeric::zip;
+use super::run::Run;
 
 /// Slopes of the last steps, the newest first.
 struct Slopes(Vec<Vec<f32>>);
@@ -23,18 +23,18 @@ impl Slopes {
     }
 }
 
-/// As diffusers' `LMSDiscreteScheduler` and k-diffusion's `sample_lms`, of order 4. From a picture on it is k-diffusion's:
-/// diffusers 0.42 then weighs its first slopes as if steps had gone before.
-pub(super) async fn lms(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
+/// As diffusers' `LMSDiscreteScheduler` and k-diffusion's `sample_lms`, of order 4. Where sampling begins at a picture,
+/// as k-diffusion's: diffusers 0.42 then weighs its first slopes as if steps had gone before.
+pub(super) async fn lms(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
     let mut slopes = Slopes(Vec::new());
-    for (i, (sigma, next)) in k.pairs().into_iter().enumerate() {
-        let x0 = k.denoise(&x, sigma).await;
+    for (i, (sigma, next)) in run.pairs().into_iter().enumerate() {
+        let x0 = run.denoise(&x, sigma).await;
         slopes.push(&x, &x0, sigma);
         let past: Vec<f64> =
-            k.levels.sigmas[..=i].iter().rev().take(Slopes::ORDER).map(|&s| s.into()).collect();
+            run.levels.sigmas[..=i].iter().rev().take(Slopes::ORDER).map(|&s| s.into()).collect();
         let weights: Vec<f64> = (0..past.len()).map(|j| coefficient(&past, j, next.into())).collect();
         slopes.step(&mut x, &weights);
-        x = k.done(x, x0, sigma, next).await;
+        x = run.done(x, x0, sigma, next).await;
     }
     x
 }
@@ -53,7 +53,7 @@ fn coefficient(levels: &[f64], j: usize, to: f64) -> f64 {
 
 /// As ComfyUI's `sample_ipndm` (Zhang and Chen 2022), of order 4: Adams' and Bashforth's coefficients, those of
 /// diffusers' `IPNDMScheduler`, which itself is made for networks of another kind.
-pub(super) async fn ipndm(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
+pub(super) async fn ipndm(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
     const WEIGHTS: [&[f64]; 4] = [
         &[1.0],
         &[3.0 / 2.0, -1.0 / 2.0],
@@ -61,13 +61,13 @@ pub(super) async fn ipndm(mut k: K, mut x: Vec<f32>) -> Vec<f32> {
         &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
     ];
     let mut slopes = Slopes(Vec::new());
-    for (sigma, next) in k.pairs() {
-        let x0 = k.denoise(&x, sigma).await;
+    for (sigma, next) in run.pairs() {
+        let x0 = run.denoise(&x, sigma).await;
         slopes.push(&x, &x0, sigma);
         let order = if next == 0.0 { 1 } else { slopes.0.len() };
         let weights: Vec<f64> = WEIGHTS[order - 1].iter().map(|w| w * f64::from(next - sigma)).collect();
         slopes.step(&mut x, &weights);
-        x = k.done(x, x0, sigma, next).await;
+        x = run.done(x, x0, sigma, next).await;
     }
     x
 }

@@ -28,224 +28,337 @@ mod heun;
 mod lcm;
 mod levels;
 mod lms;
-pub mod noise;
-mod philox;
+mod log_snr;
+mod noise;
+mod numeric;
 mod pndm;
 mod preview;
+mod rng;
+mod run;
+mod sampler;
 mod schedule;
+mod setup;
 mod singlestep;
 mod steps;
 mod unipc;
 
 use crate::error::{Error, Result};
-use config::Prediction;
-use levels::{Denoiser, Kin, SCHEDULES, Schedule};
-use schedule::{Bound, DEFAULTS, Defaults, Training};
-use std::rc::Rc;
-use steps::{K, Running, stepwise};
+use levels::{Penultimate, ScheduleKeys};
+use sampler::{ConfigReading, LevelsFn};
+use setup::{Knobs, Schedule, Setup};
 
 pub use brownian::Walk;
 pub use config::SchedulerConfig;
 pub use embedding::{get_guidance_scale_embedding, get_timestep_embedding};
 pub use guidance::{classifier_free_guidance, composed_guidance, rescale_noise_cfg};
 pub use levels::Levels;
+pub use noise::{NoiseOptions, NoiseSource};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
+pub use rng::{Generator, Rng, Twister};
+pub use sampler::Sampler;
+pub use setup::Tuning;
 pub use steps::{Ask, Noise, Step, Steps};
 
-/// What may be turned on samplers that have it; others take no notice.
-#[derive(Clone, Debug)]
-pub struct Tuning {
-    /// How much fresh noise there is. `None`: 1 for ancestral and SDE samplers, 0 for DDIM, TCD and DPM-Solver.
+/// A sampler of the table.
+pub struct SamplerRow {
+    /// What `scheduler` calls it.
+    pub name: &'static str,
+    /// What A1111 calls it, or would in its manner.
+    pub label: &'static str,
+    /// The diffusers class that it is, if any.
+    pub class: Option<&'static str>,
+    /// Whether a schedule may follow its name.
+    pub schedules: bool,
+    /// How much fresh noise is usual, where [`Tuning::eta`] acts.
     pub eta: Option<f32>,
-    /// Noise added before steps of Euler, Heun and DPM2, between the levels `s_tmin` and `s_tmax`.
-    pub s_churn: f32,
-    pub s_tmin: f32,
-    pub s_tmax: f32,
-    /// What the noise of these, of ancestral and of SDE samplers is multiplied with.
-    pub s_noise: f32,
-    /// The network is SDXL's: "align your steps" has a table of its own for it.
-    pub sdxl: bool,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self { eta: None, s_churn: 0.0, s_tmin: 0.0, s_tmax: f32::INFINITY, s_noise: 1.0, sdxl: false }
-    }
-}
-
-/// What a sampler is made from.
-struct Order<'a> {
-    config: &'a SchedulerConfig,
-    schedule: Schedule,
-    /// `num_inference_steps`
-    steps: usize,
-    tuning: &'a Tuning,
-}
-
-/// A rule from the network's output at a step to the next sample.
-trait Rule {
-    /// Whether `output` is of CFG++: see [`Ask::Predict`].
-    fn cfg_plus_plus(&self) -> bool {
-        false
-    }
-
-    /// Whether noise is drawn along a Brownian motion over the noise level.
-    fn brownian(&self) -> bool {
-        false
-    }
-
-    /// Makes the sample at step `i` into the next, in place. Returns the picture that the sampler sees behind the noise
-    /// (diffusers' `pred_original_sample`, for LCM `denoised`). Steps are taken in order. `noise` is called at most
-    /// once, with the sample's length, where diffusers calls `randn_tensor`.
-    fn step(
-        &mut self,
-        output: &[f32],
-        i: usize,
-        sample: &mut [f32],
-        noise: &mut dyn FnMut(&mut [f32]),
-    ) -> Result<Vec<f32>>;
-}
-
-/// How a function over noise levels is run.
-type Run = fn(K, Vec<f32>) -> Running;
-
-enum Way {
-    Rule(Box<dyn Rule>),
-    Function { run: Run, denoiser: Denoiser, tuning: Tuning },
-}
-
-/// A sampler with its noise levels set.
-pub struct Sampler {
-    pub levels: Levels,
-    way: Way,
-}
-
-impl Sampler {
-    fn stepwise(levels: Levels, rule: impl Rule + 'static) -> Self {
-        Self { levels, way: Way::Rule(Box::new(rule)) }
-    }
-
-    /// Starts from a sample at the noise level of step `begin`. `noise` is drawn from when the sampler adds noise.
-    pub fn start(self, begin: usize, sample: Vec<f32>, noise: Noise) -> Steps {
-        let levels = self.levels;
-        let ends = levels.ends();
-        match self.way {
-            Way::Rule(rule) => {
-                Steps::new(noise, ends, |desk| Box::pin(stepwise(desk, levels, rule, begin, sample)))
-            }
-            Way::Function { run, denoiser, tuning } => {
-                let levels = levels.from(begin);
-                let total = levels.timesteps().len();
-                Steps::new(noise, ends, |desk| {
-                    let denoiser = Rc::new(denoiser);
-                    run(K { desk, levels, tuning, denoiser, step: 0, total }, sample)
-                })
-            }
-        }
-    }
+    /// Whether [`Tuning::s_churn`] acts, and with it `s_tmin` and `s_tmax`.
+    pub s_churn: bool,
+    /// Whether [`Tuning::s_noise`] acts.
+    pub s_noise: bool,
+    make: Make,
 }
 
 /// How a sampler is made.
 enum Make {
-    Rule(fn(&Order) -> Result<Sampler>),
-    Function(Run, Class),
+    /// A rule that takes one evaluation of the network a step, and reads the configuration itself.
+    Rule(fn(&Setup) -> Result<Sampler>),
+    /// A function over noise levels.
+    OverLevels(LevelsFn, ConfigReading),
 }
-
-/// What a function over noise levels reads from the configuration.
-struct Class {
-    kin: Kin,
-    /// `beta_start` and `beta_end` are 0.00085 and 0.012 where the configuration has none.
-    sd_betas: bool,
-    zero_snr: bool,
-    /// Knows `prediction_type` "sample".
-    sample: bool,
-    /// Knows `clip_sample`.
-    clips: bool,
-    /// A1111 leaves out the last level but one of a named schedule.
-    discard: bool,
-}
-
-const PLAIN: Class =
-    Class { kin: Kin::Plain, sd_betas: false, zero_snr: true, sample: true, clips: false, discard: false };
-const FLAGS: Class = Class { kin: Kin::Flags, zero_snr: false, ..PLAIN };
-const DPM2: Class = Class { kin: Kin::RoundedFlags, sd_betas: true, sample: false, discard: true, ..FLAGS };
 
 /// Boxes an async function, so that the table can hold it.
-macro_rules! run {
-    ($sampler:path) => {
-        |k, x| Box::pin(async { Ok($sampler(k, x).await) })
+macro_rules! over_levels {
+    ($sampler:path, $reading:expr) => {
+        Make::OverLevels(|run, x| Box::pin(async { Ok($sampler(run, x).await) }), $reading)
     };
 }
 
-/// A sampler's short name, A1111's name (or one in its manner), the diffusers class that it is, if any, whether it takes
-/// a schedule, and how it is made.
-struct Entry(&'static str, &'static str, &'static str, bool, Make);
+/// A sampler without a class of diffusers.
+const PLAIN: ConfigReading = ConfigReading {
+    schedule_keys: ScheduleKeys::None,
+    sd_betas: false,
+    zero_snr: true,
+    sample: true,
+    clips: false,
+    penultimate: Penultimate::Kept,
+};
+const EULER: ConfigReading = ConfigReading { schedule_keys: ScheduleKeys::Euler, ..PLAIN };
+const EULER_A: ConfigReading = ConfigReading { sample: false, ..PLAIN };
+const LMS: ConfigReading = ConfigReading { schedule_keys: ScheduleKeys::Switches, zero_snr: false, ..PLAIN };
+const HEUN: ConfigReading = ConfigReading { sd_betas: true, clips: true, ..LMS };
+const DPM2: ConfigReading = ConfigReading {
+    schedule_keys: ScheduleKeys::RoundedSwitches,
+    sd_betas: true,
+    sample: false,
+    penultimate: Penultimate::Discarded,
+    ..LMS
+};
+const DPMPP_SDE: ConfigReading = ConfigReading { sd_betas: true, sample: false, ..LMS };
 
-/// The table of samplers.
-const SAMPLERS: &[Entry] = &[
-    Entry("ddpm", "DDPM", "DDPMScheduler", true, Make::Rule(ddpm::make)),
-    Entry("ddim", "DDIM", "DDIMScheduler", true, Make::Rule(ddim::ddim)),
-    Entry("ddim_cfgpp", "DDIM CFG++", "", true, Make::Rule(ddim::ddim_cfgpp)),
-    Entry("pndm", "PLMS", "PNDMScheduler", false, Make::Rule(pndm::make)),
-    Entry(
-        "euler",
-        "Euler",
-        "EulerDiscreteScheduler",
-        true,
-        Make::Function(run!(euler::euler), Class { kin: Kin::Euler, ..PLAIN }),
-    ),
-    Entry(
-        "euler_a",
-        "Euler a",
-        "EulerAncestralDiscreteScheduler",
-        true,
-        Make::Function(run!(euler::euler_a), Class { sample: false, ..PLAIN }),
-    ),
-    Entry(
-        "heun",
-        "Heun",
-        "HeunDiscreteScheduler",
-        true,
-        Make::Function(run!(heun::heun), Class { sd_betas: true, clips: true, ..FLAGS }),
-    ),
-    Entry("lms", "LMS", "LMSDiscreteScheduler", true, Make::Function(run!(lms::lms), FLAGS)),
-    Entry("dpm2", "DPM2", "KDPM2DiscreteScheduler", true, Make::Function(run!(dpm2::dpm2), DPM2)),
-    Entry(
-        "dpm2_a",
-        "DPM2 a",
-        "KDPM2AncestralDiscreteScheduler",
-        true,
-        Make::Function(run!(dpm2::dpm2_a), DPM2),
-    ),
-    Entry("dpmpp_2s", "DPM++ 2S", "DPMSolverSinglestepScheduler", true, Make::Rule(singlestep::make)),
-    Entry("dpmpp_2s_a", "DPM++ 2S a", "", true, Make::Function(run!(dpmpp_s::dpmpp_2s_a), PLAIN)),
-    Entry("dpmpp_2m", "DPM++ 2M", "DPMSolverMultistepScheduler", true, Make::Rule(dpmpp::dpmpp_2m)),
-    Entry(
-        "dpmpp_sde",
-        "DPM++ SDE",
-        "DPMSolverSDEScheduler",
-        true,
-        Make::Function(run!(dpmpp_s::dpmpp_sde), Class { sd_betas: true, sample: false, ..FLAGS }),
-    ),
-    Entry("dpmpp_2m_sde", "DPM++ 2M SDE", "", true, Make::Rule(dpmpp::dpmpp_2m_sde)),
-    Entry("dpmpp_3m_sde", "DPM++ 3M SDE", "", true, Make::Rule(dpmpp::dpmpp_3m_sde)),
-    Entry("dpm_fast", "DPM fast", "", false, Make::Function(run!(dpm_solver::dpm_fast), PLAIN)),
-    Entry("dpm_adaptive", "DPM adaptive", "", false, Make::Function(run!(dpm_solver::dpm_adaptive), PLAIN)),
-    Entry("restart", "Restart", "", true, Make::Function(run!(heun::restart), PLAIN)),
-    Entry("unipc", "UniPC", "UniPCMultistepScheduler", true, Make::Rule(unipc::make)),
-    Entry("deis", "DEIS", "DEISMultistepScheduler", true, Make::Rule(deis::make)),
-    Entry("ipndm", "iPNDM", "IPNDMScheduler", true, Make::Function(run!(lms::ipndm), PLAIN)),
-    Entry("lcm", "LCM", "LCMScheduler", true, Make::Rule(lcm::lcm)),
-    Entry("tcd", "TCD", "TCDScheduler", true, Make::Rule(lcm::tcd)),
+/// What most rows share; each has its own name, label and `make`.
+const ROW: SamplerRow = SamplerRow {
+    name: "",
+    label: "",
+    class: None,
+    schedules: true,
+    eta: None,
+    s_churn: false,
+    s_noise: false,
+    make: Make::Rule(ddim::ddim),
+};
+
+/// All samplers, in the order of every list. To add one: a file with its function, its `mod` line, and a row here;
+/// `tests/samplers.rs` then writes `www/samplers.js` (see docs/contributing.md).
+pub const SAMPLERS: &[SamplerRow] = &[
+    SamplerRow {
+        name: "ddpm",
+        label: "DDPM",
+        class: Some("DDPMScheduler"),
+        make: Make::Rule(ddpm::make),
+        ..ROW
+    },
+    SamplerRow {
+        name: "ddim",
+        label: "DDIM",
+        class: Some("DDIMScheduler"),
+        eta: Some(0.0),
+        make: Make::Rule(ddim::ddim),
+        ..ROW
+    },
+    SamplerRow {
+        name: "ddim_cfgpp",
+        label: "DDIM CFG++",
+        eta: Some(0.0),
+        make: Make::Rule(ddim::ddim_cfgpp),
+        ..ROW
+    },
+    SamplerRow {
+        name: "pndm",
+        label: "PLMS",
+        class: Some("PNDMScheduler"),
+        schedules: false,
+        make: Make::Rule(pndm::make),
+        ..ROW
+    },
+    SamplerRow {
+        name: "euler",
+        label: "Euler",
+        class: Some("EulerDiscreteScheduler"),
+        s_churn: true,
+        s_noise: true,
+        make: over_levels!(euler::euler, EULER),
+        ..ROW
+    },
+    SamplerRow {
+        name: "euler_a",
+        label: "Euler a",
+        class: Some("EulerAncestralDiscreteScheduler"),
+        eta: Some(1.0),
+        s_noise: true,
+        make: over_levels!(euler::euler_a, EULER_A),
+        ..ROW
+    },
+    SamplerRow {
+        name: "heun",
+        label: "Heun",
+        class: Some("HeunDiscreteScheduler"),
+        s_churn: true,
+        s_noise: true,
+        make: over_levels!(heun::heun, HEUN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "lms",
+        label: "LMS",
+        class: Some("LMSDiscreteScheduler"),
+        make: over_levels!(lms::lms, LMS),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpm2",
+        label: "DPM2",
+        class: Some("KDPM2DiscreteScheduler"),
+        s_churn: true,
+        s_noise: true,
+        make: over_levels!(dpm2::dpm2, DPM2),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpm2_a",
+        label: "DPM2 a",
+        class: Some("KDPM2AncestralDiscreteScheduler"),
+        eta: Some(1.0),
+        s_noise: true,
+        make: over_levels!(dpm2::dpm2_a, DPM2),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpmpp_2s",
+        label: "DPM++ 2S",
+        class: Some("DPMSolverSinglestepScheduler"),
+        make: Make::Rule(singlestep::make),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpmpp_2s_a",
+        label: "DPM++ 2S a",
+        eta: Some(1.0),
+        s_noise: true,
+        make: over_levels!(dpmpp_s::dpmpp_2s_a, PLAIN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpmpp_2m",
+        label: "DPM++ 2M",
+        class: Some("DPMSolverMultistepScheduler"),
+        make: Make::Rule(dpmpp::dpmpp_2m),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpmpp_sde",
+        label: "DPM++ SDE",
+        class: Some("DPMSolverSDEScheduler"),
+        eta: Some(1.0),
+        s_noise: true,
+        make: over_levels!(dpmpp_s::dpmpp_sde, DPMPP_SDE),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpmpp_2m_sde",
+        label: "DPM++ 2M SDE",
+        eta: Some(1.0),
+        s_noise: true,
+        make: Make::Rule(dpmpp::dpmpp_2m_sde),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpmpp_3m_sde",
+        label: "DPM++ 3M SDE",
+        eta: Some(1.0),
+        s_noise: true,
+        make: Make::Rule(dpmpp::dpmpp_3m_sde),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpm_fast",
+        label: "DPM fast",
+        schedules: false,
+        eta: Some(0.0),
+        s_noise: true,
+        make: over_levels!(dpm_solver::dpm_fast, PLAIN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "dpm_adaptive",
+        label: "DPM adaptive",
+        schedules: false,
+        eta: Some(0.0),
+        s_noise: true,
+        make: over_levels!(dpm_solver::dpm_adaptive, PLAIN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "restart",
+        label: "Restart",
+        s_noise: true,
+        make: over_levels!(heun::restart, PLAIN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "unipc",
+        label: "UniPC",
+        class: Some("UniPCMultistepScheduler"),
+        make: Make::Rule(unipc::make),
+        ..ROW
+    },
+    SamplerRow {
+        name: "deis",
+        label: "DEIS",
+        class: Some("DEISMultistepScheduler"),
+        make: Make::Rule(deis::make),
+        ..ROW
+    },
+    SamplerRow {
+        name: "ipndm",
+        label: "iPNDM",
+        class: Some("IPNDMScheduler"),
+        make: over_levels!(lms::ipndm, PLAIN),
+        ..ROW
+    },
+    SamplerRow { name: "lcm", label: "LCM", class: Some("LCMScheduler"), make: Make::Rule(lcm::lcm), ..ROW },
+    SamplerRow {
+        name: "tcd",
+        label: "TCD",
+        class: Some("TCDScheduler"),
+        eta: Some(0.0),
+        make: Make::Rule(lcm::tcd),
+        ..ROW
+    },
 ];
+
+/// A schedule of the table.
+pub struct ScheduleRow {
+    /// What follows a sampler's name, with an underscore between.
+    pub name: &'static str,
+    /// What A1111 calls it.
+    pub label: &'static str,
+    schedule: Schedule,
+}
+
+/// All schedules that may follow a sampler's name, in the order of every list.
+pub const SCHEDULES: &[ScheduleRow] = &[
+    ScheduleRow { name: "karras", label: "Karras", schedule: Schedule::Karras },
+    ScheduleRow { name: "exponential", label: "Exponential", schedule: Schedule::Exponential },
+    ScheduleRow { name: "polyexponential", label: "Polyexponential", schedule: Schedule::Polyexponential },
+    ScheduleRow { name: "sgm_uniform", label: "SGM Uniform", schedule: Schedule::SgmUniform },
+    ScheduleRow { name: "simple", label: "Simple", schedule: Schedule::Simple },
+    ScheduleRow { name: "normal", label: "Normal", schedule: Schedule::Normal },
+    ScheduleRow { name: "ddim_uniform", label: "DDIM", schedule: Schedule::DdimUniform },
+    ScheduleRow { name: "beta", label: "Beta", schedule: Schedule::Beta },
+    ScheduleRow { name: "kl_optimal", label: "KL Optimal", schedule: Schedule::KlOptimal },
+    ScheduleRow { name: "align_your_steps", label: "Align Your Steps", schedule: Schedule::AlignYourSteps },
+];
+
+impl SamplerRow {
+    /// What was asked for, where this sampler honours it.
+    fn settle(&self, asked: &Tuning) -> Knobs {
+        Knobs {
+            eta: self.eta.map_or(0.0, |usual| asked.eta.unwrap_or(usual)),
+            s_churn: if self.s_churn { asked.s_churn } else { 0.0 },
+            s_tmin: asked.s_tmin,
+            s_tmax: asked.s_tmax,
+            s_noise: if self.s_noise { asked.s_noise } else { 1.0 },
+        }
+    }
+}
 
 /// The names that [`scheduler`] takes: each sampler, and each with each schedule behind it.
 pub fn names() -> Vec<String> {
     let mut names = Vec::new();
-    for Entry(name, _, _, takes_schedule, _) in SAMPLERS {
-        names.push((*name).to_owned());
-        if *takes_schedule {
-            names.extend(SCHEDULES.iter().map(|(schedule, ..)| format!("{name}_{schedule}")));
+    for row in SAMPLERS {
+        names.push(row.name.to_owned());
+        if row.schedules {
+            names.extend(SCHEDULES.iter().map(|schedule| format!("{}_{}", row.name, schedule.name)));
         }
     }
     names
@@ -258,35 +371,41 @@ fn spelled(name: &str) -> String {
 
 /// The sampler and the schedule that a name means: a short name or A1111's or a class of diffusers', and behind it,
 /// with a space or an underscore between, a schedule.
-fn parse(name: &str) -> Option<(&'static Entry, Schedule)> {
+fn parse(name: &str) -> Option<(&'static SamplerRow, Schedule)> {
     let name = spelled(name);
-    for entry @ Entry(short, label, class, takes_schedule, _) in SAMPLERS {
-        for base in [(*short).to_owned(), spelled(label), spelled(class)] {
-            let Some(rest) = name.strip_prefix(&base).filter(|_| !base.is_empty()) else { continue };
-            let wanted = rest.strip_prefix('_').filter(|_| *takes_schedule);
-            let named = |s: &&(&str, &str, Schedule)| wanted.is_some_and(|w| w == s.0 || w == spelled(s.1));
+    for row in SAMPLERS {
+        for base in [Some(row.name), Some(row.label), row.class].into_iter().flatten() {
+            let Some(rest) = name.strip_prefix(&spelled(base)) else { continue };
             if rest.is_empty() {
-                return Some((entry, Schedule::Own));
-            } else if let Some((.., schedule)) = SCHEDULES.iter().find(named) {
-                return Some((entry, *schedule));
-            } else if wanted == Some("uniform") {
+                return Some((row, Schedule::Own));
+            }
+            let Some(wanted) = rest.strip_prefix('_').filter(|_| row.schedules) else { continue };
+            let called = |s: &&ScheduleRow| wanted == s.name || wanted == spelled(s.label);
+            if let Some(found) = SCHEDULES.iter().find(called) {
+                return Some((row, found.schedule));
+            } else if wanted == "uniform" {
                 // A1111 has this one twice.
-                return Some((entry, Schedule::Normal));
+                return Some((row, Schedule::Normal));
             }
         }
     }
     None
 }
 
+/// The row of the checkpoint's own sampler; `None` where none here is of its class.
+fn own(config: &SchedulerConfig) -> Option<&'static SamplerRow> {
+    SAMPLERS.iter().find(|row| row.class == Some(config.class_name()))
+}
+
 /// The short name of the checkpoint's own sampler; `None` where none here is of its class.
 pub fn own_name(config: &SchedulerConfig) -> Option<&'static str> {
-    SAMPLERS.iter().find(|Entry(_, _, class, ..)| *class == config.class_name()).map(|entry| entry.0)
+    own(config).map(|row| row.name)
 }
 
 /// What A1111 calls a sampler, and its schedule (the checkpoint's own is "").
 pub fn labels(name: &str) -> Option<(&'static str, &'static str)> {
-    let (Entry(_, label, ..), schedule) = parse(name)?;
-    Some((label, SCHEDULES.iter().find(|s| s.2 == schedule).map_or("", |s| s.1)))
+    let (row, schedule) = parse(name)?;
+    Some((row.label, SCHEDULES.iter().find(|s| s.schedule == schedule).map_or("", |s| s.label)))
 }
 
 /// The sampler `name`, or without a name the checkpoint's own, with its noise levels set.
@@ -304,45 +423,28 @@ pub fn scheduler(
     tuning: &Tuning,
 ) -> Result<Sampler> {
     let class = config.class_name();
-    let own = SAMPLERS.iter().find(|Entry(_, _, c, ..)| *c == class);
-    let Some(own) = own else {
+    let Some(own) = own(config) else {
         return Err(Error::unsupported(format!(
             "the checkpoint's scheduler is {class}, made for networks that no sampler here can drive; use \
              a Stable Diffusion 1.x, 2.x or XL checkpoint"
         )));
     };
-    let (Entry(.., make), schedule) = match name {
+    let (row, schedule) = match name {
         None => (own, Schedule::Own),
         Some(name) => parse(name).ok_or_else(|| {
             let list = |names: Vec<&str>| names.join(", ");
             Error::invalid(format!(
                 "there is no scheduler {name:?}; choose one of {}, most of them with one of {} behind, such as \
                  dpmpp_2m_karras",
-                list(SAMPLERS.iter().map(|s| s.0).collect()),
-                list(SCHEDULES.iter().map(|s| s.0).collect()),
+                list(SAMPLERS.iter().map(|s| s.name).collect()),
+                list(SCHEDULES.iter().map(|s| s.name).collect()),
             ))
         })?,
     };
-    let order = Order { config, schedule, steps: num_inference_steps, tuning };
-    match make {
-        Make::Rule(make) => make(&order),
-        Make::Function(run, class) => function(&order, *run, class),
+    let knobs = row.settle(tuning);
+    let setup = Setup { config, schedule, steps: num_inference_steps, knobs, asked: tuning };
+    match &row.make {
+        Make::Rule(make) => make(&setup),
+        Make::OverLevels(function, reading) => Sampler::over_levels(&setup, *function, reading),
     }
-}
-
-/// A function over noise levels.
-fn function(order: &Order, run: Run, class: &Class) -> Result<Sampler> {
-    let config = order.config;
-    let (beta_start, beta_end) = if class.sd_betas { (0.00085, 0.012) } else { (0.0001, 0.02) };
-    let defaults =
-        Defaults { beta_start, beta_end, timestep_spacing: "linspace", zero_snr: class.zero_snr, ..DEFAULTS };
-    let mut training = Training::read(config, order.steps, &defaults)?;
-    training.keep_last_alpha_off_zero();
-    if training.prediction_type == Prediction::Sample && !class.sample {
-        return Err(SchedulerConfig::refuse("prediction_type", "sample, for this sampler,"));
-    }
-    let levels = levels::exploding(order, &training, class.kin, class.discard)?;
-    let bound = if class.clips { Bound::clip(config, false)? } else { Bound::Free };
-    let denoiser = Denoiser::new(&training, bound);
-    Ok(Sampler { levels, way: Way::Function { run, denoiser, tuning: order.tuning.clone() } })
 }

@@ -2,9 +2,13 @@
 //! Runge-Kutta calls that cover the first three steps. As diffusers' `PNDMScheduler`.
 
 use super::config::Prediction;
+use super::config::SchedulerConfig;
 use super::levels::Levels;
-use super::schedule::{DEFAULTS, Defaults, Training, pred_original_sample, sigma, zip};
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::numeric::{sigma, zip};
+use super::sampler::Sampler;
+use super::schedule::{DEFAULTS, Defaults, Training, pred_original_sample};
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::{Error, Result};
 
 struct Pndm {
@@ -25,8 +29,8 @@ struct Pndm {
     cur_sample: Vec<f32>,
 }
 
-pub(super) fn make(order: &Order) -> Result<Sampler> {
-    let (config, n) = (order.config, order.steps);
+pub(super) fn make(setup: &Setup) -> Result<Sampler> {
+    let (config, n) = (setup.config, setup.steps);
     let training = Training::read(config, n, &Defaults { zero_snr: false, ..DEFAULTS })?;
     if training.prediction_type == Prediction::Sample {
         return Err(SchedulerConfig::refuse("prediction_type", "sample, for PNDM,"));

@@ -1,14 +1,16 @@
-//! DPM-Solver++ in single steps ("DPM++ 2S"), as diffusers' `DPMSolverSinglestepScheduler`: the orders go 1, 2 (, 3), and
-//! each step of a cycle starts again from the cycle's first sample.
+//! DPM-Solver++ in single steps ("DPM++ 2S"), as diffusers' `DPMSolverSinglestepScheduler`: steps go in cycles of orders
+//! 1 and 2 (and 3), and each starts again from its cycle's first sample.
 
-use super::dpmpp::{Model, is_heun, parts, solver_order};
-use super::levels::Solver;
-use super::schedule::exp;
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::config::SchedulerConfig;
+use super::log_snr::{DataPredictionModel, Solver, is_heun, parts, solver_order};
+use super::numeric::exp;
+use super::sampler::Sampler;
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::Result;
 
 struct Singlestep {
-    model: Model,
+    model: DataPredictionModel,
     heun: bool,
     /// Of each step.
     orders: Vec<usize>,
@@ -18,13 +20,13 @@ struct Singlestep {
     x0s: Vec<Vec<f32>>,
 }
 
-pub(super) fn make(order: &Order) -> Result<Sampler> {
-    let config = order.config;
+pub(super) fn make(setup: &Setup) -> Result<Sampler> {
+    let config = setup.config;
     match config.str("algorithm_type", "dpmsolver++")? {
         "dpmsolver++" | "deis" => {}
         other => return Err(SchedulerConfig::refuse("algorithm_type", other)),
     }
-    let (model, levels) = Model::read(order, false, Solver::Singlestep)?;
+    let (model, levels) = DataPredictionModel::read(setup, false, Solver::Singlestep)?;
     let (steps, cycle) = (levels.timesteps.len(), solver_order(config)?);
     let ends_clean = model.sigmas.last() == Some(&0.0);
     // diffusers switches `lower_order_final` on where the steps are no whole cycles or end at no noise.

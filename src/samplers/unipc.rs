@@ -1,13 +1,15 @@
 //! UniPC (Zhao et al. 2023) in B(h) form, predicting pictures, as diffusers' `UniPCMultistepScheduler`: each step is
 //! corrected with the prediction that the next one makes.
 
-use super::dpmpp::{Model, parts, solver_order};
-use super::levels::Solver;
-use super::{Order, Rule, Sampler, SchedulerConfig};
+use super::config::SchedulerConfig;
+use super::log_snr::{DataPredictionModel, Solver, parts, solver_order};
+use super::sampler::Sampler;
+use super::setup::Setup;
+use super::steps::Rule;
 use crate::error::Result;
 
 struct UniPc {
-    model: Model,
+    model: DataPredictionModel,
     solver_order: usize,
     /// `solver_type` is "bh1".
     bh1: bool,
@@ -20,8 +22,8 @@ struct UniPc {
     last: Option<(Vec<f32>, usize)>,
 }
 
-pub(super) fn make(order: &Order) -> Result<Sampler> {
-    let config = order.config;
+pub(super) fn make(setup: &Setup) -> Result<Sampler> {
+    let config = setup.config;
     let bh1 = match config.str("solver_type", "bh2")? {
         "bh1" => true,
         "bh2" | "midpoint" | "heun" | "logrho" => false,
@@ -30,7 +32,7 @@ pub(super) fn make(order: &Order) -> Result<Sampler> {
     if !config.bool("predict_x0", true)? {
         return Err(SchedulerConfig::refuse("predict_x0", false));
     }
-    let (model, levels) = Model::read(order, true, Solver::UniPc)?;
+    let (model, levels) = DataPredictionModel::read(setup, true, Solver::UniPc)?;
     let rule = UniPc {
         bh1,
         solver_order: solver_order(config)?,

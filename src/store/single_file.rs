@@ -4,8 +4,7 @@
 
 use super::ModelFiles;
 use crate::checkpoint::ldm::{self, Contents, Part};
-use crate::checkpoint::table::Reader;
-use crate::checkpoint::{ReadAt, Table};
+use crate::checkpoint::{ReadAt, Table, TensorReader};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -151,7 +150,7 @@ impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
         let header = self.header(parts);
         sink(&(header.len() as u64).to_le_bytes()).await?;
         sink(header.as_bytes()).await?;
-        let mut reader = Reader::new(&self.file);
+        let mut reader = TensorReader::new(&self.file);
         for part in parts {
             let tensor = &self.table.tensors[part.tensor];
             if !part.transposed {

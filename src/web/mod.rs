@@ -14,7 +14,7 @@ use crate::pipeline::{
 };
 use crate::prompt::Syntax;
 use crate::samplers;
-use crate::samplers::noise::{NoiseOptions, Rng};
+use crate::samplers::{NoiseOptions, Rng};
 use crate::store::{
     FileAt, ModelFiles, ModelStore, PageFiles, Progress, ReadOptions, Source, SourceOptions, WebFiles,
 };
