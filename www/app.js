@@ -3,13 +3,13 @@
  * It knows the engine only through browser-diffusion.js, like any other site.
  */
 import { DiffusionPipeline, DiffusionError, Upscaler, cache, detect, readParameters } from './browser-diffusion.js';
-import { PictureEditor } from './editor.js';
-import { AXES, cells, readAxes, sheet } from './grid.js';
-import { Controls } from './controls.js';
-import { cost, keptName, readCatalogue, readKeptName, readSource } from './models.js';
-import { Parts } from './parts.js';
+import { PictureEditor } from './page/editor.js';
+import { AXES, cells, readAxes, sheet } from './page/grid.js';
+import { Controls } from './page/controls.js';
+import { cost, keptName, readCatalogue, readKeptName, readSource } from './page/catalogue.js';
+import { Parts } from './page/parts.js';
 import { schedulerLabel, tuningOf } from './metadata.js';
-import { namesOf, recipeOf } from './recipes.js';
+import { namesOf, recipeOf } from './page/recipes.js';
 
 /**
  * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
@@ -22,7 +22,7 @@ import { namesOf, recipeOf } from './recipes.js';
  * @typedef {object} Job
  * @property {string} source
  * @property {GenerateOptions} options
- * @property {import('./grid.js').Axis[]} [axes] a grid: three axes
+ * @property {import('./page/grid.js').Axis[]} [axes] a grid: three axes
  * @property {boolean} fresh the form still stands as it was read: size goes along with a model that is loaded now
  */
 
@@ -137,7 +137,7 @@ let model;
 let picked;
 /** How many were chosen: two may have one name. */
 let picks = 0;
-/** @type {import('./models.js').Entry[]} the models that the page offers */
+/** @type {import('./page/catalogue.js').Entry[]} the models that the page offers */
 let catalogue = [];
 /** @type {import('./browser-diffusion.js').Detection} */
 let gpu = { webgpu: false };
@@ -349,7 +349,7 @@ function modelsChanged() {
   showCost();
 }
 
-/** What an entry of the catalogue costs here and now. @param {import('./models.js').Entry} entry */
+/** What an entry of the catalogue costs here and now. @param {import('./page/catalogue.js').Entry} entry */
 async function costOf(entry) {
   const [kept, estimate] = await Promise.all([cache.list().catch(() => []), cache.estimate()]);
   const weights = /** @type {'f16' | 'q8' | 'q4'} */ (ui.weights.value);
@@ -429,7 +429,7 @@ let learnt = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 3 };
  * was chosen.
  * @param {import('./browser-diffusion.js').Model} model
  * @param {string} source
- * @param {import('./models.js').Entry} [entry]
+ * @param {import('./page/catalogue.js').Entry} [entry]
  */
 async function learn(model, source, entry) {
   const { defaultSize, numInferenceSteps, guidanceScale, scheduler } = entry
@@ -450,7 +450,7 @@ async function learn(model, source, entry) {
   await followRecipe();
 }
 
-/** Of an entry of the catalogue, what a recipe sets. @param {import('./models.js').Entry} entry */
+/** Of an entry of the catalogue, what a recipe sets. @param {import('./page/catalogue.js').Entry} entry */
 const ownSettings = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
 
 const RECIPE_FIELDS = /** @type {const} */ (['steps', 'guidance', 'scheduler']);

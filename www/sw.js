@@ -7,7 +7,7 @@
  * page asks the server for news first; where no answer comes in time, the set that is there serves.
  */
 const SHELL = [
-  './', 'style.css', 'app.js', 'browser-diffusion.js', 'metadata.js', 'editor.js', 'grid.js', 'parts.js', 'recipes.js', 'controls.js', 'models.js', 'models.json', 'worker.js', 'tuning.js', 'icon.svg', 'manifest.webmanifest',
+  './', 'style.css', 'app.js', 'browser-diffusion.js', 'metadata.js', 'page/editor.js', 'page/grid.js', 'page/parts.js', 'page/recipes.js', 'page/controls.js', 'page/catalogue.js', 'models.json', 'worker.js', 'kept-choices.js', 'icon.svg', 'manifest.webmanifest',
   'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
 ];
 /** Kept where it is there: a page may go without the embedded model. */

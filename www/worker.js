@@ -4,7 +4,7 @@
  * browser-diffusion.js does with it.
  */
 import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
-import { keepTuning, keptTunings } from './tuning.js';
+import { keepTuning, keptTunings } from './kept-choices.js';
 
 const engine = init();
 engine.catch(() => {}); // told to the first call

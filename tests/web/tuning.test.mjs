@@ -7,7 +7,7 @@ import { serve } from './serve.mjs';
 
 /** What the database holds. */
 async function kept() {
-  const { keptTunings } = await import(/** @type {any} */ ('/tuning.js'));
+  const { keptTunings } = await import(/** @type {any} */ ('/kept-choices.js'));
   return keptTunings();
 }
 

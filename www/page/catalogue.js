@@ -21,7 +21,7 @@
 /** @returns {Promise<Entry[]>} */
 export async function readCatalogue() {
   try {
-    return (await (await fetch(new URL('./models.json', import.meta.url))).json()).models;
+    return (await (await fetch(new URL('../models.json', import.meta.url))).json()).models;
   } catch {
     return []; // the page goes without
   }
@@ -51,7 +51,7 @@ export function readSource(text) {
  * @param {boolean} here.low as little GPU memory as possible is asked for
  * @param {Kept[]} here.kept
  * @param {{ usage: number, quota: number }} here.estimate
- * @param {import('./browser-diffusion.js').Detection} here.gpu
+ * @param {import('../browser-diffusion.js').Detection} here.gpu
  * @returns {{ download: number, keeps: number, loading: number, free: number, gpu: number, low: boolean, keepable: boolean, problems: ('no-webgpu' | 'software' | 'storage' | 'gpu')[] }}
  *   keeps: bytes of storage; loading: bytes of storage at most while it loads
  */

@@ -3,7 +3,7 @@
  * was measured to do at the most. `bench.html?quick` runs everything once; `filter=NAME`, `unet=CONFIG` (the address of
  * another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
  */
-import init, { Bench } from './pkg/browser_diffusion.js';
+import init, { Bench } from '../pkg/browser_diffusion.js';
 import { SD15_UNET, figures, median, operations } from './operations.js';
 import { measurePeaks } from './probes.js';
 
@@ -33,7 +33,7 @@ const digits = (value) => value >= 100 ? value.toFixed(0) : value >= 0.01 ? valu
 
 /**
  * Milliseconds of one run: as many runs at a time as take long enough, the median of some rounds.
- * @param {import('./pkg/browser_diffusion.js').Recording} recording
+ * @param {import('../pkg/browser_diffusion.js').Recording} recording
  */
 async function time(recording) {
   const round = async (/** @type {number} */ count) => {

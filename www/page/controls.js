@@ -2,11 +2,11 @@
  * The ControlNets of a drawing: each a model and what it is shown, a picture from disk, the picture to start from, or a
  * scribble that is drawn here.
  */
-import { DiffusionError, canny } from './browser-diffusion.js';
+import { DiffusionError, canny } from '../browser-diffusion.js';
 import { PictureEditor } from './editor.js';
 import { Parts } from './parts.js';
 
-/** @typedef {import('./browser-diffusion.js').ControlNet} ControlNet */
+/** @typedef {import('../browser-diffusion.js').ControlNet} ControlNet */
 
 export class Controls {
   #parts;

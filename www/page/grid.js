@@ -3,7 +3,7 @@
  * X/Y/Z plot).
  */
 
-/** @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions */
+/** @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions */
 
 /**
  * What can be an axis: how its values are read, and what a value changes. `first` is the axis's first value.
