@@ -3,27 +3,73 @@
  * X/Y/Z plot).
  */
 
+import { DiffusionError } from '../browser-diffusion.js';
+import { button, context2d, input, make, select } from './ui.js';
+
 /** @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions */
 
 /**
- * What can be an axis: how its values are read, and what a value changes. `first` is the axis's first value.
- * @type {Record<string, { label: string, read: (text: string) => (string | number)[], set: (options: GenerateOptions, value: any, first: any) => void }>}
+ * What can be an axis.
+ * @typedef {object} Kind
+ * @property {string} name
+ * @property {string} label
+ * @property {'number' | 'whole' | 'word'} values how they are read
+ * @property {(options: GenerateOptions, value: any, first: any) => void} set what a value changes; first: of the axis
  */
-export const AXES = {
-  seed: { label: 'Seed', read: (text) => numbers(text, true), set: (o, v) => { o.seed = v; } },
-  steps: { label: 'Steps', read: (text) => numbers(text, true), set: (o, v) => { o.numInferenceSteps = v; } },
-  guidance: { label: 'Guidance', read: (text) => numbers(text), set: (o, v) => { o.guidanceScale = v; } },
-  strength: { label: 'Strength', read: (text) => numbers(text), set: (o, v) => { o.strength = v; } },
-  clipSkip: { label: 'Layers left out', read: (text) => numbers(text, true), set: (o, v) => { o.clipSkip = v; } },
-  scheduler: { label: 'Sampler', read: words, set: (o, v) => { o.scheduler = v; } },
-  words: {
-    label: 'Words', read: words,
-    set: (o, v, first) => {
-      if (!o.prompt.includes(first)) throw new Error(`“${first}” is not in the prompt, so nothing could be replaced by “${v}”.`);
-      o.prompt = o.prompt.replaceAll(first, v);
-    },
+
+/** @typedef {{ kind?: Kind, values: (string | number)[] }} Axis without a kind it has one value, which changes nothing */
+
+/** A word of the prompt and what stands in its place. @type {Kind} */
+const WORDS = {
+  name: 'words', label: 'Words', values: 'word',
+  set: (options, word, first) => {
+    if (!options.prompt.includes(first)) {
+      throw new Error(`“${first}” is not in the prompt, so nothing could be replaced by “${word}”.`);
+    }
+    options.prompt = options.prompt.replaceAll(first, word);
   },
 };
+
+/** The fields of the three axes. */
+export class Grid {
+  #axes = ['x', 'y', 'z'].map((axis) => ({ kind: select(`axis-${axis}`), values: input(`values-${axis}`) }));
+  #kinds;
+
+  /** @param {Kind[]} kinds @param {() => void} draw */
+  constructor(kinds, draw) {
+    this.#kinds = [...kinds, WORDS];
+    for (const { kind } of this.#axes) {
+      kind.add(new Option('nothing', ''));
+      for (const { name, label } of this.#kinds) kind.add(new Option(label, name));
+    }
+    button('draw-grid').onclick = draw;
+  }
+
+  /**
+   * @param {GenerateOptions} options that it shall compare
+   * @returns {Axis[]} always three
+   * @throws {DiffusionError} which says what is wrong with the values
+   */
+  read(options) {
+    try {
+      const axes = this.#axes.map(({ kind, values }) => this.#axis(kind.value, values.value));
+      const pictures = axes.reduce((product, { values }) => product * values.length, 1);
+      if (pictures > MOST) throw new Error(`That would be ${pictures} pictures; a grid holds ${MOST} at most.`);
+      cells(options, axes); // words that are not in the prompt are found now
+      if (!axes.some(({ kind }) => kind)) throw new Error('Choose what changes across or down, and type its values.');
+      return axes;
+    } catch (error) {
+      throw new DiffusionError('invalid-option', error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** @param {string} name @param {string} text @returns {Axis} */
+  #axis(name, text) {
+    const kind = this.#kinds.find((one) => one.name === name);
+    if (!kind || !text.trim()) return { values: [''] };
+    return { kind, values: kind.values === 'word' ? words(text) : numbers(text, kind.values === 'whole') };
+  }
+}
 
 /** @param {string} text separated by commas; one with a comma in it stands in double quotes */
 function words(text) {
@@ -39,7 +85,7 @@ function words(text) {
  */
 function numbers(text, whole = false) {
   const found = words(text).flatMap((part) => {
-    const range = /^(-?\d+(?:\.\d+)?)\s*-\s*(-?\d+(?:\.\d+)?)(?:\s*\(\s*([+-]\d+(?:\.\d+)?)\s*\)|\s*\[\s*(\d+)\s*\])?$/.exec(part);
+    const range = RANGE.exec(part);
     if (!range) return [Number(part)];
     const [from, to] = [Number(range[1]), Number(range[2])];
     if (range[4]) {
@@ -47,7 +93,9 @@ function numbers(text, whole = false) {
       return Array.from({ length: count }, (_, i) => from + ((to - from) * i) / Math.max(1, count - 1));
     }
     const pace = range[3] ? Number(range[3]) : Math.sign(to - from) || 1;
-    if (pace * (to - from) < 0 || pace === 0) throw new Error(`${part} leads nowhere: the step must go from ${from} to ${to}.`);
+    if (pace * (to - from) < 0 || pace === 0) {
+      throw new Error(`${part} leads nowhere: the step must go from ${from} to ${to}.`);
+    }
     // The last value may miss the end by what decimal fractions miss.
     const count = Math.min(Math.floor((to - from) / pace + 1e-9) + 1, MOST + 1);
     return Array.from({ length: count }, (_, i) => Number((from + i * pace).toFixed(6)));
@@ -58,24 +106,11 @@ function numbers(text, whole = false) {
   return whole ? found.map(Math.round) : found;
 }
 
+/** From, to, the step in round brackets or the count in square ones. */
+const RANGE = /^(-?\d+(?:\.\d+)?)\s*-\s*(-?\d+(?:\.\d+)?)(?:\s*\(\s*([+-]\d+(?:\.\d+)?)\s*\)|\s*\[\s*(\d+)\s*\])?$/;
+
 /** Pictures of one grid, all axes together. */
 const MOST = 400;
-
-/** @typedef {{ name: string, values: (string | number)[] }} Axis */
-
-/**
- * @param {[string, string][]} wanted axis and values as typed, X, Y and Z in order; those without name or values are left out
- * @returns {Axis[]} always three
- */
-export function readAxes(wanted) {
-  const axes = wanted.map(([name, text]) => {
-    const axis = AXES[name];
-    return axis && text.trim() ? { name, values: axis.read(text) } : { name: '', values: [''] };
-  });
-  const pictures = axes.reduce((product, { values }) => product * values.length, 1);
-  if (pictures > MOST) throw new Error(`That would be ${pictures} pictures; a grid holds ${MOST} at most.`);
-  return axes;
-}
 
 /**
  * The options of each cell, row by row, sheet by sheet.
@@ -86,8 +121,8 @@ export function readAxes(wanted) {
 export function cells(options, [x, y, z]) {
   return z.values.flatMap((vz) => y.values.flatMap((vy) => x.values.map((vx) => {
     const cell = { ...options };
-    for (const [{ name, values }, value] of /** @type {[Axis, string | number][]} */ ([[x, vx], [y, vy], [z, vz]])) {
-      AXES[name]?.set(cell, value, values[0]);
+    for (const [{ kind, values }, value] of /** @type {[Axis, string | number][]} */ ([[x, vx], [y, vy], [z, vz]])) {
+      kind?.set(cell, value, values[0]);
     }
     return cell;
   })));
@@ -103,44 +138,49 @@ export function cells(options, [x, y, z]) {
 export function sheet(pictures, [x, y, z], { width, height }) {
   const type = Math.max(12, Math.round(Math.min(width, height) / 12));
   const gap = Math.ceil(type / 2);
-  /** @param {Axis} axis @param {string | number} value */
-  const words = ({ name }, value) => (name ? `${AXES[name].label}: ${typeof value === 'number' ? Number(value.toFixed(4)) : value}` : '');
-  const measure = context2d(new OffscreenCanvas(1, 1));
-  measure.font = `${type}px system-ui, sans-serif`;
-  const left = y.name ? Math.ceil(Math.min(Math.max(width, 10 * type), Math.max(...y.values.map((v) => measure.measureText(words(y, v)).width)))) + 2 * gap : gap;
-  const top = (x.name ? 2 * type : gap) + (z.name ? 2 * type : 0);
+  const font = `${type}px system-ui, sans-serif`;
+  const measure = context2d(make('canvas'));
+  measure.font = font;
+  const widest = Math.max(...y.values.map((value) => measure.measureText(label(y, value)).width));
+  const left = y.kind ? Math.ceil(Math.min(Math.max(width, 10 * type), widest)) + 2 * gap : gap;
+  const top = (x.kind ? 2 * type : gap) + (z.kind ? 2 * type : 0);
   const one = { width: left + x.values.length * (width + gap), height: top + y.values.length * (height + gap) };
-  const canvas = new OffscreenCanvas(one.width, one.height * z.values.length);
+  const canvas = make('canvas', { width: one.width, height: one.height * z.values.length });
   const context = context2d(canvas);
   context.fillStyle = 'white';
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = 'black';
-  context.font = measure.font;
+  context.font = font;
   context.textBaseline = 'middle';
+  /** @param {CanvasTextAlign} align @param {string} text @param {number} x @param {number} y @param {number} most */
+  const write = (align, text, x, y, most) => {
+    context.textAlign = align;
+    context.fillText(text, x, y, most);
+  };
   let at = 0;
   for (const [sheet, vz] of z.values.entries()) {
     const y0 = sheet * one.height;
-    context.textAlign = 'left';
-    if (z.name) context.fillText(words(z, vz), gap, y0 + type, canvas.width - 2 * gap);
-    context.textAlign = 'center';
+    write('left', label(z, vz), gap, y0 + type, canvas.width - 2 * gap);
     for (const [i, vx] of x.values.entries()) {
-      if (x.name) context.fillText(words(x, vx), left + i * (width + gap) + width / 2, y0 + top - type, width);
+      write('center', label(x, vx), left + i * (width + gap) + width / 2, y0 + top - type, width);
     }
-    context.textAlign = 'right';
     for (const [j, vy] of y.values.entries()) {
-      if (y.name) context.fillText(words(y, vy), left - gap, y0 + top + j * (height + gap) + height / 2, left - 2 * gap);
+      const y1 = y0 + top + j * (height + gap);
+      write('right', label(y, vy), left - gap, y1 + height / 2, left - 2 * gap);
       for (let i = 0; i < x.values.length; i++) {
         const picture = pictures[at++];
-        if (picture) context.putImageData(picture, left + i * (width + gap), y0 + top + j * (height + gap));
+        if (picture) context.putImageData(picture, left + i * (width + gap), y1);
       }
     }
   }
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-/** @param {OffscreenCanvas} canvas */
-function context2d(canvas) {
-  const context = canvas.getContext('2d');
-  if (!context) throw new Error('This browser gives no 2D canvas.');
-  return context;
+/**
+ * What a value is called beside the pictures; nothing for an axis without a kind.
+ * @param {Axis} axis
+ * @param {string | number} value
+ */
+function label({ kind }, value) {
+  return kind ? `${kind.label}: ${typeof value === 'number' ? Number(value.toFixed(4)) : value}` : '';
 }
