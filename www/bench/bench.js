@@ -1,23 +1,19 @@
 /**
- * The benchmark page: the engine's operations at Stable Diffusion 1.5's shapes and its whole UNet, against what the adapter
- * was measured to do at the most. `bench.html?quick` runs everything once; `filter=NAME`, `unet=CONFIG` (the address of
- * another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
+ * The benchmark page: the engine's operations at Stable Diffusion 1.5's shapes and its whole UNet, against what the
+ * adapter was measured to do at the most. `bench.html?quick` runs everything once; `filter=NAME`, `unet=CONFIG` (the
+ * address of another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
  */
 import init, { Bench } from '../pkg/browser_diffusion.js';
 import { SD15_UNET, figures, median, operations } from './operations.js';
 import { measurePeaks } from './probes.js';
+import { markdown, tables } from './report.js';
 
 /**
- * @typedef {'f32' | 'f16'} Precision
- * @typedef {{ name: string, kind: string, precision: Precision, ms: number, flops: number, bytes: number, workgroups: number, share: number,
- *   kernel?: { loads: number, registers: number } }} Row share: of the peak, FLOP/s or (for norms) bytes/s; kernel: see `figures`
- * @typedef {{ dispatches: number, submits: number, bytes: number, created: number, encodeMs: number }} Counters
- * @typedef {{ precision: Precision, ms: number, flops: number, prepareMs: number, firstMs: number, memory: number, counters: Counters,
- *   kernels: { kernel: string, ms: number, flops: number, dispatches: number }[], products: Product[] }} Step kernels: empty
- *   without timestamp queries
- * @typedef {{ name: string, dispatches: number, ms: number, flops: number, bytes: number, workgroups: number, loads: number, registers: number }} Product
- *   all matrix multiplies or convolutions of one size, by the same kernel; ms: 0 without timestamp queries
- * @typedef {{ adapter: any, browser: string, date: string, loadMs: number, peaks: import('./probes.js').Peaks, rows: Row[], steps: Step[] }} Report
+ * @typedef {import('./report.js').Precision} Precision
+ * @typedef {import('./report.js').Row} Row
+ * @typedef {import('./report.js').Step} Step
+ * @typedef {import('./report.js').Product} Product
+ * @typedef {import('./report.js').Report} Report
  */
 
 const query = new URLSearchParams(location.search);
@@ -28,8 +24,6 @@ const ROUNDS = quick ? 1 : 3;
 
 /** @template {HTMLElement} T @param {string} id @returns {T} */
 const element = (id) => /** @type {T} */ (document.getElementById(id));
-/** @param {number} value */
-const digits = (value) => value >= 100 ? value.toFixed(0) : value >= 0.01 ? value.toPrecision(3) : value.toPrecision(2);
 
 /**
  * Milliseconds of one run: as many runs at a time as take long enough, the median of some rounds.
@@ -52,7 +46,13 @@ async function time(recording) {
   return median(rounds);
 }
 
-/** @param {Bench} bench @param {import('./operations.js').Operation} operation @param {Precision} precision @param {import('./probes.js').Peaks} peaks @returns {Promise<Row>} */
+/**
+ * @param {Bench} bench
+ * @param {import('./operations.js').Operation} operation
+ * @param {Precision} precision
+ * @param {import('./probes.js').Peaks} peaks
+ * @returns {Promise<Row>}
+ */
 async function measureOperation(bench, operation, precision, peaks) {
   const recording = bench.operation({ ...operation, precision });
   try {
@@ -61,8 +61,11 @@ async function measureOperation(bench, operation, precision, peaks) {
     const dispatches = /** @type {any[]} */ (recording.dispatches());
     const total = (/** @type {'flops' | 'bytes'} */ key) => dispatches.reduce((sum, d) => sum + d[key], 0);
     const [flops, bytes] = [total('flops'), total('bytes')];
-    const share = operation.kind === 'norm' ? bytes / ms * 1000 / peaks.copy : flops / ms * 1000 / (peaks[precision] ?? peaks.f32);
-    return { name: operation.name, kind: operation.kind, precision, ms, flops, bytes, workgroups: Math.min(...dispatches.map((d) => d.workgroups)), share, kernel: figures(dispatches[0]) };
+    const [work, peak] = operation.kind === 'norm' ? [bytes, peaks.copy] : [flops, peaks[precision] ?? peaks.f32];
+    const share = work / ms * 1000 / peak;
+    const workgroups = Math.min(...dispatches.map((d) => d.workgroups));
+    const { name, kind } = operation;
+    return { name, kind, precision, ms, flops, bytes, workgroups, share, kernel: figures(dispatches[0]) };
   } finally {
     recording.free();
   }
@@ -87,76 +90,67 @@ async function measureStep(bench, config, precision) {
       await recording.done();
       times.push(since());
     }
-    const counters = /** @type {Counters} */ (recording.counters());
-    /** @type {Map<string, Step['kernels'][0]>} */
-    const kernels = new Map();
     const timed = /** @type {any[]} */ (await recording.timed());
-    for (const { kernel, ms, flops } of timed) {
-      const sum = kernels.get(kernel) ?? { kernel, ms: 0, flops: 0, dispatches: 0 };
-      kernels.set(kernel, { kernel, ms: sum.ms + ms, flops: sum.flops + flops, dispatches: sum.dispatches + 1 });
-    }
     const dispatches = /** @type {any[]} */ (recording.dispatches());
-    const flops = dispatches.reduce((sum, d) => sum + d.flops, 0);
-    /** @type {Map<string, Product>} */
-    const products = new Map();
-    dispatches.forEach((dispatch, i) => {
-      const kernel = figures(dispatch);
-      if (!kernel) return;
-      const { size, loads, registers } = kernel, { workgroups } = dispatch;
-      const name = `${dispatch.kernel === 'conv' ? 'conv' : 'GEMM'} ${size}`;
-      const key = `${name} ${workgroups} ${loads}`;
-      const sum = products.get(key) ?? { name, dispatches: 0, ms: 0, flops: 0, bytes: 0, workgroups, loads, registers };
-      products.set(key, {
-        ...sum, dispatches: sum.dispatches + 1, ms: sum.ms + (timed[i]?.ms ?? 0), flops: sum.flops + dispatch.flops, bytes: sum.bytes + dispatch.bytes,
-      });
-    });
-    const { peak: memory } = /** @type {any} */ (recording.memory());
-    return { precision, ms: median(times), flops, prepareMs, firstMs, memory, counters, kernels: [...kernels.values()].sort((a, b) => b.ms - a.ms), products: [...products.values()].sort((a, b) => b.flops - a.flops) };
+    return {
+      precision,
+      ms: median(times),
+      flops: dispatches.reduce((sum, d) => sum + d.flops, 0),
+      prepareMs,
+      firstMs,
+      memory: /** @type {any} */ (recording.memory()).peak,
+      counters: /** @type {Step['counters']} */ (recording.counters()),
+      kernels: kernelsOf(timed),
+      products: productsOf(dispatches, timed),
+    };
   } finally {
     recording.free();
   }
 }
 
+/** What each kernel took in all, longest first. @param {{ kernel: string, ms: number, flops: number }[]} timed */
+function kernelsOf(timed) {
+  /** @type {Map<string, Step['kernels'][0]>} */
+  const kernels = new Map();
+  for (const { kernel, ms, flops } of timed) {
+    const sum = kernels.get(kernel) ?? { kernel, ms: 0, flops: 0, dispatches: 0 };
+    kernels.set(kernel, { kernel, ms: sum.ms + ms, flops: sum.flops + flops, dispatches: sum.dispatches + 1 });
+  }
+  return [...kernels.values()].sort((a, b) => b.ms - a.ms);
+}
+
+/** What each size of product took in all, most work first. @param {any[]} dispatches @param {{ ms: number }[]} timed */
+function productsOf(dispatches, timed) {
+  /** @type {Map<string, Product>} */
+  const products = new Map();
+  dispatches.forEach((dispatch, i) => {
+    const kernel = figures(dispatch);
+    if (!kernel) return;
+    const { size, loads, registers } = kernel, { workgroups } = dispatch;
+    const name = `${dispatch.kernel === 'conv' ? 'conv' : 'GEMM'} ${size}`;
+    const key = `${name} ${workgroups} ${loads}`;
+    const sum = products.get(key) ?? { name, dispatches: 0, ms: 0, flops: 0, bytes: 0, workgroups, loads, registers };
+    products.set(key, {
+      ...sum,
+      dispatches: sum.dispatches + 1,
+      ms: sum.ms + (timed[i]?.ms ?? 0),
+      flops: sum.flops + dispatch.flops,
+      bytes: sum.bytes + dispatch.bytes,
+    });
+  });
+  return [...products.values()].sort((a, b) => b.flops - a.flops);
+}
+
 /** The browser's name and version, as it tells them. */
 function browserName() {
   const brands = /** @type {any} */ (navigator).userAgentData?.brands;
-  const brand = brands?.find((/** @type {any} */ b) => !/not.*brand|chromium/i.test(b.brand)) ?? brands?.find((/** @type {any} */ b) => b.brand === 'Chromium');
-  return brand ? `${brand.brand} ${brand.version}` : navigator.userAgent.match(/(Firefox|Version|Chrome)\/[\d.]+/)?.[0] ?? navigator.userAgent;
+  const own = brands?.find((/** @type {any} */ b) => !/not.*brand|chromium/i.test(b.brand));
+  const brand = own ?? brands?.find((/** @type {any} */ b) => b.brand === 'Chromium');
+  if (brand) return `${brand.brand} ${brand.version}`;
+  return navigator.userAgent.match(/(Firefox|Version|Chrome)\/[\d.]+/)?.[0] ?? navigator.userAgent;
 }
 
-/** @param {Report} report @returns {{ about: string, operations: string[][], step: string[][], products: string[][] }} heads first */
-function tables({ adapter, browser, date, loadMs, peaks, rows, steps }) {
-  const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16'}, ${digits(peaks.copy / 1e9)} GB/s copied`;
-  return {
-    about: `${[adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter'}${adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : ''}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`,
-    operations: [
-      ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', 'workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'],
-      ...rows.map((row) => [row.name, row.precision, digits(row.ms), digits(row.flops / row.ms / 1e9), digits(row.bytes / row.ms / 1e6), `${digits(row.share * 100)} %`, String(row.workgroups),
-        digits(row.bytes / row.flops), ...(row.kernel ? [digits(row.kernel.loads), String(row.kernel.registers)] : ['', ''])]),
-    ],
-    step: !steps.length ? [] : [
-      ['what', ...steps.map((s) => s.precision)],
-      ['step, ms', ...steps.map((s) => digits(s.ms))],
-      ['TFLOP/s', ...steps.map((s) => digits(s.flops / s.ms / 1e9))],
-      ['weights and plan, ms', ...steps.map((s) => digits(s.prepareMs))],
-      ['first step, with compiling, ms', ...steps.map((s) => digits(s.firstMs))],
-      ['peak memory, MB', ...steps.map((s) => digits(s.memory / 1e6))],
-      ['dispatches, submits', ...steps.map((s) => `${s.counters.dispatches}, ${s.counters.submits}`)],
-      ['GB moved', ...steps.map((s) => digits(s.counters.bytes / 1e9))],
-      ['encoding, ms', ...steps.map((s) => digits(s.counters.encodeMs))],
-      ...[...new Set(steps.flatMap((s) => s.kernels.map((k) => k.kernel)))].map((name) => [`${name}, ms`, ...steps.map((s) => {
-        const kernel = s.kernels.find((k) => k.kernel === name);
-        return kernel ? `${digits(kernel.ms)} (${digits(kernel.flops / kernel.ms / 1e9)} TFLOP/s)` : '';
-      })]),
-    ],
-    products: !steps.length ? [] : [
-      ['rows x channels x inputs', 'precision', 'dispatches', 'ms', 'TFLOP/s', 'of peak', 'workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'],
-      ...steps.flatMap((s) => s.products.map((p) => [p.name, s.precision, String(p.dispatches),
-        ...(p.ms ? [digits(p.ms), digits(p.flops / p.ms / 1e9), `${digits(p.flops / p.ms * 1e5 / (peaks[s.precision] ?? peaks.f32))} %`] : ['', '', '']),
-        String(p.workgroups), digits(p.bytes / p.flops), digits(p.loads), String(p.registers)])),
-    ],
-  };
-}
+const today = () => new Date().toISOString().slice(0, 10);
 
 /** @param {HTMLTableElement} table @param {string[][]} rows */
 function fill(table, rows) {
@@ -171,13 +165,6 @@ function fill(table, rows) {
       row.append(cell);
     });
   });
-}
-
-/** The report as Markdown. @param {Report} report */
-function markdown(report) {
-  const { about, operations, step, products } = tables(report);
-  const table = (/** @type {string[][]} */ rows) => rows.map((cells, i) => `| ${cells.join(' | ')} |${i === 0 ? `\n|${'---|'.repeat(cells.length)}` : ''}`).join('\n');
-  return [about, table(operations), ...(step.length ? [table(step), table(products)] : [])].join('\n\n');
 }
 
 /** @param {Report} report */
@@ -209,7 +196,7 @@ async function measure() {
   next('What the adapter can do at the most');
   const peaks = await measurePeaks();
   /** @type {Report} */
-  const report = { adapter, browser: browserName(), date: new Date().toISOString().slice(0, 10), loadMs, peaks, rows: [], steps: [] };
+  const report = { adapter, browser: browserName(), date: today(), loadMs, peaks, rows: [], steps: [] };
   for (const precision of precisions) {
     for (const operation of chosen) {
       next(`${operation.name}, ${precision}`);
@@ -235,7 +222,8 @@ async function measure() {
 let report;
 element('form').addEventListener('submit', async (event) => {
   event.preventDefault();
-  const start = /** @type {HTMLButtonElement} */ (element('start')), copy = /** @type {HTMLButtonElement} */ (element('copy'));
+  const start = /** @type {HTMLButtonElement} */ (element('start'));
+  const copy = /** @type {HTMLButtonElement} */ (element('copy'));
   start.disabled = true;
   element('error').hidden = true;
   try {

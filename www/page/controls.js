@@ -89,7 +89,8 @@ export class Controls {
     const picture = pictures[from]();
     if (picture) return picture;
     const number = [...this.#list.children].indexOf(row) + 1;
-    const cure = { start: 'Choose one under “Start from a picture”', file: 'Choose a file', scribble: 'Scribble one' }[from];
+    const cures = { start: 'Choose one under “Start from a picture”', file: 'Choose a file', scribble: 'Scribble one' };
+    const cure = cures[from];
     throw new DiffusionError('invalid-option', `ControlNet ${number} is shown no picture yet. ${cure}, or remove it.`);
   }
 

@@ -211,8 +211,8 @@ export class Drawing {
 }
 
 /**
- * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it is
- * done. Where there is a variation, that one's seed counts (A1111). Without a seed, that is drawn with the first picture.
+ * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it
+ * is done. Where there is a variation, that one's seed counts (A1111). Without a seed the first picture brings one.
  * @param {GenerateOptions} options
  * @returns {GenerateOptions[]}
  */

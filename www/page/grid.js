@@ -14,7 +14,8 @@ import { button, context2d, input, make, select } from './ui.js';
  * @property {string} name
  * @property {string} label
  * @property {'number' | 'whole' | 'word'} values how they are read
- * @property {(options: GenerateOptions, value: any, first: any) => void} set what a value changes; first: of the axis
+ * @property {(options: GenerateOptions, value: any, first: any) => void} set
+ *   what a value changes; `first` is the axis's first value
  */
 
 /** @typedef {{ kind?: Kind, values: (string | number)[] }} Axis without a kind it has one value, which changes nothing */
@@ -106,8 +107,10 @@ function numbers(text, whole = false) {
   return whole ? found.map(Math.round) : found;
 }
 
+const NUMBER = '\\d+(?:\\.\\d+)?';
 /** From, to, the step in round brackets or the count in square ones. */
-const RANGE = /^(-?\d+(?:\.\d+)?)\s*-\s*(-?\d+(?:\.\d+)?)(?:\s*\(\s*([+-]\d+(?:\.\d+)?)\s*\)|\s*\[\s*(\d+)\s*\])?$/;
+const RANGE = new RegExp(
+  `^(-?${NUMBER})\\s*-\\s*(-?${NUMBER})(?:\\s*\\(\\s*([+-]${NUMBER})\\s*\\)|\\s*\\[\\s*(\\d+)\\s*\\])?$`);
 
 /** Pictures of one grid, all axes together. */
 const MOST = 400;

@@ -81,10 +81,10 @@ const TABLE = [
   { id: 'negative-prompt', option: 'negativePrompt', read: text, kept: true, png: { usual: '' } },
   { id: 'prompt-syntax', option: 'promptSyntax', read: text, kept: true, png: {} },
   { id: 'seed', option: 'seed', read: given, kept: true, png: {}, axis: 'whole' },
-  { id: 'steps', option: 'numInferenceSteps', read: number, kept: true, png: {}, model: (usual) => usual.numInferenceSteps,
-    axis: 'whole' },
-  { id: 'guidance', option: 'guidanceScale', read: number, kept: true, png: {}, model: (usual) => usual.guidanceScale,
-    axis: 'number' },
+  { id: 'steps', option: 'numInferenceSteps', read: number, kept: true, png: {}, axis: 'whole',
+    model: (usual) => usual.numInferenceSteps },
+  { id: 'guidance', option: 'guidanceScale', read: number, kept: true, png: {}, axis: 'number',
+    model: (usual) => usual.guidanceScale },
   { id: 'width', option: 'width', read: number, kept: true, png: {}, model: (usual) => usual.defaultSize },
   { id: 'height', option: 'height', read: number, kept: true, png: {}, model: (usual) => usual.defaultSize },
   { id: 'scheduler', option: 'scheduler', read: word, kept: true, png: { usual: '' }, model: () => '', axis: 'word' },
@@ -198,9 +198,18 @@ export class Settings {
     }
   }
 
-  /** @param {'input' | 'change'} type @param {string[]} ids @param {() => void} listener */
+  /**
+   * @param {'input' | 'change'} type
+   * @param {string[]} ids
+   * @param {() => void} listener not called for a value that is wrong
+   */
   on(type, ids, listener) {
-    for (const id of ids) this.#field(id).addEventListener(type, listener);
+    for (const id of ids) {
+      const field = this.#field(id);
+      field.addEventListener(type, () => {
+        if (field.checkValidity()) listener();
+      });
+    }
   }
 
   /** @param {string} id */
@@ -328,7 +337,8 @@ export class Settings {
     const { name, tuning: { eta, sChurn } } = this.#tuning();
     any('eta-field').hidden = eta === undefined;
     any('s-churn-field').hidden = !sChurn;
-    any('eta-hint').textContent = `How much of the noise is new at each step; usual for this sampler: ${eta ?? 'none'}.`;
+    const much = `usual for this sampler: ${eta ?? 'none'}`;
+    any('eta-hint').textContent = `How much of the noise is new at each step; ${much}.`;
     const label = name ? schedulerLabel(name).split(' · ')[0] : 'The model’s own sampler';
     const turns = eta !== undefined || sChurn;
     any('sampling-hint').textContent = turns ? '' : `${label} has nothing more to turn. Euler, Euler a and DDIM do.`;

@@ -44,7 +44,7 @@ export class Strip {
 
   /**
    * @param {() => boolean} drawing
-   * @param {{ redraw: (image: ImageData) => void, shown: (finished: boolean) => void }} on redraw: starts from a picture
+   * @param {{ redraw: (image: ImageData) => void, shown: (finished: boolean) => void }} on redraw: start from a picture
    */
   constructor(drawing, on) {
     this.#drawing = drawing;
