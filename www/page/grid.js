@@ -18,7 +18,10 @@ import { button, context2d, input, make, select } from './ui.js';
  *   what a value changes; `first` is the axis's first value
  */
 
-/** @typedef {{ kind?: Kind, values: (string | number)[] }} Axis without a kind it has one value, which changes nothing */
+/**
+ * Without a kind it has one value, which changes nothing.
+ * @typedef {{ kind?: Kind, values: (string | number)[] }} Axis
+ */
 
 /** A word of the prompt and what stands in its place. @type {Kind} */
 const WORDS = {
