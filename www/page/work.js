@@ -12,12 +12,13 @@ export class Work {
   /** @type {AbortController | undefined} of the drawing */
   #controller;
   #beside = 0;
+  #stopped;
 
   /** @param {{ stopped: () => void, enqueue: () => void }} on stopped: whatever is loaded is to stop as well */
   constructor({ stopped, enqueue }) {
     this.#stop.onclick = () => this.stop();
     this.#enqueue.onclick = enqueue;
-    this.stopped = stopped;
+    this.#stopped = stopped;
   }
 
   get drawing() {
@@ -56,7 +57,7 @@ export class Work {
   stop() {
     if (!this.#busy) return;
     this.#controller?.abort();
-    this.stopped();
+    this.#stopped();
   }
 
   focusEnqueue() {
