@@ -1,7 +1,5 @@
 // Stands where wasm-bindgen's pkg/browser_diffusion.js stands, for tests of the module, the worker and the page
-// that need no model: what is drawn is known, and prompts and sources call up what seldom happens. A prompt that "holds at 5"
-// is drawn as far as its fifth step, and no further until `goOn` of site.mjs says so or it is stopped: what a page looks like
-// meanwhile does not depend on how fast a test is.
+// that need no model: what is drawn is known, and prompts and sources call up what seldom happens.
 
 export default async function init() {}
 
@@ -16,12 +14,6 @@ function picture(width, height) {
 let made = 0;
 
 const tick = () => new Promise(done => setTimeout(done, 20));
-const told = new BroadcastChannel('fake engine');
-/** @param {AbortSignal} signal */
-const goneOn = signal => new Promise(done => {
-  told.addEventListener('message', done, { once: true });
-  signal.addEventListener('abort', done, { once: true });
-});
 /** @param {string} code @param {string} message @returns {never} */
 const fail = (code, message) => { throw Object.assign(new Error(message), { code }); };
 
@@ -70,7 +62,6 @@ export class Pipeline {
         step, total, timestep: 999 - step, sigma: total - step, preview,
         latents: new Float32Array(length).fill(step), x0: new Float32Array(length).fill(-step),
       });
-      if (prompt.endsWith(`holds at ${step}`)) await goneOn(signal);
     }
     const parameters = `${prompt}\nSteps: ${total}, Seed: ${seed}, Size: ${width}x${height}`;
     return {

@@ -282,7 +282,7 @@ const tools = {
   queue: {
     draws: true,
     async deeds(hand, page) {
-      await hand.type(page, '#prompt', 'first holds at 1');
+      await hand.type(page, '#prompt', 'first');
       await hand.type(page, '#steps', '900');
       await hand.press(page, '#generate');
       await hand.type(page, '#steps', '3');

@@ -59,9 +59,6 @@ export const drawAgain = async (page, how = () => page.click('#generate')) => {
   await hasResult(page);
 };
 
-/** Lets a drawing that "holds at" a step go on. @param {Page} page */
-export const goOn = page => page.evaluate(() => new BroadcastChannel('fake engine').postMessage('go on'));
-
 /** What the engine was asked, pictures as their sizes and how much of them is white. @param {Page} page */
 export const asked = page => page.evaluate(() => {
   const { options } = /** @type {any} */ (window).browserDiffusion.lastResult;

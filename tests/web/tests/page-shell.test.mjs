@@ -1,20 +1,25 @@
-// What is deployed is what a visitor's browser asks for, and what the service worker keeps of it is what the page itself
-// asks for: no file is missing without a network, and none lies there for nothing. (That the page then opens and draws is
-// catalogue.test.mjs's and robust.test.mjs's.)
+// What is deployed is what a visitor's browser asks for, and what the service worker keeps of it is what the page
+// itself asks for: no file is missing without a network, and none lies there for nothing. (That the page then opens
+// and draws is shown by catalogue.test.mjs and robust.test.mjs.)
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { root } from './browser.mjs';
+import { fileURLToPath } from 'node:url';
 
-const www = join(root, 'www');
+const www = fileURLToPath(new URL('../../../www', import.meta.url));
 /** @param {string} path */
 const read = path => readFileSync(join(www, path), 'utf8');
 
 /** How a script names a file: in its imports, and in `new URL(..., import.meta.url)`. */
-const SCRIPT = [/\bfrom '(\.[^']+)'/g, /\bimport '(\.[^']+)'/g, /\bimport\('(\.[^']+)'\)/g, /new URL\('(\.[^']+)', import\.meta\.url\)/g];
-/** How a page names a file that is fetched with it, and another page. */
-const FETCHED = [/<(?:link|script|img)\b[^>]*\b(?:href|src)="([^":#]+)"/g], LINKED = [/<a\b[^>]*\bhref="([^":#]+)"/g];
+const SCRIPT = [
+  /\bfrom '(\.[^']+)'/g, /\bimport '(\.[^']+)'/g, /\bimport\('(\.[^']+)'\)/g,
+  /new URL\('(\.[^']+)', import\.meta\.url\)/g,
+];
+/** How a page names a file that is fetched with it. */
+const FETCHED = [/<(?:link|script|img)\b[^>]*\b(?:href|src)="([^":#]+)"/g];
+/** How it names another page. */
+const LINKED = [/<a\b[^>]*\bhref="([^":#]+)"/g];
 
 /** What a file names. @param {string} path @param {boolean} links other pages too @returns {string[]} */
 function named(path, links) {
