@@ -65,9 +65,9 @@ const affine = (weight) => ({ 'y.weight': weight, 'y.bias': [weight[0]] });
 export const elements = (shape) => shape.reduce((a, b) => a * b, 1);
 
 /**
- * What a kernel of `shaders/matmul.wgsl` asks of a GPU: loads from workgroup memory (of a vector of four) for one
- * multiply-add, and f32 registers for a thread's sums and what it multiplies; and the sizes of what it makes: rows
- * (positions of all pictures) by channels, each of so many products.
+ * What a kernel of `shaders/matmul.wgsl` asks of a GPU: loads from workgroup memory (of a vector of four) for one multiply-add,
+ * and f32 registers for a thread's sums and what it multiplies; and the sizes of what it makes: rows (positions of all
+ * pictures) by channels, each of so many products.
  * @param {{ defines: Record<string, number>, params: Uint32Array, flops: number, workgroups: number }} dispatch
  * @returns {{ loads: number, registers: number, size: string } | undefined} nothing for other kernels
  */
