@@ -7,9 +7,13 @@
  * page asks the server for news first; where no answer comes in time, the set that is there serves.
  */
 const SHELL = [
-  './', 'style.css', 'app.js', 'browser-diffusion.js', 'metadata.js', 'editor.js', 'grid.js', 'parts.js', 'recipes.js', 'controls.js', 'models.js', 'models.json', 'worker.js', 'tuning.js', 'icon.svg', 'manifest.webmanifest',
-  'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
-  'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'names.js', 'samplers.js',
+  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json',
+  'app.js', 'page/catalogue.js', 'page/controls.js', 'page/cost.js', 'page/download.js', 'page/drawing.js',
+  'page/editor.js', 'page/enlarge.js', 'page/files.js', 'page/grid.js', 'page/how.js', 'page/kept.js',
+  'page/latents.js', 'page/model.js', 'page/parts.js', 'page/queue.js', 'page/recipes.js', 'page/settings.js',
+  'page/start.js', 'page/strip.js', 'page/suggestions.js', 'page/tokens.js', 'page/ui.js', 'page/work.js',
+  'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
+  'samplers.js', 'worker.js', 'kept-choices.js', 'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
 ];
 /** Kept where it is there: a page may go without the embedded model. */
 const OPTIONAL = ['embedded/concepts.json'];

@@ -3,7 +3,7 @@
  * another; only "abort" acts at once.
  */
 import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
-import { keepTuning, keptTunings } from './tuning.js';
+import { keepTuning, keptTunings } from './kept-choices.js';
 
 const engine = init();
 engine.catch(() => {}); // the first call reports it

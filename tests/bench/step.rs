@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Eight independent chains of vec4 a thread, CHAINS * 4 * ROUNDS multiply-adds; the result is stored only where it is what it
-/// cannot be. As `www/probes.js` does it.
+/// cannot be. As `www/bench/probes.js` does it.
 const PROBE: &str = "
 struct Params { rounds: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,11 +1,11 @@
 // The page's side of vs-ort.mjs: one operation at a time, ours and onnxruntime-web's in turn, on the same values.
 import init, { Bench } from '/pkg/browser_diffusion.js';
 import * as ort from '/ort/ort.webgpu.min.mjs';
-import { elements, median, operations, shapes } from '/operations.js';
+import { elements, median, operations, shapes } from '/bench/operations.js';
 import { onnxModel } from './onnx.mjs';
 import { reference } from './vs-ort-reference.mjs';
 
-/** @typedef {import('../../../www/operations.js').Operation} Operation */
+/** @typedef {import('../../../www/bench/operations.js').Operation} Operation */
 /** @typedef {Record<string, { dims: number[], values: Float32Array }>} Tensors */
 
 /** @type {any} */ (ort.env.wasm).wasmPaths = '/ort/';

@@ -1,7 +1,7 @@
 // The eleven operations in f64 on the processor, plainly: convolution, GEMM and attention at 64 positions (corners and
 // edges of the picture among them), all channels of each; the norms whole.
 
-/** @typedef {import('../../../www/operations.js').Operation} Operation */
+/** @typedef {import('../../../www/bench/operations.js').Operation} Operation */
 /** @typedef {{ dims: number[], values: Float32Array }} Values */
 
 /** 64 of `count` positions. @param {number} count @param {number} width of the picture */

@@ -1,11 +1,11 @@
 // ./build.sh bench --vs-ort [--unet] [--json FILE] [--adapter lavapipe|swiftshader] [--filter NAME] [--precision f32|f16] [--runs N]
-// The operations of www/operations.js beside onnxruntime-web, in the same page on the same adapter, in turn: ours, theirs,
+// The operations of www/bench/operations.js beside onnxruntime-web, in the same page on the same adapter, in turn: ours, theirs,
 // ours, theirs. Both have inputs and outputs on the GPU; a run is timed from the call until the queue is empty.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { SD15_UNET, operations } from '../../../www/operations.js';
+import { SD15_UNET, operations } from '../../../www/bench/operations.js';
 import { adapters, root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeReal } from '../support/real.mjs';

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { operations } from '../../../www/operations.js';
+import { operations } from '../../../www/bench/operations.js';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/serve.mjs';
 

@@ -10,9 +10,9 @@ import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeSingle } from '../support/single.mjs';
 import { writeTiny } from '../support/tiny.mjs';
-import { cost } from '../../../www/models.js';
+import { cost } from '../../../www/page/catalogue.js';
 
-/** @type {import('../../../www/models.js').Entry[]} */
+/** @type {import('../../../www/page/catalogue.js').Entry[]} */
 const entries = JSON.parse(readFileSync(join(root, 'www/models.json'), 'utf8')).models;
 const shots = join(root, '.tools/screenshots');
 

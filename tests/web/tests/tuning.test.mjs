@@ -7,7 +7,7 @@ import { serve } from '../support/serve.mjs';
 
 /** What the database holds. */
 async function kept() {
-  const { keptTunings } = await import('/tuning.js');
+  const { keptTunings } = await import('/kept-choices.js');
   return keptTunings();
 }
 

@@ -16,32 +16,47 @@
  * @property {[string, string][]} [choices] values and what they are called
  */
 
+/**
+ * One list.
+ * @typedef {object} List
+ * @property {HTMLElement} list rows are added to it
+ * @property {HTMLButtonElement} add
+ * @property {string} what one row is called
+ * @property {Field[]} fields
+ * @property {number} [most] so many rows
+ * @property {() => void} [changed] a row is there, is gone, or says something else
+ * @property {(row: HTMLElement) => void} [complete] adds what else a row has
+ */
+
 export class Parts {
   #list;
+  #add;
   #fields;
   #what;
-  #onChange;
+  #most;
+  #changed;
   #complete;
   #made = 0;
 
-  /**
-   * @param {HTMLElement} list rows are added to it
-   * @param {HTMLButtonElement} add
-   * @param {string} what one row is called
-   * @param {Field[]} fields
-   * @param {() => void} onChange
-   * @param {(row: HTMLElement) => void} [complete] adds what else a row has
-   */
-  constructor(list, add, what, fields, onChange, complete = () => {}) {
+  /** @param {List} list */
+  constructor({ list, add, what, fields, most = Infinity, changed = () => {}, complete = () => {} }) {
     this.#list = list;
-    this.#fields = fields;
+    this.#add = add;
     this.#what = what;
-    this.#onChange = onChange;
+    this.#fields = fields;
+    this.#most = most;
+    this.#changed = changed;
     this.#complete = complete;
+    list.addEventListener('input', changed);
     add.onclick = () => {
       const row = this.add();
       row.querySelector('input')?.focus();
     };
+  }
+
+  #rowsChanged() {
+    this.#add.hidden = this.#list.childElementCount >= this.#most;
+    this.#changed();
   }
 
   /** @param {Record<string, string | number>} [values] */
@@ -55,12 +70,12 @@ export class Parts {
     remove.setAttribute('aria-label', `Remove ${this.#what} ${number}`);
     remove.onclick = () => {
       row.remove();
-      this.#onChange();
+      this.#rowsChanged();
     };
     row.append(remove);
     this.#complete(row);
     this.#list.append(row);
-    this.#onChange();
+    this.#rowsChanged();
     return row;
   }
 
@@ -98,7 +113,7 @@ export class Parts {
       if (!chosen) return;
       files.set(input, chosen);
       input.value = chosen.name;
-      this.#onChange();
+      this.#changed();
     };
     return [pair, file];
   }

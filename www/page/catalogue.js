@@ -17,11 +17,22 @@
  * @property {Record<Weights, { resident: number, low: number }>} gpu
  */
 /** @typedef {{ name: string, bytes: number, complete: boolean }} Kept */
+/**
+ * @typedef {object} Cost in bytes
+ * @property {number} download
+ * @property {number} keeps of storage
+ * @property {number} loading of storage, at most, while it loads
+ * @property {number} free of storage
+ * @property {number} gpu
+ * @property {boolean} low one part of the model is on the GPU at a time
+ * @property {boolean} keepable
+ * @property {('no-webgpu' | 'software' | 'storage' | 'gpu')[]} problems
+ */
 
 /** @returns {Promise<Entry[]>} */
 export async function readCatalogue() {
   try {
-    return (await (await fetch(new URL('./models.json', import.meta.url))).json()).models;
+    return (await (await fetch(new URL('../models.json', import.meta.url))).json()).models;
   } catch {
     return []; // the page goes without
   }
@@ -31,7 +42,11 @@ export async function readCatalogue() {
 export const keptName = ({ source, revision = 'main' }, weights) =>
   `${source}${revision === 'main' ? '' : `@${revision}`}${weights === 'f16' ? '' : ` (${weights})`}`;
 
-/** A name that the cache gives, as a source and the kind of weights. @param {string} name @returns {{ source: string, weights: Weights }} */
+/**
+ * A name that the cache gives, as a source and the kind of weights.
+ * @param {string} name
+ * @returns {{ source: string, weights: Weights }}
+ */
 export function readKeptName(name) {
   const [, source, weights = 'f16'] = /^(.*?)(?: \((q8|q4)\))?$/.exec(name) ?? [];
   return { source, weights: /** @type {Weights} */ (weights) };
@@ -51,12 +66,12 @@ export function readSource(text) {
  * @param {boolean} here.low as little GPU memory as possible is asked for
  * @param {Kept[]} here.kept
  * @param {{ usage: number, quota: number }} here.estimate
- * @param {import('./browser-diffusion.js').Detection} here.gpu
- * @returns {{ download: number, keeps: number, loading: number, free: number, gpu: number, low: boolean, keepable: boolean, problems: ('no-webgpu' | 'software' | 'storage' | 'gpu')[] }}
- *   keeps: bytes of storage; loading: bytes of storage at most while it loads
+ * @param {import('../browser-diffusion.js').Detection} here.gpu
+ * @returns {Cost}
  */
 export function cost(entry, { weights, low, kept, estimate, gpu }) {
-  const has = (/** @type {Weights} */ kind) => kept.some(({ name, complete }) => complete && name === keptName(entry, kind));
+  const has = (/** @type {Weights} */ kind) =>
+    kept.some(({ name, complete }) => complete && name === keptName(entry, kind));
   const download = has(weights) || has('f16') ? 0 : entry.download;
   const keeps = entry.kept[weights];
   // Quantised weights are kept beside the files that they are made of until these have been read.
@@ -67,7 +82,7 @@ export function cost(entry, { weights, low, kept, estimate, gpu }) {
   const one = low || keeps > 2 * largest;
   const need = entry.gpu[weights][one ? 'low' : 'resident'];
   const keepable = loading <= free;
-  /** @type {ReturnType<typeof cost>['problems']} */
+  /** @type {Cost['problems']} */
   const problems = [];
   if (!gpu.webgpu) problems.push('no-webgpu');
   else if (gpu.adapter?.fallback) problems.push('software');

@@ -2,18 +2,21 @@
  * The operations that carry Stable Diffusion 1.5, at its shapes (512x512, one picture): what is measured by bench.html
  * and, beside onnxruntime-web, by `./build.sh bench --vs-ort`.
  *
- * @typedef {{ name: string, kind: 'convolution' | 'GEMM' | 'attention' | 'norm', op: string, h?: number, w?: number, rows?: number,
- *   c: number, out?: number, queries?: number, keys?: number, heads?: number }} Operation `op` and the rest are what the
- *   engine's `Bench.operation` takes
+ * @typedef {{ name: string, kind: 'convolution' | 'GEMM' | 'attention' | 'norm', op: string, h?: number, w?: number,
+ *   rows?: number, c: number, out?: number, queries?: number, keys?: number, heads?: number }} Operation
+ *   `op` and the rest are what the engine's `Bench.operation` takes
  */
 
 /** @param {number} c @param {number} side @returns {Operation} */
-const conv = (c, side) => ({ name: `conv3x3 ${c}@${side}x${side}`, kind: 'convolution', op: 'conv2d', h: side, w: side, c, out: c });
+const conv = (c, side) =>
+  ({ name: `conv3x3 ${c}@${side}x${side}`, kind: 'convolution', op: 'conv2d', h: side, w: side, c, out: c });
 /** @param {number} rows @param {number} c @param {number} out @returns {Operation} */
 const gemm = (rows, c, out) => ({ name: `GEMM ${rows}x${c}x${out}`, kind: 'GEMM', op: 'linear', rows, c, out });
 /** @param {string} which @param {number} queries @param {number} keys @param {number} d @returns {Operation} */
-const attention = (which, queries, keys, d) =>
-  ({ name: `${which}-attention 8x${queries}x${keys}x${d}`, kind: 'attention', op: 'attention', queries, keys, heads: 8, c: 8 * d });
+const attention = (which, queries, keys, d) => ({
+  name: `${which}-attention 8x${queries}x${keys}x${d}`,
+  kind: 'attention', op: 'attention', queries, keys, heads: 8, c: 8 * d,
+});
 
 /** @type {readonly Operation[]} */
 export const operations = [
@@ -26,26 +29,37 @@ export const operations = [
 
 /** Stable Diffusion 1.5's `unet/config.json`; what it leaves out is diffusers' default. */
 export const SD15_UNET = {
-  _class_name: 'UNet2DConditionModel', attention_head_dim: 8, block_out_channels: [320, 640, 1280, 1280], cross_attention_dim: 768,
+  _class_name: 'UNet2DConditionModel', attention_head_dim: 8, block_out_channels: [320, 640, 1280, 1280],
+  cross_attention_dim: 768,
   down_block_types: ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'],
-  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'], layers_per_block: 2, sample_size: 64,
+  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
+  layers_per_block: 2, sample_size: 64,
 };
 
 /**
  * Shapes of an operation's inputs and weights, in the order and with the names that the engine has for them.
  * @param {Operation} o
- * @returns {{ inputs: number[][], weights: Record<string, number[]>, output: number[] }} NHWC; weights as the checkpoint has them
+ * @returns {{ inputs: number[][], weights: Record<string, number[]>, output: number[] }} NHWC; weights as in the
+ *   checkpoint
  */
 export function shapes({ op, h = 1, w = 1, rows = 0, c, out = c, queries = 0, keys = 0 }) {
   switch (op) {
-    case 'conv2d': return { inputs: [[1, h, w, c]], weights: { 'y.weight': [out, c, 3, 3], 'y.bias': [out] }, output: [1, h, w, out] };
-    case 'linear': return { inputs: [[1, rows, c]], weights: { 'y.weight': [out, c], 'y.bias': [out] }, output: [1, rows, out] };
-    case 'attention': return { inputs: [[1, queries, c], [1, keys, c], [1, keys, c]], weights: {}, output: [1, queries, c] };
-    case 'groupNorm': return { inputs: [[1, h, w, c]], weights: { 'y.weight': [c], 'y.bias': [c] }, output: [1, h, w, c] };
-    case 'layerNorm': return { inputs: [[1, rows, c]], weights: { 'y.weight': [c], 'y.bias': [c] }, output: [1, rows, c] };
+    case 'conv2d':
+      return { inputs: [[1, h, w, c]], weights: affine([out, c, 3, 3]), output: [1, h, w, out] };
+    case 'linear':
+      return { inputs: [[1, rows, c]], weights: affine([out, c]), output: [1, rows, out] };
+    case 'attention':
+      return { inputs: [[1, queries, c], [1, keys, c], [1, keys, c]], weights: {}, output: [1, queries, c] };
+    case 'groupNorm':
+      return { inputs: [[1, h, w, c]], weights: affine([c]), output: [1, h, w, c] };
+    case 'layerNorm':
+      return { inputs: [[1, rows, c]], weights: affine([c]), output: [1, rows, c] };
     default: throw new TypeError(`no operation "${op}"`);
   }
 }
+
+/** A weight, and a bias for each of its outputs. @param {number[]} weight */
+const affine = (weight) => ({ 'y.weight': weight, 'y.bias': [weight[0]] });
 
 /** Elements of a shape. @param {number[]} shape */
 export const elements = (shape) => shape.reduce((a, b) => a * b, 1);

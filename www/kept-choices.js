@@ -13,7 +13,12 @@ const done = (request) => new Promise((resolve, reject) => {
   request.onerror = () => reject(request.error);
 });
 
-/** @template T @param {IDBTransactionMode} mode @param {(store: IDBObjectStore) => Promise<T>} work @returns {Promise<T>} */
+/**
+ * @template T
+ * @param {IDBTransactionMode} mode
+ * @param {(store: IDBObjectStore) => Promise<T>} work
+ * @returns {Promise<T>}
+ */
 async function withStore(mode, work) {
   const opening = indexedDB.open(NAME, 1);
   opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
@@ -41,8 +46,8 @@ export async function keptTunings() {
 }
 
 /**
- * Keeps choices, and drops what they make out of date: those of the same adapter for other kernels, and of other versions
- * of the browser.
+ * Keeps choices, and drops what they make out of date: those of the same adapter for other kernels, and of other
+ * versions of the browser.
  * @param {{ key: string, text: string }} tuning
  */
 export async function keepTuning({ key, text }) {
@@ -51,7 +56,8 @@ export async function keepTuning({ key, text }) {
     await withStore('readwrite', async (store) => {
       for (const old of await done(store.getAllKeys())) {
         const [browser, other] = /** @type {string[]} */ (old);
-        if (browser !== navigator.userAgent || (adapter(other) === adapter(key) && other !== key)) await done(store.delete(old));
+        const stale = adapter(other) === adapter(key) && other !== key;
+        if (browser !== navigator.userAgent || stale) await done(store.delete(old));
       }
       await done(store.put(text, [navigator.userAgent, key]));
     });

@@ -2,8 +2,8 @@
  * What the adapter can do at the most, measured: multiply-adds in f32 and in f16, and bytes copied by a shader. Small
  * probes, on a device of their own.
  *
- * @typedef {{ f32: number, f16: number | null, copy: number }} Peaks FLOP/s (a multiply-add counting two), and bytes/s read
- *   and written together; f16 null where the adapter has no shader-f16
+ * @typedef {{ f32: number, f16: number | null, copy: number }} Peaks FLOP/s (a multiply-add counting two), and bytes/s
+ *   read and written together; f16 null where the adapter has no shader-f16
  */
 
 /** Milliseconds that a probe takes at least. */
@@ -13,8 +13,8 @@ const ENOUGH = 40;
 const CHAINS = 8;
 
 /**
- * Every thread multiplies and adds, CHAINS vectors of four, `rounds` times; the result is stored only where it is what it
- * cannot be, so that nothing is left out and nothing is written.
+ * Every thread multiplies and adds, CHAINS vectors of four, `rounds` times; the result is stored only where it is what
+ * it cannot be, so that nothing is left out and nothing is written.
  * @param {'f32' | 'f16'} type
  */
 const multiplyAdd = (type) => `${type === 'f16' ? 'enable f16;' : ''}
@@ -37,7 +37,8 @@ const copy = `
 @group(0) @binding(0) var<storage, read_write> to: array<vec4u>;
 @group(0) @binding(1) var<uniform> rounds: vec4u;
 @group(0) @binding(2) var<storage, read> from_: array<vec4u>;
-@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let size = arrayLength(&from_);
   for (var r = 0u; r < rounds.x; r++) {
     for (var i = id.x; i < size; i += groups.x * 256u) { to[i] = from_[i] + r; }
@@ -50,7 +51,8 @@ const copy = `
  * @returns {Promise<number>} rounds per second
  */
 async function rate(device, code, groups, buffers) {
-  const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code }) } });
+  const module = device.createShaderModule({ code });
+  const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module } });
   const uniform = device.createBuffer({ size: 16, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
   const group = device.createBindGroup({
     layout: pipeline.getBindGroupLayout(0),
@@ -72,7 +74,9 @@ async function rate(device, code, groups, buffers) {
   };
   let rounds = 1;
   await run(rounds); // compiles
-  for (let ms = await run(rounds); ms < ENOUGH; ms = await run(rounds)) rounds = Math.ceil(rounds * Math.min(8, Math.max(2, 1.2 * ENOUGH / ms)));
+  for (let ms = await run(rounds); ms < ENOUGH; ms = await run(rounds)) {
+    rounds = Math.ceil(rounds * Math.min(8, Math.max(2, 1.2 * ENOUGH / ms)));
+  }
   // The least of several: whatever else runs meanwhile only makes it longer.
   let best = Infinity;
   for (let i = 0; i < 5; i++) best = Math.min(best, await run(rounds));

@@ -23,7 +23,8 @@ export class PictureEditor {
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {() => Size} size what is drawn: the picture is scaled to fill it and cut at both sides alike, as `generate` does
+   * @param {() => Size} size what is drawn: the picture is scaled to fill it and cut at both sides alike, as `generate`
+   *   does
    */
   constructor(canvas, size) {
     this.#canvas = canvas;
@@ -33,7 +34,8 @@ export class PictureEditor {
     /** @param {PointerEvent} event */
     const place = (event) => {
       const box = canvas.getBoundingClientRect();
-      return { x: ((event.clientX - box.left) / box.width) * canvas.width, y: ((event.clientY - box.top) / box.height) * canvas.height };
+      const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+      return { x: x * canvas.width, y: y * canvas.height };
     };
     canvas.addEventListener('pointerdown', (event) => {
       canvas.setPointerCapture(event.pointerId);
@@ -67,7 +69,10 @@ export class PictureEditor {
     return this.#picture;
   }
 
-  /** White on black, of the picture's size as it is drawn; nothing where nothing is painted. @returns {ImageData | undefined} */
+  /**
+   * White on black, of the picture's size as it is drawn; nothing where nothing is painted.
+   * @returns {ImageData | undefined}
+   */
   get mask() {
     if (!this.#picture || !this.painted) return undefined;
     const canvas = new OffscreenCanvas(this.#mask.width, this.#mask.height);
@@ -138,7 +143,8 @@ export class PictureEditor {
   /** @param {KeyboardEvent} event */
   #key(event) {
     const pace = this.#brushWidth() / 2;
-    const way = /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [-pace, 0], ArrowRight: [pace, 0], ArrowUp: [0, -pace], ArrowDown: [0, pace] })[event.key];
+    const ways = { ArrowLeft: [-pace, 0], ArrowRight: [pace, 0], ArrowUp: [0, -pace], ArrowDown: [0, pace] };
+    const way = /** @type {Record<string, number[]>} */ (ways)[event.key];
     const paints = event.key === ' ', erases = event.key === 'Backspace' || event.key === 'Delete';
     if (!way && !paints && !erases) return;
     event.preventDefault();
@@ -161,7 +167,8 @@ export class PictureEditor {
 
   #show() {
     const { width, height } = this.#mask;
-    if (this.#canvas.width !== width || this.#canvas.height !== height) [this.#canvas.width, this.#canvas.height] = [width, height];
+    const { width: before, height: high } = this.#canvas;
+    if (before !== width || high !== height) Object.assign(this.#canvas, { width, height });
     const context = this.#canvas.getContext('2d');
     if (!context) return;
     context.clearRect(0, 0, width, height);

@@ -1,0 +1,129 @@
+/** What was measured, as tables: for the page, and as Markdown. */
+
+/**
+ * @typedef {'f32' | 'f16'} Precision
+ *
+ * @typedef {object} Row one operation
+ * @property {string} name
+ * @property {string} kind
+ * @property {Precision} precision
+ * @property {number} ms
+ * @property {number} flops
+ * @property {number} bytes
+ * @property {number} workgroups
+ * @property {number} share of the peak: of FLOP/s or (for norms) of bytes/s
+ * @property {{ loads: number, registers: number }} [kernel] see `figures`
+ *
+ * @typedef {object} Step one step of the UNet
+ * @property {Precision} precision
+ * @property {number} ms
+ * @property {number} flops
+ * @property {number} prepareMs
+ * @property {number} firstMs
+ * @property {number} memory
+ * @property {{ dispatches: number, submits: number, bytes: number, created: number, encodeMs: number }} counters
+ * @property {Kernel[]} kernels empty without timestamp queries
+ * @property {Product[]} products
+ *
+ * @typedef {{ kernel: string, ms: number, flops: number, dispatches: number }} Kernel
+ *
+ * @typedef {object} Product all matrix multiplies or convolutions of one size, by the same kernel
+ * @property {string} name
+ * @property {number} dispatches
+ * @property {number} ms 0 without timestamp queries
+ * @property {number} flops
+ * @property {number} bytes
+ * @property {number} workgroups
+ * @property {number} loads
+ * @property {number} registers
+ *
+ * @typedef {object} Report
+ * @property {any} adapter
+ * @property {string} browser
+ * @property {string} date
+ * @property {number} loadMs
+ * @property {import('./probes.js').Peaks} peaks
+ * @property {Row[]} rows
+ * @property {Step[]} steps
+ */
+
+/** @param {number} value */
+const digits = (value) => value >= 100 ? value.toFixed(0) : value >= 0.01 ? value.toPrecision(3) : value.toPrecision(2);
+
+const PRODUCT_FIGURES = ['workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'];
+
+/**
+ * @param {Report} report
+ * @returns {{ about: string, operations: string[][], step: string[][], products: string[][] }} heads first
+ */
+export const tables = (report) => ({
+  about: about(report), operations: operations(report), step: step(report), products: products(report),
+});
+
+/** @param {Report} report */
+function about({ adapter, browser, date, loadMs, peaks }) {
+  const half = peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16';
+  const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${half}, ${digits(peaks.copy / 1e9)} GB/s copied`;
+  const name = [adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter';
+  const subgroups = adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : '';
+  return `${name}${subgroups}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`;
+}
+
+/** @param {Report} report */
+function operations({ rows }) {
+  return [
+    ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', ...PRODUCT_FIGURES],
+    ...rows.map(({ name, precision, ms, flops, bytes, share, workgroups, kernel }) => [
+      name, precision, digits(ms), digits(flops / ms / 1e9), digits(bytes / ms / 1e6), `${digits(share * 100)} %`,
+      String(workgroups), digits(bytes / flops),
+      ...(kernel ? [digits(kernel.loads), String(kernel.registers)] : ['', '']),
+    ]),
+  ];
+}
+
+/** @param {Report} report */
+function step({ steps }) {
+  if (steps.length === 0) return [];
+  const kernels = new Set(steps.flatMap((s) => s.kernels.map((k) => k.kernel)));
+  return [
+    ['what', ...steps.map((s) => s.precision)],
+    ['step, ms', ...steps.map((s) => digits(s.ms))],
+    ['TFLOP/s', ...steps.map((s) => digits(s.flops / s.ms / 1e9))],
+    ['weights and plan, ms', ...steps.map((s) => digits(s.prepareMs))],
+    ['first step, with compiling, ms', ...steps.map((s) => digits(s.firstMs))],
+    ['peak memory, MB', ...steps.map((s) => digits(s.memory / 1e6))],
+    ['dispatches, submits', ...steps.map((s) => `${s.counters.dispatches}, ${s.counters.submits}`)],
+    ['GB moved', ...steps.map((s) => digits(s.counters.bytes / 1e9))],
+    ['encoding, ms', ...steps.map((s) => digits(s.counters.encodeMs))],
+    ...[...kernels].map((name) => [`${name}, ms`, ...steps.map((s) => {
+      const kernel = s.kernels.find((k) => k.kernel === name);
+      return kernel ? `${digits(kernel.ms)} (${digits(kernel.flops / kernel.ms / 1e9)} TFLOP/s)` : '';
+    })]),
+  ];
+}
+
+/** @param {Report} report */
+function products({ steps, peaks }) {
+  if (steps.length === 0) return [];
+  return [
+    ['rows x channels x inputs', 'precision', 'dispatches', 'ms', 'TFLOP/s', 'of peak', ...PRODUCT_FIGURES],
+    ...steps.flatMap(({ precision, products }) => products.map(({ name, dispatches, ms, flops, bytes, ...kernel }) => {
+      const share = flops / ms * 1e5 / (peaks[precision] ?? peaks.f32);
+      const timed = ms ? [digits(ms), digits(flops / ms / 1e9), `${digits(share)} %`] : ['', '', ''];
+      return [
+        name, precision, String(dispatches), ...timed, String(kernel.workgroups), digits(bytes / flops),
+        digits(kernel.loads), String(kernel.registers),
+      ];
+    })),
+  ];
+}
+
+/** The report as Markdown. @param {Report} report */
+export function markdown(report) {
+  const { about, operations, step, products } = tables(report);
+  const table = (/** @type {string[][]} */ rows) => {
+    const [head, ...lines] = rows.map((cells) => `| ${cells.join(' | ')} |`);
+    return [head, `|${'---|'.repeat(rows[0].length)}`, ...lines].join('\n');
+  };
+  return [about, table(operations), ...(step.length ? [table(step), table(products)] : [])].join('\n\n');
+}

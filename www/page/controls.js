@@ -1,0 +1,165 @@
+/**
+ * The ControlNets of a drawing: each a model and what it is shown, a picture from disk, the picture to start from, or a
+ * scribble that is drawn here.
+ */
+import { DiffusionError, canny } from '../browser-diffusion.js';
+import { PictureEditor } from './editor.js';
+import { Parts } from './parts.js';
+import { any, button, context2d, make, makeButton, showError } from './ui.js';
+
+/** @typedef {import('../browser-diffusion.js').ControlNet} ControlNet */
+
+const KEYS = 'Arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.';
+
+/** @type {import('./parts.js').Field[]} */
+const FIELDS = [
+  { key: 'source', label: 'ControlNet', kind: 'source', list: 'control-sources' },
+  {
+    key: 'from', label: 'is shown', kind: 'choice',
+    choices: [
+      ['file', 'a picture from disk'], ['start', 'the picture to start from'], ['scribble', 'what I scribble here'],
+    ],
+  },
+  { key: 'image', label: 'Picture', kind: 'picture' },
+  {
+    key: 'preprocess', label: 'and sees', kind: 'choice',
+    choices: [['none', 'it as it is'], ['canny', 'its edges (canny)']],
+  },
+  { key: 'low', label: 'Edges above', kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
+  { key: 'high', label: 'sure above', kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
+  { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: 0, max: 4, step: 0.05 },
+  { key: 'start', label: 'from', kind: 'number', value: '0', min: 0, max: 1, step: 0.05 },
+  { key: 'end', label: 'to', kind: 'number', value: '1', min: 0, max: 1, step: 0.05 },
+];
+
+export class Controls {
+  #list = any('controls');
+  #parts;
+  #size;
+  #startPicture;
+  /** @type {WeakMap<Element, PictureEditor>} the scribble of each row */
+  #scribbles = new WeakMap();
+
+  /**
+   * @param {() => import('./editor.js').Size} size what is drawn
+   * @param {() => ImageBitmap | undefined} startPicture
+   */
+  constructor(size, startPicture) {
+    this.#size = size;
+    this.#startPicture = startPicture;
+    const complete = (/** @type {HTMLElement} */ row) => this.#complete(row);
+    const add = button('add-control');
+    this.#parts = new Parts({ list: this.#list, add, what: 'ControlNet', fields: FIELDS, complete });
+  }
+
+  /**
+   * What `generate` takes.
+   * @returns {ControlNet[]}
+   * @throws {DiffusionError} where one is shown no picture; the list is opened then
+   */
+  read() {
+    const rows = this.#parts.read((row) => ({ shown: () => this.#picture(row) }));
+    try {
+      return rows.map(({ source, shown, preprocess, low, high, scale, start, end }) => ({
+        source, image: shown(), scale, start, end, ...(preprocess === 'canny' && { preprocess, low, high }),
+      }));
+    } catch (error) {
+      this.#list.closest('details')?.setAttribute('open', '');
+      throw error;
+    }
+  }
+
+  /** Follows a change of the size that is drawn. */
+  resize() {
+    for (const row of this.#list.children) this.#scribbles.get(row)?.resize();
+  }
+
+  /**
+   * What a row's ControlNet is shown, before its edges are found.
+   * @param {Element} row
+   * @returns {ImageBitmap | ImageData | File}
+   */
+  #picture(row) {
+    const pictures = {
+      file: () => /** @type {HTMLInputElement} */ (field(row, 'image')).files?.[0],
+      start: () => this.#startPicture(),
+      scribble: () => this.#scribbles.get(row)?.mask,
+    };
+    const from = /** @type {keyof typeof pictures} */ (field(row, 'from').value);
+    const picture = pictures[from]();
+    if (picture) return picture;
+    const number = [...this.#list.children].indexOf(row) + 1;
+    const cures = { start: 'Choose one under “Start from a picture”', file: 'Choose a file', scribble: 'Scribble one' };
+    const cure = cures[from];
+    throw new DiffusionError('invalid-option', `ControlNet ${number} is shown no picture yet. ${cure}, or remove it.`);
+  }
+
+  /** The scribble's canvas, and a look at what the ControlNet sees. @param {HTMLElement} row */
+  #complete(row) {
+    const { pad, scribble } = this.#scribblePad();
+    this.#scribbles.set(row, scribble);
+    const seen = make('canvas', { className: 'seen', hidden: true, role: 'img' });
+    const onclick = () => this.#look(row, seen).catch(showError);
+    row.append(makeButton({ className: 'look', textContent: 'Show what it sees', onclick }), pad, seen);
+
+    const arrange = () => {
+      const from = field(row, 'from').value;
+      const scribbles = from === 'scribble';
+      show(row, 'image', from === 'file');
+      show(row, 'preprocess', !scribbles);
+      if (scribbles) field(row, 'preprocess').value = 'none'; // lines are lines already
+      const edges = field(row, 'preprocess').value === 'canny';
+      show(row, 'low', edges);
+      show(row, 'high', edges);
+      pad.hidden = !scribbles;
+      if (!scribbles || scribble.picture) return;
+      const { width, height } = this.#size();
+      scribble.open(new ImageData(width, height)).catch(showError); // an empty sheet to draw on
+    };
+    row.addEventListener('change', ({ target }) => {
+      const { key = '' } = /** @type {HTMLElement} */ (target).dataset;
+      if (['from', 'image', 'preprocess', 'low', 'high'].includes(key)) seen.hidden = true;
+      arrange();
+    });
+    arrange();
+  }
+
+  #scribblePad() {
+    const canvas = make('canvas', { tabIndex: 0, role: 'application', ariaLabel: `Your scribble. ${KEYS}` });
+    const scribble = new PictureEditor(canvas, this.#size);
+    Object.assign(scribble, { brush: 3, opacity: 1 });
+    // For those who see; the label says it too.
+    const text = `By keyboard: ${KEYS[0].toLowerCase()}${KEYS.slice(1)}`;
+    const keys = make('p', { className: 'hint', ariaHidden: 'true', textContent: text });
+    const clear = makeButton({ textContent: 'Clear the scribble', onclick: () => scribble.clear() });
+    return { pad: make('div', { className: 'scribble' }, canvas, keys, clear), scribble };
+  }
+
+  /** @param {HTMLElement} row @param {HTMLCanvasElement} seen */
+  async #look(row, seen) {
+    const { width, height } = this.#size();
+    const bitmap = await createImageBitmap(this.#picture(row), { colorSpaceConversion: 'none' });
+    Object.assign(seen, { width, height });
+    const context = context2d(seen);
+    context.imageSmoothingQuality = 'high';
+    context.drawImage(bitmap, 0, 0, width, height);
+    bitmap.close();
+    const edges = field(row, 'preprocess').value === 'canny';
+    if (edges) {
+      const number = (/** @type {string} */ key) => /** @type {HTMLInputElement} */ (field(row, key)).valueAsNumber;
+      const thresholds = { low: number('low'), high: number('high') };
+      const { data } = await canny(context.getImageData(0, 0, width, height), thresholds);
+      context.putImageData(new ImageData(data, width, height), 0, 0);
+    }
+    seen.setAttribute('aria-label', edges ? 'The edges of the picture' : 'The picture');
+    seen.hidden = false;
+  }
+}
+
+/** @param {Element} row @param {string} key @returns {HTMLInputElement | HTMLSelectElement} */
+const field = (row, key) => /** @type {HTMLInputElement} */ (row.querySelector(`[data-key=${key}]`));
+
+/** @param {Element} row @param {string} key @param {boolean} yes */
+function show(row, key, yes) {
+  field(row, key).closest('.pair')?.toggleAttribute('hidden', !yes);
+}

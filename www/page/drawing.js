@@ -1,0 +1,244 @@
+/** From a job to pictures: one call of `generate` after another, every step shown. */
+import { DiffusionError } from '../browser-diffusion.js';
+import { cells, sheet } from './grid.js';
+import { stage, tell } from './how.js';
+import { duration, fileName, isAbort, left, say, showError, showProgress, sigmaText } from './ui.js';
+
+/**
+ * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
+ * @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions
+ * @typedef {import('../browser-diffusion.js').DiffusionPipeline} DiffusionPipeline
+ * @typedef {import('../browser-diffusion.js').Step} Step
+ * @typedef {import('./strip.js').Frame} Frame
+ */
+
+/**
+ * What was asked for with one press of a button.
+ * @typedef {object} Job
+ * @property {string} source
+ * @property {GenerateOptions} options
+ * @property {import('./grid.js').Axis[]} [axes] a grid: three axes
+ * @property {boolean} fresh the form still stands as it was read: what a model that is loaded now sets there goes along
+ */
+
+/**
+ * What a drawing needs of the rest of the page.
+ * @typedef {object} Rest
+ * @property {import('./strip.js').Strip} strip
+ * @property {(source: string) => Promise<DiffusionPipeline>} load
+ * @property {(options: GenerateOptions) => void} again reads from the form what a model may have set
+ * @property {() => Promise<import('../browser-diffusion.js').Upscaler>} upscaler the one that was chosen
+ * @property {() => { width: number, height: number }} size what is drawn where nothing else is asked for
+ * @property {(seed: number) => void} drawn with which seed
+ * @property {() => void} lost the GPU, or the worker
+ */
+
+/**
+ * What is shown while one job is drawn.
+ * @typedef {{ kept: Frame[], made: Frame[] }} Shown kept: from before; made: of the picture that is drawn now
+ */
+
+export class Drawing {
+  #rest;
+  /** @type {{ pipeline: DiffusionPipeline, lastResult: GenerateResult } | undefined} */
+  #last;
+
+  /** @param {Rest} rest */
+  constructor(rest) {
+    this.#rest = rest;
+  }
+
+  /** Draws, shows and says what became of it; never throws. @param {Job} job @param {AbortSignal} signal */
+  async run(job, signal) {
+    /** @type {Shown} */
+    const shown = { kept: this.#rest.strip.frames, made: [] };
+    try {
+      await this.#drawAll(job, shown, signal);
+    } catch (error) {
+      this.#failed(error, job, shown);
+    } finally {
+      stage();
+      showProgress(0);
+    }
+  }
+
+  /** @param {Job} job @param {Shown} shown @param {AbortSignal} signal */
+  async #drawAll(job, shown, signal) {
+    const { strip, load, again, upscaler, drawn } = this.#rest;
+    const pipeline = await load(job.source);
+    if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
+    if (job.fresh) again(job.options);
+    if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
+    const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
+    const started = performance.now();
+    /** @type {(ImageData | undefined)[]} */
+    const pictures = all.map(() => undefined);
+    /** @type {unknown} */
+    let failed;
+    /** @type {number | undefined} */
+    let first;
+    for (const [i, options] of all.entries()) {
+      shown.made = [];
+      const place = all.length > 1 ? `Picture ${i + 1} of ${all.length}: ` : '';
+      // All cells of a grid that do not name a seed have one; pictures of a seed each have those after the first's.
+      if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
+      else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
+      try {
+        const { seed } = await this.#drawOne(pipeline, options, shown.made, signal, place);
+        if (!job.axes) first ??= seed;
+        pictures[i] = strip.frames.at(-1)?.image;
+        for (const frame of shown.kept) frame.preview?.close();
+        shown.kept = strip.frames;
+      } catch (error) {
+        failed = error;
+        break; // what was drawn of a grid is shown
+      }
+    }
+    if (job.axes && pictures.some(Boolean)) {
+      this.#showGrid(job, pictures);
+      shown.made = [];
+    }
+    if (failed) throw failed;
+    if (!this.#last) return;
+    const { seed, unmatched, truncated } = this.#last.lastResult;
+    first ??= seed;
+    drawn(first);
+    const seeds = first === seed ? `Seed ${first}` : `Seeds ${first} to ${seed}`;
+    say(`Done in ${duration(performance.now() - started)}. ${seeds}.${strays(unmatched)}${unread(truncated)}`);
+  }
+
+  /**
+   * Nothing is lost: a picture that was finished before comes back; without one, the steps made stay.
+   * @param {unknown} error @param {Job} job @param {Shown} shown
+   */
+  #failed(error, job, { kept, made }) {
+    const finished = kept.at(-1)?.image !== undefined && !job.axes;
+    if (made.length > 0) this.#rest.strip.restore(finished ? kept : made);
+    if (isAbort(error)) {
+      const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
+      say(finished && made.length > 0 ? `${where} This is your picture from before.` : where);
+      return;
+    }
+    say('No new picture this time.');
+    showError(error);
+    // A worker or a GPU that was lost is not asked again.
+    if (error instanceof DiffusionError && error.code === 'device-lost') this.#rest.lost();
+  }
+
+  /**
+   * One call of `generate`, every step shown.
+   * @param {DiffusionPipeline} pipeline
+   * @param {GenerateOptions} options
+   * @param {Frame[]} made gets the steps
+   * @param {AbortSignal} signal
+   * @param {string} place which picture of many
+   */
+  async #drawOne(pipeline, options, made, signal, place) {
+    say(`${place}Drawing …`);
+    showProgress(undefined, 'reading your words');
+    stage('text');
+    const started = performance.now();
+    const lastResult = await pipeline.generate({
+      ...options,
+      signal,
+      onStep: (step) => {
+        if (made.length === 0) {
+          this.#rest.strip.begin(made);
+          stage('unet');
+        }
+        this.#showStep(step, options, performance.now() - started);
+      },
+    });
+    this.#showResult(lastResult, options.prompt, made.at(-1)?.latents);
+    this.#last = { pipeline, lastResult };
+    /** @type {any} */ (window).browserDiffusion = this.#last;
+    return lastResult;
+  }
+
+  /** @param {Step} step @param {GenerateOptions} options @param {number} spent milliseconds */
+  #showStep({ step, total, timestep, sigma, preview, latents }, options, spent) {
+    const { strip, size } = this.#rest;
+    const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
+    showProgress(step / total, step < total ? `step ${step} of ${total}${remaining}` : 'painting the picture out');
+    if (step === total) stage('vae');
+    /** @type {Frame} */
+    const frame = {
+      preview,
+      sigma,
+      title: `Step ${step} of ${total}`,
+      detail: `timestep ${Math.round(timestep)} · noise level σ ${sigmaText(sigma)}`,
+    };
+    const { width = size().width, height = size().height, numImages = 1 } = options;
+    strip.add(frame, { width, height }, total + numImages);
+    latents?.().then((values) => {
+      frame.latents = values;
+      strip.latentsCame(frame);
+    });
+  }
+
+  /** @param {GenerateResult} result @param {string} prompt @param {Float32Array} [latents] of the first picture */
+  #showResult(result, prompt, latents) {
+    const { images, seed } = result;
+    for (const [i, image] of images.entries()) {
+      const which = images.length > 1 ? ` · picture ${i + 1} of ${images.length}` : '';
+      this.#rest.strip.addFinished({
+        image: new ImageData(image.data, image.width, image.height),
+        file: () => image.toBlob('image/png'),
+        name: `${fileName(prompt)}-${seed}${i > 0 ? `-${i + 1}` : ''}`,
+        latents: i === 0 ? latents : undefined,
+        title: prompt.trim() || 'A picture without words',
+        detail: `painted out by the decoder · seed ${seed}${which} · ${image.width} × ${image.height} pixels`,
+      });
+    }
+    tell(result, latents);
+  }
+
+  /** @param {Job} job @param {(ImageData | undefined)[]} pictures */
+  #showGrid({ options, axes = [] }, pictures) {
+    const drawn = pictures.filter((picture) => picture !== undefined);
+    const image = sheet(pictures, axes, drawn[0]);
+    const canvas = new OffscreenCanvas(image.width, image.height);
+    canvas.getContext('2d')?.putImageData(image, 0, 0);
+    this.#rest.strip.begin();
+    this.#rest.strip.addFinished({
+      image,
+      file: () => canvas.convertToBlob({ type: 'image/png' }),
+      name: `grid-${fileName(options.prompt)}`,
+      title: options.prompt.trim() || 'A picture without words',
+      detail: `a grid of ${drawn.length} pictures`,
+    });
+  }
+}
+
+/**
+ * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it
+ * is done. Where there is a variation, that one's seed counts (A1111). Without a seed the first picture brings one.
+ * @param {GenerateOptions} options
+ * @returns {GenerateOptions[]}
+ */
+function oneByOne(options) {
+  const { numImages = 1, seed, variationSeed, generatorPerImage, seedResizeFrom } = options;
+  if (numImages === 1 || !(generatorPerImage || seedResizeFrom || variationSeed !== undefined)) return [options];
+  return Array.from({ length: numImages }, (_, i) => {
+    const one = { ...options, numImages: 1 };
+    if (variationSeed !== undefined) return { ...one, variationSeed: variationSeed + i };
+    return seed === undefined ? one : { ...one, seed: seed + i };
+  });
+}
+
+/** @param {string[]} ends of prompts that were too long */
+function unread(ends) {
+  if (ends.length === 0) return '';
+  const words = ends.map((end) => `“${end.length > 80 ? `${end.slice(0, 79).trim()}…` : end}”`).join(' and ');
+  return ` The model reads about 60 words; what came after was left out: ${words}`;
+}
+
+/** @param {GenerateResult['unmatched']} loras whose tensors do not all have a place in this model */
+function strays(loras) {
+  return loras.map(({ source, keys }) => {
+    const name = source.split(/[/ ]/).findLast((part) => /\.\w+$/.test(part)) ?? source;
+    const some = `${keys.slice(0, 3).join(', ')}${keys.length > 3 ? ', …' : ''}`;
+    const belong = keys.length === 1 ? 'tensor belongs' : 'tensors belong';
+    return ` Of ${name} ${keys.length} ${belong} to no weight of this model: ${some}.`;
+  }).join('');
+}

@@ -1,0 +1,147 @@
+/**
+ * Models and LoRAs that are made to draw in few steps: the form follows what they want. They are told by what they are
+ * called: the end of their address or their file, and the title in the file.
+ */
+import { schedulerLabel } from '../metadata.js';
+import { any, button } from './ui.js';
+
+/**
+ * What is set, by the ids of the settings.
+ * @typedef {{ steps: number, guidance: number, scheduler: string }} Wants
+ * @typedef {Wants & { kind: string }} Recipe kind: in words
+ */
+
+/**
+ * What may bring a recipe.
+ * @typedef {object} Candidate
+ * @property {'LoRA' | 'model'} what
+ * @property {string | File} source
+ * @property {Wants} [catalogue] what the catalogue says of it, which is better than what a name tells
+ * @property {Wants} [pipeline] what its pipeline says once it is loaded
+ */
+
+/** A pipeline with fewer usual steps is made for few. */
+const FEW = 10;
+
+/** As their authors publish them: the model cards of latent-consistency/lcm-lora-sdv1-5 and stabilityai/sd-turbo. */
+const RECIPES = /** @type {[RegExp, Recipe][]} */ ([
+  [/(?<![a-z])lcm(?![a-z])|latent[-_ ]?consistency/i, { kind: 'LCM', steps: 4, guidance: 1, scheduler: 'lcm' }],
+  // At one step the same as the model's own sampler; a file on its own does not say which that is.
+  [/(?<![a-z])sd[-_ ]?(xl)?[-_ ]?turbo(?![a-z])/i,
+    { kind: 'Turbo', steps: 1, guidance: 0, scheduler: 'euler_a_sgm_uniform' }],
+]);
+
+/**
+ * The recipe that names ask for, and the name that does.
+ * @param {string[]} names
+ * @returns {Recipe & { name: string } | undefined}
+ */
+function recipeOf(names) {
+  for (const [pattern, recipe] of RECIPES) {
+    const name = names.findLast((name) => pattern.test(name));
+    if (name) return { ...recipe, name };
+  }
+  return undefined;
+}
+
+/** Longer is no header of a model's. */
+const MOST_HEADER = 64 << 20;
+
+/**
+ * What a source is called: the parts of a Hub id or of an address's path; of a file its name and the titles that it
+ * holds.
+ * @param {string | File} source
+ * @returns {Promise<string[]>}
+ */
+async function namesOf(source) {
+  if (!(source instanceof File)) return (URL.canParse(source) ? new URL(source).pathname : source).split('/');
+  const names = [source.name];
+  if (!/\.safetensors$/i.test(source.name) || source.size < 8) return names;
+  try {
+    const length = new DataView(await source.slice(0, 8).arrayBuffer()).getBigUint64(0, true);
+    if (length > Math.min(MOST_HEADER, source.size - 8)) return names;
+    const { __metadata__: told } = JSON.parse(await source.slice(8, 8 + Number(length)).text());
+    for (const key of ['modelspec.title', 'ss_output_name']) if (typeof told?.[key] === 'string') names.push(told[key]);
+  } catch {
+    // A damaged file: loading it says what is wrong.
+  }
+  return names;
+}
+
+/** The recipe that a candidate brings, and who says so. @param {Candidate} candidate */
+async function recipeFor({ what, source, catalogue, pipeline }) {
+  const names = await namesOf(source);
+  const named = recipeOf(names);
+  if (catalogue) return { what, by: 'name', recipe: named && { ...named, ...catalogue } };
+  if (!pipeline || pipeline.steps >= FEW) return { what, by: 'name', recipe: named };
+  return { what, by: 'pipeline', recipe: { kind: 'LCM', ...pipeline, name: names.at(-1) } };
+}
+
+export class Recipes {
+  #panel = any('recipe');
+  #settings;
+  #candidates;
+  /**
+   * What the form follows, what that set, and what stood there before.
+   * @type {{ mark: string, set: Record<string, string>, before: Record<string, string> } | undefined}
+   */
+  #followed;
+  #asked = 0;
+
+  /**
+   * @param {import('./settings.js').Settings} settings
+   * @param {() => Candidate[]} candidates the first that brings a recipe is followed
+   */
+  constructor(settings, candidates) {
+    this.#settings = settings;
+    this.#candidates = candidates;
+    button('recipe-undo').onclick = () => {
+      const { mark = '', set = {} } = this.#followed ?? {};
+      this.#putBack();
+      this.#followed = { mark, set: {}, before: {} }; // not again for this one
+      const [first] = Object.keys(set);
+      if (first) settings.focus(first);
+    };
+  }
+
+  get followed() {
+    return this.#followed !== undefined;
+  }
+
+  /**
+   * A LoRA or a model that is made for few steps sets steps, guidance and sampler, and says so; when it is gone, what
+   * stood there before comes back, unless the visitor has chosen otherwise meanwhile.
+   */
+  async follow() {
+    const mine = ++this.#asked;
+    const now = (await Promise.all(this.#candidates().map(recipeFor))).find(({ recipe }) => recipe);
+    const mark = now && JSON.stringify(now);
+    if (mine !== this.#asked || mark === this.#followed?.mark) return;
+    this.#putBack();
+    if (!now?.recipe || !mark) return;
+    const { what, by, recipe: { kind, name, ...wants } } = now;
+    const set = Object.fromEntries(Object.entries(wants).map(([id, value]) => [id, String(value)]));
+    // A form that was kept from an earlier visit may stand so already.
+    const before = Object.fromEntries(Object.entries(set).map(([id, value]) => {
+      const stands = this.#settings.get(id);
+      return [id, stands === value ? this.#settings.usualOf(id) : stands];
+    }));
+    this.#followed = { mark, set, before };
+    this.#settings.set(set);
+    const { steps, guidance, scheduler } = wants;
+    const article = kind === 'LCM' ? 'an' : 'a';
+    any('recipe-text').textContent = `${name} is ${article} ${kind} ${what}, by its ${by}. Set for it: ` +
+      `${steps} ${steps === 1 ? 'step' : 'steps'}, guidance ${guidance}${guidance > 1 ? '' : ' (off)'}, ` +
+      `sampler ${schedulerLabel(scheduler)}.`;
+    this.#panel.hidden = false;
+  }
+
+  /** What a recipe set goes, where it still stands. */
+  #putBack() {
+    if (!this.#followed) return;
+    const { set, before } = this.#followed;
+    this.#followed = undefined;
+    this.#panel.hidden = true;
+    this.#settings.set(Object.fromEntries(Object.entries(before).filter(([id]) => this.#settings.get(id) === set[id])));
+  }
+}

@@ -1,0 +1,378 @@
+/**
+ * The form. One table says of each field which option of `generate` it is and how it is read, whether it is remembered
+ * until the next visit, and what a picture's PNG text does to it; everything here goes through that table.
+ */
+import { DiffusionError } from '../browser-diffusion.js';
+import { schedulerLabel, tuningOf } from '../metadata.js';
+import { any, button, element, make } from './ui.js';
+
+/**
+ * @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions
+ * @typedef {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} Field
+ */
+
+/**
+ * What a drawing takes from elsewhere on the page.
+ * @typedef {object} Beside
+ * @property {ImageBitmap} [image] to start from
+ * @property {ImageData} [maskImage]
+ * @property {NonNullable<GenerateOptions['controlnets']>} controlnets
+ * @property {GenerateOptions['loras']} loras
+ * @property {GenerateOptions['embeddings']} embeddings
+ */
+
+/**
+ * What the loaded model is used to, or the embedded one before any is loaded.
+ * @typedef {object} Usual
+ * @property {number} defaultSize
+ * @property {number} numInferenceSteps
+ * @property {number} guidanceScale
+ * @property {string} [scheduler]
+ * @property {string} [source] which model that is
+ */
+
+/**
+ * What decides whether a field counts.
+ * @typedef {object} Asks
+ * @property {boolean} image there is a picture to start from
+ * @property {boolean} extended which grows at a side
+ * @property {boolean} mask which is painted on, and does not grow
+ * @property {boolean} controlnets
+ * @property {{ eta?: number, sChurn: boolean }} tuning what the chosen sampler knows
+ * @property {(id: string) => string} value of another field
+ */
+
+/**
+ * One field.
+ * @typedef {object} Setting
+ * @property {string} id of the element
+ * @property {string} [option] of `generate`; `hires.scale` is `scale` of `hires`
+ * @property {(value: string, asks: Asks) => unknown} [read] the option's value; undefined: it is not asked for
+ * @property {(asks: Asks) => boolean} [when] otherwise it is not asked for either
+ * @property {boolean} [kept] until the next visit
+ * @property {{ usual?: string | number } | ((told: GenerateOptions) => string | number | undefined)} [png]
+ *   a picture's text sets it: to its option or, where the text has none, to `usual`; without `usual` the field stays
+ * @property {(usual: Usual) => string | number} [model] a model that is loaded sets it to this
+ * @property {'number' | 'whole' | 'word'} [axis] a grid compares it
+ */
+
+/** @param {string} value */ const text = (value) => value;
+/** @param {string} value */ const word = (value) => value || undefined;
+/** @param {string} value */ const number = (value) => Number(value);
+/** 0 is nothing. @param {string} value */
+const some = (value) => Number(value) || undefined;
+/** An empty field is nothing. @param {string} value */
+const given = (value) => (value === '' ? undefined : Number(value));
+
+/** @param {Asks} asks */ const starts = ({ image }) => image;
+/** @param {Asks} asks */ const paints = ({ mask }) => mask;
+/** @param {Asks} asks */ const repaints = ({ mask, extended }) => mask || extended;
+/** @param {Asks} asks */ const extends_ = ({ extended }) => extended;
+/** @param {Asks} asks */ const enlarges = ({ image, value }) => !image && value('hires-scale') !== '';
+/** @param {Asks} asks */
+const resizes = ({ value }) => SEED_RESIZE.some((side) => value(`seed-resize-${side}`) !== '');
+
+const SIDES = ['left', 'right', 'top', 'bottom'];
+const SEED_RESIZE = ['width', 'height'];
+
+/** @type {readonly Setting[]} */
+const TABLE = [
+  { id: 'prompt', option: 'prompt', read: text, kept: true, png: {} },
+  { id: 'negative-prompt', option: 'negativePrompt', read: text, kept: true, png: { usual: '' } },
+  { id: 'prompt-syntax', option: 'promptSyntax', read: text, kept: true, png: {} },
+  { id: 'seed', option: 'seed', read: given, kept: true, png: {}, axis: 'whole' },
+  { id: 'steps', option: 'numInferenceSteps', read: number, kept: true, png: {}, axis: 'whole',
+    model: (usual) => usual.numInferenceSteps },
+  { id: 'guidance', option: 'guidanceScale', read: number, kept: true, png: {}, axis: 'number',
+    model: (usual) => usual.guidanceScale },
+  { id: 'width', option: 'width', read: number, kept: true, png: {}, model: (usual) => usual.defaultSize },
+  { id: 'height', option: 'height', read: number, kept: true, png: {}, model: (usual) => usual.defaultSize },
+  { id: 'scheduler', option: 'scheduler', read: word, kept: true, png: { usual: '' }, model: () => '', axis: 'word' },
+  { id: 'preview', option: 'preview', read: text, kept: true },
+  { id: 'count', option: 'numImages', read: number, kept: true },
+  { id: 'clip-skip', option: 'clipSkip', read: some, kept: true, png: { usual: 0 }, axis: 'whole' },
+  // Which model: page/model.js reads these.
+  { id: 'source', kept: true },
+  { id: 'weights', kept: true },
+  { id: 'memory', kept: true },
+  // From a picture.
+  { id: 'strength', option: 'strength', read: number, when: starts, kept: true, png: {}, axis: 'number' },
+  { id: 'strength-steps', option: 'strengthSteps', read: text, when: starts },
+  { id: 'mask-blur', option: 'maskBlur', read: number, when: repaints, png: { usual: 0 } },
+  { id: 'masked-content', option: 'maskedContent', read: word, when: paints, png: { usual: '' } },
+  { id: 'inpaint-area', option: 'inpaintArea', read: text, when: paints, png: { usual: 'whole' } },
+  { id: 'mask-padding', option: 'maskPadding', read: number, when: (asks) => asks.mask && onlyMasked(asks), png: {} },
+  ...SIDES.map((side) => ({ id: `extend-${side}`, option: `outpaint.${side}`, read: number, when: extends_ })),
+  // A second pass.
+  { id: 'hires-scale', option: 'hires.scale', read: number, when: enlarges,
+    png: ({ hires, width = 1 }) => (hires ? hires.scale ?? (hires.width ?? 0) / width : '') },
+  { id: 'hires-strength', option: 'hires.strength', read: number, when: enlarges, png: {} },
+  { id: 'hires-steps', option: 'hires.steps', read: given, when: enlarges, png: { usual: '' } },
+  { id: 'hires-upscaler', option: 'hires.upscaler', when: enlarges,
+    read: (value) => (value === 'file' ? undefined : value), // a model from disk, which page/enlarge.js has
+    png: ({ hires }) => hires && /** @type {string} */ (hires.upscaler ?? 'file') },
+  // The sampler.
+  { id: 'guidance-rescale', option: 'guidanceRescale', read: some, kept: true, png: { usual: 0 } },
+  { id: 'eta', option: 'eta', read: given, when: ({ tuning }) => tuning.eta !== undefined, kept: true,
+    png: { usual: '' } },
+  { id: 's-churn', option: 'sChurn', read: some, when: ({ tuning }) => tuning.sChurn, kept: true, png: { usual: 0 } },
+  { id: 'guess-mode', option: 'guessMode', read: Boolean, when: (asks) => asks.controlnets },
+  // The noise.
+  { id: 'variation-seed', option: 'variationSeed', read: given, kept: true, png: { usual: '' } },
+  { id: 'variation-strength', option: 'variationStrength', read: number, kept: true, png: {},
+    when: ({ value }) => value('variation-seed') !== '' },
+  { id: 'own-seeds', option: 'generatorPerImage', read: Boolean },
+  ...SEED_RESIZE.map((side, i) => ({
+    id: `seed-resize-${side}`, option: `seedResizeFrom.${i}`, when: resizes, kept: true, png: { usual: '' },
+    read: (/** @type {string} */ value, /** @type {Asks} */ asks) => Number(value || asks.value(side)),
+  })),
+  { id: 'rng', option: 'rng', read: text, kept: true, png: {} },
+];
+
+/** @param {Pick<Asks, 'value'>} asks */
+const onlyMasked = ({ value }) => value('inpaint-area') === 'masked';
+
+const STORED = 'browser-diffusion settings';
+
+export class Settings {
+  #form = element('form', HTMLFormElement);
+  #fields = new Map(TABLE.map(({ id }) => [id, /** @type {Field} */ (any(id))]));
+  #keepSeed = button('keep-seed');
+  /** The seed that the button would take over. @type {number | undefined} */
+  #offered;
+  /** @type {Usual} */
+  usual = { defaultSize: 128, numInferenceSteps: 20, guidanceScale: 3 };
+
+  /** @param {readonly string[]} schedulers that there are to choose from */
+  constructor(schedulers) {
+    /** @type {Map<string, HTMLOptGroupElement>} */
+    const groups = new Map();
+    for (const name of schedulers) {
+      const whole = schedulerLabel(name);
+      const [label] = whole.split(' · ');
+      const group = groups.get(label) ?? make('optgroup', { label });
+      group.append(new Option(whole, name));
+      groups.set(label, group);
+    }
+    this.#field('scheduler').append(...groups.values());
+    this.#recall();
+    this.#arrange();
+    this.#form.addEventListener('input', ({ target }) => {
+      if (target instanceof HTMLElement) target.removeAttribute('aria-invalid');
+      this.remember();
+    });
+    this.on('change', ['scheduler', 'inpaint-area'], () => this.#arrange());
+    this.#keepSeed.onclick = () => {
+      this.set({ seed: this.#offered ?? '' });
+      this.#keepSeed.hidden = true;
+      this.focus('seed');
+    };
+  }
+
+  /** @param {string} id @returns {Field} */
+  #field(id) {
+    const field = this.#fields.get(id);
+    if (!field) throw new TypeError(`${id} is not in the table of settings`);
+    return field;
+  }
+
+  /** What stands in a field; a box that is not ticked is empty. @param {string} id */
+  get(id) {
+    const field = this.#field(id);
+    return field instanceof HTMLInputElement && field.type === 'checkbox' && !field.checked ? '' : field.value;
+  }
+
+  /** Sets fields, as if it had been typed. @param {Record<string, string | number>} values */
+  set(values) {
+    for (const [id, value] of Object.entries(values)) {
+      const field = this.#field(id);
+      // A choice that the page does not offer is one more.
+      const choices = field instanceof HTMLSelectElement ? [...field.options].map((option) => option.value) : undefined;
+      if (choices && !choices.includes(String(value))) field.append(new Option(String(value)));
+      field.value = String(value);
+    }
+    this.#arrange();
+    this.remember();
+    for (const id of Object.keys(values)) {
+      for (const type of ['input', 'change']) this.#field(id).dispatchEvent(new Event(type));
+    }
+  }
+
+  /**
+   * @param {'input' | 'change'} type
+   * @param {string[]} ids
+   * @param {() => void} listener not called for a value that is wrong
+   */
+  on(type, ids, listener) {
+    for (const id of ids) {
+      const field = this.#field(id);
+      field.addEventListener(type, () => {
+        if (field.checkValidity()) listener();
+      });
+    }
+  }
+
+  /** @param {string} id */
+  focus(id) {
+    this.#field(id).focus();
+  }
+
+  // ------------------------------------------------------------------------------------ what is drawn
+
+  /** Width and height that the form asks for. */
+  get size() {
+    const { width = 0, height = 0 } = this.only('width', 'height');
+    return { width: width || this.usual.defaultSize, height: height || this.usual.defaultSize };
+  }
+
+  /** @throws {DiffusionError} of the first field that is wrong, which then has the keyboard */
+  check() {
+    for (const field of this.#fields.values()) {
+      if (field.checkValidity()) continue;
+      field.setAttribute('aria-invalid', 'true');
+      field.closest('details')?.setAttribute('open', '');
+      field.focus();
+      const { patternMismatch } = field.validity;
+      const message = patternMismatch ? 'a whole number, or nothing for a random one.' : field.validationMessage;
+      throw new DiffusionError('invalid-option', `${field.labels?.[0]?.textContent}: ${message}`);
+    }
+  }
+
+  /** What the form asks for. @param {Beside} beside @returns {GenerateOptions} */
+  read({ image, maskImage, controlnets, loras, embeddings }) {
+    const extended = image !== undefined && SIDES.some((side) => Number(this.get(`extend-${side}`)) > 0);
+    const mask = maskImage !== undefined && !extended;
+    const beside = { image: image !== undefined, extended, mask, controlnets: controlnets.length > 0 };
+    const options = this.#read(TABLE, beside);
+    Object.assign(options, { loras, embeddings }, image && { image }, mask && { maskImage });
+    return Object.assign(options, controlnets.length > 0 && { controlnets });
+  }
+
+  /** Of what the form asks for, these fields. @param {string[]} ids */
+  only(...ids) {
+    return this.#read(TABLE.filter(({ id }) => ids.includes(id)));
+  }
+
+  /** What a model may have set since the form was read, read again. @param {GenerateOptions} options */
+  again(options) {
+    for (const { option = '' } of TABLE.filter(({ model }) => model)) put(options, option, undefined);
+    Object.assign(options, this.#read(TABLE.filter(({ model }) => model)));
+  }
+
+  /** @param {readonly Setting[]} settings @param {Partial<Asks>} [beside] @returns {GenerateOptions} */
+  #read(settings, beside) {
+    const value = (/** @type {string} */ id) => this.get(id);
+    const none = { image: false, extended: false, mask: false, controlnets: false };
+    const asks = { ...none, tuning: this.#tuning().tuning, value, ...beside };
+    const options = /** @type {GenerateOptions} */ ({});
+    for (const { id, option, read, when } of settings) {
+      const asked = option && read && (when?.(asks) ?? true) ? read(this.get(id), asks) : undefined;
+      if (option && asked !== undefined) put(options, option, asked);
+    }
+    return options;
+  }
+
+  /** What a grid can compare. @returns {import('./grid.js').Kind[]} */
+  get axes() {
+    return TABLE.flatMap(({ id, option, axis }) => {
+      if (!axis || !option) return [];
+      const label = this.#field(id).labels?.[0]?.textContent ?? id;
+      return [{ name: id, label, values: axis, set: (options, value) => put(options, option, value) }];
+    });
+  }
+
+  // --------------------------------------------------------------------------------------- what sets it
+
+  /** Sets the form to what a picture tells; what it does not tell is as usual. @param {GenerateOptions} told */
+  take(told) {
+    /** @type {Record<string, string | number>} */
+    const values = {};
+    for (const { id, option, png } of TABLE) {
+      const value = typeof png === 'function' ? png(told) : png && (at(told, option) ?? png.usual);
+      if (value !== undefined) values[id] = value;
+    }
+    this.set(values);
+  }
+
+  /**
+   * A model is loaded: size, steps and guidance go along with it, unless the visitor chose others.
+   * @param {Usual} usual
+   * @param {boolean} sets false: the form was set when the model was chosen
+   */
+  learn(usual, sets) {
+    /** @type {Record<string, string | number>} */
+    const values = {};
+    for (const { id, model } of TABLE) {
+      if (sets && model && this.get(id) === String(model(this.usual))) values[id] = model(usual);
+    }
+    this.usual = usual;
+    any('size-learnt').textContent = `: this one ${usual.defaultSize} × ${usual.defaultSize}`;
+    const own = usual.scheduler ? `${schedulerLabel(usual.scheduler)}, ` : '';
+    any('own-scheduler').textContent = `${own}the model’s own`;
+    this.set(values);
+  }
+
+  /** What the model would set a field to. @param {string} id */
+  usualOf(id) {
+    return String(TABLE.find((setting) => setting.id === id)?.model?.(this.usual) ?? '');
+  }
+
+  /** The form may take over the seed that was drawn with. @param {number} seed */
+  offerSeed(seed) {
+    this.#offered = seed;
+    any('used-seed').textContent = String(seed);
+    this.#keepSeed.hidden = this.get('seed') === String(seed);
+  }
+
+  // ------------------------------------------------------------------------------ what is shown and kept
+
+  /** The chosen sampler, or the model's own, and what it knows. */
+  #tuning() {
+    const name = this.get('scheduler') || this.usual.scheduler || '';
+    return { name, tuning: tuningOf(name) };
+  }
+
+  /** Shows the fields that count for the chosen sampler and the chosen area. */
+  #arrange() {
+    const { name, tuning: { eta, sChurn } } = this.#tuning();
+    any('eta-field').hidden = eta === undefined;
+    any('s-churn-field').hidden = !sChurn;
+    const much = `usual for this sampler: ${eta ?? 'none'}`;
+    any('eta-hint').textContent = `How much of the noise is new at each step; ${much}.`;
+    const label = name ? schedulerLabel(name).split(' · ')[0] : 'The model’s own sampler';
+    const turns = eta !== undefined || sChurn;
+    any('sampling-hint').textContent = turns ? '' : `${label} has nothing more to turn. Euler, Euler a and DDIM do.`;
+    any('mask-padding-field').hidden = !onlyMasked({ value: (id) => this.get(id) });
+  }
+
+  remember() {
+    const values = TABLE.filter(({ kept }) => kept).map(({ id }) => [id, this.get(id)]);
+    try {
+      localStorage.setItem(STORED, JSON.stringify(Object.fromEntries(values)));
+    } catch {
+      // Storage may be forbidden; then the form starts afresh each time.
+    }
+  }
+
+  #recall() {
+    try {
+      const values = JSON.parse(localStorage.getItem(STORED) ?? '{}');
+      for (const { id, kept } of TABLE) if (kept && typeof values[id] === 'string') this.#field(id).value = values[id];
+    } catch {
+      // As above.
+    }
+  }
+}
+
+/** @param {any} options @param {string} [path] */
+function at(options, path = '') {
+  const [name, part] = path.split('.');
+  return part === undefined ? options[name] : options[name]?.[part];
+}
+
+/** @param {any} options @param {string} path @param {unknown} value */
+function put(options, path, value) {
+  const [name, part] = path.split('.');
+  if (part === undefined) options[name] = value;
+  else (options[name] ??= /^\d+$/.test(part) ? [] : {})[part] = value;
+}

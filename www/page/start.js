@@ -1,0 +1,101 @@
+/** Starting from a picture: it is chosen or dropped, painted over, and may bring its settings along. */
+import { DiffusionError, readParameters } from '../browser-diffusion.js';
+import { PictureEditor } from './editor.js';
+import { any, button, details, element, input, say, showError } from './ui.js';
+
+/**
+ * What a picture tells of how it was made.
+ * @typedef {{ options: import('../browser-diffusion.js').GenerateOptions, model?: string }} Told
+ */
+
+export class Start {
+  #view = details('start');
+  #file = input('image');
+  #tools = any('editor');
+  #canvas = element('paint', HTMLCanvasElement);
+  #takeSettings = button('take-settings');
+  #editor;
+  /** @type {Told | undefined} */
+  #told;
+  #take;
+
+  /**
+   * @param {() => import('./editor.js').Size} size what is drawn
+   * @param {(told: Told) => Promise<string>} take sets the form to what a picture tells, and returns what to say of it
+   */
+  constructor(size, take) {
+    this.#take = take;
+    this.#editor = new PictureEditor(this.#canvas, size);
+    this.#file.addEventListener('change', () => {
+      const [file] = this.#file.files ?? [];
+      if (file) this.from(file);
+    });
+    this.#takeSettings.onclick = async () => {
+      if (this.#told) say(`The settings of your picture are back.${await take(this.#told)}`);
+    };
+    const brush = input('brush'), erase = button('erase');
+    brush.addEventListener('input', () => { this.#editor.brush = brush.valueAsNumber; });
+    erase.onclick = () => {
+      this.#editor.erasing = !this.#editor.erasing;
+      erase.setAttribute('aria-pressed', String(this.#editor.erasing));
+    };
+    button('clear-paint').onclick = () => this.#editor.clear();
+    button('remove-image').onclick = () => this.from(undefined);
+  }
+
+  get picture() {
+    return this.#editor.picture;
+  }
+
+  /** White where something is painted. */
+  get mask() {
+    return this.#editor.mask;
+  }
+
+  /** Follows a change of the size that is drawn. */
+  resize() {
+    this.#editor.resize();
+  }
+
+  /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
+  async from(source) {
+    try {
+      await this.#editor.open(source);
+    } catch {
+      const message = 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.';
+      showError(new DiffusionError('invalid-option', message));
+      return;
+    }
+    this.#told = undefined;
+    if (source instanceof Blob) {
+      const { parameters, ...told } = await readParameters(source);
+      if (parameters !== undefined) this.#told = told;
+    }
+    this.#takeSettings.hidden = !this.#told;
+    this.#tools.hidden = !this.picture;
+    if (!this.picture) this.#file.value = '';
+    else this.#view.open = true;
+  }
+
+  /** As `from`, for a picture that was made here: on to the brush. @param {ImageData} image */
+  async redraw(image) {
+    await this.from(image);
+    this.#tools.scrollIntoView({ block: 'nearest' });
+    this.#canvas.focus();
+  }
+
+  /**
+   * A picture that was dropped: one that tells how it was made brings the settings back, any other is started from.
+   * @param {File} file
+   */
+  async drop(file) {
+    const { parameters, ...told } = await readParameters(file);
+    if (parameters === undefined) {
+      await this.from(file);
+      say(`${file.name} is the picture to start from.`);
+      return;
+    }
+    const words = await this.#take(told);
+    say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.${words}`);
+  }
+}

@@ -1,0 +1,52 @@
+/** How the prompt is read: its tokens, and whether the model knows the language. */
+import { any, make } from './ui.js';
+
+/**
+ * @typedef {import('../browser-diffusion.js').DiffusionPipeline} DiffusionPipeline
+ * @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions
+ */
+
+const STILL_MS = 250;
+
+export class Tokens {
+  #pipeline;
+  #words;
+  #readings = 0;
+
+  /**
+   * @param {() => Promise<DiffusionPipeline> | undefined} pipeline none is there, or it draws
+   * @param {() => Pick<GenerateOptions, 'prompt' | 'promptSyntax' | 'embeddings'>} words
+   */
+  constructor(pipeline, words) {
+    this.#pipeline = pipeline;
+    this.#words = words;
+  }
+
+  /** Shows the prompt's tokens, once a model is there and the prompt has been still for a moment. */
+  async show() {
+    const mine = ++this.#readings;
+    await new Promise((resolve) => setTimeout(resolve, STILL_MS));
+    if (mine !== this.#readings) return;
+    try {
+      const pipeline = await this.#pipeline();
+      if (!pipeline || mine !== this.#readings) return;
+      const { prompt, ...options } = this.#words();
+      const { tokens, chunks, foreign } = await pipeline.tokenize(prompt, options);
+      if (mine !== this.#readings) return;
+      any('foreign').hidden = !foreign;
+      any('tokens').replaceChildren(...tokens.map(({ text, id, weight, cut, unknown }) => {
+        const title = [
+          `token ${id}`, weight !== 1 && `weight ${weight.toFixed(2)}`, cut && 'not read',
+          unknown && 'a scrap of a word that the model does not know',
+        ].filter(Boolean).join(', ');
+        const kinds = [weight > 1 && 'heavy', weight < 1 && 'light', unknown && 'unknown', cut && 'cut'];
+        return make('span', { textContent: text, title, className: kinds.filter(Boolean).join(' ') });
+      }));
+      const portions = chunks > 1 ? `, read in ${chunks} portions of 75` : ' of 75';
+      any('tokens-text').textContent = `${tokens.length} tokens${portions}. ` +
+        'Bold weighs more, grey less; dashed is a scrap of an unknown word.';
+    } catch {
+      // A view on the side: what is wrong with the model or the files is said where a picture is asked for.
+    }
+  }
+}
