@@ -90,6 +90,8 @@ async function measureStep(bench, config, precision) {
       await recording.done();
       times.push(since());
     }
+    // Of the last run: timing makes buffers of its own.
+    const counters = /** @type {Step['counters']} */ (recording.counters());
     const timed = /** @type {any[]} */ (await recording.timed());
     const dispatches = /** @type {any[]} */ (recording.dispatches());
     return {
@@ -99,7 +101,7 @@ async function measureStep(bench, config, precision) {
       prepareMs,
       firstMs,
       memory: /** @type {any} */ (recording.memory()).peak,
-      counters: /** @type {Step['counters']} */ (recording.counters()),
+      counters,
       kernels: kernelsOf(timed),
       products: productsOf(dispatches, timed),
     };

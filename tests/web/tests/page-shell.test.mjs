@@ -11,33 +11,42 @@ const www = fileURLToPath(new URL('../../../www', import.meta.url));
 /** @param {string} path */
 const read = path => readFileSync(join(www, path), 'utf8');
 
-/** How a script names a file: in its imports, and in `new URL(..., import.meta.url)`. */
-const SCRIPT = [
-  /\bfrom '(\.[^']+)'/g, /\bimport '(\.[^']+)'/g, /\bimport\('(\.[^']+)'\)/g,
-  /new URL\('(\.[^']+)', import\.meta\.url\)/g,
-];
+/** How a script names a module. */
+const IMPORTED = [/\bfrom '(\.[^']+)'/g, /\bimport '(\.[^']+)'/g];
+/** How it names any file. */
+const SCRIPT = [...IMPORTED, /\bimport\('(\.[^']+)'\)/g, /new URL\('(\.[^']+)', import\.meta\.url\)/g];
 /** How a page names a file that is fetched with it. */
-const FETCHED = [/<(?:link|script|img)\b[^>]*\b(?:href|src)="([^":#]+)"/g];
+const FETCHED = [/<(?:link(?! rel="modulepreload")|script|img)\b[^>]*\b(?:href|src)="([^":#]+)"/g];
+/** A module that it fetches before a script asks for it. */
+const PRELOADED = [/<link rel="modulepreload" href="([^"]+)"/g];
 /** How it names another page. */
 const LINKED = [/<a\b[^>]*\bhref="([^":#]+)"/g];
 
-/** What a file names. @param {string} path @param {boolean} links other pages too @returns {string[]} */
-function named(path, links) {
-  // What the build makes is a script and its module.
-  if (path === 'pkg/browser_diffusion.js') return ['pkg/browser_diffusion_bg.wasm'];
-  if (!/\.(html|js)$/.test(path)) return [];
+/** What a file names in one of some ways. @param {string} path @param {RegExp[]} patterns @returns {string[]} */
+function named(path, patterns) {
   const code = read(path).replace(/\/\*.*?\*\//gs, '').replace(/^\s*\/\/.*$/gm, '');
-  const patterns = path.endsWith('.js') ? SCRIPT : [...SCRIPT, ...FETCHED, ...(links ? LINKED : [])];
   const names = patterns.flatMap(pattern => [...code.matchAll(pattern)].map(([, file]) => join(dirname(path), file)));
   return names.map(file => (file === './' ? 'index.html' : file));
 }
 
-/** A page and all that it asks for. @param {boolean} links the pages that it links to as well */
-function asked(links) {
-  const files = new Set(['index.html']);
-  for (const file of files) for (const name of named(file, links)) files.add(name);
+/**
+ * A file and all that it asks for.
+ * @param {string} start
+ * @param {(path: string) => RegExp[]} patterns how a file of that path names others
+ */
+function closure(start, patterns) {
+  const files = new Set([start]);
+  for (const file of files) {
+    // What the build makes is a script and its module.
+    if (file === 'pkg/browser_diffusion.js') files.add('pkg/browser_diffusion_bg.wasm');
+    else if (/\.(html|js)$/.test(file)) for (const name of named(file, patterns(file))) files.add(name);
+  }
   return [...files];
 }
+
+/** The page and all that it asks for. @param {boolean} links the pages that it links to as well */
+const asked = links =>
+  closure('index.html', path => (path.endsWith('.js') ? SCRIPT : [...SCRIPT, ...FETCHED, ...(links ? LINKED : [])]));
 
 /** The quoted names of a list in sw.js. @param {string} list */
 const listed = list => {
@@ -52,6 +61,11 @@ test('the service worker keeps exactly the files that the page asks for', () => 
   const shell = page.filter(file => file !== 'sw.js').map(file => (file === 'index.html' ? './' : file));
   assert.deepEqual(listed('SHELL').sort(), shell.sort());
   assert.deepEqual(listed('OPTIONAL').sort(), model.filter(file => !file.endsWith('/')).sort());
+});
+
+test('the page fetches every module that it imports at once, not one after another', () => {
+  const imported = closure('app.js', () => IMPORTED).filter(file => file !== 'app.js');
+  assert.deepEqual(named('index.html', PRELOADED).sort(), imported.sort());
 });
 
 test('www/ holds what a visitor\'s browser asks for, the model and the types', () => {
