@@ -3,6 +3,7 @@
 
 use super::brownian::{Motion, Walk};
 use super::philox::Philox;
+use crate::named::Named;
 
 /// Which of torch's generators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,11 @@ pub enum Rng {
     TorchCpu,
     /// `torch.Generator("cuda")`, which A1111 calls "NV".
     TorchCuda,
+}
+
+impl Named for Rng {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("torch-cpu", Self::TorchCpu), ("torch-cuda", Self::TorchCuda)];
 }
 
 /// How noise is made from a seed. The default is diffusers' with one generator.
