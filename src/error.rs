@@ -31,7 +31,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The code's name in `api.md`.
+    /// The code's name in `www/browser-diffusion.d.ts`.
     pub fn as_str(self) -> &'static str {
         match self {
             Code::WebGpuUnavailable => "webgpu-unavailable",
@@ -77,3 +77,14 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Gives work up: `aborted` says whether it should be.
+///
+/// # Errors
+/// `aborted`.
+pub(crate) fn check_aborted(aborted: &dyn Fn() -> bool) -> Result<()> {
+    if aborted() {
+        return Err(Error::new(Code::Aborted, "Stopped. What was loaded or drawn before stays as it is."));
+    }
+    Ok(())
+}

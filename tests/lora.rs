@@ -5,7 +5,7 @@ use browser_diffusion::checkpoint::lora::{Adapter, Factor, Names, Values};
 use browser_diffusion::checkpoint::{Header, Layout, Table};
 use browser_diffusion::gpu::{Dtype, Gpu, GpuOptions, Options, Recorder, WeightSpec, Weights};
 use browser_diffusion::ops::{self, Conv, Epilogue};
-use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions};
+use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Lora, Output};
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use std::collections::BTreeMap;
@@ -180,13 +180,16 @@ fn in_and_out_of_the_embedded_model() {
     let draw = |loras: &[(&str, f32)]| -> Generated {
         let options = GenerateOptions {
             prompt: "a red apple".into(),
-            width: 64,
-            height: 64,
-            num_inference_steps: 2,
-            guidance_scale: 3.0,
+            width: Some(64),
+            height: Some(64),
+            num_inference_steps: Some(2),
+            guidance_scale: Some(3.0),
             seed: 7,
-            num_images: 1,
-            loras: loras.iter().map(|(key, scale)| ((*key).to_owned(), *scale)).collect(),
+            loras: loras
+                .iter()
+                .map(|(key, scale)| Lora { key: (*key).to_owned(), scale: *scale, ..Default::default() })
+                .collect(),
+            output: Output::Latent,
             ..Default::default()
         };
         block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap()

@@ -10,7 +10,7 @@ use browser_diffusion::models::{clip, vae};
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::tiles::{Field, tiled};
 use browser_diffusion::pipeline::{
-    DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Picture,
+    DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Memory, Output, Picture,
 };
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
@@ -32,13 +32,11 @@ fn draw(pipeline: &DiffusionPipeline, prompt: &str) -> Generated {
 fn draw_seed(pipeline: &DiffusionPipeline, prompt: &str, seed: u64) -> Generated {
     let options = GenerateOptions {
         prompt: prompt.into(),
-        width: 128,
-        height: 128,
-        num_inference_steps: 20,
-        guidance_scale: 3.0,
+        width: Some(128),
+        height: Some(128),
+        num_inference_steps: Some(20),
+        guidance_scale: Some(3.0),
         seed,
-        num_images: 1,
-        decode: true,
         ..Default::default()
     };
     block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap()
@@ -225,11 +223,11 @@ fn a_prompt_is_encoded_once() {
     let draw = |prompt: &str| {
         let options = GenerateOptions {
             prompt: prompt.into(),
-            width: 32,
-            height: 32,
-            num_inference_steps: 1,
-            guidance_scale: 3.0,
-            num_images: 1,
+            width: Some(32),
+            height: Some(32),
+            num_inference_steps: Some(1),
+            guidance_scale: Some(3.0),
+            output: Output::Latent,
             ..Default::default()
         };
         block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false))

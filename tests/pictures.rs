@@ -4,10 +4,11 @@
 use browser_diffusion::Code;
 use browser_diffusion::gpu::{Options, Recorder};
 use browser_diffusion::models::rrdbnet;
+use browser_diffusion::named::Named;
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::{
-    DiffusionPipeline, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent,
-    Outpaint, Picture, StrengthSteps, Upscaler,
+    DiffusionPipeline, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent, Outpaint,
+    Output, Picture, StrengthSteps, Upscaler,
 };
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
@@ -40,66 +41,49 @@ fn mask(w: u32, h: u32) -> Picture {
     painted(w, h, |x, y| [255 * inside(x, y) as u8; 3])
 }
 
+/// What an option's name stands for.
+fn named<T: Named>(value: &Value) -> Option<T> {
+    let name = value.as_str()?;
+    Some(T::NAMES.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}")).1)
+}
+
 /// The options of a case.
 fn options(case: &Value) -> GenerateOptions {
     let o = &case["options"];
     let int = |v: &Value| v.as_u64().map(|n| n as u32);
-    let side = |key: &str| int(&o[key]).unwrap();
+    let side = |key: &str| int(&o[key]);
     let sides = || Some((int(&case["picture"][0])?, int(&case["picture"][1])?));
-    let hires = o.get("hires").map(|h| {
-        let scaled = |key: &str| {
-            int(&h[key]).unwrap_or_else(|| (side(key) as f64 * h["scale"].as_f64().unwrap()) as u32)
-        };
-        Hires {
-            width: scaled("width"),
-            height: scaled("height"),
-            upscaler: match h["upscaler"].as_str() {
-                None => Enlarge::Latent,
-                Some("latent-nearest") => Enlarge::LatentNearest,
-                Some("latent-bicubic") => Enlarge::LatentBicubic,
-                Some("picture") => Enlarge::Picture,
-                Some(other) => panic!("{other}"),
-            },
-            steps: int(&h["steps"]).map(|n| n as usize),
-            strength: h["strength"].as_f64().unwrap_or(0.7),
-        }
+    let hires = o.get("hires").map(|h| Hires {
+        scale: h["scale"].as_f64().unwrap_or(2.0),
+        width: int(&h["width"]),
+        height: int(&h["height"]),
+        upscaler: named(&h["upscaler"]).unwrap_or_default(),
+        steps: int(&h["steps"]).map(|n| n as usize),
+        strength: h["strength"].as_f64().unwrap_or(0.7),
     });
     GenerateOptions {
         prompt: o["prompt"].as_str().unwrap().into(),
         width: side("width"),
         height: side("height"),
-        num_inference_steps: side("numInferenceSteps") as usize,
-        guidance_scale: o["guidanceScale"].as_f64().unwrap() as f32,
+        num_inference_steps: side("numInferenceSteps").map(|n| n as usize),
+        guidance_scale: o["guidanceScale"].as_f64().map(|g| g as f32),
         scheduler: o["scheduler"].as_str().map(str::to_owned),
         seed: o["seed"].as_u64().unwrap(),
-        num_images: int(&o["numImages"]).unwrap_or(1) as usize,
+        num_images: int(&o["numImages"]).map(|n| n as usize),
         image: sides().map(|(w, h)| picture(w, h)),
         mask_image: sides().filter(|_| case["mask"] == true).map(|(w, h)| mask(w, h)),
         strength: o["strength"].as_f64(),
-        strength_steps: match o["strengthSteps"].as_str() {
-            Some("a1111") => StrengthSteps::A1111,
-            Some("exact") => StrengthSteps::Exact,
-            _ => StrengthSteps::Diffusers,
-        },
+        strength_steps: named(&o["strengthSteps"]).unwrap_or_default(),
         mask_blur: o["maskBlur"].as_f64().unwrap_or(0.0),
         invert_mask: o["invertMask"] == true,
-        masked_content: match o["maskedContent"].as_str() {
-            Some("fill") => Some(MaskedContent::Fill),
-            Some("original") => Some(MaskedContent::Original),
-            Some("noise") => Some(MaskedContent::Noise),
-            Some("nothing") => Some(MaskedContent::Nothing),
-            _ => None,
-        },
-        inpaint_area: match o["inpaintArea"].as_str() {
-            Some("masked") => InpaintArea::Masked { padding: int(&o["maskPadding"]).unwrap_or(32) },
-            _ => InpaintArea::Whole,
-        },
+        masked_content: named(&o["maskedContent"]),
+        inpaint_area: named(&o["inpaintArea"]).unwrap_or_default(),
+        mask_padding: int(&o["maskPadding"]),
         outpaint: o.get("outpaint").map(|m| {
             let side = |key: &str| int(&m[key]).unwrap_or(0);
             Outpaint { left: side("left"), right: side("right"), top: side("top"), bottom: side("bottom") }
         }),
         hires,
-        decode: true,
         ..Default::default()
     }
 }
@@ -150,7 +134,7 @@ fn latents_are_those_of_diffusers_and_the_rest_of_the_picture_stays() {
         let (mut same, mut changed) = (0, 0);
         for drawn in &got.pictures {
             let whole = match options.outpaint {
-                Some(_) => (options.width, options.height),
+                Some(_) => (options.width.unwrap(), options.height.unwrap()),
                 None => (image.width, image.height),
             };
             assert_eq!((drawn.width, drawn.height), whole);
@@ -177,10 +161,10 @@ fn latents_are_those_of_diffusers_and_the_rest_of_the_picture_stays() {
 fn options_that_do_not_go_together_are_refused_by_name() {
     let pipeline = load();
     let base = || GenerateOptions {
-        width: 64,
-        height: 64,
-        num_inference_steps: 1,
-        num_images: 1,
+        width: Some(64),
+        height: Some(64),
+        num_inference_steps: Some(1),
+        output: Output::Latent,
         ..Default::default()
     };
     let inpaint =
@@ -188,9 +172,9 @@ fn options_that_do_not_go_together_are_refused_by_name() {
     let black = painted(64, 64, |_, _| [0; 3]);
     let margins = |left| Some(Outpaint { left, ..Default::default() });
     let hires = |width, strength| {
-        Some(Hires { width, height: 128, upscaler: Enlarge::Latent, steps: None, strength })
+        Some(Hires { width: Some(width), height: Some(128), strength, ..Default::default() })
     };
-    let area = InpaintArea::Masked { padding: 8 };
+    let area = InpaintArea::Masked;
     let cases = [
         ("maskBlur", GenerateOptions { mask_blur: 4.0, ..base() }),
         ("maskBlur", GenerateOptions { mask_blur: f64::NAN, ..inpaint() }),
@@ -209,13 +193,13 @@ fn options_that_do_not_go_together_are_refused_by_name() {
         ("72x64", GenerateOptions { outpaint: margins(8), image: Some(picture(64, 64)), ..base() }),
         ("hires", GenerateOptions { hires: hires(128, 0.7), ..inpaint() }),
         ("width = 100", GenerateOptions { hires: hires(100, 0.7), ..base() }),
-        ("strength", GenerateOptions { hires: hires(128, 0.0), num_inference_steps: 5, ..base() }),
+        ("strength", GenerateOptions { hires: hires(128, 0.0), num_inference_steps: Some(5), ..base() }),
         (
             "strength",
             GenerateOptions {
                 strength: Some(0.001),
                 strength_steps: StrengthSteps::Exact,
-                num_inference_steps: 50,
+                num_inference_steps: Some(50),
                 ..inpaint()
             },
         ),

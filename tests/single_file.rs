@@ -6,7 +6,7 @@ mod random_weights;
 use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
 use browser_diffusion::models::{clip, controlnet, unet, vae};
-use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions, Preview};
+use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions};
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::{Folder, single_file};
 use pollster::block_on;
@@ -372,19 +372,11 @@ fn pictures_of_single_files() {
         let options = GenerateOptions {
             prompt: o["prompt"].as_str().unwrap().into(),
             negative_prompt: o["negativePrompt"].as_str().map(str::to_owned),
-            width: o["width"].as_u64().unwrap() as u32,
-            height: o["height"].as_u64().unwrap() as u32,
-            num_inference_steps: o["numInferenceSteps"].as_u64().unwrap() as usize,
-            guidance_scale: o["guidanceScale"].as_f64().unwrap() as f32,
-            guidance_rescale: 0.0,
-            scheduler: None,
+            width: o["width"].as_u64().map(|side| side as u32),
+            height: o["height"].as_u64().map(|side| side as u32),
+            num_inference_steps: o["numInferenceSteps"].as_u64().map(|n| n as usize),
+            guidance_scale: o["guidanceScale"].as_f64().map(|g| g as f32),
             seed: o["seed"].as_u64().unwrap(),
-            num_images: 1,
-            latents: None,
-            prompt_embeds: None,
-            negative_prompt_embeds: None,
-            preview: Preview::None,
-            decode: true,
             ..Default::default()
         };
         let drawn = block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap();

@@ -5,6 +5,7 @@
 //! `min` (high half) as f16. A weight is `min + range * q / (2^bits - 1)`: 9 and 5 bits a weight. The range, not
 //! the step, is stored, since a step of 1/255 of small weights would be below what f16 holds well.
 
+use crate::named::Named;
 use half::f16;
 
 /// Weights in a block: along a row, over taps and input channels. A row's last block may be shorter.
@@ -15,6 +16,12 @@ pub const BLOCK: usize = 32;
 pub enum Bits {
     Q8,
     Q4,
+}
+
+/// How a model's matrices are kept, where `None` is f16.
+impl Named for Option<Bits> {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("f16", None), ("q8", Some(Bits::Q8)), ("q4", Some(Bits::Q4))];
 }
 
 impl Bits {

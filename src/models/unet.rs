@@ -359,6 +359,28 @@ pub struct Inputs {
     pub timestep_cond: Option<Tensor>,
 }
 
+/// The inputs of a UNet's plan.
+pub fn unet_inputs(
+    config: &Config,
+    r: &mut Recorder,
+    batch: u32,
+    height: u32,
+    width: u32,
+    tokens: u32,
+) -> Inputs {
+    Inputs {
+        sample: r.input(batch, height, width, config.in_channels),
+        t_emb: r.input(batch, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(batch, 1, tokens, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time_ids = 6 * t.addition_time_embed_dim;
+            let pooled = t.projection_class_embeddings_input_dim.saturating_sub(time_ids);
+            AddedCond { text_embeds: r.input(batch, 1, 1, pooled), time_ids: r.input(batch, 1, 1, time_ids) }
+        }),
+        timestep_cond: config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c)),
+    }
+}
+
 /// What the way down and the middle leave.
 pub(super) struct Down {
     /// Of conv_in, of each layer and of each downsampler.

@@ -3,6 +3,7 @@
 use super::{Activation, Epilogue, attention, group_norm, linear};
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
+use crate::named::Named;
 
 /// Which arithmetic the caller wants (`precision` of `fromPretrained`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,11 @@ pub enum Precision {
     F16,
     /// Products and sums in f32, and activations stored as f32: twice the memory, no overflow.
     F32,
+}
+
+impl Named for Precision {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("f16", Self::F16), ("f32", Self::F32)];
 }
 
 /// Opens the adapter and chooses the kernels that it computes rightly: with subgroups where they are there and right,

@@ -1,21 +1,32 @@
-//! A model's folder to modules on the GPU.
+//! A model's folder to a pipeline, in four steps: read the configurations, refuse what cannot work, plan (every network
+//! is recorded, and fits the adapter), stream the weights.
 
-use super::residence::{FilesSource, Memory, Part, Place};
-use super::text::{Recipe, TextCache};
-use super::tuning::{self, Origin};
-use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
+use super::autotune::{self, Origin};
+use super::controlnet::ControlNets;
+use super::decode::Decoder;
+use super::diffusion::DiffusionPipeline;
+use super::encode::Encoder;
+use super::lora::Loras;
+use super::model::{Kind, Model};
+use super::part::{Module, Part, WeightSource};
+use super::plans::{
+    TextRecipe, Vae, compile_first, decoder_weights, encoder_weights, text_weights, unet_weights,
+};
+use super::preview::Previews;
+use super::residence::{Memory, Residence};
+use super::text::{TextEncoder, TextEncoders};
+use super::weights::{FilesSource, Place};
 use crate::checkpoint::{Bits, names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_aborted};
 use crate::gpu::tuning::{Choices, shipped};
-use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec};
-use crate::models::{clip, taesd, unet, vae};
+use crate::gpu::{Dtype, Options, Plan, WeightSpec};
+use crate::models::{clip, unet};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
-use crate::samplers::{SD1_FACTORS, SchedulerConfig, Tuning, own_name, scheduler};
+use crate::samplers::{SchedulerConfig, Tuning, own_name, scheduler};
 use crate::store::ModelFiles;
 use futures_util::future::join;
 use serde_json::{Value, json};
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// How to load.
@@ -24,7 +35,7 @@ pub struct LoadOptions {
     /// diffusers' weight variant, such as "fp16".
     pub variant: Option<String>,
     pub precision: Precision,
-    /// How the UNet's matrices lie on the GPU; `None`: f16. Text encoders take eight bits at least, since guidance
+    /// How the UNet's matrices are kept on the GPU; `None`: f16. Text encoders take eight bits at least, since guidance
     /// multiplies what they lose, and the VAE, small and seen at once, stays f16.
     pub weights: Option<Bits>,
     pub memory: Memory,
@@ -32,17 +43,6 @@ pub struct LoadOptions {
     /// timed while the weights arrive. `None`: as shipped.
     pub tunings: Option<Vec<(String, String)>>,
 }
-
-/// Pipeline classes whose parts and way of sampling are those of text-to-image.
-const CLASSES: &[(&str, bool)] = &[
-    ("StableDiffusionPipeline", false),
-    ("StableDiffusionImg2ImgPipeline", false),
-    ("StableDiffusionInpaintPipeline", false),
-    ("LatentConsistencyModelPipeline", false),
-    ("StableDiffusionXLPipeline", true),
-    ("StableDiffusionXLImg2ImgPipeline", true),
-    ("StableDiffusionXLInpaintPipeline", true),
-];
 
 impl DiffusionPipeline {
     /// Reads every configuration, refuses what cannot work, then streams the weights. `vae`: the VAE of these files
@@ -62,226 +62,115 @@ impl DiffusionPipeline {
             Some(files) => Some(Place::find(files, "vae").await?),
             None => None,
         };
-        let other_vae = match &vae {
-            Some(vae) => Some(vae.config().await?),
-            None => None,
-        };
-        let source =
-            Box::new(FilesSource { files: files.clone(), other: vae, variant: options.variant.clone() });
-        let files = files.as_ref();
-        let index: Value = files.json("model_index.json").await?;
-        let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
-        let Some((_, sdxl)) = CLASSES.iter().find(|(name, _)| *name == class) else {
-            return Err(Error::unsupported(format!(
-                "{} is a {class:?}. This engine runs the Stable Diffusion 1.x, 2.x and SDXL pipelines.",
-                files.name()
-            )));
-        };
-        let sdxl = *sdxl;
-        // Configurations: everything that can be refused is refused here.
-        component(&index, "unet", &["UNet2DConditionModel"])?;
-        const VAES: &[&str] = &["AutoencoderKL", "AutoencoderTiny"];
-        let named = other_vae.as_ref().map(|config| json!({ "vae": [null, config.get("_class_name")] }));
-        let vae_class = component(named.as_ref().unwrap_or(&index), "vae", VAES)?;
-        component(&index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
-        let unet_config = unet::Config::from_config(&files.json("unet/config.json").await?)?;
-        // Previews see the latents as the model's own VAE has them; a model may lack one where another is given.
-        let (vae_json, latent_rgb) = match other_vae {
-            Some(mut config) => {
-                // That of a file that holds a VAE alone: its model's.
-                if let Some(scale @ Value::Null) = config.get_mut("scaling_factor") {
-                    *scale = (if sdxl { 0.13025 } else { 0.18215 }).into();
-                }
-                let own: Value = match files.bytes("vae/config.json").await? {
-                    Some(own) => serde_json::from_slice(&own).unwrap_or_default(),
-                    None => Value::Null,
-                };
-                (config, latent_rgb(&own))
-            }
-            None => {
-                let own: Value = files.json("vae/config.json").await?;
-                let latent_rgb = latent_rgb(&own);
-                (own, latent_rgb)
-            }
-        };
-        let mut encoder_names = vec!["text_encoder"];
-        if sdxl {
-            component(&index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
-            encoder_names.push("text_encoder_2");
-        }
-        let mut encoders = Vec::new();
-        for name in encoder_names {
-            let config = clip::Config::from_config(&files.json(&format!("{name}/config.json")).await?)?;
-            let tokenizer = tokenizer(files, &name.replace("text_encoder", "tokenizer")).await?;
-            encoders.push((name, config, tokenizer));
-        }
-        let scheduler_text = files.required("scheduler/scheduler_config.json").await?;
-        let scheduler_config = SchedulerConfig::from_json(&String::from_utf8_lossy(&scheduler_text))?;
-        check_scheduler(&scheduler_config)?;
-        check_widths(&unet_config, &encoders, sdxl)?;
+        let configs = read(files.as_ref(), vae.as_ref()).await?;
+        refuse(&configs)?;
         check_aborted(aborted)?;
-
-        let (gpu, mut usual) = ops::open(options.precision).await?;
-        usual.choices = shipped(&gpu.vendor, &gpu.architecture);
-        let mut chosen = Origin::Shipped;
-        if let Some(choices) = tuning::kept(&gpu, &usual, options.tunings.as_deref().unwrap_or_default()) {
-            usual.choices = choices;
-            chosen = Origin::Kept;
-        }
-        let wide = Options { activations: Dtype::F32, ..usual };
-
-        // Plans at a small size, for the weights that they name; all checked before the first byte.
-        let unet_options = Options { weights: options.weights, ..usual };
-        let unet_plan = record_unet(&unet_config, &unet_options)?;
-        let (vae_plan, vae_options, latent_channels) = if vae_class == "AutoencoderTiny" {
-            let config = taesd::Config::from_config(&vae_json)?;
-            (record(&usual, |r| taesd_weights(&config, r))?, usual, config.latent_channels)
-        } else {
-            let config = vae::Config::from_config(&vae_json)?;
-            // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
-            let options = if sdxl && config.force_upcast { wide } else { usual };
-            (record(&options, |r| vae_weights(&config, r))?, options, config.latent_channels)
-        };
-        let inpainting = unet_config.in_channels == 2 * latent_channels + 1;
-        if !inpainting && unet_config.in_channels != latent_channels {
-            return Err(Error::unsupported(format!(
-                "in_channels = {} of the UNet, where the VAE has {latent_channels} latent channels",
-                unet_config.in_channels
-            )));
-        }
-        let mut encoder_plans = Vec::new();
-        // Few tokens and one run a prompt: f32 costs nothing, and guidance multiplies what is lost here.
-        let encoder_options = Options { weights: options.weights.map(|_| Bits::Q8), ..wide };
-        for (i, (_, config, _)) in encoders.iter().enumerate() {
-            encoder_plans
-                .push(record(&encoder_options, |r| encoder_weights(config, sdxl && i == 1, sdxl, r))?);
-        }
-        for plan in encoder_plans.iter().chain([&unet_plan, &vae_plan]) {
-            plan.check(&gpu.limits)?;
-        }
-
-        let all_specs = encoder_plans.iter().chain([&unet_plan, &vae_plan]);
-        let parameters = all_specs.flat_map(|p| p.weights()).filter_map(|w| w.layout.elements()).sum();
-        let bytes = |specs: &[WeightSpec]| specs.iter().map(WeightSpec::bytes).sum::<u64>();
-        let all = encoder_plans.iter().chain([&unet_plan, &vae_plan]).map(|p| bytes(p.weights())).sum();
-        let low = options.memory.is_low(all, &gpu);
-        let mut text_encoders = Vec::new();
-        for ((name, config, tokenizer), plan) in encoders.into_iter().zip(&encoder_plans) {
-            let part = Part::new(name, names::clip, plan.weights());
-            text_encoders
-                .push(TextEncoder { tokenizer, module: Module { config, part, options: encoder_options } });
-        }
-        let part = Part::new("unet", names::unet, unet_plan.weights());
-        let unet = Module { config: unet_config, part, options: unet_options };
-        let part = Part::new("vae", names::vae, vae_plan.weights());
-        let vae = if vae_class == "AutoencoderTiny" {
-            let config = taesd::Config::from_config(&vae_json)?;
-            Vae::Tiny(Module { config, part, options: vae_options })
-        } else {
-            let config = vae::Config::from_config(&vae_json)?;
-            Vae::Kl(Module { config, part, options: vae_options })
-        };
-        let encoder = match &vae {
-            Vae::Kl(m) => record(&m.options, |r| vae_encoder_weights(&m.config, r))?.weights().to_vec(),
-            Vae::Tiny(_) => Vec::new(),
-        };
-        let encoder = Part::new("vae", names::vae, &encoder);
-        let vae_part = match &vae {
-            Vae::Kl(m) => &m.part,
-            Vae::Tiny(m) => &m.part,
-        };
-        let stream = async {
-            for part in [vae_part, &unet.part] {
-                if low {
-                    // Each is streamed again when its turn comes.
-                    part.verify(&gpu, source.as_ref(), aborted).await?;
-                } else {
-                    part.fill(&gpu, source.as_ref(), aborted).await?;
-                }
-            }
-            // What a picture begins with.
-            for encoder in &text_encoders {
-                encoder.module.part.fill(&gpu, source.as_ref(), aborted).await?;
-            }
-            Ok(())
-        };
-        // Tiles are timed and kernels compile while the weights arrive.
-        let prepare = async {
-            let mut choices = usual.choices;
-            let unknown = options.tunings.is_some() && chosen == Origin::Shipped;
-            if unknown && unet.part.bytes() >= tuning::WORTH {
-                chosen = Origin::Timed;
-                choices = ops::tune::tune(&gpu, &usual, &ops::tune::EXAMPLES, tuning::BUDGET).await?;
-            }
-            compile_first(&gpu, choices, &unet, &vae, &text_encoders, sdxl)?;
-            gpu.compiled().await;
-            Ok(choices)
-        };
-        let (streamed, choices): (Result<()>, Result<Choices>) = join(stream, prepare).await;
-        streamed?;
-        let choices = choices?;
-        gpu.check()?;
-        let encoder_parts = text_encoders.iter().map(|e| &e.module.part);
-        let mut f32_tensors: Vec<String> =
-            encoder_parts.chain([vae_part, &unet.part]).flat_map(Part::wide).collect();
-        f32_tensors.sort();
-
-        let kind = match (sdxl, unet.config.cross_attention_dim) {
-            (true, _) => Kind::Sdxl,
-            (false, 1024) => Kind::Sd2,
-            (false, _) => Kind::Sd1,
-        };
-        let (usual_steps, usual_guidance) = match class {
-            "LatentConsistencyModelPipeline" => (4, 8.5),
-            _ => (50, if sdxl { 5.0 } else { 7.5 }),
-        };
-        let default_size = unet.config.sample_size.map_or(64, |[h, _]| h) * vae.scale();
-        let mut pipeline = Self {
-            model: Model {
-                name: files.name().to_owned(),
-                kind,
-                inpainting,
-                default_size,
-                parameters,
-                num_inference_steps: index
-                    .get("default_num_inference_steps")
-                    .and_then(Value::as_u64)
-                    .map_or(usual_steps, |n| n as usize),
-                guidance_scale: index
-                    .get("default_guidance_scale")
-                    .and_then(Value::as_f64)
-                    .map_or(usual_guidance, |g| g as f32),
-                scheduler: own_name(&scheduler_config),
-                f32_tensors,
-            },
-            gpu,
-            source,
-            low,
-            options: usual,
-            chosen,
-            text_encoders,
-            unet,
-            vae,
-            encoder,
-            scheduler: scheduler_config,
-            latent_rgb,
-            force_zeros_for_empty_prompt: index
-                .get("force_zeros_for_empty_prompt")
-                .and_then(Value::as_bool)
-                .unwrap_or(true),
-            unet_plan: RefCell::default(),
-            decode_plan: RefCell::default(),
-            tiny: RefCell::default(),
-            text_cache: TextCache::default(),
-            embeddings: RefCell::default(),
-            loras: RefCell::default(),
-            controlnets: RefCell::default(),
-            chosen_loras: RefCell::default(),
-            decode_wide: Cell::new(false),
-        };
-        pipeline.choose(choices, chosen);
+        let source = Box::new(FilesSource { files, other: vae, variant: options.variant.clone() });
+        let mut pipeline = plan(configs, options, source).await?;
+        let timed = options.tunings.is_some();
+        let (choices, origin) = stream(&pipeline, timed, aborted).await?;
+        pipeline.choose(choices, origin);
+        let residence = &pipeline.residence;
+        let parts = residence.text.iter().chain([&residence.decoder, &residence.unet]);
+        pipeline.model.f32_tensors = parts.flat_map(|part| part.wide()).collect();
+        pipeline.model.f32_tensors.sort();
         Ok(pipeline)
     }
+}
+
+// ---- read --------------------------------------------------------------------------------------------------------
+
+/// Pipeline classes whose parts and way of sampling are those of text-to-image, and whether they are SDXL's.
+const CLASSES: &[(&str, bool)] = &[
+    ("StableDiffusionPipeline", false),
+    ("StableDiffusionImg2ImgPipeline", false),
+    ("StableDiffusionInpaintPipeline", false),
+    ("LatentConsistencyModelPipeline", false),
+    ("StableDiffusionXLPipeline", true),
+    ("StableDiffusionXLImg2ImgPipeline", true),
+    ("StableDiffusionXLInpaintPipeline", true),
+];
+
+/// The configurations of a model.
+struct Configs {
+    name: String,
+    /// `model_index.json`
+    index: Value,
+    class: &'static str,
+    sdxl: bool,
+    unet: unet::Config,
+    vae: Vae,
+    /// `vae/config.json` of the model itself, whose latents previews see; null where it has none.
+    own_vae: Value,
+    text: Vec<TextConfig>,
+    scheduler: SchedulerConfig,
+}
+
+struct TextConfig {
+    /// Its folder.
+    name: &'static str,
+    config: clip::Config,
+    tokenizer: Tokenizer,
+}
+
+/// Reads every configuration; classes and fields that are not computed here are refused by name.
+async fn read<F: ModelFiles>(files: &F, other_vae: Option<&Place<F>>) -> Result<Configs> {
+    let other_vae = match other_vae {
+        Some(place) => Some(place.config().await?),
+        None => None,
+    };
+    let index: Value = files.json("model_index.json").await?;
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("");
+    let Some(&(class, sdxl)) = CLASSES.iter().find(|(name, _)| *name == class) else {
+        return Err(Error::unsupported(format!(
+            "{} is a {class:?}. This engine runs the Stable Diffusion 1.x, 2.x and SDXL pipelines.",
+            files.name()
+        )));
+    };
+    component(&index, "unet", &["UNet2DConditionModel"])?;
+    let named = other_vae.as_ref().map(|config| json!({ "vae": [null, config.get("_class_name")] }));
+    let vae_class = component(named.as_ref().unwrap_or(&index), "vae", Vae::CLASSES)?;
+    component(&index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
+    let unet = unet::Config::from_config(&files.json("unet/config.json").await?)?;
+    let (vae, own_vae) = read_vae(files, other_vae, sdxl).await?;
+    let mut encoders = vec!["text_encoder"];
+    if sdxl {
+        component(&index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
+        encoders.push("text_encoder_2");
+    }
+    let mut text = Vec::new();
+    for name in encoders {
+        let config = clip::Config::from_config(&files.json(&format!("{name}/config.json")).await?)?;
+        let tokenizer = tokenizer(files, &name.replace("text_encoder", "tokenizer")).await?;
+        text.push(TextConfig { name, config, tokenizer });
+    }
+    let scheduler = files.required("scheduler/scheduler_config.json").await?;
+    Ok(Configs {
+        vae: Vae::from_config(vae_class, &vae)?,
+        scheduler: SchedulerConfig::from_json(&String::from_utf8_lossy(&scheduler))?,
+        name: files.name().to_owned(),
+        class,
+        sdxl,
+        unet,
+        own_vae,
+        text,
+        index,
+    })
+}
+
+/// The configuration of the VAE, `other` where it is given, and of the model's own.
+async fn read_vae<F: ModelFiles>(files: &F, other: Option<Value>, sdxl: bool) -> Result<(Value, Value)> {
+    let Some(mut config) = other else {
+        let own: Value = files.json("vae/config.json").await?;
+        return Ok((own.clone(), own));
+    };
+    // A file that holds a VAE alone does not say its model's.
+    if let Some(scale @ Value::Null) = config.get_mut("scaling_factor") {
+        *scale = (if sdxl { 0.13025 } else { 0.18215 }).into();
+    }
+    // A model may lack one where another is given.
+    let own = files.bytes("vae/config.json").await?;
+    Ok((config, own.and_then(|own| serde_json::from_slice(&own).ok()).unwrap_or_default()))
 }
 
 /// The class of a part in `model_index.json`, which must be one of `classes`.
@@ -296,40 +185,6 @@ fn component<'a>(index: &'a Value, name: &str, classes: &[&str]) -> Result<&'a s
             Err(Error::bad_checkpoint(format!("model_index.json names no {name}: the model is not complete")))
         }
     }
-}
-
-/// The checkpoint's own sampler must work, or be one that a named sampler can stand in for.
-fn check_scheduler(config: &SchedulerConfig) -> Result<()> {
-    // One step is the least that every configuration allows.
-    match scheduler(None, config, 1, &Tuning::default()) {
-        Ok(_) => Ok(()),
-        Err(own) => scheduler(Some("ddim"), config, 1, &Tuning::default()).map(|_| ()).map_err(|_| own),
-    }
-}
-
-/// # Errors
-/// `unsupported-model` where text encoders and UNet are not of one model.
-fn check_widths(unet: &unet::Config, encoders: &[(&str, clip::Config, Tokenizer)], sdxl: bool) -> Result<()> {
-    let width: u32 = encoders.iter().map(|(_, c, _)| c.hidden_size).sum();
-    if width != unet.cross_attention_dim {
-        return Err(Error::unsupported(format!(
-            "cross_attention_dim = {} of the UNet, where the text encoders give {width}",
-            unet.cross_attention_dim
-        )));
-    }
-    if unet.text_time.is_some() != sdxl {
-        return Err(Error::unsupported("addition_embed_type of the UNet does not fit this pipeline class"));
-    }
-    for (name, config, tokenizer) in encoders {
-        if tokenizer.model_max_length() > config.max_position_embeddings as usize {
-            return Err(Error::unsupported(format!(
-                "max_position_embeddings = {} of {name}, where its tokenizer makes {} tokens",
-                config.max_position_embeddings,
-                tokenizer.model_max_length()
-            )));
-        }
-    }
-    Ok(())
 }
 
 async fn tokenizer<F: ModelFiles>(files: &F, folder: &str) -> Result<Tokenizer> {
@@ -350,96 +205,205 @@ async fn tokenizer<F: ModelFiles>(files: &F, folder: &str) -> Result<Tokenizer> 
     })
 }
 
-/// `latent_rgb_factors` ([4][3]) and `latent_rgb_bias` ([3]), in 0..1, of the VAE's configuration; Stable
-/// Diffusion 1's otherwise.
-fn latent_rgb(config: &Value) -> LatentRgb {
-    let row = |v: &Value| -> Option<[f32; 3]> {
-        let row: Vec<f32> = v.as_array()?.iter().filter_map(|x| x.as_f64().map(|x| x as f32)).collect();
-        row.try_into().ok()
-    };
-    let own = || {
-        let factors: Vec<[f32; 3]> =
-            config.get("latent_rgb_factors")?.as_array()?.iter().map(row).collect::<Option<_>>()?;
-        let bias = row(config.get("latent_rgb_bias")?)?;
-        Some(LatentRgb {
-            factors: factors.iter().map(|f| f.map(|v| 2.0 * v)).collect(),
-            bias: bias.map(|v| 2.0 * v - 1.0),
-        })
-    };
-    own().unwrap_or_else(|| LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] })
-}
+// ---- refuse ------------------------------------------------------------------------------------------------------
 
-pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Result<()>) -> Result<Plan> {
-    let mut r = Recorder::new(options);
-    build(&mut r)?;
-    Ok(r.finish())
-}
-
-/// Begins to compile what the first picture most likely needs: the model's own size, guidance, a prompt of one window.
-/// Other sizes compile the few kernels that they lack when they are drawn.
-fn compile_first(
-    gpu: &Gpu,
-    choices: Choices,
-    unet: &Module<unet::Config>,
-    vae: &Vae,
-    encoders: &[TextEncoder],
-    sdxl: bool,
-) -> Result<()> {
-    const TOKENS: u32 = 77;
-    let tuned = |options: Options| Options { choices, ..options };
-    let [h, w] = unet.config.sample_size.unwrap_or([64, 64]);
-    let mut plans = vec![record(&tuned(unet.options), |r| {
-        let inputs = super::text_to_image::unet_inputs(&unet.config, r, 2, h, w, TOKENS);
-        unet::forward(&unet.config, r, &inputs, &[]).map(|out| r.output(out))
-    })];
-    plans.push(match vae {
-        Vae::Kl(m) => record(&tuned(m.options), |r| {
-            let latents = r.input(1, h, w, m.config.latent_channels);
-            vae::decode(&m.config, r, latents).map(|_| ())
-        }),
-        Vae::Tiny(m) => record(&tuned(m.options), |r| {
-            let latents = r.input(1, h, w, m.config.latent_channels);
-            taesd::decode(&m.config, r, latents).map(|_| ())
-        }),
-    });
-    for (i, TextEncoder { module, .. }) in encoders.iter().enumerate() {
-        plans.push(record(&tuned(module.options), |r| {
-            let recipe = Recipe { pooled: sdxl && i == 1, penultimate: sdxl, ..Default::default() };
-            super::text::record(&module.config, recipe, r, 2, TOKENS).map(|_| ())
-        }));
+/// # Errors
+/// `unsupported-model` for configurations that are not of one model, and for a sampler that is none of ours.
+fn refuse(configs: &Configs) -> Result<()> {
+    let Configs { unet, text, sdxl, .. } = configs;
+    check_scheduler(&configs.scheduler)?;
+    let width: u32 = text.iter().map(|t| t.config.hidden_size).sum();
+    if width != unet.cross_attention_dim {
+        return Err(Error::unsupported(format!(
+            "cross_attention_dim = {} of the UNet, where the text encoders give {width}",
+            unet.cross_attention_dim
+        )));
     }
-    // A size of its own that the model cannot have is refused when it is asked for.
-    plans.iter().flatten().try_for_each(|plan| gpu.compile_ahead(plan))
+    if unet.text_time.is_some() != *sdxl {
+        return Err(Error::unsupported("addition_embed_type of the UNet does not fit this pipeline class"));
+    }
+    for TextConfig { name, config, tokenizer } in text {
+        if tokenizer.model_max_length() > config.max_position_embeddings as usize {
+            return Err(Error::unsupported(format!(
+                "max_position_embeddings = {} of {name}, where its tokenizer makes {} tokens",
+                config.max_position_embeddings,
+                tokenizer.model_max_length()
+            )));
+        }
+    }
+    let channels = configs.vae.latent_channels();
+    if !inpaints(configs) && unet.in_channels != channels {
+        return Err(Error::unsupported(format!(
+            "in_channels = {} of the UNet, where the VAE has {channels} latent channels",
+            unet.in_channels
+        )));
+    }
+    Ok(())
 }
 
-/// A side of latents that every level
-/// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
-pub(super) const SMALL: u32 = 16;
+/// The checkpoint's own sampler must work, or be one that a named sampler can stand in for.
+fn check_scheduler(config: &SchedulerConfig) -> Result<()> {
+    // One step is the least that every configuration allows.
+    match scheduler(None, config, 1, &Tuning::default()) {
+        Ok(_) => Ok(()),
+        Err(own) => scheduler(Some("ddim"), config, 1, &Tuning::default()).map(|_| ()).map_err(|_| own),
+    }
+}
 
-fn record_unet(config: &unet::Config, options: &Options) -> Result<Plan> {
-    record(options, |r| {
-        let inputs = super::text_to_image::unet_inputs(config, r, 1, SMALL, SMALL, 1);
-        unet::forward(config, r, &inputs, &[]).map(|_| ())
+/// Whether the UNet takes mask and masked picture beside the latents.
+fn inpaints(configs: &Configs) -> bool {
+    configs.unet.in_channels == 2 * configs.vae.latent_channels() + 1
+}
+
+// ---- plan --------------------------------------------------------------------------------------------------------
+
+/// Opens the GPU and records every network, at a small size, for the weights that it names: all is checked before the
+/// first byte of them. The pipeline has no weights yet.
+///
+/// # Errors
+/// `webgpu-unavailable`; `unsupported-model`; `out-of-memory` where the adapter is too small.
+async fn plan(
+    configs: Configs,
+    asked: &LoadOptions,
+    source: Box<dyn WeightSource>,
+) -> Result<DiffusionPipeline> {
+    let (gpu, mut options) = ops::open(asked.precision).await?;
+    options.choices = shipped(&gpu.vendor, &gpu.architecture);
+    let mut origin = Origin::Shipped;
+    if let Some(choices) = autotune::kept(&gpu, &options, asked.tunings.as_deref().unwrap_or_default()) {
+        options.choices = choices;
+        origin = Origin::Kept;
+    }
+    let sdxl = configs.sdxl;
+    let wide = Options { activations: Dtype::F32, ..options };
+    let unet_options = Options { weights: asked.weights, ..options };
+    let vae_options = match &configs.vae {
+        // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
+        Vae::Kl(config) if sdxl && config.force_upcast => wide,
+        _ => options,
+    };
+    // Few tokens and one run a prompt: f32 costs nothing, and guidance multiplies what is lost here.
+    let text_options = Options { weights: asked.weights.map(|_| Bits::Q8), ..wide };
+
+    let unet_plan = unet_weights(&configs.unet, &unet_options)?;
+    let vae_plan = decoder_weights(&configs.vae, &vae_options)?;
+    let encoder_config = match &configs.vae {
+        Vae::Kl(config) => Some(config.clone()),
+        Vae::Tiny(_) => None,
+    };
+    let encoder_specs = match &encoder_config {
+        Some(config) => encoder_weights(config, &vae_options)?.weights().to_vec(),
+        None => Vec::new(),
+    };
+    let mut text_plans = Vec::new();
+    for (i, text) in configs.text.iter().enumerate() {
+        text_plans.push(text_weights(&text.config, TextRecipe::of(sdxl, i), &text_options)?);
+    }
+    let all = || text_plans.iter().chain([&unet_plan, &vae_plan]);
+    all().try_for_each(|plan| plan.check(&gpu.limits))?;
+
+    let low = asked.memory.is_low(all().map(bytes).sum(), &gpu);
+    let parameters = all().flat_map(Plan::weights).filter_map(|w| w.layout.elements()).sum();
+    let model = model(&configs, parameters);
+    let previews = Previews::new(&configs.own_vae);
+    let force_zeros = configs.index.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
+    let unet = Rc::new(Part::new("unet", names::unet, unet_plan.weights()));
+    let encoder = Rc::new(Part::new("vae", names::vae, &encoder_specs));
+    let decoder = Rc::new(Part::new("vae", names::vae, vae_plan.weights()));
+    let text = configs.text.into_iter().zip(&text_plans).map(|(text, plan)| {
+        let part = Rc::new(Part::new(text.name, names::clip, plan.weights()));
+        let module = Module { config: text.config, part, options: text_options };
+        TextEncoder { tokenizer: text.tokenizer, module }
+    });
+    let text = TextEncoders::new(text.collect(), sdxl);
+    let text_parts = text.encoders.iter().map(|e| e.module.part.clone()).collect();
+    Ok(DiffusionPipeline {
+        model,
+        residence: Residence::new(gpu, source, low, text_parts, [unet.clone(), encoder, decoder]),
+        text,
+        unet: Module { config: configs.unet, part: unet, options: unet_options },
+        decoder: Decoder::new(configs.vae, vae_options),
+        encoder: Encoder { config: encoder_config, options: vae_options },
+        scheduler: configs.scheduler,
+        previews,
+        loras: Loras::default(),
+        controlnets: ControlNets::default(),
+        force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
+        options,
+        origin,
     })
 }
 
-fn vae_weights(config: &vae::Config, r: &mut Recorder) -> Result<()> {
-    let latents = r.input(1, SMALL, SMALL, config.latent_channels);
-    vae::decode(config, r, latents).map(|_| ())
+/// Of a plan's weights.
+fn bytes(plan: &Plan) -> u64 {
+    plan.weights().iter().map(WeightSpec::bytes).sum()
 }
 
-fn vae_encoder_weights(config: &vae::Config, r: &mut Recorder) -> Result<()> {
-    let side = SMALL * config.scale();
-    let image = r.input(1, side, side, config.in_channels);
-    vae::encode(config, r, image).map(|_| ())
+fn model(configs: &Configs, parameters: u64) -> Model {
+    let Configs { index, sdxl, unet, vae, .. } = configs;
+    let (usual_steps, usual_guidance) = match configs.class {
+        "LatentConsistencyModelPipeline" => (4, 8.5),
+        _ => (50, if *sdxl { 5.0 } else { 7.5 }),
+    };
+    let steps = index.get("default_num_inference_steps").and_then(Value::as_u64);
+    let guidance = index.get("default_guidance_scale").and_then(Value::as_f64);
+    Model {
+        name: configs.name.clone(),
+        kind: match (sdxl, unet.cross_attention_dim) {
+            (true, _) => Kind::Sdxl,
+            (false, 1024) => Kind::Sd2,
+            (false, _) => Kind::Sd1,
+        },
+        inpainting: inpaints(configs),
+        default_size: unet.sample_size.map_or(64, |[h, _]| h) * vae.scale(),
+        parameters,
+        num_inference_steps: steps.map_or(usual_steps, |n| n as usize),
+        guidance_scale: guidance.map_or(usual_guidance, |g| g as f32),
+        scheduler: own_name(&configs.scheduler),
+        f32_tensors: Vec::new(),
+    }
 }
 
-pub(super) fn taesd_weights(config: &taesd::Config, r: &mut Recorder) -> Result<()> {
-    let latents = r.input(1, SMALL, SMALL, config.latent_channels);
-    taesd::decode(config, r, latents).map(|_| ())
+// ---- stream ------------------------------------------------------------------------------------------------------
+
+/// Streams the weights to the GPU; kernels are timed, where that is wanted and worth it, and compile meanwhile. Gives
+/// the choice of kernels.
+///
+/// # Errors
+/// `bad-checkpoint`; `aborted`; `device-lost`; what the files fail with.
+async fn stream(
+    pipeline: &DiffusionPipeline,
+    timed: bool,
+    aborted: &dyn Fn() -> bool,
+) -> Result<(Choices, Origin)> {
+    let gpu = &pipeline.residence.gpu;
+    let prepare = async {
+        let (mut choices, mut origin) = (pipeline.options.choices, pipeline.origin);
+        if timed && origin == Origin::Shipped && pipeline.unet.part.bytes() >= autotune::WORTH {
+            origin = Origin::Timed;
+            choices = ops::tune::tune(gpu, &pipeline.options, &ops::tune::EXAMPLES, autotune::BUDGET).await?;
+        }
+        compile(pipeline, choices)?;
+        gpu.compiled().await;
+        Ok((choices, origin))
+    };
+    let (streamed, chosen): (Result<()>, Result<_>) = join(pipeline.residence.fill(aborted), prepare).await;
+    streamed?;
+    gpu.check()?;
+    chosen
 }
 
-fn encoder_weights(config: &clip::Config, pooled: bool, sdxl: bool, r: &mut Recorder) -> Result<()> {
-    let recipe = Recipe { pooled, penultimate: sdxl, ..Default::default() };
-    super::text::record(config, recipe, r, 1, 1).map(|_| ())
+/// Begins to compile what the first picture most likely needs.
+fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<()> {
+    let tuned = |options: Options| Options { choices, ..options };
+    let (unet, decoder) = (&pipeline.unet, &pipeline.decoder);
+    let sdxl = pipeline.model.kind == Kind::Sdxl;
+    let text = pipeline.text.encoders.iter().enumerate();
+    let text = text.map(|(i, e)| (&e.module.config, TextRecipe::of(sdxl, i), tuned(e.module.options)));
+    compile_first(
+        &pipeline.residence.gpu,
+        (&unet.config, tuned(unet.options)),
+        (&decoder.vae, tuned(decoder.options)),
+        &text.collect::<Vec<_>>(),
+    )
 }

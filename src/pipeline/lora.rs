@@ -10,20 +10,22 @@
 //! them, exact but for the base's own rounding, where quantising the sum once more would lose most of the change. Plans
 //! are made anew when the layers or ranks are others; another scale writes the small factors only.
 
-use super::DiffusionPipeline;
-use super::residence::{Part, Stage};
+use super::part::Part;
+use super::residence::{Residence, Stage};
 use crate::checkpoint::lora::{Adapter, Change, Factor, Names, Product, Values};
 use crate::checkpoint::{Layout, ReadAt, Table};
 use crate::error::{Error, Result};
 use crate::gpu::{Adapted, AdaptedLayers, WeightSpec, Weights};
 use crate::ops;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// LoRAs of one weight, each with its whole scale.
 type Touched<'a> = Vec<(&'a Adapter, f32)>;
 
 /// A LoRA as it was read.
-pub(super) struct LoadedLora {
+struct LoadedLora {
     key: String,
     /// By component (0: UNet, 1 and 2: text encoders) and name of the weight.
     adapters: BTreeMap<(usize, String), Adapter>,
@@ -31,24 +33,35 @@ pub(super) struct LoadedLora {
     unmatched: Vec<String>,
 }
 
-impl DiffusionPipeline {
-    /// Whether [`load_lora`](Self::load_lora) was given this key.
-    pub fn has_lora(&self, key: &str) -> bool {
-        self.loras.borrow().iter().any(|l| l.key == key)
+/// Every LoRA that was loaded.
+#[derive(Default)]
+pub(super) struct Loras(RefCell<Vec<LoadedLora>>);
+
+/// The UNet's weights, then the text encoders': what LoRAs change.
+fn components(residence: &Residence) -> impl Iterator<Item = (usize, &Rc<Part>)> {
+    std::iter::once(&residence.unet).chain(&residence.text).enumerate()
+}
+
+impl Loras {
+    pub fn has(&self, key: &str) -> bool {
+        self.0.borrow().iter().any(|l| l.key == key)
     }
 
-    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA) and keeps it under `key` (its source's name), for
-    /// `GenerateOptions::loras`. Names of tensors that belong to no weight of this model are told with each picture.
+    pub fn keys(&self) -> Vec<String> {
+        self.0.borrow().iter().map(|l| l.key.clone()).collect()
+    }
+
+    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA) and keeps it under `key`.
     ///
     /// # Errors
     /// `unsupported-model` if nothing at all fits this model; `bad-checkpoint` for factors of the wrong shape; and
     /// whatever reading the file fails with.
-    pub async fn load_lora<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
-        if self.has_lora(key) {
+    pub async fn load<R: ReadAt>(&self, residence: &Residence, key: &str, file: &R) -> Result<()> {
+        if self.has(key) {
             return Ok(());
         }
-        let parts = self.lora_parts();
-        let matrices = || parts.iter().enumerate().flat_map(|(c, p)| p.specs().iter().map(move |s| (c, s)));
+        let matrices =
+            || components(residence).flat_map(|(c, part)| part.specs().iter().map(move |s| (c, s)));
         let names = Names::new(matrices().map(|(c, s)| (c, s.name.as_str())));
         let table = Table::open(file).await?;
         let mut found: BTreeMap<(usize, String), BTreeMap<Factor, Values>> = BTreeMap::new();
@@ -65,8 +78,8 @@ impl DiffusionPipeline {
         }
         if found.is_empty() {
             return Err(Error::unsupported(format!(
-                "none of the {} tensors of {key} belongs to a weight of this model (the first is {:?}). It is no LoRA, \
-                 or one for another kind of model",
+                "none of the {} tensors of {key} belongs to a weight of this model (the first is {:?}). It \
+                 is no LoRA, or one for another kind of model",
                 table.tensors.len(),
                 table.tensors.first().map_or("", |t| &t.name)
             )));
@@ -81,142 +94,148 @@ impl DiffusionPipeline {
             let adapter = Adapter::new(&name, factors, [rows, inner, taps])?;
             adapters.insert((component, name), adapter);
         }
-        self.loras.borrow_mut().push(LoadedLora { key: key.to_owned(), adapters, unmatched });
+        self.0.borrow_mut().push(LoadedLora { key: key.to_owned(), adapters, unmatched });
         Ok(())
     }
 
-    /// Chooses the LoRAs of the next picture, by key and scale.
-    ///
-    /// # Errors
-    /// `invalid-option` for a key that was not loaded, or a scale that is no number.
-    pub(super) fn choose_loras(&self, loras: &[(String, f32)]) -> Result<()> {
-        if let Some((key, _)) = loras.iter().find(|(key, scale)| !self.has_lora(key) || !scale.is_finite()) {
-            return Err(Error::invalid(format!("LoRA {key} was not loaded, or its scale is not a number.")));
-        }
-        let chosen: Vec<_> = loras.iter().filter(|(_, scale)| *scale != 0.0).cloned().collect();
-        if *self.chosen_loras.borrow() != chosen {
-            *self.chosen_loras.borrow_mut() = chosen;
-            self.text_cache.clear();
-        }
-        Ok(())
+    /// Those of one request, by key and scale.
+    pub fn chosen<'a>(&'a self, scales: &'a [(String, f32)]) -> ChosenLoras<'a> {
+        ChosenLoras { loaded: self, scales }
     }
+}
 
-    /// Of each chosen LoRA that has some: the names of its tensors that belong to no weight of this model.
-    pub(super) fn unmatched(&self) -> Vec<(String, Vec<String>)> {
-        let chosen = self.chosen_loras.borrow();
-        let loras = self.loras.borrow();
+/// The LoRAs of one request.
+#[derive(Clone, Copy)]
+pub(super) struct ChosenLoras<'a> {
+    loaded: &'a Loras,
+    /// Key and scale of each.
+    pub scales: &'a [(String, f32)],
+}
+
+impl ChosenLoras<'_> {
+    /// Of each that has some: the names of its tensors that belong to no weight of this model.
+    pub fn unmatched(&self) -> Vec<(String, Vec<String>)> {
+        let loras = self.loaded.0.borrow();
         let own = |key: &String| loras.iter().find(|l| l.key == *key && !l.unmatched.is_empty());
-        chosen.iter().filter_map(|(key, _)| Some((key.clone(), own(key)?.unmatched.clone()))).collect()
+        self.scales.iter().filter_map(|(key, _)| Some((key.clone(), own(key)?.unmatched.clone()))).collect()
     }
 
-    fn lora_parts(&self) -> Vec<&Part> {
-        [&self.unet.part].into_iter().chain(self.text_encoders.iter().map(|e| &e.module.part)).collect()
-    }
-
-    /// Sees to it that the weights of `stage`, which are on the GPU, have the chosen LoRAs and no others.
+    /// Gives the weights of `stage`, which are on the GPU, these LoRAs and no others.
     ///
     /// # Errors
     /// `out-of-memory` where a merge does not fit the adapter.
-    pub(super) fn merge_loras(&self, stage: Stage) -> Result<()> {
-        let chosen = self.chosen_loras.borrow();
-        let loras = self.loras.borrow();
-        for (component, part) in self.lora_parts().into_iter().enumerate() {
+    pub fn merge(&self, residence: &Residence, stage: Stage) -> Result<()> {
+        for (component, part) in components(residence) {
             let wanted = match stage {
                 Stage::Unet => component == 0,
                 Stage::Text => component > 0,
                 Stage::Encoder | Stage::Vae => false,
             };
-            if !wanted {
-                continue;
+            if wanted {
+                self.merge_component(residence, component, part)?;
             }
-            let weights = part.weights()?;
-            if *weights.merged.borrow() == *chosen {
-                continue;
-            }
-            weights.restore(&self.gpu);
-            let before = weights.merged.take();
-            let mut touched: BTreeMap<&str, Touched<'_>> = BTreeMap::new();
-            for (key, scale) in chosen.iter() {
-                for lora in loras.iter().filter(|l| l.key == *key) {
-                    for ((c, name), adapter) in &lora.adapters {
-                        if *c == component {
-                            touched.entry(name).or_default().push((adapter, scale * adapter.scale));
-                        }
+        }
+        residence.gpu.check()
+    }
+
+    fn merge_component(&self, residence: &Residence, component: usize, part: &Part) -> Result<()> {
+        let weights = part.weights()?;
+        if *weights.merged.borrow() == *self.scales {
+            return Ok(());
+        }
+        weights.restore(&residence.gpu);
+        let before = weights.merged.take();
+        let loras = self.loaded.0.borrow();
+        let mut touched: BTreeMap<&str, Touched<'_>> = BTreeMap::new();
+        for (key, scale) in self.scales {
+            for lora in loras.iter().filter(|l| l.key == *key) {
+                for ((c, name), adapter) in &lora.adapters {
+                    if *c == component {
+                        touched.entry(name).or_default().push((adapter, scale * adapter.scale));
                     }
                 }
             }
-            // Other scales of the same LoRAs: what does not depend on them is there already.
-            let scaled = before.iter().map(|(key, _)| key).eq(chosen.iter().map(|(key, _)| key));
-            if let Err(e) = self.adapt(component, &weights, touched, scaled) {
-                // Half of a LoRA must not be taken for a model without any.
-                weights.restore(&self.gpu);
-                self.set_adapted(component, &weights, AdaptedLayers::new(), &[]);
-                return Err(e);
-            }
-            weights.merged.borrow_mut().clone_from(&chosen);
         }
+        // Other scales of the same LoRAs: what does not depend on them is there already.
+        let rescaled = before.iter().map(|(key, _)| key).eq(self.scales.iter().map(|(key, _)| key));
+        if let Err(e) = adapt(residence, component, &weights, touched, rescaled) {
+            // Half of a LoRA must not be taken for a model without any.
+            weights.restore(&residence.gpu);
+            set_adapted(residence, component, &weights, AdaptedLayers::new(), &[]);
+            return Err(e);
+        }
+        *weights.merged.borrow_mut() = self.scales.to_vec();
         Ok(())
     }
+}
 
-    /// Brings `touched`, by weight, into `weights`. `scaled`: but for the scales they are what is there.
-    fn adapt(
-        &self,
-        component: usize,
-        weights: &Weights,
-        touched: BTreeMap<&str, Touched<'_>>,
-        scaled: bool,
-    ) -> Result<()> {
-        let mut layers = AdaptedLayers::new();
-        let mut specs = Vec::new();
-        for (name, adapters) in &touched {
-            let Some(Layout::Blocks { rows, inner, taps, .. }) = weights.layout(name) else { continue };
-            let prefix = name.trim_end_matches(".weight");
-            let mut spec = |part: &str, rows, inner, taps| {
-                let layout = Layout::Matrix { rows, inner, taps };
-                specs.push(WeightSpec { name: format!("{prefix}.{part}.weight"), layout, follows: false });
-            };
-            let adapted = match low_rank(adapters) {
-                Some(parts) if rank(&parts) * (rows + inner * taps) < rows * inner * taps => {
-                    let rank = rank(&parts);
-                    spec("lora_down", rank, inner, taps);
-                    spec("lora_up", rows, rank, 1);
-                    Adapted::LowRank(rank as u32)
-                }
-                _ => {
-                    spec("merged", rows, inner, taps);
-                    Adapted::Merged
-                }
-            };
-            layers.insert(prefix.to_owned(), adapted);
+/// A layer that LoRAs change beside its quantised weights: how, and the weights that it needs.
+fn beside(prefix: &str, [rows, inner, taps]: [usize; 3], adapters: &Touched) -> (Adapted, Vec<WeightSpec>) {
+    let spec = |part: &str, rows, inner, taps| {
+        let layout = Layout::Matrix { rows, inner, taps };
+        WeightSpec { name: format!("{prefix}.{part}.weight"), layout, follows: false }
+    };
+    match low_rank(adapters) {
+        Some(parts) if rank(&parts) * (rows + inner * taps) < rows * inner * taps => {
+            let rank = rank(&parts);
+            let specs = vec![spec("lora_down", rank, inner, taps), spec("lora_up", rows, rank, 1)];
+            (Adapted::LowRank(rank as u32), specs)
         }
-        let kept = layers == *weights.adapted();
-        if !kept {
-            self.set_adapted(component, weights, layers, &specs);
-        }
-        let layers = weights.adapted();
-        for (name, adapters) in touched {
-            let prefix = name.trim_end_matches(".weight");
-            match (layers.get(prefix), low_rank(&adapters), weights.adaptation()) {
-                (Some(Adapted::LowRank(_)), Some(parts), Some(beside)) => {
-                    if !(kept && scaled) {
-                        let down: Vec<f32> = parts.iter().flat_map(|(p, _)| &p.down).copied().collect();
-                        beside.upload(&self.gpu, &format!("{prefix}.lora_down.weight"), &down)?;
-                    }
-                    beside.upload(&self.gpu, &format!("{prefix}.lora_up.weight"), &joined_up(&parts))?;
+        _ => (Adapted::Merged, vec![spec("merged", rows, inner, taps)]),
+    }
+}
+
+/// Brings `touched`, by weight, into `weights`. `rescaled`: they are there, at other scales.
+fn adapt(
+    residence: &Residence,
+    component: usize,
+    weights: &Weights,
+    touched: BTreeMap<&str, Touched<'_>>,
+    rescaled: bool,
+) -> Result<()> {
+    let gpu = &residence.gpu;
+    let mut layers = AdaptedLayers::new();
+    let mut specs = Vec::new();
+    for (name, adapters) in &touched {
+        let Some(Layout::Blocks { rows, inner, taps, .. }) = weights.layout(name) else { continue };
+        let prefix = name.trim_end_matches(".weight");
+        let (adapted, needed) = beside(prefix, [rows, inner, taps], adapters);
+        layers.insert(prefix.to_owned(), adapted);
+        specs.extend(needed);
+    }
+    let kept = layers == *weights.adapted();
+    if !kept {
+        set_adapted(residence, component, weights, layers, &specs);
+    }
+    let layers = weights.adapted();
+    for (name, adapters) in touched {
+        let prefix = name.trim_end_matches(".weight");
+        match (layers.get(prefix), low_rank(&adapters), weights.adaptation()) {
+            (Some(Adapted::LowRank(_)), Some(parts), Some(beside)) => {
+                if !(kept && rescaled) {
+                    let down: Vec<f32> = parts.iter().flat_map(|(p, _)| &p.down).copied().collect();
+                    beside.upload(gpu, &format!("{prefix}.lora_down.weight"), &down)?;
                 }
-                _ => ops::merge(&self.gpu, weights, prefix, &adapters)?,
+                beside.upload(gpu, &format!("{prefix}.lora_up.weight"), &joined_up(&parts))?;
             }
+            _ => ops::merge(gpu, weights, prefix, &adapters)?,
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// The layers of a component that plans must be recorded with from now on; those recorded before go.
-    fn set_adapted(&self, component: usize, weights: &Weights, layers: AdaptedLayers, specs: &[WeightSpec]) {
-        if component == 0 {
-            drop(self.unet_plan.take());
-        }
-        weights.adapt(&self.gpu, layers, specs);
+/// The layers of a component that plans must be recorded with from now on; those recorded before go.
+fn set_adapted(
+    residence: &Residence,
+    component: usize,
+    weights: &Weights,
+    layers: AdaptedLayers,
+    specs: &[WeightSpec],
+) {
+    if component == 0 {
+        residence.drop_unet_plan();
     }
+    weights.adapt(&residence.gpu, layers, specs);
 }
 
 /// The products that the LoRAs of one weight are, if they all are.

@@ -1,7 +1,8 @@
 //! Pictures of eight bits a channel: enlarged, blurred, laid over each other. To the byte as Pillow does it (resizing:
-//! within its fixed point), since A1111's results are Pillow's.
+//! within its fixed point), since A1111's results are Pillow's. And what networks read and write of them: floats in one
+//! order or the other, enlarged as torch does it.
 
-use super::Picture;
+use super::request::{Enlarge, Picture};
 
 /// Bytes of `c` interleaved channels, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +243,82 @@ fn lanczos(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
             (start, weights.iter().map(|w| w / total).collect())
         })
         .collect()
+}
+
+/// NCHW of one picture, each channel from `h` x `w` to `to_h` x `to_w`: `torch.nn.functional.interpolate` with
+/// `align_corners=False` and no antialiasing.
+pub(super) fn interpolate(latents: &[f32], [h, w, to_h, to_w]: [usize; 4], how: Enlarge) -> Vec<f32> {
+    let (rows, columns) = (taps(h, to_h, how), taps(w, to_w, how));
+    let mut out = Vec::with_capacity(latents.len() / (h * w) * to_h * to_w);
+    for channel in latents.chunks_exact(h * w) {
+        for row in &rows {
+            for column in &columns {
+                let along =
+                    |y: usize| column.iter().map(|&(x, share)| share * channel[y * w + x]).sum::<f32>();
+                out.push(row.iter().map(|&(y, share)| share * along(y)).sum());
+            }
+        }
+    }
+    out
+}
+
+/// For each of `to` places those of `from` that it is made of, and their shares.
+fn taps(from: usize, to: usize, how: Enlarge) -> Vec<Vec<(usize, f32)>> {
+    let scale = from as f64 / to as f64;
+    let last = from as isize - 1;
+    let at = |x: isize| x.clamp(0, last) as usize;
+    // Keys' cubic kernel, A = -0.75.
+    let cubic = |t: f64| {
+        const A: f64 = -0.75;
+        let t = t.abs();
+        if t <= 1.0 {
+            ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0
+        } else {
+            ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A
+        }
+    };
+    (0..to)
+        .map(|i| {
+            let centre = (i as f64 + 0.5) * scale - 0.5;
+            match how {
+                Enlarge::LatentNearest => vec![(at((i as f64 * scale) as isize), 1.0)],
+                Enlarge::LatentBicubic => {
+                    let first = centre.floor();
+                    let tap = |k: isize| (at(first as isize + k), cubic(centre - first - k as f64) as f32);
+                    (-1..=2).map(tap).collect()
+                }
+                _ => {
+                    let centre = centre.max(0.0);
+                    let share = (centre - centre.floor()) as f32;
+                    vec![(at(centre as isize), 1.0 - share), (at(centre as isize + 1), share)]
+                }
+            }
+        })
+        .collect()
+}
+
+/// As diffusers' `VaeImageProcessor`: -1..1 to 0..255, rounded to even.
+pub(super) fn to_rgba(pixels: &[f32]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(pixels.len() / 3 * 4);
+    for rgb in pixels.chunks_exact(3) {
+        for &v in rgb {
+            data.push(((v / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8);
+        }
+        data.push(255);
+    }
+    data
+}
+
+/// [c, h*w] to [h*w, c].
+pub(super) fn to_nhwc(nchw: &[f32], c: usize) -> Vec<f32> {
+    let positions = nchw.len() / c;
+    (0..nchw.len()).map(|i| nchw[i % c * positions + i / c]).collect()
+}
+
+/// [h*w, c] to [c, h*w].
+pub(super) fn to_nchw(nhwc: &[f32], c: usize) -> Vec<f32> {
+    let positions = nhwc.len() / c;
+    (0..nhwc.len()).map(|i| nhwc[i % positions * c + i / positions]).collect()
 }
 
 #[cfg(test)]

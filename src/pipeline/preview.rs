@@ -1,21 +1,55 @@
 //! What shows steps: colours of the latents, the model's decoder, or a small one (`AutoencoderTiny`, TAESD) of the same
 //! latents.
 
-use super::decode::{to_nhwc, to_rgba};
-use super::load::{record, taesd_weights};
-use super::residence::{FilesSource, Part, Place};
-use super::{DecodePlan, DiffusionPipeline, Module, Picture, Preview, Vae};
+use super::decode::Decoder;
+use super::part::Part;
+use super::pixels::{to_nhwc, to_rgba};
+use super::plans::{DecodePlan, Vae, decoder_weights, record_decoder};
+use super::request::{Picture, Preview};
+use super::residence::Residence;
+use super::weights::{FilesSource, Place};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Options, Reading, Recorder};
-use crate::models::taesd;
+use crate::gpu::{Dtype, Options, Reading};
+use crate::samplers::{SD1_FACTORS, latents_to_rgba};
 use crate::store::ModelFiles;
+use serde_json::Value;
+use std::cell::RefCell;
 use std::rc::Rc;
 
-pub(super) struct TinyDecoder {
+/// Linear map from latents to colours in -1..1.
+struct LatentRgb {
+    factors: Vec<[f32; 3]>,
+    bias: [f32; 3],
+}
+
+impl LatentRgb {
+    /// `latent_rgb_factors` ([4][3]) and `latent_rgb_bias` ([3]), in 0..1, of the VAE's configuration; Stable
+    /// Diffusion 1's otherwise.
+    fn from_config(config: &Value) -> Self {
+        let row = |v: &Value| -> Option<[f32; 3]> {
+            let row: Vec<f32> = v.as_array()?.iter().filter_map(|x| x.as_f64().map(|x| x as f32)).collect();
+            row.try_into().ok()
+        };
+        let own = || {
+            let rows = config.get("latent_rgb_factors")?.as_array()?.iter().map(row);
+            let factors: Vec<[f32; 3]> = rows.collect::<Option<_>>()?;
+            let bias = row(config.get("latent_rgb_bias")?)?;
+            Some(LatentRgb {
+                factors: factors.iter().map(|f| f.map(|v| 2.0 * v)).collect(),
+                bias: bias.map(|v| 2.0 * v - 1.0),
+            })
+        };
+        own().unwrap_or_else(|| LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] })
+    }
+}
+
+struct TinyDecoder {
     /// What it was loaded from.
     name: String,
-    module: Module<taesd::Config>,
+    vae: Vae,
+    part: Part,
+    options: Options,
     plan: Option<DecodePlan>,
 }
 
@@ -28,39 +62,56 @@ pub(super) enum Shown {
     Tiny(Vec<f32>, Reading),
 }
 
-impl DiffusionPipeline {
-    /// Whether `Preview::Tiny` lacks a decoder: the model's own VAE is none, and that of `name` was not loaded.
-    pub fn lacks_tiny(&self, name: &str) -> bool {
-        matches!(self.vae, Vae::Kl(_)) && self.tiny.borrow().as_ref().is_none_or(|t| t.name != name)
+/// What shows the steps of a model.
+pub(super) struct Previews {
+    colours: LatentRgb,
+    /// Where one was asked for.
+    tiny: RefCell<Option<TinyDecoder>>,
+}
+
+impl Previews {
+    /// `vae`: the configuration of the VAE whose latents the model draws.
+    pub fn new(vae: &Value) -> Self {
+        Self { colours: LatentRgb::from_config(vae), tiny: RefCell::default() }
+    }
+
+    /// Whether a small decoder was loaded from `name`.
+    pub fn has_tiny(&self, name: &str) -> bool {
+        self.tiny.borrow().as_ref().is_some_and(|t| t.name == name)
     }
 
     /// Loads the decoder that `Preview::Tiny` shows steps with, an AutoencoderTiny in diffusers' layout. It stays on
-    /// the GPU whatever `memory` is: it takes some MiB.
+    /// the GPU whatever `memory` is: it takes some MiB. `own`: the model's VAE; `options`: how its plans are recorded.
     ///
     /// # Errors
     /// `unsupported-model` for another kind of VAE or of latents; `bad-checkpoint`; `aborted`; what `files` fails with.
-    pub async fn load_tiny<F: ModelFiles>(&self, files: Rc<F>, aborted: &dyn Fn() -> bool) -> Result<()> {
-        let vae = Place::find(files.clone(), "vae").await?;
-        let config = taesd::Config::from_config(&vae.config().await?)?;
-        let channels = self.vae.latent_channels();
-        let scale = 1 << config.num_decoder_blocks.len().saturating_sub(1);
-        if (config.latent_channels, config.out_channels, scale) != (channels, 3, self.vae.scale()) {
+    pub async fn load_tiny<F: ModelFiles>(
+        &self,
+        residence: &Residence,
+        files: Rc<F>,
+        own: &Vae,
+        options: &Options,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let place = Place::find(files.clone(), "vae").await?;
+        let vae = Vae::from_config("AutoencoderTiny", &place.config().await?)?;
+        let (channels, scale) = (own.latent_channels(), own.scale());
+        if (vae.latent_channels(), vae.scale()) != (channels, scale) || vae.out_channels() != 3 {
             return Err(Error::unsupported(format!(
-                "{} decodes latents of {} channels, {scale} pixels a side, where this model's have {channels} and {}. \
-                 Choose the small decoder of this kind of model, or another preview.",
+                "{} decodes latents of {} channels, {} pixels a side, where this model's have {channels} \
+                 and {scale}. Choose the small decoder of this kind of model, or another preview.",
                 files.name(),
-                config.latent_channels,
-                self.vae.scale()
+                vae.latent_channels(),
+                vae.scale()
             )));
         }
-        let options = Options { activations: Dtype::F16, ..self.options };
-        let plan = record(&options, |r| taesd_weights(&config, r))?;
+        let options = Options { activations: Dtype::F16, ..*options };
+        let plan = decoder_weights(&vae, &options)?;
         let part = Part::new("vae", names::vae, plan.weights());
         let name = files.name().to_owned();
-        let source = FilesSource { files, other: Some(vae), variant: None };
-        part.fill(&self.gpu, &source, aborted).await?;
-        *self.tiny.borrow_mut() =
-            Some(TinyDecoder { name, module: Module { config, part, options }, plan: None });
+        let source = FilesSource { files, other: Some(place), variant: None };
+        part.fill(&residence.gpu, &source, aborted).await?;
+        *self.tiny.borrow_mut() = Some(TinyDecoder { name, vae, part, options, plan: None });
         Ok(())
     }
 
@@ -68,80 +119,85 @@ impl DiffusionPipeline {
     ///
     /// # Errors
     /// `invalid-option` for `Preview::Tiny` without a small decoder; `out-of-memory`; `device-lost`.
-    pub(super) async fn start_preview(
+    pub async fn start(
         &self,
+        residence: &Residence,
+        decoder: &Decoder,
         preview: Preview,
         latents: Vec<f32>,
-        height: u32,
-        width: u32,
+        size: [u32; 2],
     ) -> Result<Shown> {
         Ok(match preview {
             Preview::None => Shown::Done(None),
             Preview::Fast => Shown::Colours(latents),
-            // The model's own decoder is as small.
-            Preview::Tiny if matches!(self.vae, Vae::Kl(_)) => {
-                let reading = self.start_tiny(&latents, height, width)?;
+            Preview::Tiny => {
+                let mut tiny = self.tiny.borrow_mut();
+                let tiny = tiny.as_mut().ok_or_else(|| {
+                    Error::invalid("preview = \"tiny\" needs a small decoder: load one first.")
+                })?;
+                let reading = tiny.start(residence, &latents, size)?;
                 Shown::Tiny(latents, reading)
             }
-            Preview::Tiny | Preview::Full => Shown::Done(Some(self.decode(&latents, height, width).await?)),
+            Preview::Full => Shown::Done(Some(decoder.decode(residence, &latents, size).await?)),
         })
     }
 
-    /// The picture; colours of the latents where the small decoder overflows f16.
+    /// The picture; colours of the latents where the small decoder overflows f16. `scale`: pixels to a latent.
     ///
     /// # Errors
     /// `device-lost`; `invalid-option` if the latents have another number of channels than their map to colours.
-    pub(super) async fn finish_preview(
+    pub async fn finish(
         &self,
+        residence: &Residence,
         shown: Shown,
-        height: u32,
-        width: u32,
+        [height, width]: [u32; 2],
+        scale: u32,
     ) -> Result<Option<Picture>> {
         let (latents, pixels) = match shown {
             Shown::Done(picture) => return Ok(picture),
             Shown::Colours(latents) => (latents, None),
             Shown::Tiny(latents, reading) => {
-                let pixels = match self.tiny.take() {
-                    Some(TinyDecoder { plan: Some(plan), name, module }) => {
-                        let pixels = plan.executable.finish_sound(&self.gpu, reading).await;
-                        *self.tiny.borrow_mut() = Some(TinyDecoder { plan: Some(plan), name, module });
-                        pixels?
-                    }
-                    other => {
-                        *self.tiny.borrow_mut() = other;
-                        None
-                    }
+                // Not borrowed while it waits.
+                let tiny = self.tiny.take();
+                let pixels = match tiny.as_ref().and_then(|tiny| tiny.plan.as_ref()) {
+                    Some(plan) => plan.executable.finish_sound(&residence.gpu, reading).await,
+                    None => Ok(None),
                 };
-                (latents, pixels)
+                *self.tiny.borrow_mut() = tiny;
+                (latents, pixels?)
             }
         };
-        let scale = self.vae.scale();
         Ok(Some(match pixels {
             Some(pixels) => Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels) },
-            None => self.preview(&latents, height, width)?,
+            None => self.map(&latents, height, width)?,
         }))
     }
 
-    fn start_tiny(&self, latents: &[f32], height: u32, width: u32) -> Result<Reading> {
-        let mut tiny = self.tiny.borrow_mut();
-        let Some(TinyDecoder { module, plan, .. }) = tiny.as_mut() else {
-            return Err(Error::invalid("preview = \"tiny\" needs a small decoder: load one first."));
-        };
-        let values: Vec<f32> = latents.iter().map(|v| v / module.config.scaling_factor).collect();
-        let values = to_nhwc(&values, module.config.latent_channels as usize);
-        let plan = match plan {
-            Some(kept) if (kept.height, kept.width) == (height, width) => kept,
-            other => other.insert(self.plan_tiny(module, height, width)?),
-        };
-        plan.start(&self.gpu, &values)
+    /// A picture of the latents' own size by a linear map of their channels: cheap enough for every step.
+    fn map(&self, latents: &[f32], height: u32, width: u32) -> Result<Picture> {
+        let LatentRgb { factors, bias } = &self.colours;
+        let data = latents_to_rgba(latents, width as usize, height as usize, factors, *bias)?;
+        Ok(Picture { width, height, data })
     }
+}
 
-    fn plan_tiny(&self, tiny: &Module<taesd::Config>, height: u32, width: u32) -> Result<DecodePlan> {
-        let mut r = Recorder::new(&tiny.options);
-        let latents = r.input(1, height, width, tiny.config.latent_channels);
-        let out = taesd::decode(&tiny.config, &mut r, latents)?;
-        r.output(out);
-        let executable = r.finish().instantiate(&self.gpu, &*tiny.part.weights()?)?;
-        Ok(DecodePlan { height, width, wide: false, executable, latents, out })
+impl TinyDecoder {
+    fn start(
+        &mut self,
+        residence: &Residence,
+        latents: &[f32],
+        [height, width]: [u32; 2],
+    ) -> Result<Reading> {
+        let values: Vec<f32> = latents.iter().map(|v| v / self.vae.scaling_factor()).collect();
+        let values = to_nhwc(&values, self.vae.latent_channels() as usize);
+        let plan = match &mut self.plan {
+            Some(kept) if (kept.height, kept.width) == (height, width) => kept,
+            other => {
+                let recorded = record_decoder(&self.vae, &self.options, height, width)?;
+                let weights = self.part.weights()?;
+                other.insert(DecodePlan::new(&residence.gpu, &weights, recorded, false)?)
+            }
+        };
+        plan.start(&residence.gpu, &values)
     }
 }

@@ -2,40 +2,8 @@
 //! request becomes one that the loop knows (picture and mask of the size that is drawn), and what is drawn is put back.
 
 use super::pixels::Bytes;
-use super::{GenerateOptions, Picture};
+use super::request::{Control, GenerateOptions, InpaintArea, MaskedContent, Outpaint, Picture};
 use crate::error::{Error, Result};
-
-/// What lies under the mask before it is redrawn: A1111's "masked content".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaskedContent {
-    /// The colours around, blurred.
-    Fill,
-    Original,
-    /// The seed's noise, in the latents.
-    Noise,
-    /// Zeros, in the latents.
-    Nothing,
-}
-
-/// How much of the picture is drawn at the size asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum InpaintArea {
-    /// All of it.
-    #[default]
-    Whole,
-    /// The smallest rectangle around the mask and `padding` pixels more: cut out, enlarged to width x height, and put
-    /// back. The picture may have any size, and keeps it.
-    Masked { padding: u32 },
-}
-
-/// Pixels by which a picture is extended, multiples of eight.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outpaint {
-    pub left: u32,
-    pub right: u32,
-    pub top: u32,
-    pub bottom: u32,
-}
 
 /// What is done with the pictures when they are drawn.
 pub(super) struct Repaint {
@@ -47,54 +15,96 @@ pub(super) struct Repaint {
     area: [usize; 4],
 }
 
-/// The request as the loop takes it, and what follows; `None` for a request without mask.
+/// A request with a mask as the loop takes it, and what follows.
+pub(super) struct Prepared {
+    /// Picture and mask of the size that is drawn.
+    pub image: Picture,
+    pub mask: Picture,
+    pub controls: Vec<Control>,
+    /// Fill has been done.
+    pub content: Option<MaskedContent>,
+    pub repaint: Repaint,
+}
+
+/// Cuts, fills and masks the picture of a request that draws `width` x `height`; `None` for a request without mask.
+/// `padding`: pixels around the mask that are drawn too where it alone is.
 ///
 /// # Errors
 /// `invalid-option` for options that do not go together, and a mask of another size than its picture.
-pub(super) fn prepare(options: &GenerateOptions) -> Result<Option<(GenerateOptions, Repaint)>> {
+pub(super) fn prepare(options: &GenerateOptions, size: [u32; 2], padding: usize) -> Result<Option<Prepared>> {
     let (Some(image), true) = (&options.image, options.mask_image.is_some() != options.outpaint.is_some())
     else {
         return without_mask(options).map(|()| None);
     };
     image.check("image")?;
-    let blur = options.mask_blur;
-    if !(0.0..=1024.0).contains(&blur) {
-        return Err(Error::invalid(format!("maskBlur = {blur}: choose a number of pixels from 0 to 1024.")));
+    if !(0.0..=1024.0).contains(&options.mask_blur) {
+        return Err(Error::invalid(format!(
+            "maskBlur = {}: choose a number of pixels from 0 to 1024.",
+            options.mask_blur
+        )));
     }
-    let mut inner = options.clone();
-    let (image, mut mask) = match (options.outpaint, &options.mask_image) {
+    let (image, mask, content) = match (options.outpaint, &options.mask_image) {
         (Some(margins), _) => {
-            inner.masked_content = options.masked_content.or(Some(MaskedContent::Fill));
-            extended(image, margins, options)?
+            let (canvas, mask) = extended(image, margins, options, size)?;
+            (canvas, mask, options.masked_content.or(Some(MaskedContent::Fill)))
         }
-        (None, mask) => {
-            let Some(mask) = mask else { return Ok(None) };
-            mask.check("maskImage")?;
-            if (mask.width, mask.height) != (image.width, image.height) {
-                return Err(Error::invalid(format!(
-                    "maskImage is {}x{}; it must be as large as image, {}x{}.",
-                    mask.width, mask.height, image.width, image.height
-                )));
-            }
-            (Bytes::of(image), Bytes::grey(mask))
+        (None, Some(mask)) => {
+            check_mask(mask, image)?;
+            (Bytes::of(image), Bytes::grey(mask), options.masked_content)
         }
+        (None, None) => return Ok(None),
     };
+    cut(options, size, padding, image, wanted(mask, options)).map(|cut| Some(cut.filled(content)))
+}
+
+/// The mask as the request turns and blurs it.
+fn wanted(mut mask: Bytes, options: &GenerateOptions) -> Bytes {
     if options.invert_mask {
         mask.data.iter_mut().for_each(|v| *v = 255 - *v);
     }
-    if blur > 0.0 {
-        mask = mask.blurred(blur);
+    if options.mask_blur > 0.0 { mask.blurred(options.mask_blur) } else { mask }
+}
+
+fn check_mask(mask: &Picture, image: &Picture) -> Result<()> {
+    mask.check("maskImage")?;
+    if (mask.width, mask.height) != (image.width, image.height) {
+        return Err(Error::invalid(format!(
+            "maskImage is {}x{}; it must be as large as image, {}x{}.",
+            mask.width, mask.height, image.width, image.height
+        )));
     }
+    Ok(())
+}
+
+/// The part of a picture that is drawn.
+struct Cut {
+    part: Bytes,
+    mask: Bytes,
+    controls: Vec<Control>,
+    repaint: Repaint,
+}
+
+fn cut(
+    options: &GenerateOptions,
+    [width, height]: [u32; 2],
+    padding: usize,
+    image: Bytes,
+    mask: Bytes,
+) -> Result<Cut> {
     let mut area = [0, 0, image.w, image.h];
     let (mut part, mut part_mask) = (image.clone(), mask.clone());
-    if let InpaintArea::Masked { padding } = options.inpaint_area {
-        let (w, h) = (options.width as usize, options.height as usize);
-        area = region(&mask, padding as usize, w, h).ok_or_else(|| {
+    let mut controls = options.controlnets.clone();
+    if options.inpaint_area == InpaintArea::Masked {
+        let (w, h) = (width as usize, height as usize);
+        if w == 0 || h == 0 {
+            return Err(Error::invalid("width and height must be at least 8."));
+        }
+        area = region(&mask, padding, w, h).ok_or_else(|| {
             Error::invalid("maskImage is black: nothing of image is to be redrawn. Paint white what is.")
         })?;
         let [x, y, crop_w, crop_h] = area;
         part = image.crop(x, y, crop_w, crop_h).resized(w, h);
-        for control in &mut inner.controlnets {
+        for control in &mut controls {
             // As the picture is cut, so is what ControlNets see of it.
             control.image.check("image of controlnets")?;
             let whole = Bytes::of(&control.image).resized(image.w, image.h);
@@ -102,20 +112,25 @@ pub(super) fn prepare(options: &GenerateOptions) -> Result<Option<(GenerateOptio
         }
         part_mask = mask.crop(x, y, crop_w, crop_h).resized(w, h);
     }
-    if inner.masked_content == Some(MaskedContent::Fill) {
-        part = part.filled(&part_mask);
-    }
     let overlay = match options.inpaint_area {
         // As sharp as diffusers has it.
-        _ if blur == 0.0 => mask.data.iter().map(|&m| if m >= 128 { 255 } else { 0 }).collect(),
+        _ if options.mask_blur == 0.0 => mask.data.iter().map(|&m| if m >= 128 { 255 } else { 0 }).collect(),
         // A1111 lets the blur reach outwards only: inside, where the latents are new, nothing old shines through.
         InpaintArea::Whole => mask.data.iter().map(|&m| m.saturating_mul(2)).collect(),
-        InpaintArea::Masked { .. } => mask.data.clone(),
+        InpaintArea::Masked => mask.data.clone(),
     };
-    let rgba = part_mask.data.iter().flat_map(|&m| [m, m, m, 255]).collect();
-    inner.mask_image = Some(Picture { width: part_mask.w as u32, height: part_mask.h as u32, data: rgba });
-    inner.image = Some(part.picture());
-    Ok(Some((inner, Repaint { overlay: Bytes { data: overlay, ..mask }, image, area })))
+    let repaint = Repaint { overlay: Bytes { data: overlay, ..mask }, image, area };
+    Ok(Cut { part, mask: part_mask, controls, repaint })
+}
+
+impl Cut {
+    fn filled(self, content: Option<MaskedContent>) -> Prepared {
+        let Cut { part, mask, controls, repaint } = self;
+        let part = if content == Some(MaskedContent::Fill) { part.filled(&mask) } else { part };
+        let rgba = mask.data.iter().flat_map(|&m| [m, m, m, 255]).collect();
+        let mask = Picture { width: mask.w as u32, height: mask.h as u32, data: rgba };
+        Prepared { image: part.picture(), mask, controls, content, repaint }
+    }
 }
 
 /// # Errors
@@ -141,7 +156,12 @@ fn without_mask(options: &GenerateOptions) -> Result<()> {
 }
 
 /// The canvas and its mask.
-fn extended(image: &Picture, margins: Outpaint, options: &GenerateOptions) -> Result<(Bytes, Bytes)> {
+fn extended(
+    image: &Picture,
+    margins: Outpaint,
+    options: &GenerateOptions,
+    [width, height]: [u32; 2],
+) -> Result<(Bytes, Bytes)> {
     let Outpaint { left, right, top, bottom } = margins;
     if [left, right, top, bottom].iter().any(|m| m % 8 != 0) || left + right + top + bottom == 0 {
         return Err(Error::invalid(
@@ -152,10 +172,10 @@ fn extended(image: &Picture, margins: Outpaint, options: &GenerateOptions) -> Re
         return Err(Error::invalid("outpaint draws what is new: leave inpaintArea and invertMask out."));
     }
     let sides = (left + image.width + right, top + image.height + bottom);
-    if sides != (options.width, options.height) {
+    if sides != (width, height) {
         return Err(Error::invalid(format!(
-            "image and its margins are {}x{}, where {}x{} is to be drawn.",
-            sides.0, sides.1, options.width, options.height
+            "image and its margins are {}x{}, where {width}x{height} is to be drawn.",
+            sides.0, sides.1
         )));
     }
     let (w, h) = (sides.0 as usize, sides.1 as usize);
@@ -211,7 +231,6 @@ impl Repaint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::{Control, Preprocess};
 
     /// A ControlNet that is shown the picture itself sees the part that is redrawn, whatever size its copy has.
     #[test]
@@ -222,28 +241,19 @@ mod tests {
         let white = |(x, y): (u32, u32)| [if (10..30).contains(&x) && y > 30 { 255 } else { 0 }; 4];
         let picture = |data: Vec<u8>| Picture { width: w, height: h, data };
         let image = picture(places().flat_map(colours).collect());
-        let control = |image: Picture| Control {
-            key: String::new(),
-            image,
-            preprocess: Preprocess::None,
-            scale: 1.0,
-            start: 0.0,
-            end: 1.0,
-        };
+        let control = |image: Picture| Control { image, ..Default::default() };
         let flat = Picture { width: 8, height: 8, data: [9, 9, 9, 255].repeat(64) };
         let options = GenerateOptions {
-            width: 40,
-            height: 40,
             mask_image: Some(picture(places().flat_map(white).collect())),
-            inpaint_area: InpaintArea::Masked { padding: 4 },
+            inpaint_area: InpaintArea::Masked,
             controlnets: vec![control(image.clone()), control(flat)],
             image: Some(image),
             ..Default::default()
         };
-        let (inner, repaint) = prepare(&options).unwrap().unwrap();
-        let seen = |i: usize| Bytes::of(&inner.controlnets[i].image);
-        assert_eq!(Some(seen(0).resized(40, 40).picture()), inner.image);
-        assert_eq!([seen(1).w, seen(1).h], repaint.area[2..]);
+        let prepared = prepare(&options, [40, 40], 4).unwrap().unwrap();
+        let seen = |i: usize| Bytes::of(&prepared.controls[i].image);
+        assert_eq!(seen(0).resized(40, 40).picture(), prepared.image);
+        assert_eq!([seen(1).w, seen(1).h], prepared.repaint.area[2..]);
         assert!(seen(1).data.chunks_exact(4).all(|p| p == [9, 9, 9, 255]));
     }
 }

@@ -1,15 +1,12 @@
-//! Which modules' weights lie on the GPU: all of them, or one stage's at a time.
+//! Which weights are on the GPU: all of them, or one stage's at a time; and the plans that are bound to them.
 
-use super::{DiffusionPipeline, Vae, check_aborted};
-use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, packed};
-use crate::error::{Code, Error, Result};
-use crate::gpu::{Gpu, WeightSpec, Weights, is_wide, stacks};
-use crate::store::{ModelFiles, PACKED_PIECE};
-use std::borrow::Cow;
+use super::part::{Part, WeightSource};
+use super::plans::{DecodePlan, UnetPlan};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::named::Named;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// What is kept on the GPU (`memory` of `fromPretrained`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +19,11 @@ pub enum Memory {
     Resident,
     /// One of text encoder, UNet and VAE at a time, streamed again from the cache or the disk when its turn comes.
     Low,
+}
+
+impl Named for Memory {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("resident", Self::Resident), ("low", Self::Low)];
 }
 
 impl Memory {
@@ -45,333 +47,82 @@ pub(super) enum Stage {
     Vae,
 }
 
-pub(super) type Rename = fn(&str) -> Option<Cow<'_, str>>;
+/// A decoder's plan larger than this is not kept beside the UNet's: making one again takes milliseconds.
+const KEEP_BOTH: u64 = 64 << 20;
 
-/// The weights of one module: which they are, and, while they are there, the weights themselves.
-pub(super) struct Part {
-    /// The component's folder: `unet`.
-    component: &'static str,
-    /// A file's tensor names to those of `specs`.
-    rename: Rename,
-    specs: Vec<WeightSpec>,
-    /// Those with values that f16 does not hold, found while they were read: they lie as f32.
-    wide: RefCell<HashSet<String>>,
-    held: RefCell<Option<Rc<Weights>>>,
+/// The GPU, the weights of every module, and where they come from.
+pub(super) struct Residence {
+    pub gpu: Gpu,
+    source: Box<dyn WeightSource>,
+    /// One stage's weights are on the GPU at a time.
+    pub low: bool,
+    pub text: Vec<Rc<Part>>,
+    pub unet: Rc<Part>,
+    /// Without weights for an AutoencoderTiny.
+    pub encoder: Rc<Part>,
+    pub decoder: Rc<Part>,
+    /// Weights of ControlNets, which leave with the UNet's.
+    beside_unet: RefCell<Vec<Weak<Part>>>,
+    unet_plan: RefCell<Option<UnetPlan>>,
+    decode_plan: RefCell<Option<DecodePlan>>,
 }
 
-impl Part {
-    pub fn new(component: &'static str, rename: Rename, specs: &[WeightSpec]) -> Part {
-        Part { component, rename, specs: specs.to_vec(), wide: RefCell::default(), held: RefCell::default() }
-    }
-
-    /// The weights, which [`DiffusionPipeline::bring`] has brought.
-    ///
-    /// # Errors
-    /// `device-lost` if it has not: a fault of this engine.
-    pub fn weights(&self) -> Result<Rc<Weights>> {
-        self.held.borrow().clone().ok_or_else(|| {
-            Error::new(
-                Code::DeviceLost,
-                format!("The weights of {} are not on the GPU. Load the model again.", self.component),
-            )
-        })
-    }
-
-    /// Its weights' names and layouts.
-    pub fn specs(&self) -> &[WeightSpec] {
-        &self.specs
-    }
-
-    /// The files' tensors that lie as f32, since f16 does not hold all their values.
-    pub fn wide(&self) -> Vec<String> {
-        self.wide.borrow().iter().map(|name| format!("{}/{name}", self.component)).collect()
-    }
-
-    /// Bytes on the GPU when they are there.
-    pub fn bytes(&self) -> u64 {
-        self.specs.iter().map(WeightSpec::bytes).sum()
-    }
-
-    /// Streams them to the GPU, unless they are there.
-    ///
-    /// # Errors
-    /// `bad-checkpoint`, `aborted`, and whatever the files fail with.
-    pub async fn fill(&self, gpu: &Gpu, source: &dyn WeightSource, aborted: &dyn Fn() -> bool) -> Result<()> {
-        if self.held.borrow().is_none() {
-            *self.held.borrow_mut() = source.stream(self, gpu, true, aborted).await?.map(Rc::new);
-        }
-        Ok(())
-    }
-
-    /// Reads all that [`Part::fill`] would, so that the cache has it and a damaged file is found now, and keeps
-    /// nothing.
-    ///
-    /// # Errors
-    /// As [`Part::fill`].
-    pub async fn verify(
-        &self,
-        gpu: &Gpu,
-        source: &dyn WeightSource,
-        aborted: &dyn Fn() -> bool,
-    ) -> Result<()> {
-        source.stream(self, gpu, false, aborted).await.map(|_| ())
-    }
-
-    /// Frees them; whether they were there.
-    pub fn release(&self) -> bool {
-        self.held.take().is_some()
-    }
-}
-
-type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-
-/// Where weights come from, as often as they are needed.
-pub(super) trait WeightSource {
-    /// Streams what `part` needs to the GPU; with `keep` false it reads and checks only. Where f16 does not hold a tensor's
-    /// values it begins again, with that one as f32.
-    ///
-    /// # Errors
-    /// `bad-checkpoint` for files that break their format or lack tensors; `aborted`; the files' own.
-    fn stream<'a>(
-        &'a self,
-        part: &'a Part,
-        gpu: &'a Gpu,
-        keep: bool,
-        aborted: &'a dyn Fn() -> bool,
-    ) -> LocalFuture<'a, Result<Option<Weights>>>;
-}
-
-/// A model's files, and which of them hold its weights.
-pub(super) struct FilesSource<F> {
-    pub files: Rc<F>,
-    /// Another model's VAE instead of its own, or a ControlNet.
-    pub other: Option<Place<F>>,
-    /// diffusers' weight variant.
-    pub variant: Option<String>,
-}
-
-/// Where a component lies: in the folder of its name in a whole model, or at the root ("").
-pub(super) struct Place<F> {
-    pub files: Rc<F>,
-    pub component: &'static str,
-    pub folder: &'static str,
-}
-
-impl<F: ModelFiles> Place<F> {
-    pub async fn find(files: Rc<F>, component: &'static str) -> Result<Self> {
-        let folder = if files.exists(&format!("{component}/config.json")).await? { component } else { "" };
-        Ok(Place { files, component, folder })
-    }
-
-    pub async fn config(&self) -> Result<serde_json::Value> {
-        let separator = if self.folder.is_empty() { "" } else { "/" };
-        self.files.json(&format!("{}{separator}config.json", self.folder)).await
-    }
-}
-
-impl<F: ModelFiles> WeightSource for FilesSource<F> {
-    fn stream<'a>(
-        &'a self,
-        part: &'a Part,
-        gpu: &'a Gpu,
-        keep: bool,
-        aborted: &'a dyn Fn() -> bool,
-    ) -> LocalFuture<'a, Result<Option<Weights>>> {
-        Box::pin(async move {
-            let (model, folder) = match &self.other {
-                Some(other) if part.component == other.component => (&other.files, other.folder),
-                _ => (&self.files, part.component),
-            };
-            let quantised = part.specs.iter().any(|s| matches!(s.layout, Layout::Blocks { .. }));
-            let packs = quantised && model.keeps_packed();
-            let sink = loop {
-                let files = model.weights(folder, self.variant.as_deref()).await?;
-                let mut sink = Sink::new(part, gpu, keep);
-                for file in &files {
-                    if !(packs && sink.read_packed(model.as_ref(), file, aborted).await?) {
-                        sink.read(model.as_ref(), file, packs, aborted).await?;
-                    }
-                }
-                if sink.overflowed.is_empty() {
-                    break sink;
-                }
-                part.wide.borrow_mut().extend(sink.overflowed);
-            };
-            let missing: Vec<&str> = part
-                .specs
-                .iter()
-                .map(|s| s.name.as_str())
-                .filter(|name| !sink.seen.contains(*name))
-                .collect();
-            if let [first, ..] = missing.as_slice() {
-                return Err(Error::bad_checkpoint(format!(
-                    "{} of {} lacks {} of {} tensors, such as {first}. Its configuration and its weights are \
-                     not of one model; choose another copy",
-                    part.component,
-                    model.name(),
-                    missing.len(),
-                    part.specs.len()
-                )));
-            }
-            Ok(sink.weights)
-        })
-    }
-}
-
-/// Where a component's tensors go.
-struct Sink<'a> {
-    gpu: &'a Gpu,
-    /// `None`: they are checked and let go.
-    weights: Option<Weights>,
-    /// How each lies, and whether as f32.
-    layouts: HashMap<&'a str, (Layout, bool)>,
-    rename: Rename,
-    seen: HashSet<String>,
-    /// Those that f16 does not hold.
-    overflowed: Vec<String>,
-    /// What is written is kept as well.
-    packs: Option<packed::Writer>,
-}
-
-impl<'a> Sink<'a> {
-    fn new(part: &'a Part, gpu: &'a Gpu, keep: bool) -> Self {
-        let wide = part.wide.borrow();
-        let mut layouts = HashMap::with_capacity(part.specs.len());
-        for stack in stacks(&part.specs) {
-            let wide = is_wide(stack, &wide);
-            layouts.extend(stack.iter().map(|s| (s.name.as_str(), (s.layout, wide))));
-        }
-        Sink {
+impl Residence {
+    pub fn new(
+        gpu: Gpu,
+        source: Box<dyn WeightSource>,
+        low: bool,
+        text: Vec<Rc<Part>>,
+        [unet, encoder, decoder]: [Rc<Part>; 3],
+    ) -> Self {
+        Self {
             gpu,
-            weights: keep.then(|| Weights::allocate_wide(gpu, &part.specs, &wide)),
-            layouts,
-            rename: part.rename,
-            seen: HashSet::new(),
-            overflowed: Vec::new(),
-            packs: None,
+            source,
+            low,
+            text,
+            unet,
+            encoder,
+            decoder,
+            beside_unet: RefCell::default(),
+            unet_plan: RefCell::default(),
+            decode_plan: RefCell::default(),
         }
     }
 
-    /// Reads what was kept in the place of a file; `false` if that is not there.
-    async fn read_packed<F: ModelFiles>(
-        &mut self,
-        model: &F,
-        file: &str,
-        aborted: &dyn Fn() -> bool,
-    ) -> Result<bool> {
-        let mut reader = packed::Reader::default();
-        let kept = async |bytes: &[u8]| {
-            check_aborted(aborted)?;
-            self.gpu.check()?;
-            let mut seen = Vec::new();
-            let layout = |name: &str| self.layouts.get(name).copied();
-            reader.push(bytes, layout, |name, offset, bytes| {
-                if offset == 0 {
-                    seen.push(name.to_owned());
-                }
-                self.put(name, offset, bytes)
-            })?;
-            self.seen.extend(seen);
-            Ok(())
-        };
-        let whole = model.packed(file, kept).await;
-        if !reader.wider().is_empty() {
-            self.overflowed.extend_from_slice(reader.wider());
-            return Ok(true);
-        }
-        Ok(whole? && reader.complete())
-    }
-
-    /// Reads a file; with `packs`, what comes of it is kept in its place.
-    async fn read<F: ModelFiles>(
-        &mut self,
-        model: &F,
-        file: &str,
-        packs: bool,
-        aborted: &dyn Fn() -> bool,
-    ) -> Result<()> {
-        self.packs = packs.then(packed::Writer::default);
-        let mut pieces = 0;
-        let mut unpacker = FileUnpacker::new(file);
-        let before = self.overflowed.len();
-        model
-            .read(file, async |bytes| {
-                check_aborted(aborted)?;
-                self.gpu.check()?;
-                unpacker.push(bytes, self)?;
-                while let Some(piece) = self.piece(false) {
-                    model.keep(file, pieces, &piece).await?;
-                    pieces += 1;
-                }
-                Ok(())
-            })
-            .await?;
-        unpacker.finish()?;
-        if self.overflowed.len() > before {
-            return Ok(());
-        }
-        while let Some(piece) = self.piece(true) {
-            model.keep(file, pieces, &piece).await?;
-            pieces += 1;
-        }
-        match self.packs.take() {
-            Some(writer) => model.kept(file, writer.taken()).await,
-            None => Ok(()),
+    fn parts(&self, stage: Stage) -> &[Rc<Part>] {
+        match stage {
+            Stage::Text => &self.text,
+            Stage::Unet => std::slice::from_ref(&self.unet),
+            Stage::Encoder => std::slice::from_ref(&self.encoder),
+            Stage::Vae => std::slice::from_ref(&self.decoder),
         }
     }
 
-    fn put(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
-        match &self.weights {
-            Some(weights) => weights.write(self.gpu, name, offset, bytes),
-            None => Ok(()),
-        }
-    }
-
-    /// The next bytes to keep; with `rest`, the last ones too.
-    fn piece(&mut self, rest: bool) -> Option<Vec<u8>> {
-        self.packs.as_mut()?.take(PACKED_PIECE, rest)
-    }
-}
-
-impl Target for Sink<'_> {
-    type Dest = String;
-
-    fn want(&mut self, tensor: &TensorInfo) -> Result<Option<(Layout, String)>> {
-        let Some(name) = (self.rename)(&tensor.name) else { return Ok(None) };
-        Ok(self.layouts.get(name.as_ref()).map(|&(layout, wide)| {
-            let name = name.into_owned();
-            self.seen.insert(name.clone());
-            if let Some(packs) = &mut self.packs {
-                packs.tensor(&name, layout, wide);
-            }
-            (layout, name)
-        }))
-    }
-
-    fn write(&mut self, name: &String, offset: u64, bytes: &[u8]) -> Result<()> {
-        if let Some(packs) = &mut self.packs {
-            packs.write(bytes);
-        }
-        self.put(name, offset, bytes)
-    }
-
-    fn wide(&self, name: &String) -> bool {
-        self.layouts.get(name.as_str()).is_some_and(|&(_, wide)| wide)
-    }
-
-    fn overflow(&mut self, name: &String, _: Error) -> Result<()> {
-        self.overflowed.push(name.clone());
-        Ok(())
-    }
-}
-
-impl DiffusionPipeline {
-    /// Sees to it that the weights of `stage` are on the GPU; where memory is low, those of the other stages
-    /// leave first, and with them the plans that are bound to them.
+    /// All that a picture needs, in the order of loading: what it begins with is read last, and stays.
     ///
     /// # Errors
-    /// `aborted`, and whatever the model's files fail with: the stage is then as good as never asked for.
-    pub(super) async fn bring(&self, stage: Stage, aborted: &dyn Fn() -> bool) -> Result<()> {
+    /// `aborted`, and whatever the model's files fail with.
+    pub async fn fill(&self, aborted: &dyn Fn() -> bool) -> Result<()> {
+        for part in [&self.decoder, &self.unet] {
+            if self.low {
+                // Each is streamed again when its turn comes.
+                part.verify(&self.gpu, self.source.as_ref(), aborted).await?;
+            } else {
+                part.fill(&self.gpu, self.source.as_ref(), aborted).await?;
+            }
+        }
+        for part in &self.text {
+            part.fill(&self.gpu, self.source.as_ref(), aborted).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the weights of `stage` to the GPU; where memory is low, those of the other stages leave first, and with
+    /// them the plans that are bound to them.
+    ///
+    /// # Errors
+    /// `aborted`, and whatever the model's files fail with: the stage is then left unloaded.
+    pub async fn bring(&self, stage: Stage, aborted: &dyn Fn() -> bool) -> Result<()> {
         if self.low {
             let mut left = false;
             for other in [Stage::Text, Stage::Unet, Stage::Encoder, Stage::Vae] {
@@ -385,20 +136,7 @@ impl DiffusionPipeline {
         for part in self.parts(stage) {
             part.fill(&self.gpu, self.source.as_ref(), aborted).await?;
         }
-        self.merge_loras(stage)?;
         self.gpu.check()
-    }
-
-    fn parts(&self, stage: Stage) -> Vec<&Part> {
-        match stage {
-            Stage::Text => self.text_encoders.iter().map(|e| &e.module.part).collect(),
-            Stage::Unet => vec![&self.unet.part],
-            Stage::Encoder => vec![&self.encoder],
-            Stage::Vae => match &self.vae {
-                Vae::Kl(m) => vec![&m.part],
-                Vae::Tiny(m) => vec![&m.part],
-            },
-        }
     }
 
     /// Whether there was something to free.
@@ -406,11 +144,62 @@ impl DiffusionPipeline {
         match stage {
             Stage::Text | Stage::Encoder => {}
             Stage::Unet => {
-                drop(self.unet_plan.take());
-                self.controlnets.borrow().iter().for_each(|c| c.release());
+                self.drop_unet_plan();
+                self.beside_unet.borrow().iter().filter_map(Weak::upgrade).for_each(|part| {
+                    part.release();
+                });
             }
-            Stage::Vae => drop(self.decode_plan.take()),
+            Stage::Vae => drop(self.take_decode_plan()),
         }
-        self.parts(stage).into_iter().filter(|part| part.release()).count() > 0
+        self.parts(stage).iter().filter(|part| part.release()).count() > 0
+    }
+
+    /// Weights that leave with the UNet's from now on.
+    pub fn add_beside_unet(&self, part: &Rc<Part>) {
+        let mut beside = self.beside_unet.borrow_mut();
+        beside.retain(|part| part.strong_count() > 0);
+        beside.push(Rc::downgrade(part));
+    }
+
+    /// The plan of the last picture, which is its taker's until it is put back.
+    pub fn take_unet_plan(&self) -> Option<UnetPlan> {
+        self.unet_plan.take()
+    }
+
+    pub fn keep_unet_plan(&self, plan: UnetPlan) {
+        *self.unet_plan.borrow_mut() = Some(plan);
+    }
+
+    /// To be called before weights go that the plan is bound to.
+    pub fn drop_unet_plan(&self) {
+        drop(self.unet_plan.take());
+    }
+
+    pub fn take_decode_plan(&self) -> Option<DecodePlan> {
+        self.decode_plan.take()
+    }
+
+    pub fn keep_decode_plan(&self, plan: DecodePlan) {
+        *self.decode_plan.borrow_mut() = Some(plan);
+    }
+
+    /// Drops the decoder's plan, where it is large, to make room for the UNet's.
+    pub fn make_room_for_unet(&self) {
+        if self.decode_plan.borrow().as_ref().is_some_and(|p| p.executable.bytes() > KEEP_BOTH) {
+            drop(self.decode_plan.take());
+        }
+    }
+
+    /// Drops the UNet's plan to make room for one of the decoder that takes `bytes`, where that is large.
+    pub fn make_room_for_decoder(&self, bytes: u64) {
+        if bytes > KEEP_BOTH {
+            self.drop_unet_plan();
+        }
+    }
+
+    /// Bytes that a plan of either half of the VAE may take. WebGPU does not say how much memory there is: where one
+    /// stage at a time is kept, as much as the UNet; elsewhere, as much as the largest buffer that the adapter gives.
+    pub fn vae_budget(&self) -> u64 {
+        if self.low { self.unet.bytes().max(64 << 20) } else { self.gpu.limits.max_buffer_size }
     }
 }

@@ -1,15 +1,20 @@
-//! Prompts to conditioning: what the UNet is told at each step.
+//! Prompts to conditioning: what the UNet is given of a text at each step.
 
-use super::residence::Stage;
-use super::{DiffusionPipeline, GenerateOptions, Kind, TextEncoder};
+use super::embedding::Embeddings;
+use super::lora::ChosenLoras;
+use super::part::Module;
+use super::plans::{TextRecipe, record_text};
+use super::residence::{Residence, Stage};
+use super::settle::{Text, Texts};
+use crate::checkpoint::ReadAt;
 use crate::error::{Error, Result};
-use crate::gpu::{Recorder, Tensor};
+use crate::gpu::Recorder;
 use crate::models::clip;
-use crate::prompt::{Chunked, Embedding, FIRST_VECTOR, Piece, Syntax, chunk, emphasis, grammar};
+use crate::prompt::{Chunked, FIRST_VECTOR, Piece, Syntax, Tokenizer, chunk, emphasis, grammar};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What the UNet is told of one text.
+/// What the UNet is given of one text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Conditioning {
     /// `encoder_hidden_states`, [tokens, cross_attention_dim].
@@ -21,7 +26,7 @@ pub(super) struct Conditioning {
 /// The last step of each text, from 1, as [`grammar::schedule`] has it.
 type Schedule = Vec<(usize, Rc<Conditioning>)>;
 
-/// What one request tells the UNet, all of one length in tokens.
+/// What the UNet is given of one request's texts, all of one length in tokens.
 pub(super) struct Prompts {
     /// `None` without guidance.
     negative: Option<Schedule>,
@@ -40,9 +45,9 @@ impl Prompts {
     }
 
     /// The conditioning at a step (from 0), in the order of the batch: the negative prompt first.
-    pub fn at(&self, step: usize) -> Vec<&Rc<Conditioning>> {
+    pub fn at(&self, step: usize) -> Vec<Rc<Conditioning>> {
         let all = self.negative.iter().chain(self.positive.iter().map(|(_, schedule)| schedule));
-        all.filter_map(|schedule| grammar::entry_at(schedule, step)).collect()
+        all.filter_map(|schedule| grammar::entry_at(schedule, step)).cloned().collect()
     }
 
     pub fn guided(&self) -> bool {
@@ -56,13 +61,15 @@ impl Prompts {
 }
 
 /// A text as it is encoded: without schedule, and with all that changes its encoding.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 struct Request {
     text: String,
     syntax: Syntax,
     clip_skip: u32,
     /// Words and keys of textual inversion.
     embeddings: Vec<(String, String)>,
+    /// Keys and scales of what is merged into the text encoders.
+    loras: Vec<(String, f32)>,
 }
 
 /// An encoded text, kept for the next picture.
@@ -74,7 +81,7 @@ struct Kept {
 
 /// Encoded texts of the last requests, the latest last: a text encoder that is not on the GPU is not needed for them.
 #[derive(Default)]
-pub(super) struct TextCache(RefCell<Vec<Kept>>);
+struct TextCache(RefCell<Vec<Kept>>);
 
 impl TextCache {
     /// SDXL's are 0.6 MB each.
@@ -95,11 +102,6 @@ impl TextCache {
         kept.drain(..over);
         kept.push(Kept { request, conditioning, truncated });
     }
-
-    /// Forgets everything: the text encoders' weights were changed.
-    pub fn clear(&self) {
-        self.0.borrow_mut().clear();
-    }
 }
 
 /// One token as a page shows it.
@@ -108,7 +110,7 @@ pub struct TokenView {
     pub text: String,
     pub id: u32,
     pub weight: f32,
-    /// The window of 75 tokens that it lies in, from 0.
+    /// Its window of 75 tokens, from 0.
     pub chunk: usize,
     /// It did not fit, and the model does not read it.
     pub cut: bool,
@@ -125,181 +127,204 @@ pub struct PromptView {
     pub foreign: bool,
 }
 
-/// Inputs and outputs of a recorded text encoder.
-pub(super) struct Encoder {
-    ids: Tensor,
-    /// Vectors of textual inversion, added to the tokens' own.
-    vectors: Option<Tensor>,
-    eos: Option<Tensor>,
-    embeds: Tensor,
-    pooled: Option<Tensor>,
-}
-
-/// How a text encoder is recorded.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Recipe {
-    /// Gives the pooled embedding as well.
-    pub pooled: bool,
-    /// Conditions on `hidden_states[-2]` without the last norm, as SDXL does.
-    pub penultimate: bool,
-    /// Layers left out at the end, as diffusers' `clip_skip`.
-    pub clip_skip: u32,
-    /// Takes vectors of textual inversion.
-    pub vectors: bool,
-}
-
-/// Records a text encoder over [batch, tokens]: SD conditions on the last hidden state after its norm, SDXL on
-/// `hidden_states[-2]`, and its second encoder gives the pooled embedding as well. `clip_skip` as in diffusers:
-/// `hidden_states[-(clip_skip + 1)]` and norm, for SDXL `hidden_states[-(clip_skip + 2)]`.
-pub(super) fn record(
-    config: &clip::Config,
-    recipe: Recipe,
-    r: &mut Recorder,
-    batch: u32,
-    tokens: u32,
-) -> Result<Encoder> {
-    let Recipe { pooled, penultimate, clip_skip, vectors } = recipe;
-    let ids = r.input_u32(batch, tokens);
-    let layers = config.num_hidden_layers;
-    let wanted = layers.checked_sub(clip_skip + u32::from(penultimate)).ok_or_else(|| {
-        Error::invalid(format!("clipSkip = {clip_skip}: the text encoder has {layers} layers; choose less."))
-    })?;
-    let vectors = vectors.then(|| r.input(batch, 1, tokens, config.hidden_size));
-    let states = clip::hidden_states(config, r, ids, vectors, if pooled { layers } else { wanted })?;
-    let missing = || Error::unsupported("num_hidden_layers = 0 of the text encoder");
-    let mut eos = None;
-    let mut pooled_output = None;
-    let mut embeds = *states.get(wanted as usize).ok_or_else(missing)?;
-    if !penultimate {
-        embeds = clip::final_layer_norm(config, r, embeds)?;
-    }
-    r.output(embeds);
-    if pooled {
-        let index = r.input_u32(batch, 1);
-        let last = clip::final_layer_norm(config, r, *states.last().ok_or_else(missing)?)?;
-        let row = clip::pooler_output(r, last, index)?;
-        let out = clip::text_embeds(config, r, row)?;
-        r.output(out);
-        eos = Some(index);
-        pooled_output = Some(out);
-    }
-    Ok(Encoder { ids, vectors, eos, embeds, pooled: pooled_output })
-}
-
 /// Windows of tokens that are encoded at a time.
 const WINDOWS: usize = 8;
 
 /// One text encoder's outputs: [window][token][channel], and [window][channel].
 type Encoded = (Vec<f32>, Vec<f32>);
 
-impl DiffusionPipeline {
-    /// Conditioning of the prompt and, where guidance needs it, of the negative prompt, for every step.
+/// A tokenizer and the text encoder that reads its tokens.
+pub(super) struct TextEncoder {
+    pub tokenizer: Tokenizer,
+    pub module: Module<clip::Config>,
+}
+
+impl TextEncoder {
+    /// Encodes windows of tokens: [window][token][channel], and the pooled embedding of the first. `table`: the
+    /// vectors of textual inversion.
+    async fn run(
+        &self,
+        residence: &Residence,
+        recipe: TextRecipe,
+        windows: &[Vec<Piece>],
+        table: &[f32],
+    ) -> Result<Encoded> {
+        let config = &self.module.config;
+        let width = config.hidden_size as usize;
+        let (mut embeds, mut pooled) = (Vec::new(), Vec::new());
+        for group in windows.chunks(WINDOWS) {
+            let mut ids: Vec<u32> = Vec::new();
+            let mut eos = Vec::new();
+            let mut vectors = Vec::new();
+            for window in group {
+                let window = self.tokenizer.window(window.iter().map(|p| p.id));
+                let known = window.iter().map(|&id| if id < FIRST_VECTOR { id } else { 0 });
+                let known: Vec<u32> = known.collect();
+                eos.push(config.eos_index(&known));
+                if let Some(id) = known.iter().find(|&&id| id >= config.vocab_size) {
+                    return Err(Error::bad_checkpoint(format!(
+                        "the tokenizer makes token {id}, and the text encoder knows {}. They are not of \
+                         one model",
+                        config.vocab_size
+                    )));
+                }
+                if recipe.vectors {
+                    for &id in &window {
+                        let at = id.checked_sub(FIRST_VECTOR).map(|v| v as usize * width);
+                        match at.and_then(|at| table.get(at..at + width)) {
+                            Some(vector) => vectors.extend_from_slice(vector),
+                            None => vectors.resize(vectors.len() + width, 0.0),
+                        }
+                    }
+                }
+                // An id past the vocabulary reads as zeros.
+                ids.extend(window);
+            }
+            let weights = self.module.part.weights()?;
+            let mut r = Recorder::new(&self.module.options).with_adapted(weights.adapted());
+            let batch = group.len() as u32;
+            let io = record_text(config, recipe, &mut r, batch, ids.len() as u32 / batch)?;
+            let executable = r.finish().instantiate(&residence.gpu, &weights)?;
+            executable.write_u32(&residence.gpu, io.ids, &ids)?;
+            if let Some(t) = io.vectors {
+                executable.write(&residence.gpu, t, &vectors)?;
+            }
+            if let Some(t) = io.eos {
+                executable.write_u32(&residence.gpu, t, &eos)?;
+            }
+            executable.run(&residence.gpu);
+            embeds.extend(executable.read(&residence.gpu, io.embeds).await?);
+            if let Some(t) = io.pooled
+                && pooled.is_empty()
+            {
+                pooled = executable.read(&residence.gpu, t).await?;
+                pooled.truncate(pooled.len() / group.len());
+            }
+        }
+        Ok((embeds, pooled))
+    }
+}
+
+/// The text encoders of a model: one, or SDXL's two.
+pub(super) struct TextEncoders {
+    pub encoders: Vec<TextEncoder>,
+    pub embeddings: Embeddings,
+    cache: TextCache,
+    sdxl: bool,
+}
+
+impl TextEncoders {
+    pub fn new(encoders: Vec<TextEncoder>, sdxl: bool) -> Self {
+        Self { encoders, embeddings: Embeddings::default(), cache: TextCache::default(), sdxl }
+    }
+
+    /// Tokens of a window.
+    pub fn tokens(&self) -> usize {
+        self.encoders.iter().map(|e| e.tokenizer.model_max_length()).min().unwrap_or(0)
+    }
+
+    /// Channels of a token's conditioning, of all encoders together.
+    pub fn channels(&self) -> usize {
+        self.encoders.iter().map(|e| e.module.config.hidden_size as usize).sum()
+    }
+
+    /// The fewest layers that conditioning passes.
+    pub fn layers(&self) -> u32 {
+        let recipe = |i| TextRecipe::of(self.sdxl, i);
+        let layers = self.encoders.iter().enumerate().filter_map(|(i, e)| recipe(i).layers(&e.module.config));
+        layers.min().unwrap_or(0)
+    }
+
+    /// Reads a textual inversion embedding and keeps it under `key`.
+    ///
+    /// # Errors
+    /// Those of [`Embeddings::load`].
+    pub async fn load_embedding<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
+        let widths: Vec<u32> = self.encoders.iter().map(|e| e.module.config.hidden_size).collect();
+        // All but the marks at both ends.
+        let room = self.tokens().saturating_sub(2) as u64;
+        self.embeddings.load(key, file, &widths, room).await
+    }
+
+    /// Conditioning of the prompt and, where guidance needs it, of the negative prompt, for every one of `steps`.
     ///
     /// # Errors
     /// `invalid-option`, `device-lost`, `out-of-memory`.
-    pub(super) async fn prompts(&self, options: &GenerateOptions, guided: bool) -> Result<Prompts> {
-        let given = |name: &str, embeds: &Vec<f32>| {
-            let size = self.tokens() * self.unet.config.cross_attention_dim as usize;
-            if embeds.is_empty() || !embeds.len().is_multiple_of(size) {
-                return Err(Error::invalid(format!(
-                    "{name} has {} values; this model takes {size}.",
-                    embeds.len()
-                )));
-            }
-            if self.unet.config.text_time.is_some() {
-                return Err(Error::invalid(format!("{name} alone does not condition an SDXL model.")));
-            }
-            let conditioning = Rc::new(Conditioning { embeds: embeds.clone(), pooled: Vec::new() });
-            Ok(vec![(options.num_inference_steps, conditioning)])
-        };
-        let steps = options.num_inference_steps;
-        let texts = |text: &str| match options.prompt_syntax {
-            Syntax::Plain => vec![(steps, text.to_owned())],
-            Syntax::A1111 | Syntax::Comfy => grammar::schedule(text, steps),
-        };
-        let own = options.prompt_embeds.as_ref().map(|e| given("promptEmbeds", e)).transpose()?;
-        let parts = match (&own, options.prompt_syntax) {
-            (Some(_), _) => Vec::new(),
-            (None, Syntax::Plain) => vec![(options.prompt.clone(), 1.0)],
-            (None, _) => grammar::composition(&grammar::extra_networks(&options.prompt).0),
-        };
+    pub async fn prompts(
+        &self,
+        residence: &Residence,
+        loras: ChosenLoras<'_>,
+        texts: &Texts,
+        steps: usize,
+        guided: bool,
+    ) -> Result<Prompts> {
+        let parts = parts(texts);
         // Several prompts are weighed against the negative one whatever the scale.
         let guided = guided || parts.len() > 1 || parts.iter().any(|(_, weight)| *weight != 1.0);
-        let own_negative = match &options.negative_prompt_embeds {
-            Some(embeds) if guided => Some(given("negativePromptEmbeds", embeds)?),
-            Some(embeds) => given("negativePromptEmbeds", embeds).map(|_| None)?,
-            None => None,
+        let request = |text: &str, clip_skip: u32| Request {
+            text: text.to_owned(),
+            syntax: texts.syntax,
+            clip_skip,
+            embeddings: texts.embeddings.clone(),
+            loras: loras.scales.to_vec(),
         };
-        let zeros = options.negative_prompt.is_none()
-            && self.force_zeros_for_empty_prompt
-            && self.unet.config.text_time.is_some();
 
         // Every text of every schedule, encoded together.
-        let mut schedules: Vec<Vec<(usize, String)>> = parts.iter().map(|(text, _)| texts(text)).collect();
-        let encode_negative = guided && own_negative.is_none() && !zeros;
-        if encode_negative {
-            schedules.push(texts(options.negative_prompt.as_deref().unwrap_or("")));
+        let mut all: Vec<(Vec<(usize, Text)>, u32)> =
+            parts.iter().map(|(text, _)| (scheduled(text, texts.syntax, steps), texts.clip_skip)).collect();
+        if guided {
+            all.push((scheduled(&texts.negative, texts.syntax, steps), texts.negative_clip_skip));
         }
-        // diffusers leaves no layers out for the negative prompt, A1111 and ComfyUI do.
-        let negative_skip = if options.prompt_syntax == Syntax::Plain { 0 } else { options.clip_skip };
-        let positives = schedules.len() - usize::from(encode_negative);
-        let requests = schedules.iter().enumerate().flat_map(|(i, schedule)| {
-            schedule.iter().map(move |(_, text)| Request {
-                text: text.clone(),
-                syntax: options.prompt_syntax,
-                clip_skip: if i < positives { options.clip_skip } else { negative_skip },
-                embeddings: options.embeddings.clone(),
-            })
+        let every =
+            all.iter().flat_map(|(schedule, skip)| schedule.iter().map(move |(_, text)| (text, *skip)));
+        let requests = every.filter_map(|(text, skip)| match text {
+            Text::Words(words) => Some(request(words, skip)),
+            Text::Embeds(_) | Text::Zeros => None,
         });
-        let (encoded, truncated) = self.encode_texts(requests.collect()).await?;
+        let (encoded, truncated) = self.encode_texts(residence, loras, requests.collect()).await?;
         let mut encoded = encoded.into_iter();
-        let mut schedules: Vec<Schedule> = schedules
-            .iter()
-            .map(|schedule| schedule.iter().map(|(end, _)| *end).zip(encoded.by_ref()).collect())
-            .collect();
-        let mut negative = own_negative.or(encode_negative.then(|| schedules.pop()).flatten());
-        let mut positive: Vec<(f32, Schedule)> = match own {
-            Some(own) => vec![(1.0, own)],
-            None => parts.iter().map(|(_, weight)| *weight as f32).zip(schedules).collect(),
-        };
-
-        // One length for all: shorter ones go on with windows of an empty prompt.
-        let longest = |schedules: &mut dyn Iterator<Item = &Schedule>| {
-            schedules.flatten().map(|(_, c)| c.embeds.len()).max().unwrap_or(0)
-        };
-        let all = longest(&mut positive.iter().map(|(_, s)| s).chain(&negative));
-        if guided && zeros && negative.is_none() {
-            let pooled = positive.iter().flat_map(|(_, s)| s).map(|(_, c)| c.pooled.len()).max().unwrap_or(0);
-            let none = Conditioning { embeds: vec![0.0; all], pooled: vec![0.0; pooled] };
-            negative = Some(vec![(steps, Rc::new(none))]);
-        }
-        let every = || positive.iter().map(|(_, s)| s).chain(&negative).flatten();
-        if every().any(|(_, c)| c.embeds.len() < all) {
-            let empty = Request {
-                text: String::new(),
-                syntax: Syntax::Plain,
-                clip_skip: options.clip_skip,
-                embeddings: Vec::new(),
+        let mut schedules: Vec<Schedule> = Vec::new();
+        for (schedule, _) in all {
+            let one = |(end, text): (usize, Text)| {
+                let conditioning = match text {
+                    Text::Words(_) => encoded.next()?,
+                    Text::Embeds(embeds) => Rc::new(Conditioning { embeds, pooled: Vec::new() }),
+                    Text::Zeros => Rc::new(Conditioning { embeds: Vec::new(), pooled: Vec::new() }),
+                };
+                Some((end, conditioning))
             };
-            let (empty, _) = self.encode_texts(vec![empty]).await?;
-            let window = &empty[0].embeds;
-            for (_, conditioning) in positive.iter_mut().map(|(_, s)| s).chain(&mut negative).flatten() {
-                let missing = (all - conditioning.embeds.len()) / window.len();
-                if missing > 0 {
-                    Rc::make_mut(conditioning).embeds.extend(window.repeat(missing));
-                }
-            }
+            schedules.push(schedule.into_iter().filter_map(one).collect());
         }
-        let tokens = (all / self.unet.config.cross_attention_dim.max(1) as usize) as u32;
+        let longest = schedules.iter().flatten().map(|(_, c)| c.embeds.len()).max().unwrap_or(0);
+        if guided && matches!(texts.negative, Text::Zeros) {
+            let pooled = schedules.iter().flatten().map(|(_, c)| c.pooled.len()).max().unwrap_or(0);
+            let zeros = Conditioning { embeds: vec![0.0; longest], pooled: vec![0.0; pooled] };
+            schedules.last_mut().into_iter().flatten().for_each(|(_, c)| *c = Rc::new(zeros.clone()));
+        }
+        if schedules.iter().flatten().any(|(_, c)| c.embeds.len() < longest) {
+            let empty = Request { syntax: Syntax::Plain, ..request("", texts.clip_skip) };
+            let (empty, _) = self
+                .encode_texts(residence, loras, vec![Request { embeddings: Vec::new(), ..empty }])
+                .await?;
+            lengthen(&mut schedules, longest, &empty[0].embeds);
+        }
+        let negative = if guided { schedules.pop() } else { None };
+        let positive = parts.iter().map(|(_, weight)| *weight).zip(schedules).collect();
+        let tokens = (longest / self.channels().max(1)) as u32;
         Ok(Prompts { negative, positive, tokens, truncated })
     }
 
     /// Conditioning of each text, and the end of each that did not fit into the text encoder's window; from the
     /// cache where it is there.
-    async fn encode_texts(&self, requests: Vec<Request>) -> Result<(Vec<Rc<Conditioning>>, Vec<String>)> {
+    async fn encode_texts(
+        &self,
+        residence: &Residence,
+        loras: ChosenLoras<'_>,
+        requests: Vec<Request>,
+    ) -> Result<(Vec<Rc<Conditioning>>, Vec<String>)> {
         let mut missing: Vec<Request> = Vec::new();
         for request in &requests {
-            if self.text_cache.get(request).is_none() && !missing.contains(request) {
+            if self.cache.get(request).is_none() && !missing.contains(request) {
                 missing.push(request.clone());
             }
         }
@@ -307,10 +332,10 @@ impl DiffusionPipeline {
         let mut fresh = Vec::new();
         if !missing.is_empty() {
             for (request, (conditioning, truncated)) in
-                missing.iter().zip(self.encode_missing(&missing).await?)
+                missing.iter().zip(self.encode_missing(residence, loras, &missing).await?)
             {
                 let conditioning = Rc::new(conditioning);
-                self.text_cache.put(request.clone(), conditioning.clone(), truncated.clone());
+                self.cache.put(request.clone(), conditioning.clone(), truncated.clone());
                 fresh.push((conditioning, truncated));
             }
         }
@@ -318,7 +343,7 @@ impl DiffusionPipeline {
         for request in &requests {
             let found = match missing.iter().position(|m| m == request) {
                 Some(i) => Some(fresh[i].clone()),
-                None => self.text_cache.get(request),
+                None => self.cache.get(request),
             };
             let (conditioning, truncated) =
                 found.ok_or_else(|| Error::invalid("Too many texts in one prompt; shorten its schedule."))?;
@@ -330,19 +355,24 @@ impl DiffusionPipeline {
     }
 
     /// Runs the text encoders over the windows of all texts.
-    async fn encode_missing(&self, requests: &[Request]) -> Result<Vec<(Conditioning, Option<String>)>> {
-        let sdxl = self.model.kind == Kind::Sdxl;
-        self.bring(Stage::Text, &|| false).await?;
+    async fn encode_missing(
+        &self,
+        residence: &Residence,
+        loras: ChosenLoras<'_>,
+        requests: &[Request],
+    ) -> Result<Vec<(Conditioning, Option<String>)>> {
+        residence.bring(Stage::Text, &|| false).await?;
+        loras.merge(residence, Stage::Text)?;
         let mut truncated = vec![None; requests.len()];
         // Of each encoder and text: its rows, [token][channel].
         let mut parts: Vec<(Vec<Vec<f32>>, usize)> = Vec::new();
         let mut pooled: Vec<Vec<f32>> = Vec::new();
-        for (i, encoder) in self.text_encoders.iter().enumerate() {
+        for (i, encoder) in self.encoders.iter().enumerate() {
             let width = encoder.module.config.hidden_size as usize;
             let mut rows = Vec::new();
             pooled.clear();
             for (request, truncated) in requests.iter().zip(&mut truncated) {
-                let (embeddings, table) = self.embeddings_of(i, &request.embeddings)?;
+                let (embeddings, table) = self.embeddings.of_encoder(i, width, &request.embeddings)?;
                 let chunked = chunk::chunked(&encoder.tokenizer, &request.text, request.syntax, &embeddings)?;
                 let mut windows = chunked.chunks;
                 let count = windows.len();
@@ -350,13 +380,12 @@ impl DiffusionPipeline {
                 if weighted && request.syntax == Syntax::Comfy {
                     windows.push(Vec::new());
                 }
-                let recipe = Recipe {
-                    pooled: sdxl && i == 1,
-                    penultimate: sdxl,
+                let recipe = TextRecipe {
                     clip_skip: request.clip_skip,
                     vectors: windows.iter().flatten().any(|p| p.id >= FIRST_VECTOR),
+                    ..TextRecipe::of(self.sdxl, i)
                 };
-                let (mut z, first) = self.run_windows(encoder, recipe, &windows, &table).await?;
+                let (mut z, first) = encoder.run(residence, recipe, &windows, &table).await?;
                 let size = self.tokens() * width;
                 let empty = z.split_off(count * size);
                 for (z, pieces) in z.chunks_exact_mut(size).zip(&windows) {
@@ -391,74 +420,6 @@ impl DiffusionPipeline {
         Ok(conditioning.collect())
     }
 
-    /// Tokens of a window.
-    pub(super) fn tokens(&self) -> usize {
-        self.text_encoders.iter().map(|e| e.tokenizer.model_max_length()).min().unwrap_or(0)
-    }
-
-    /// Encodes windows of tokens: [window][token][channel], and the pooled embedding of the first. `table`: the
-    /// vectors of textual inversion.
-    async fn run_windows(
-        &self,
-        encoder: &TextEncoder,
-        recipe: Recipe,
-        windows: &[Vec<Piece>],
-        table: &[f32],
-    ) -> Result<Encoded> {
-        let config = &encoder.module.config;
-        let width = config.hidden_size as usize;
-        let (mut embeds, mut pooled) = (Vec::new(), Vec::new());
-        for group in windows.chunks(WINDOWS) {
-            let mut ids: Vec<u32> = Vec::new();
-            let mut eos = Vec::new();
-            let mut vectors = Vec::new();
-            for window in group {
-                let window = encoder.tokenizer.window(window.iter().map(|p| p.id));
-                let known = window.iter().map(|&id| if id < FIRST_VECTOR { id } else { 0 });
-                let known: Vec<u32> = known.collect();
-                eos.push(config.eos_index(&known));
-                if let Some(id) = known.iter().find(|&&id| id >= config.vocab_size) {
-                    return Err(Error::bad_checkpoint(format!(
-                        "the tokenizer makes token {id}, and the text encoder knows {}. They are not of one model",
-                        config.vocab_size
-                    )));
-                }
-                if recipe.vectors {
-                    for &id in &window {
-                        let at = id.checked_sub(FIRST_VECTOR).map(|v| v as usize * width);
-                        match at.and_then(|at| table.get(at..at + width)) {
-                            Some(vector) => vectors.extend_from_slice(vector),
-                            None => vectors.resize(vectors.len() + width, 0.0),
-                        }
-                    }
-                }
-                // An id past the vocabulary reads as zeros.
-                ids.extend(window);
-            }
-            let weights = encoder.module.part.weights()?;
-            let mut r = Recorder::new(&encoder.module.options).with_adapted(weights.adapted());
-            let batch = group.len() as u32;
-            let io = record(config, recipe, &mut r, batch, ids.len() as u32 / batch)?;
-            let executable = r.finish().instantiate(&self.gpu, &weights)?;
-            executable.write_u32(&self.gpu, io.ids, &ids)?;
-            if let Some(t) = io.vectors {
-                executable.write(&self.gpu, t, &vectors)?;
-            }
-            if let Some(t) = io.eos {
-                executable.write_u32(&self.gpu, t, &eos)?;
-            }
-            executable.run(&self.gpu);
-            embeds.extend(executable.read(&self.gpu, io.embeds).await?);
-            if let Some(t) = io.pooled
-                && pooled.is_empty()
-            {
-                pooled = executable.read(&self.gpu, t).await?;
-                pooled.truncate(pooled.len() / group.len());
-            }
-        }
-        Ok((embeds, pooled))
-    }
-
     /// The tokens of a prompt as the text encoder (of SDXL's, the first) reads them at the first step.
     ///
     /// # Errors
@@ -469,8 +430,9 @@ impl DiffusionPipeline {
         syntax: Syntax,
         embeddings: &[(String, String)],
     ) -> Result<PromptView> {
-        let Some(encoder) = self.text_encoders.first() else { return Ok(PromptView::default()) };
-        let (embeddings, _) = self.embeddings_of(0, embeddings)?;
+        let Some(encoder) = self.encoders.first() else { return Ok(PromptView::default()) };
+        let width = encoder.module.config.hidden_size as usize;
+        let (embeddings, _) = self.embeddings.of_encoder(0, width, embeddings)?;
         let parts = match syntax {
             Syntax::Plain => vec![prompt.to_owned()],
             _ => grammar::composition(&grammar::extra_networks(prompt).0)
@@ -502,30 +464,36 @@ impl DiffusionPipeline {
         let tokens = read.chain(cut).collect();
         Ok(PromptView { tokens, chunks: all.chunks.len(), foreign: all.foreign() })
     }
+}
 
-    /// The words of textual inversion for a text encoder, and their vectors, [vector][channel].
-    fn embeddings_of(
-        &self,
-        encoder: usize,
-        wanted: &[(String, String)],
-    ) -> Result<(Vec<Embedding>, Vec<f32>)> {
-        let (mut out, mut table) = (Vec::new(), Vec::new());
-        let width = self.text_encoders[encoder].module.config.hidden_size as usize;
-        let kept = self.embeddings.borrow();
-        for (token, key) in wanted {
-            let embedding = kept.iter().find(|e| e.key == *key).ok_or_else(|| {
-                Error::invalid(format!("The embedding {token:?} was not loaded from {key}; load it first."))
-            })?;
-            // SDXL: one that has vectors for the other encoder alone is read as words by this one.
-            if let Some(vectors) = &embedding.vectors[encoder] {
-                out.push(Embedding {
-                    token: token.clone(),
-                    first: (table.len() / width) as u32,
-                    vectors: (vectors.len() / width) as u32,
-                });
-                table.extend_from_slice(vectors);
-            }
+/// The prompts between `AND`, and their weights.
+fn parts(texts: &Texts) -> Vec<(Text, f32)> {
+    match (&texts.prompt, texts.syntax) {
+        (Text::Words(prompt), Syntax::A1111 | Syntax::Comfy) => {
+            let parts = grammar::composition(&grammar::extra_networks(prompt).0);
+            parts.into_iter().map(|(text, weight)| (Text::Words(text), weight as f32)).collect()
         }
-        Ok((out, table))
+        (other, _) => vec![(other.clone(), 1.0)],
+    }
+}
+
+/// The last step of each text of a schedule, from 1.
+fn scheduled(text: &Text, syntax: Syntax, steps: usize) -> Vec<(usize, Text)> {
+    match (text, syntax) {
+        (Text::Words(words), Syntax::A1111 | Syntax::Comfy) => {
+            let texts = grammar::schedule(words, steps).into_iter();
+            texts.map(|(end, text)| (end, Text::Words(text))).collect()
+        }
+        (text, _) => vec![(steps, text.clone())],
+    }
+}
+
+/// One length for all: shorter ones go on with windows of an empty prompt.
+fn lengthen(schedules: &mut [Schedule], length: usize, window: &[f32]) {
+    for (_, conditioning) in schedules.iter_mut().flatten() {
+        let missing = (length - conditioning.embeds.len()) / window.len();
+        if missing > 0 {
+            Rc::make_mut(conditioning).embeds.extend(window.repeat(missing));
+        }
     }
 }

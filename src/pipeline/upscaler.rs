@@ -1,9 +1,9 @@
 //! Pictures enlarged by an ESRGAN, tile by tile.
 
+use super::request::Picture;
 use super::tiles::{Field, windows};
-use super::{Picture, check_aborted};
 use crate::checkpoint::{Located, ReadAt, Table};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_aborted};
 use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Recorder, Tensor, Weights};
 use crate::models::rrdbnet::{self, Config};
 use crate::ops::{self, Precision};

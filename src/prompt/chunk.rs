@@ -2,6 +2,7 @@
 
 use super::{BREAK, Tokenizer, grammar};
 use crate::error::Result;
+use crate::named::Named;
 
 /// How a prompt is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -13,6 +14,11 @@ pub enum Syntax {
     A1111,
     /// The same language; weights as ComfyUI has them, away from the encoding of an empty prompt.
     Comfy,
+}
+
+impl Named for Syntax {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("plain", Self::Plain), ("a1111", Self::A1111), ("comfy", Self::Comfy)];
 }
 
 /// How far back a comma may lie at which a window ends early, in tokens (A1111's `comma_padding_backtrack`).

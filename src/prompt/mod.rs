@@ -80,8 +80,8 @@ impl Tokenizer {
             && !["CLIPTokenizer", "CLIPTokenizerFast"].contains(&class)
         {
             return Err(Error::unsupported(format!(
-                "the checkpoint's tokenizer is {class}; only CLIPTokenizer is supported, use a Stable Diffusion \
-                 1.x, 2.x or XL checkpoint"
+                "the checkpoint's tokenizer is {class}; only CLIPTokenizer is supported, use a Stable \
+                 Diffusion 1.x, 2.x or XL checkpoint"
             )));
         }
 
@@ -100,7 +100,8 @@ impl Tokenizer {
         } else {
             let (Some(vocab), Some(merges)) = (files.vocab, files.merges) else {
                 return Err(Error::bad_checkpoint(
-                    "the checkpoint's tokenizer/ has neither tokenizer.json nor vocab.json and merges.txt; add them",
+                    "the checkpoint's tokenizer/ has neither tokenizer.json nor vocab.json and merges.txt; \
+                     add them",
                 ));
             };
             (object(vocab, "vocab.json")?, merges_of_text(merges)?)

@@ -1,6 +1,8 @@
 //! torch's random generators, so that a seed gives the noise that it gives in PyTorch: on a CPU the Mersenne Twister,
 //! on CUDA GPUs Philox 4x32-10 (Salmon et al. 2011).
 
+use crate::named::Named;
+
 /// Which of torch's generators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rng {
@@ -9,6 +11,11 @@ pub enum Rng {
     TorchCpu,
     /// `torch.Generator("cuda")`, which A1111 calls "NV".
     TorchCuda,
+}
+
+impl Named for Rng {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("torch-cpu", Self::TorchCpu), ("torch-cuda", Self::TorchCuda)];
 }
 
 impl Rng {

@@ -1,7 +1,8 @@
 //! What `www/bench.html` and `./build.sh bench` time: single operations, and a UNet with random weights, recorded by the
 //! same code as a model's.
 
-use super::{count, set, step_counters, text};
+use super::options::{count, text};
+use super::results::{set, step_counters};
 use crate::error::{Error, Result};
 use crate::gpu::{
     Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Timing, Weights,

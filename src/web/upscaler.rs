@@ -1,11 +1,12 @@
 //! `Upscaler` of the module: pictures enlarged by an ESRGAN.
 
-use super::{picture, picture_object, precision, reporter, source};
-use crate::error::{Code, Error, Result};
+use super::options::{choice, picture};
+use super::results::picture_object;
+use super::sources::{Watch, finished, reporter, source};
+use crate::error::{Error, Result};
 use crate::pipeline;
-use crate::store::{FileAt, ModelFiles, ReadOptions};
+use crate::store::{FileAt, ModelFiles};
 use js_sys::{Function, Object};
-use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
@@ -23,32 +24,19 @@ impl Upscaler {
         on_progress: Function,
         signal: AbortSignal,
     ) -> Result<Upscaler, JsValue> {
-        let options = ReadOptions {
-            no_cache: super::get(&spec, "cache").is_some_and(|v| v.is_falsy()),
-            signal: Some(signal.clone()),
-            on_progress: Some(reporter(on_progress)),
-        };
-        let source = Rc::new(source(&spec, options).await?);
+        let watch = Watch { signal, on_progress: Some(reporter(on_progress)) };
+        let source = source(&spec, &watch).await?;
         let path = source.single_file().map(str::to_owned).ok_or_else(|| {
             Error::invalid(format!(
-                "{} is no upscaler's file: give the address of a .pth or .safetensors file, or the file itself.",
+                "{} is no upscaler's file: give the address of a .pth or .safetensors file, or the file \
+                 itself.",
                 source.name()
             ))
         })?;
         let file = FileAt::new(source.clone(), path);
-        match pipeline::Upscaler::load(&file, precision(&spec)?, &|| signal.aborted()).await {
-            Ok(inner) => {
-                source.finish().await?;
-                Ok(Upscaler { inner })
-            }
-            Err(e) => {
-                if matches!(e.code, Code::BadCheckpoint | Code::UnsupportedModel) {
-                    // What the cache fails with then matters less than why the file was refused.
-                    let _ = source.doubt().await;
-                }
-                Err(e.into())
-            }
-        }
+        let precision = choice(&spec, "precision")?.unwrap_or_default();
+        let loaded = pipeline::Upscaler::load(&file, precision, &|| watch.signal.aborted()).await;
+        Ok(Upscaler { inner: finished(&source, loaded).await? })
     }
 
     /// How many times as large pictures become.

@@ -1,0 +1,42 @@
+//! Tiles chosen for this GPU: on an earlier visit, or while the weights arrive.
+
+use crate::gpu::tuning::Choices;
+use crate::gpu::{Gpu, Options};
+use crate::named::Named;
+use crate::ops::tune;
+
+/// What tuning may take while a model loads, in milliseconds.
+pub(super) const BUDGET: f64 = 3000.0;
+/// Models whose UNet is smaller are drawn before the tuning has paid.
+pub(super) const WORTH: u64 = 256 << 20;
+
+/// Where choices come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    #[default]
+    Shipped,
+    /// From an earlier visit.
+    Kept,
+    /// Timed by this pipeline: to be kept.
+    Timed,
+}
+
+impl Named for Origin {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("shipped", Self::Shipped), ("kept", Self::Kept), ("timed", Self::Timed)];
+}
+
+/// Choices, and under what they are kept.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    pub key: String,
+    pub text: String,
+    pub origin: Origin,
+}
+
+/// The choices of an earlier visit among `kept` (key and text of each), if they are of this GPU and these kernels.
+pub(super) fn kept(gpu: &Gpu, options: &Options, kept: &[(String, String)]) -> Option<Choices> {
+    let key = tune::key(gpu, options);
+    let (_, text) = kept.iter().find(|(k, _)| *k == key)?;
+    Choices::from_text(text, tune::candidates(options))
+}

@@ -1,0 +1,178 @@
+//! What a pipeline owns, and what may be added to it.
+
+use super::autotune::{Chosen, Origin};
+use super::controlnet::{Beside, ControlNets};
+use super::decode::Decoder;
+use super::encode::Encoder;
+use super::lora::Loras;
+use super::model::Model;
+use super::part::Module;
+use super::preview::Previews;
+use super::residence::Residence;
+use super::text::{PromptView, TextEncoders};
+use crate::checkpoint::ReadAt;
+use crate::error::Result;
+use crate::gpu::tuning::{Choices, shipped};
+use crate::gpu::{Arithmetic, Gpu, Options};
+use crate::models::unet;
+use crate::ops::tune::{self, EXAMPLES};
+use crate::prompt::Syntax;
+use crate::samplers::SchedulerConfig;
+use crate::store::ModelFiles;
+use std::rc::Rc;
+
+/// A model on the GPU, ready to draw: [`load`](Self::load) makes one, [`generate`](Self::generate) draws.
+pub struct DiffusionPipeline {
+    pub(super) model: Model,
+    pub(super) residence: Residence,
+    pub(super) text: TextEncoders,
+    pub(super) unet: Module<unet::Config>,
+    pub(super) decoder: Decoder,
+    pub(super) encoder: Encoder,
+    pub(super) scheduler: SchedulerConfig,
+    pub(super) previews: Previews,
+    pub(super) loras: Loras,
+    pub(super) controlnets: ControlNets,
+    /// SDXL: a negative prompt left out is all zeros.
+    pub(super) force_zeros_for_empty_prompt: bool,
+    /// How plans are recorded that need nothing of their own.
+    pub(super) options: Options,
+    /// Of `options.choices`.
+    pub(super) origin: Origin,
+}
+
+impl DiffusionPipeline {
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device, for its books (`Gpu::bytes`) and its name.
+    pub fn gpu(&self) -> &Gpu {
+        &self.residence.gpu
+    }
+
+    /// What products are computed in here.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.options.arithmetic
+    }
+
+    /// The tokens of a prompt as the text encoder (of SDXL's, the first) reads them at the first step.
+    ///
+    /// # Errors
+    /// `invalid-option` for text that the tokenizer cannot read.
+    pub fn tokenize(
+        &self,
+        prompt: &str,
+        syntax: Syntax,
+        embeddings: &[(String, String)],
+    ) -> Result<PromptView> {
+        self.text.tokenize(prompt, syntax, embeddings)
+    }
+
+    /// Whether [`load_embedding`](Self::load_embedding) was given this key.
+    pub fn has_embedding(&self, key: &str) -> bool {
+        self.text.embeddings.has(key)
+    }
+
+    /// Reads a textual inversion embedding and keeps it under `key` (its source's name), for
+    /// `GenerateOptions::embeddings`. A1111's .pt (`string_to_param["*"]`), a .safetensors or .bin that holds one
+    /// tensor under any name, or SDXL's with `clip_l` and `clip_g`; of one vector or several.
+    ///
+    /// # Errors
+    /// `bad-checkpoint` for a file that is no embedding; `unsupported-model` for one of another kind of model; and
+    /// whatever reading the file fails with.
+    pub async fn load_embedding<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
+        self.text.load_embedding(key, file).await
+    }
+
+    /// Whether [`load_lora`](Self::load_lora) was given this key.
+    pub fn has_lora(&self, key: &str) -> bool {
+        self.loras.has(key)
+    }
+
+    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA) and keeps it under `key` (its source's name), for
+    /// `GenerateOptions::loras`. Each picture names its tensors that belong to no weight of this model.
+    ///
+    /// # Errors
+    /// `unsupported-model` if nothing at all fits this model; `bad-checkpoint` for factors of the wrong shape; and
+    /// whatever reading the file fails with.
+    pub async fn load_lora<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
+        self.loras.load(&self.residence, key, file).await
+    }
+
+    /// Whether [`load_controlnet`](Self::load_controlnet) was given this key.
+    pub fn has_controlnet(&self, key: &str) -> bool {
+        self.controlnets.has(key)
+    }
+
+    /// Lets every ControlNet go but those of `keys`.
+    pub fn keep_controlnets(&self, keys: &[String]) {
+        self.controlnets.keep(&self.residence, keys);
+    }
+
+    /// Loads a ControlNet, a diffusers folder or (as `store::SingleFile` shows it) one file, and keeps it under `key`,
+    /// for `GenerateOptions::controlnets`.
+    ///
+    /// # Errors
+    /// `unsupported-model` for one of another kind of model, before its weights are fetched; `bad-checkpoint`;
+    /// `out-of-memory`; `aborted`; what `files` fails with.
+    pub async fn load_controlnet<F: ModelFiles + 'static>(
+        &self,
+        key: &str,
+        files: Rc<F>,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let beside = Beside {
+            unet: &self.unet.config,
+            options: self.unet.options,
+            vae: &self.decoder.vae,
+            kind: self.model.kind.as_str(),
+        };
+        self.controlnets.load(&self.residence, key, files, beside, aborted).await
+    }
+
+    /// Whether `Preview::Tiny` lacks a decoder: the model's own is none, and that of `name` was not loaded.
+    pub fn lacks_tiny(&self, name: &str) -> bool {
+        !self.decoder.is_small() && !self.previews.has_tiny(name)
+    }
+
+    /// Loads the decoder that `Preview::Tiny` shows steps with, an AutoencoderTiny in diffusers' layout.
+    ///
+    /// # Errors
+    /// `unsupported-model` for another kind of VAE or of latents; `bad-checkpoint`; `aborted`; what `files` fails with.
+    pub async fn load_tiny<F: ModelFiles>(&self, files: Rc<F>, aborted: &dyn Fn() -> bool) -> Result<()> {
+        self.previews.load_tiny(&self.residence, files, &self.decoder.vae, &self.options, aborted).await
+    }
+
+    /// The choices of kernels in use.
+    pub fn tuning(&self) -> Chosen {
+        Chosen {
+            key: tune::key(self.gpu(), &self.options),
+            text: self.options.choices.to_text(),
+            origin: self.origin,
+        }
+    }
+
+    /// Chooses anew, beginning with what was shipped, in at most `budget` milliseconds.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn tune(&mut self, budget: f64) -> Result<()> {
+        let gpu = self.gpu();
+        let options = Options { choices: shipped(&gpu.vendor, &gpu.architecture), ..self.options };
+        let choices = tune::tune(gpu, &options, &EXAMPLES, budget).await?;
+        self.choose(choices, Origin::Timed);
+        Ok(())
+    }
+
+    /// Draws with these from now on.
+    pub(super) fn choose(&mut self, choices: Choices, origin: Origin) {
+        self.origin = origin;
+        let own =
+            [&mut self.options, &mut self.unet.options, &mut self.decoder.options, &mut self.encoder.options];
+        let text = self.text.encoders.iter_mut().map(|e| &mut e.module.options);
+        own.into_iter().chain(text).for_each(|options| options.choices = choices);
+        self.residence.drop_unet_plan();
+        drop(self.residence.take_decode_plan());
+    }
+}

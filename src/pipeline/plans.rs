@@ -1,0 +1,355 @@
+//! How each network of a pipeline is recorded: over a small input for the names of its weights, before a byte of them is
+//! read, and over the size that is drawn.
+
+use super::request::{Picture, Preprocess};
+use crate::error::{Error, Result};
+use crate::gpu::{Executable, Gpu, Options, Plan, Reading, Recorder, Tensor, Weights};
+use crate::models::unet::{self, unet_inputs};
+use crate::models::{clip, controlnet, taesd, vae};
+use serde_json::Value;
+
+/// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
+const SMALL: u32 = 16;
+
+/// Records what `build` builds.
+///
+/// # Errors
+/// Those of `build`.
+pub(super) fn record(options: &Options, build: impl FnOnce(&mut Recorder) -> Result<()>) -> Result<Plan> {
+    let mut r = Recorder::new(options);
+    build(&mut r)?;
+    Ok(r.finish())
+}
+
+// ---- the UNet, and ControlNets beside it -------------------------------------------------------------------------
+
+/// A UNet's plan that names its weights.
+pub(super) fn unet_weights(config: &unet::Config, options: &Options) -> Result<Plan> {
+    record(options, |r| {
+        let inputs = unet_inputs(config, r, 1, SMALL, SMALL, 1);
+        unet::forward(config, r, &inputs, &[]).map(|_| ())
+    })
+}
+
+/// A ControlNet's plan that names its weights.
+pub(super) fn controlnet_weights(config: &controlnet::Config, options: &Options) -> Result<Plan> {
+    record(options, |r| {
+        let side = SMALL * config.scale();
+        let image = r.input(1, side, side, config.conditioning_channels);
+        let cond = controlnet::cond_embedding(config, r, image)?;
+        let inputs = unet_inputs(&config.unet, r, 1, SMALL, SMALL, 1);
+        controlnet::forward(config, r, &inputs, cond).map(|_| ())
+    })
+}
+
+/// What a plan of the UNet is recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UnetSize {
+    /// Texts at once.
+    pub batch: u32,
+    /// Of latents.
+    pub height: u32,
+    pub width: u32,
+    /// Of each text.
+    pub tokens: u32,
+    /// It adds what ControlNets say.
+    pub controlled: bool,
+}
+
+/// A plan of the UNet, kept from picture to picture.
+pub(super) struct UnetPlan {
+    pub size: UnetSize,
+    pub executable: Executable,
+    pub inputs: unet::Inputs,
+    /// What ControlNets add; empty in a plan without any.
+    pub residuals: Vec<Tensor>,
+    pub controls: Vec<ControlPlan>,
+    pub out: Tensor,
+}
+
+impl UnetPlan {
+    /// # Errors
+    /// `out-of-memory`; `unsupported-model` for a size that the network cannot have.
+    pub fn new(
+        gpu: &Gpu,
+        config: &unet::Config,
+        options: &Options,
+        weights: &Weights,
+        size: UnetSize,
+    ) -> Result<Self> {
+        let UnetSize { batch, height, width, tokens, controlled } = size;
+        let mut r = Recorder::new(options).with_adapted(weights.adapted());
+        let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
+        let residuals = match controlled {
+            true => controlnet::residuals(config, &mut r, batch, [height, width]),
+            false => Vec::new(),
+        };
+        let out = unet::forward(config, &mut r, &inputs, &residuals)?;
+        r.output(out);
+        let executable = r.finish().instantiate(gpu, weights)?;
+        Ok(UnetPlan { size, executable, inputs, residuals, controls: Vec::new(), out })
+    }
+}
+
+/// A ControlNet's plan, bound to the UNet's residuals.
+pub(super) struct ControlPlan {
+    /// The ControlNet's.
+    pub key: String,
+    /// The first of the UNet's texts that it adds to: in guess mode the negative prompt is left alone.
+    pub first: u32,
+    pub executable: Executable,
+    pub inputs: unet::Inputs,
+    pub cond: Tensor,
+    pub scales: Tensor,
+    /// What `cond` was computed from: picture, preprocess and thresholds.
+    pub shown: Option<(Picture, Preprocess, [f64; 2])>,
+}
+
+// ---- the VAE -----------------------------------------------------------------------------------------------------
+
+/// Either image decoder.
+pub(super) enum Vae {
+    Kl(vae::Config),
+    Tiny(taesd::Config),
+}
+
+impl Vae {
+    /// Classes that `model_index.json` may name.
+    pub const CLASSES: &[&str] = &["AutoencoderKL", "AutoencoderTiny"];
+
+    /// Reads `vae/config.json` of one of [`Vae::CLASSES`].
+    ///
+    /// # Errors
+    /// `unsupported-model` naming the field that is not computed here.
+    pub fn from_config(class: &str, config: &Value) -> Result<Self> {
+        match class {
+            "AutoencoderTiny" => taesd::Config::from_config(config).map(Vae::Tiny),
+            _ => vae::Config::from_config(config).map(Vae::Kl),
+        }
+    }
+
+    /// Pixels to a latent, each way.
+    pub fn scale(&self) -> u32 {
+        match self {
+            Vae::Kl(config) => config.scale(),
+            Vae::Tiny(config) => 1 << config.num_decoder_blocks.len().saturating_sub(1),
+        }
+    }
+
+    pub fn latent_channels(&self) -> u32 {
+        match self {
+            Vae::Kl(config) => config.latent_channels,
+            Vae::Tiny(config) => config.latent_channels,
+        }
+    }
+
+    pub fn out_channels(&self) -> u32 {
+        match self {
+            Vae::Kl(config) => config.out_channels,
+            Vae::Tiny(config) => config.out_channels,
+        }
+    }
+
+    pub fn scaling_factor(&self) -> f32 {
+        match self {
+            Vae::Kl(config) => config.scaling_factor,
+            Vae::Tiny(config) => config.scaling_factor,
+        }
+    }
+
+    /// Decodes latents that are divided by the scaling factor.
+    fn decode(&self, r: &mut Recorder, latents: Tensor) -> Result<Tensor> {
+        match self {
+            Vae::Kl(config) => vae::decode(config, r, latents),
+            Vae::Tiny(config) => taesd::decode(config, r, latents),
+        }
+    }
+}
+
+/// A decoder's plan that names its weights.
+pub(super) fn decoder_weights(vae: &Vae, options: &Options) -> Result<Plan> {
+    record_decoder(vae, options, SMALL, SMALL).map(|(plan, ..)| plan)
+}
+
+/// An image encoder's plan that names its weights.
+pub(super) fn encoder_weights(config: &vae::Config, options: &Options) -> Result<Plan> {
+    let side = SMALL * config.scale();
+    record_encoder(config, options, side, side).map(|(plan, ..)| plan)
+}
+
+/// The decoder's plan over latents of this height and width, its input and its output, NHWC.
+pub(super) fn record_decoder(
+    vae: &Vae,
+    options: &Options,
+    height: u32,
+    width: u32,
+) -> Result<(Plan, Tensor, Tensor)> {
+    let mut r = Recorder::new(options);
+    let latents = r.input(1, height, width, vae.latent_channels());
+    let out = vae.decode(&mut r, latents)?;
+    r.output(out);
+    Ok((r.finish(), latents, out))
+}
+
+/// The image encoder's plan over pixels of this height and width, its input and its output, NHWC.
+pub(super) fn record_encoder(
+    config: &vae::Config,
+    options: &Options,
+    height: u32,
+    width: u32,
+) -> Result<(Plan, Tensor, Tensor)> {
+    let mut r = Recorder::new(options);
+    let image = r.input(1, height, width, config.in_channels);
+    let out = vae::encode(config, &mut r, image)?;
+    r.output(out);
+    Ok((r.finish(), image, out))
+}
+
+/// A plan of an image decoder for one size.
+pub(super) struct DecodePlan {
+    /// Of latents.
+    pub height: u32,
+    pub width: u32,
+    /// Recorded in f32 activations.
+    pub wide: bool,
+    pub executable: Executable,
+    latents: Tensor,
+    out: Tensor,
+}
+
+impl DecodePlan {
+    /// What [`record_decoder`] gave, on the GPU.
+    ///
+    /// # Errors
+    /// `out-of-memory`.
+    pub fn new(
+        gpu: &Gpu,
+        weights: &Weights,
+        (plan, latents, out): (Plan, Tensor, Tensor),
+        wide: bool,
+    ) -> Result<Self> {
+        let executable = plan.instantiate(gpu, weights)?;
+        Ok(DecodePlan { height: latents.h, width: latents.w, wide, executable, latents, out })
+    }
+
+    /// Pixels in -1..1 of latents, both NHWC; `None` if one is not finite or an activation reached the end of f16.
+    pub async fn run(&self, gpu: &Gpu, latents: &[f32]) -> Result<Option<Vec<f32>>> {
+        self.executable.finish_sound(gpu, self.start(gpu, latents)?).await
+    }
+
+    /// Submits a run and the copy of its pixels.
+    pub fn start(&self, gpu: &Gpu, latents: &[f32]) -> Result<Reading> {
+        self.executable.write(gpu, self.latents, latents)?;
+        self.executable.run(gpu);
+        self.executable.start_read(gpu, self.out)
+    }
+}
+
+// ---- the text encoder --------------------------------------------------------------------------------------------
+
+/// How a text encoder is recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TextRecipe {
+    /// Gives the pooled embedding as well.
+    pub pooled: bool,
+    /// Conditions on `hidden_states[-2]` without the last norm, as SDXL does.
+    pub penultimate: bool,
+    /// Layers left out at the end, as diffusers' `clip_skip`.
+    pub clip_skip: u32,
+    /// Takes vectors of textual inversion.
+    pub vectors: bool,
+}
+
+impl TextRecipe {
+    /// Of the `i`-th text encoder of a model, as [`TextRecipe::default`] otherwise.
+    pub fn of(sdxl: bool, i: usize) -> Self {
+        Self { pooled: sdxl && i == 1, penultimate: sdxl, ..Default::default() }
+    }
+
+    /// The layers that conditioning passes, of all that there are; `None` where more are left out.
+    pub fn layers(&self, config: &clip::Config) -> Option<u32> {
+        config.num_hidden_layers.checked_sub(self.clip_skip + u32::from(self.penultimate))
+    }
+}
+
+/// Inputs and outputs of a recorded text encoder.
+pub(super) struct TextTensors {
+    pub ids: Tensor,
+    /// Vectors of textual inversion, added to the tokens' own.
+    pub vectors: Option<Tensor>,
+    pub eos: Option<Tensor>,
+    pub embeds: Tensor,
+    pub pooled: Option<Tensor>,
+}
+
+/// A text encoder's plan that names its weights.
+pub(super) fn text_weights(config: &clip::Config, recipe: TextRecipe, options: &Options) -> Result<Plan> {
+    record(options, |r| record_text(config, recipe, r, 1, 1).map(|_| ()))
+}
+
+/// Records a text encoder over [batch, tokens]: SD conditions on the last hidden state after its norm, SDXL on
+/// `hidden_states[-2]`, and its second encoder gives the pooled embedding as well. `clip_skip` as in diffusers:
+/// `hidden_states[-(clip_skip + 1)]` and norm, for SDXL `hidden_states[-(clip_skip + 2)]`.
+///
+/// # Errors
+/// `unsupported-model` for an encoder with fewer layers than are left out.
+pub(super) fn record_text(
+    config: &clip::Config,
+    recipe: TextRecipe,
+    r: &mut Recorder,
+    batch: u32,
+    tokens: u32,
+) -> Result<TextTensors> {
+    let missing = || {
+        Error::unsupported(format!("num_hidden_layers = {} of the text encoder", config.num_hidden_layers))
+    };
+    let ids = r.input_u32(batch, tokens);
+    let layers = config.num_hidden_layers;
+    let wanted = recipe.layers(config).ok_or_else(missing)?;
+    let vectors = recipe.vectors.then(|| r.input(batch, 1, tokens, config.hidden_size));
+    let states = clip::hidden_states(config, r, ids, vectors, if recipe.pooled { layers } else { wanted })?;
+    let mut embeds = *states.get(wanted as usize).ok_or_else(missing)?;
+    if !recipe.penultimate {
+        embeds = clip::final_layer_norm(config, r, embeds)?;
+    }
+    r.output(embeds);
+    let (mut eos, mut pooled) = (None, None);
+    if recipe.pooled {
+        let index = r.input_u32(batch, 1);
+        let last = clip::final_layer_norm(config, r, *states.last().ok_or_else(missing)?)?;
+        let row = clip::pooler_output(r, last, index)?;
+        let out = clip::text_embeds(config, r, row)?;
+        r.output(out);
+        (eos, pooled) = (Some(index), Some(out));
+    }
+    Ok(TextTensors { ids, vectors, eos, embeds, pooled })
+}
+
+// ---- ahead of the first picture ----------------------------------------------------------------------------------
+
+/// Begins to compile what the first picture most likely needs: the model's own size, guidance, a prompt of one window.
+/// Other sizes compile the few kernels that they lack when they are drawn.
+///
+/// # Errors
+/// `device-lost`.
+pub(super) fn compile_first(
+    gpu: &Gpu,
+    unet: (&unet::Config, Options),
+    vae: (&Vae, Options),
+    text: &[(&clip::Config, TextRecipe, Options)],
+) -> Result<()> {
+    const TOKENS: u32 = 77;
+    let [h, w] = unet.0.sample_size.unwrap_or([64, 64]);
+    let mut plans = vec![
+        record(&unet.1, |r| {
+            let inputs = unet_inputs(unet.0, r, 2, h, w, TOKENS);
+            unet::forward(unet.0, r, &inputs, &[]).map(|out| r.output(out))
+        }),
+        record_decoder(vae.0, &vae.1, h, w).map(|(plan, ..)| plan),
+    ];
+    for (config, recipe, options) in text {
+        plans.push(record(options, |r| record_text(config, *recipe, r, 2, TOKENS).map(|_| ())));
+    }
+    // A size of its own that the model cannot have is refused when it is asked for.
+    plans.iter().flatten().try_for_each(|plan| gpu.compile_ahead(plan))
+}

@@ -1,0 +1,331 @@
+//! One prediction of the UNet after another: ControlNets first, then the texts of the step, then guidance.
+
+use super::controlnet::{Asked, ControlNet};
+use super::diffusion::DiffusionPipeline;
+use super::pixels::{to_nchw, to_nhwc};
+use super::plans::{UnetPlan, UnetSize};
+use super::residence::Stage;
+use super::settle::{Pass, Shared};
+use super::text::{Conditioning, Prompts};
+use crate::error::{Code, Error, Result};
+use crate::gpu::{Counters, Executable, Gpu, Reading};
+use crate::models::unet::{Config, Inputs};
+use crate::samplers::{
+    composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
+};
+use std::rc::Rc;
+
+/// What the sampler asks of the network: see `Ask::Predict`.
+pub(super) struct Question {
+    pub step: usize,
+    pub timestep: f32,
+    /// NCHW, all pictures.
+    pub input: Vec<f32>,
+    pub cfg_plus_plus: bool,
+}
+
+/// The UNet with a plan of one size, and ControlNets beside it.
+pub(super) struct Predictor<'a> {
+    pipeline: &'a DiffusionPipeline,
+    shared: &'a Shared,
+    prompts: Prompts,
+    plan: UnetPlan,
+    controls: Vec<Rc<ControlNet>>,
+    /// What the plan's inputs hold of the texts.
+    written: Vec<Rc<Conditioning>>,
+    /// Width and height in pixels.
+    size: [u32; 2],
+    /// Values of one picture's latents.
+    picture_len: usize,
+    total: usize,
+}
+
+impl<'a> Predictor<'a> {
+    /// The UNet's weights come to the GPU, and a plan that predicts for all texts at once, or, where memory is too short
+    /// for that, for one after another.
+    ///
+    /// # Errors
+    /// `out-of-memory`; `aborted`; `device-lost`; what the model's files fail with.
+    pub async fn new(
+        pipeline: &'a DiffusionPipeline,
+        shared: &'a Shared,
+        pass: &Pass,
+        prompts: Prompts,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<Self> {
+        let residence = &pipeline.residence;
+        residence.bring(Stage::Unet, aborted).await?;
+        pipeline.loras.chosen(&shared.loras).merge(residence, Stage::Unet)?;
+        let [height, width] = pass.latent_size();
+        let size = UnetSize {
+            // Steps without guidance are then half the work.
+            batch: if shared.guidance.acts_always() { prompts.batch() } else { 1 },
+            height,
+            width,
+            tokens: prompts.tokens,
+            controlled: !shared.controls.is_empty(),
+        };
+        let controls = shared.controls.iter().map(|control| pipeline.controlnets.get(&control.key));
+        Ok(Self {
+            plan: plan_of(pipeline, size).await?,
+            controls: controls.collect::<Result<_>>()?,
+            pipeline,
+            shared,
+            prompts,
+            written: Vec::new(),
+            size: [pass.width, pass.height],
+            picture_len: pass.picture_len(),
+            total: pass.total,
+        })
+    }
+
+    /// Makes the ControlNets ready: their weights are on the GPU, their plans bound, their pictures seen.
+    ///
+    /// # Errors
+    /// Those of loading; `out-of-memory`; `aborted`.
+    pub async fn prepare(&mut self, aborted: &dyn Fn() -> bool) -> Result<()> {
+        let residence = &self.pipeline.residence;
+        let guess = self.shared.guess;
+        let spared = guess && self.together() && self.prompts.guided();
+        let asked = Asked { size: self.size, first: u32::from(spared), guess };
+        self.plan.controls.truncate(self.controls.len());
+        for (i, (net, control)) in self.controls.iter().zip(&self.shared.controls).enumerate() {
+            net.prepare(residence, &mut self.plan, i, control, asked, aborted).await?;
+        }
+        residence.gpu.check()
+    }
+
+    /// The network's answer, NCHW. `beside`: channels of a UNet that takes more than latents. `submitted` is run when
+    /// the GPU has work and before its results are waited for.
+    ///
+    /// # Errors
+    /// `unsupported-model` where the prediction overflows; `device-lost`; those of `submitted`.
+    pub async fn predict(
+        &mut self,
+        question: Question,
+        beside: &[f32],
+        mut submitted: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<Vec<f32>> {
+        let Question { step, timestep, input, cfg_plus_plus } = question;
+        // Of the steps of this run, as diffusers counts; a sampler may take more than it planned.
+        let now = step.min(self.total - 1) as f64;
+        let share = [now / self.total as f64, (now + 1.0) / self.total as f64];
+        let guidance = self.shared.guidance;
+        let acts = guidance.acts(share);
+        let weight = guidance.weight(acts, cfg_plus_plus);
+        let mut texts = self.prompts.at(step);
+        // Prompts of several parts, and CFG++, are made with the negative one's prediction in any case.
+        let alone = !acts && texts.len() == 2 && !cfg_plus_plus;
+        if alone {
+            texts.remove(0);
+        }
+        let negative_first = self.prompts.guided() && !alone;
+        let moment = Moment { timestep, share, texts, negative_first };
+        let (mut prediction, mut unguided) = (Vec::with_capacity(input.len()), Vec::new());
+        for latents in input.chunks_exact(self.picture_len) {
+            let outs = self.submit(latents, beside, &moment)?;
+            submitted().await?;
+            let (noise_pred, uncond) = self.finish(outs, weight).await?;
+            if noise_pred.iter().any(|v| !v.is_finite()) {
+                return Err(Error::unsupported(format!(
+                    "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
+                    step + 1
+                )));
+            }
+            prediction.extend(noise_pred);
+            unguided.extend(uncond);
+        }
+        if cfg_plus_plus {
+            prediction.extend(unguided);
+        }
+        Ok(prediction)
+    }
+
+    /// What the last run was made of.
+    pub fn counters(&self) -> Counters {
+        self.plan.executable.counters(&self.pipeline.residence.gpu)
+    }
+
+    /// Keeps the plan for the next picture; gives the ends of prompts that did not fit.
+    pub fn into_truncated(self) -> Vec<String> {
+        self.pipeline.residence.keep_unet_plan(self.plan);
+        self.prompts.truncated
+    }
+
+    /// Whether all texts are predicted for at once.
+    fn together(&self) -> bool {
+        self.plan.size.batch == self.prompts.batch()
+    }
+
+    /// Submits the runs for one picture's latents, NCHW, and the copies of what they predict.
+    fn submit(&mut self, latents: &[f32], beside: &[f32], moment: &Moment) -> Result<Vec<Reading>> {
+        let gpu = &self.pipeline.residence.gpu;
+        let sample = [latents, beside].concat();
+        let mut outs = Vec::new();
+        for (i, texts) in moment.texts.chunks(self.plan.size.batch as usize).enumerate() {
+            self.write_texts(texts)?;
+            let negative = moment.negative_first && !self.together() && i == 0;
+            self.run_controls(latents, moment, negative)?;
+            let UnetPlan { executable, inputs, out, .. } = &self.plan;
+            write_sample(gpu, executable, &self.pipeline.unet.config, inputs, &sample, moment.timestep)?;
+            executable.run(gpu);
+            outs.push(executable.start_read(gpu, *out)?);
+        }
+        Ok(outs)
+    }
+
+    /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
+    /// diffusers orders the batch.
+    fn write_texts(&mut self, texts: &[Rc<Conditioning>]) -> Result<()> {
+        if texts.len() == self.written.len() && texts.iter().zip(&self.written).all(|(a, b)| Rc::ptr_eq(a, b))
+        {
+            return Ok(());
+        }
+        let write =
+            |executable: &Executable, config: &Config, inputs: &Inputs, texts: &[Rc<Conditioning>]| {
+                let gpu = &self.pipeline.residence.gpu;
+                write_texts(gpu, executable, config, inputs, texts, self.size, self.shared.guidance.scale)
+            };
+        write(&self.plan.executable, &self.pipeline.unet.config, &self.plan.inputs, texts)?;
+        for (net, control) in self.controls.iter().zip(&self.plan.controls) {
+            let seen = texts.get(control.first as usize..).unwrap_or_default();
+            write(&control.executable, net.unet(), &control.inputs, seen)?;
+        }
+        self.written = texts.to_vec();
+        Ok(())
+    }
+
+    /// Sets the residuals to what the ControlNets add that act at this moment, to latents of one picture, NCHW.
+    /// `negative`: the plan has the negative prompt alone, to which guess mode adds nothing.
+    fn run_controls(&self, latents: &[f32], moment: &Moment, negative: bool) -> Result<()> {
+        if self.controls.is_empty() {
+            return Ok(());
+        }
+        let gpu = &self.pipeline.residence.gpu;
+        self.plan.executable.clear(gpu, &self.plan.residuals)?;
+        if negative && self.shared.guess {
+            return Ok(());
+        }
+        let [from, to] = moment.share;
+        for ((net, asked), control) in
+            self.controls.iter().zip(&self.shared.controls).zip(&self.plan.controls)
+        {
+            if from < asked.start || to > asked.end || asked.scale == 0.0 {
+                continue;
+            }
+            write_sample(gpu, &control.executable, net.unet(), &control.inputs, latents, moment.timestep)?;
+            control.executable.run(gpu);
+        }
+        Ok(())
+    }
+
+    /// The UNet's prediction, NCHW, with guidance of this weight, and the one without. `outs`: what was predicted for
+    /// the texts, in their order; of the prompt alone there is no guidance.
+    async fn finish(&self, outs: Vec<Reading>, weight: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        let channels = self.pipeline.unet.config.out_channels as usize;
+        let batch = self.plan.size.batch as usize;
+        let mut parts = Vec::new();
+        for out in outs {
+            let (out, _) = self.plan.executable.finish_read(&self.pipeline.residence.gpu, out).await?;
+            parts.extend(out.chunks_exact(out.len() / batch).map(|part| to_nchw(part, channels)));
+        }
+        let (uncond, conds) = match parts.as_slice() {
+            [] => return Ok(Default::default()),
+            [one] => return Ok((one.clone(), one.clone())),
+            [uncond, conds @ ..] => (uncond, conds),
+        };
+        let mut noise_pred = composed_guidance(uncond, conds, &self.prompts.weights(), weight);
+        let rescale = self.shared.guidance.rescale;
+        if rescale > 0.0 {
+            rescale_noise_cfg(&mut noise_pred, &conds[0], rescale);
+        }
+        Ok((noise_pred, uncond.clone()))
+    }
+}
+
+/// What is predicted at one step.
+struct Moment {
+    timestep: f32,
+    /// Of the steps, before this one and after it.
+    share: [f64; 2],
+    texts: Vec<Rc<Conditioning>>,
+    /// The first of them is the negative prompt.
+    negative_first: bool,
+}
+
+/// The plan of the last picture where it fits, or a new one; of one text at a time where memory is short.
+async fn plan_of(pipeline: &DiffusionPipeline, size: UnetSize) -> Result<UnetPlan> {
+    let residence = &pipeline.residence;
+    match residence.take_unet_plan() {
+        Some(plan) if plan.size == size => return Ok(plan),
+        // Free the old plan's memory before the new one's is asked for.
+        other => drop(other),
+    }
+    residence.make_room_for_unet();
+    let make = |size| {
+        let weights = residence.unet.weights()?;
+        UnetPlan::new(&residence.gpu, &pipeline.unet.config, &pipeline.unet.options, &weights, size)
+    };
+    let plan = match make(size) {
+        // What the adapter cannot give is reported when it is asked for.
+        Ok(plan) => residence.gpu.idle().await.map(|()| plan),
+        Err(e) => Err(e),
+    };
+    match plan {
+        Err(e) if e.code == Code::OutOfMemory && size.batch > 1 => {
+            let plan = make(UnetSize { batch: 1, ..size })?;
+            residence.gpu.idle().await?;
+            Ok(plan)
+        }
+        plan => plan,
+    }
+}
+
+/// Writes what a plan, of a UNet or a ControlNet, is given of texts.
+fn write_texts(
+    gpu: &Gpu,
+    executable: &Executable,
+    config: &Config,
+    inputs: &Inputs,
+    texts: &[Rc<Conditioning>],
+    [width, height]: [u32; 2],
+    guidance_scale: f32,
+) -> Result<()> {
+    let all = |part: fn(&Conditioning) -> &Vec<f32>| {
+        texts.iter().flat_map(|c| part(c)).copied().collect::<Vec<f32>>()
+    };
+    executable.write(gpu, inputs.encoder_hidden_states, &all(|c| &c.embeds))?;
+    if let (Some(added), Some(text_time)) = (inputs.added, config.text_time) {
+        executable.write(gpu, added.text_embeds, &all(|c| &c.pooled))?;
+        // Original size, top left of the crop, target size: the picture as it is.
+        let (h, w) = (height as f32, width as f32);
+        let dim = text_time.addition_time_embed_dim as usize;
+        let embedded =
+            |v| get_timestep_embedding(v, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
+        let one: Vec<f32> = [h, w, 0.0, 0.0, h, w].into_iter().flat_map(embedded).collect();
+        executable.write(gpu, added.time_ids, &one.repeat(texts.len()))?;
+    }
+    if let (Some(t), Some(dim)) = (inputs.timestep_cond, config.time_cond_proj_dim) {
+        let cond = get_guidance_scale_embedding(guidance_scale - 1.0, dim as usize);
+        executable.write(gpu, t, &cond.repeat(texts.len()))?;
+    }
+    Ok(())
+}
+
+/// Writes latents of one picture, NCHW, and the time step into every place of a plan's batch.
+fn write_sample(
+    gpu: &Gpu,
+    executable: &Executable,
+    config: &Config,
+    inputs: &Inputs,
+    sample: &[f32],
+    timestep: f32,
+) -> Result<()> {
+    let repeat = inputs.sample.n as usize;
+    let nhwc = to_nhwc(sample, config.in_channels as usize);
+    executable.write(gpu, inputs.sample, &nhwc.repeat(repeat))?;
+    let dim = config.time_proj_dim as usize;
+    let t_emb =
+        get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
+    executable.write(gpu, inputs.t_emb, &t_emb.repeat(repeat))
+}

@@ -1,0 +1,574 @@
+//! A request settled once, against the facts of the model: every default is filled in, every unit is that of the
+//! drawing, every check is done. What draws reads these types alone, and finds no option left out.
+
+use super::decode::Decoder;
+use super::model::{Kind, Model};
+use super::repaint::{self, Repaint};
+use super::request::{
+    Control, Enlarge, GenerateOptions, Hires, Lora, MaskedContent, Output, Picture, Preview, Settings,
+    StrengthSteps,
+};
+use super::residence::Residence;
+use crate::error::{Error, Result};
+use crate::prompt::{Syntax, grammar};
+use crate::samplers::NoiseOptions;
+use crate::samplers::{Sampler, SchedulerConfig, Tuning, labels, names, scheduler};
+
+/// `strength` where a request names none: diffusers' defaults of Stable Diffusion's two pipelines.
+const STRENGTH: f64 = 0.8;
+const INPAINT_STRENGTH: f64 = 1.0;
+/// A1111's "masked area padding", in pixels.
+const MASK_PADDING: u32 = 32;
+
+/// What a request is settled against.
+pub(super) struct Facts<'a> {
+    pub model: &'a Model,
+    pub scheduler: &'a SchedulerConfig,
+    /// The UNet is told the guidance scale, instead of running for the negative prompt too.
+    pub embedded_guidance: bool,
+    /// A negative prompt left out is all zeros.
+    pub zeros_for_no_negative: bool,
+    /// The fewest layers of a text encoder that its conditioning passes.
+    pub text_layers: u32,
+    /// Values of one window's embedding, tokens times channels.
+    pub window: usize,
+    /// Keys of what is loaded.
+    pub loras: Vec<String>,
+    /// The same, and whether it asks for guess mode.
+    pub controlnets: Vec<(String, bool)>,
+    /// What says whether a size can be decoded.
+    pub decoder: &'a Decoder,
+    pub residence: &'a Residence,
+}
+
+/// A request that can be drawn.
+pub(super) struct Settled {
+    pub shared: Shared,
+    pub first: Pass,
+    pub start: Start,
+    pub then: Then,
+}
+
+/// What all passes of a request have in common.
+pub(super) struct Shared {
+    pub settings: Settings,
+    pub texts: Texts,
+    pub guidance: Guidance,
+    pub controls: Vec<Control>,
+    /// ControlNets act with the prompt only.
+    pub guess: bool,
+    /// Key and scale of each, none of them 0.
+    pub loras: Vec<(String, f32)>,
+    pub images: usize,
+    pub seed: u64,
+    pub noise: NoiseOptions,
+    pub preview: Preview,
+}
+
+/// One run of the loop.
+pub(super) struct Pass {
+    /// Pixels.
+    pub width: u32,
+    pub height: u32,
+    /// Channels, height and width of one picture's latents.
+    pub shape: [usize; 3],
+    /// What the prompt's schedule counts by.
+    pub steps: usize,
+    pub sampler: Sampler,
+    /// The first step that is run, and how many there are from there on.
+    pub begin: usize,
+    pub total: usize,
+    pub noise: FirstNoise,
+    pub decode: bool,
+}
+
+impl Pass {
+    /// Height and width in latents.
+    pub fn latent_size(&self) -> [u32; 2] {
+        [self.shape[1] as u32, self.shape[2] as u32]
+    }
+
+    /// Values of one picture's latents.
+    pub fn picture_len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Where the noise of the first step comes from.
+#[derive(Clone)]
+pub(super) enum FirstNoise {
+    Seed,
+    /// NCHW, all pictures, of deviation 1.
+    Given(Vec<f32>),
+}
+
+/// What the loop starts from.
+pub(super) enum Start {
+    Noise,
+    /// One picture for all, of the size to draw.
+    Picture(Picture),
+    /// Picture and mask of the size to draw, and what lies under the mask.
+    Masked {
+        image: Picture,
+        mask: Picture,
+        under: Under,
+    },
+    /// A picture for each one to draw.
+    Pictures(Vec<Picture>),
+    /// NCHW, of each picture.
+    Latents(Vec<Vec<f32>>),
+}
+
+/// What lies under the mask at the first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Under {
+    /// The picture, noise added.
+    Picture,
+    /// Noise alone, of the picture nothing, in the whole of it: diffusers at strength 1.
+    NoiseAlone,
+    /// The seed's noise in place of the latents, noise added.
+    Noise,
+    /// Zeros in place of the latents, noise added.
+    Zeros,
+}
+
+/// What is done with the pictures of the first pass.
+pub(super) enum Then {
+    Nothing,
+    PutBack(Repaint),
+    /// Hires fix: they are enlarged and drawn over.
+    DrawOver(Enlarge, Pass),
+}
+
+/// What the text encoders read.
+#[derive(Clone)]
+pub(super) struct Texts {
+    pub syntax: Syntax,
+    pub prompt: Text,
+    pub negative: Text,
+    pub clip_skip: u32,
+    /// diffusers leaves no layers out for the negative prompt, A1111 and ComfyUI do.
+    pub negative_clip_skip: u32,
+    /// Words of textual inversion, and their keys.
+    pub embeddings: Vec<(String, String)>,
+}
+
+#[derive(Clone)]
+pub(super) enum Text {
+    Words(String),
+    /// [tokens, channels], encoded by the caller.
+    Embeds(Vec<f32>),
+    /// Zeros in place of an encoding.
+    Zeros,
+}
+
+/// How the predictions with and without prompt are weighed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guidance {
+    pub scale: f32,
+    /// The UNet is told the scale.
+    pub embedded: bool,
+    /// `guidance_rescale`: 0 leaves the prediction as it is.
+    pub rescale: f32,
+    /// Shares of the steps between which guidance acts.
+    pub interval: [f64; 2],
+}
+
+impl Guidance {
+    /// Whether there is a prediction for the negative prompt.
+    pub fn needs_negative(&self) -> bool {
+        self.scale > 1.0 && !self.embedded
+    }
+
+    pub fn acts_always(&self) -> bool {
+        self.interval == [0.0, 1.0]
+    }
+
+    /// Whether guidance acts during a step from one share of the steps to another.
+    pub fn acts(&self, [from, to]: [f64; 2]) -> bool {
+        from >= self.interval[0] && to <= self.interval[1]
+    }
+
+    /// By what the difference of both predictions is multiplied.
+    pub fn weight(&self, acts: bool, cfg_plus_plus: bool) -> f32 {
+        match (self.embedded, acts) {
+            // The UNet has applied its scale already.
+            (true, _) => 1.0,
+            (false, acts) => (if acts { self.scale } else { 1.0 }) / if cfg_plus_plus { 12.5 } else { 1.0 },
+        }
+    }
+}
+
+/// Settles a request.
+///
+/// # Errors
+/// `invalid-option` naming the option that cannot be; `unsupported-model` where the checkpoint's own sampler is none of
+/// ours; `out-of-memory` for a size that cannot be decoded.
+pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled> {
+    let [width, height] =
+        [options.width, options.height].map(|side| side.unwrap_or(facts.model.default_size));
+    let masked = options.mask_image.is_some() || options.outpaint.is_some();
+    let strength = options.strength.unwrap_or(if masked { INPAINT_STRENGTH } else { STRENGTH });
+    let (start, controls, put_back) = start(options, [width, height], strength)?;
+    let images = options.num_images.unwrap_or(1);
+    if images == 0 {
+        return Err(Error::invalid("numImages must be at least 1."));
+    }
+    let guidance = guidance(options, facts)?;
+    let steps = options.num_inference_steps.unwrap_or(facts.model.num_inference_steps);
+    let from_picture = !matches!(start, Start::Noise);
+    let passes = Passes { options, facts, images };
+    let second_size = options.hires.map(|hires| passes.enlarged(&hires, [width, height])).transpose()?;
+    passes.latents_of([width, height])?;
+    check_mask(options, &start, facts)?;
+    check_controls(&controls, facts)?;
+    check_sizes(&start, [width, height])?;
+    if !from_picture && options.strength.is_some() {
+        return Err(Error::invalid(
+            "strength says how much of image is redrawn: give image too, or leave it out.",
+        ));
+    }
+    let image = options.output == Output::Image;
+    let decode_first = options.hires.map_or(image, |hires| hires.upscaler == Enlarge::Picture);
+    let mut first = passes.pass([width, height], steps, from_picture.then_some(strength), decode_first)?;
+    let then = match (options.hires, second_size, put_back) {
+        (Some(hires), Some(size), _) => {
+            let steps = hires.steps.unwrap_or(steps);
+            Then::DrawOver(hires.upscaler, passes.pass(size, steps, Some(hires.strength), image)?)
+        }
+        (_, _, Some(repaint)) => Then::PutBack(repaint),
+        _ => Then::Nothing,
+    };
+    first.noise = passes.given_noise(&first)?;
+    let settings = Settings {
+        width,
+        height,
+        num_inference_steps: steps,
+        guidance_scale: guidance.scale,
+        scheduler: scheduler_name(options, facts),
+        strength: from_picture.then_some(strength),
+    };
+    let asks_to_guess = |c: &Control| facts.controlnets.iter().any(|(key, asks)| *key == c.key && *asks);
+    let shared = Shared {
+        settings,
+        texts: texts(options, facts)?,
+        guidance,
+        guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
+        controls,
+        loras: loras(options, facts)?,
+        images,
+        seed: options.seed,
+        noise: noise(options)?,
+        preview: preview(options.preview, facts),
+    };
+    Ok(Settled { shared, first, start, then })
+}
+
+/// What the loop starts from, what ControlNets see, and what is done with the pictures afterwards.
+fn start(
+    options: &GenerateOptions,
+    size: [u32; 2],
+    strength: f64,
+) -> Result<(Start, Vec<Control>, Option<Repaint>)> {
+    let controls = options.controlnets.clone();
+    if options.hires.is_some() {
+        if options.image.is_some() || options.mask_image.is_some() {
+            return Err(Error::invalid(
+                "hires enlarges what is drawn from a prompt: leave image out, or hires.",
+            ));
+        }
+        return Ok((Start::Noise, controls, None));
+    }
+    let padding = options.mask_padding.unwrap_or(MASK_PADDING) as usize;
+    if let Some(prepared) = repaint::prepare(options, size, padding)? {
+        let under = match prepared.content {
+            // A1111, which knows masked content, begins with it at every strength.
+            None if strength >= 1.0 => Under::NoiseAlone,
+            None | Some(MaskedContent::Fill | MaskedContent::Original) => Under::Picture,
+            Some(MaskedContent::Noise) => Under::Noise,
+            Some(MaskedContent::Nothing) => Under::Zeros,
+        };
+        let start = Start::Masked { image: prepared.image, mask: prepared.mask, under };
+        return Ok((start, prepared.controls, Some(prepared.repaint)));
+    }
+    Ok((options.image.clone().map_or(Start::Noise, Start::Picture), controls, None))
+}
+
+/// # Errors
+/// `invalid-option` for a mask without a picture, and for an inpainting model without a mask.
+fn check_mask(options: &GenerateOptions, start: &Start, facts: &Facts) -> Result<()> {
+    if options.mask_image.is_some() && options.image.is_none() {
+        return Err(Error::invalid("maskImage says where to redraw image: give image too."));
+    }
+    if facts.model.inpainting && !matches!(start, Start::Masked { .. }) {
+        return Err(Error::invalid(
+            "This is an inpainting model: give image and maskImage (white where it is to draw), or load \
+             the model's text-to-image sibling.",
+        ));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// `invalid-option` for a picture or a mask of another size than what is drawn.
+fn check_sizes(start: &Start, [width, height]: [u32; 2]) -> Result<()> {
+    let pictures = match start {
+        Start::Picture(image) => vec![("image", image)],
+        Start::Masked { image, mask, .. } => vec![("image", image), ("maskImage", mask)],
+        _ => Vec::new(),
+    };
+    for (name, picture) in pictures {
+        let bytes = 4 * width as usize * height as usize;
+        if (picture.width, picture.height) != (width, height) || picture.data.len() != bytes {
+            return Err(Error::invalid(format!(
+                "{name} is {}x{}; it must be as large as the picture to draw, {width}x{height}.",
+                picture.width, picture.height
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// `invalid-option` naming what is wrong with a request's ControlNets.
+fn check_controls(controls: &[Control], facts: &Facts) -> Result<()> {
+    for control in controls {
+        if !facts.controlnets.iter().any(|(key, _)| *key == control.key) {
+            return Err(Error::invalid(format!("ControlNet {} was not loaded.", control.key)));
+        }
+        control.image.check("image of controlnets")?;
+        if !control.scale.is_finite() {
+            return Err(Error::invalid("scale of controlnets must be a number, such as 1."));
+        }
+        let (start, end) = (control.start, control.end);
+        if !(0.0 <= start && start < end && end <= 1.0) {
+            return Err(Error::invalid(format!(
+                "A ControlNet from start = {start} to end = {end}: choose shares of the steps from 0 to 1, \
+                 the start before the end."
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn guidance(options: &GenerateOptions, facts: &Facts) -> Result<Guidance> {
+    let scale = options.guidance_scale.unwrap_or(facts.model.guidance_scale);
+    if !scale.is_finite() || !options.guidance_rescale.is_finite() {
+        return Err(Error::invalid("guidanceScale and guidanceRescale must be finite numbers."));
+    }
+    let interval = options.guidance_interval.unwrap_or([0.0, 1.0]);
+    if !(0.0 <= interval[0] && interval[0] < interval[1] && interval[1] <= 1.0) {
+        return Err(Error::invalid("guidanceInterval must be [start, end], shares of the steps."));
+    }
+    let embedded = facts.embedded_guidance;
+    Ok(Guidance { scale, embedded, rescale: options.guidance_rescale, interval })
+}
+
+fn noise(options: &GenerateOptions) -> Result<NoiseOptions> {
+    const SIDES: std::ops::RangeInclusive<u32> = 8..=16384;
+    if options.noise.resize_from.is_some_and(|(w, h)| !SIDES.contains(&w) || !SIDES.contains(&h)) {
+        return Err(Error::invalid("seedResizeFrom must be [width, height] in pixels."));
+    }
+    Ok(options.noise.clone())
+}
+
+fn preview(asked: Preview, facts: &Facts) -> Preview {
+    match asked {
+        // Decoding takes the UNet's place where memory is low: not at every step.
+        Preview::Full if facts.residence.low => Preview::Fast,
+        Preview::Tiny if facts.decoder.is_small() => Preview::Full,
+        asked => asked,
+    }
+}
+
+/// What each pass of a request is settled with.
+struct Passes<'a> {
+    options: &'a GenerateOptions,
+    facts: &'a Facts<'a>,
+    images: usize,
+}
+
+impl Passes<'_> {
+    /// Width and height of the second pass.
+    fn enlarged(&self, hires: &Hires, [width, height]: [u32; 2]) -> Result<[u32; 2]> {
+        let scaled = |side: u32| (side as f64 * hires.scale / 8.0).floor() as u32 * 8;
+        let size = [hires.width.unwrap_or(scaled(width)), hires.height.unwrap_or(scaled(height))];
+        self.latents_of(size).map(|_| size)
+    }
+
+    /// Height and width in latents of a width and a height in pixels.
+    fn latents_of(&self, [width, height]: [u32; 2]) -> Result<[u32; 2]> {
+        // diffusers asks for multiples of 8 whatever the decoder's scale is.
+        let unit = self.facts.decoder.scale().max(8);
+        let side = |name: &str, pixels: u32| {
+            if pixels == 0 || !pixels.is_multiple_of(unit) {
+                let near = (pixels / unit * unit).max(unit);
+                return Err(Error::invalid(format!(
+                    "{name} = {pixels}: choose a multiple of {unit}, such as {near}."
+                )));
+            }
+            Ok(pixels / self.facts.decoder.scale())
+        };
+        Ok([side("height", height)?, side("width", width)?])
+    }
+
+    /// A pass of this size and number of steps; `strength` is that of what it starts from, `None` for noise.
+    fn pass(&self, size: [u32; 2], steps: usize, strength: Option<f64>, decode: bool) -> Result<Pass> {
+        let Passes { options, facts, .. } = self;
+        let [height, width] = self.latents_of(size)?;
+        let (all, begin) = match strength {
+            Some(strength) => schedule_steps(steps, strength, options.strength_steps)?,
+            None => (steps, 0),
+        };
+        let tuning = Tuning { sdxl: facts.model.kind == Kind::Sdxl, ..options.tuning.clone() };
+        let sampler = scheduler(options.scheduler.as_deref(), facts.scheduler, all, &tuning)?;
+        if decode || options.preview == Preview::Full {
+            facts.decoder.check(facts.residence, height, width)?;
+        }
+        // Some schedules have fewer steps than were asked for.
+        let count = sampler.levels.timesteps().len();
+        let begin = begin.min(count - 1);
+        Ok(Pass {
+            width: size[0],
+            height: size[1],
+            shape: [facts.decoder.vae.latent_channels(), height, width].map(|n| n as usize),
+            steps,
+            sampler,
+            begin,
+            total: count - begin,
+            noise: FirstNoise::Seed,
+            decode,
+        })
+    }
+
+    fn given_noise(&self, pass: &Pass) -> Result<FirstNoise> {
+        let Some(given) = &self.options.latents else { return Ok(FirstNoise::Seed) };
+        let needed = pass.picture_len() * self.images;
+        if given.len() != needed {
+            let [channels, height, width] = pass.shape;
+            return Err(Error::invalid(format!(
+                "latents has {} values; {} pictures of {channels}x{height}x{width} need {needed}",
+                given.len(),
+                self.images
+            )));
+        }
+        Ok(FirstNoise::Given(given.clone()))
+    }
+}
+
+/// Steps of the sampler's whole schedule, and the first of them that is run: diffusers' `get_timesteps`, A1111's
+/// `setup_img2img_steps`.
+///
+/// # Errors
+/// `invalid-option` for a strength outside 0..1 or one that leaves no step.
+fn schedule_steps(steps: usize, strength: f64, way: StrengthSteps) -> Result<(usize, usize)> {
+    /// More than any schedule has, fewer than take long to compute.
+    const MOST: usize = 10_000;
+    if !(0.0..=1.0).contains(&strength) {
+        return Err(Error::invalid(format!("strength = {strength}: choose a number from 0 to 1.")));
+    }
+    let (all, run) = match way {
+        StrengthSteps::Diffusers => (steps, ((steps as f64 * strength) as usize).min(steps)),
+        StrengthSteps::A1111 => (steps, ((strength.min(0.999) * steps as f64) as usize + 1).min(steps)),
+        StrengthSteps::Exact if strength == 0.0 => (steps, 0),
+        StrengthSteps::Exact => ((steps as f64 / strength.min(0.999)) as usize, steps),
+    };
+    if run == 0 || all > MOST {
+        let (what, other) = if run == 0 { ("none", "more") } else { ("too many", "fewer") };
+        return Err(Error::invalid(format!(
+            "strength = {strength} leaves {what} of {steps} steps. Choose {other} steps or a greater \
+             strength."
+        )));
+    }
+    Ok((all, all - run))
+}
+
+/// The short name of the sampler that draws, with its schedule: a request may spell it as A1111 or diffusers do.
+fn scheduler_name(options: &GenerateOptions, facts: &Facts) -> String {
+    let Some(asked) = &options.scheduler else {
+        return facts.model.scheduler.unwrap_or(facts.scheduler.class_name()).to_owned();
+    };
+    let meant = labels(asked);
+    names().into_iter().find(|name| labels(name) == meant).unwrap_or_else(|| asked.clone())
+}
+
+fn texts(options: &GenerateOptions, facts: &Facts) -> Result<Texts> {
+    let clip_skip = options.clip_skip;
+    if clip_skip > facts.text_layers {
+        return Err(Error::invalid(format!(
+            "clipSkip = {clip_skip}: the text encoder has {} layers; choose less.",
+            facts.text_layers
+        )));
+    }
+    let embeds = |name: &str, values: &Vec<f32>| {
+        if values.is_empty() || !values.len().is_multiple_of(facts.window.max(1)) {
+            return Err(Error::invalid(format!(
+                "{name} has {} values; this model takes {}.",
+                values.len(),
+                facts.window
+            )));
+        }
+        if facts.model.kind == Kind::Sdxl {
+            return Err(Error::invalid(format!("{name} alone does not condition an SDXL model.")));
+        }
+        Ok(Text::Embeds(values.clone()))
+    };
+    let prompt = match &options.prompt_embeds {
+        Some(values) => embeds("promptEmbeds", values)?,
+        None => Text::Words(options.prompt.clone()),
+    };
+    let negative = match (&options.negative_prompt_embeds, &options.negative_prompt) {
+        (Some(values), _) => embeds("negativePromptEmbeds", values)?,
+        (None, Some(text)) => Text::Words(text.clone()),
+        (None, None) if facts.zeros_for_no_negative => Text::Zeros,
+        (None, None) => Text::Words(String::new()),
+    };
+    Ok(Texts {
+        syntax: options.prompt_syntax,
+        prompt,
+        negative,
+        clip_skip,
+        negative_clip_skip: if options.prompt_syntax == Syntax::Plain { 0 } else { clip_skip },
+        embeddings: options.embeddings.clone(),
+    })
+}
+
+/// Key and scale of each LoRA that acts. As in A1111, `<lora:name:weight>` in the prompt replaces the scale.
+///
+/// # Errors
+/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, and a key that was not loaded.
+fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<(String, f32)>> {
+    let mut loras: Vec<Lora> = options.loras.clone();
+    if options.prompt_syntax != Syntax::Plain {
+        let (_, networks) = grammar::extra_networks(&options.prompt);
+        for network in networks.iter().filter(|network| network.kind == "lora") {
+            let tag = format!("<lora:{}>", network.arguments.join(":"));
+            let name = network.arguments.first().map_or("", String::as_str);
+            let weight = match network.arguments.get(1).map(|weight| weight.trim()) {
+                None | Some("") => Some(1.0),
+                Some(weight) => weight.parse().ok().filter(|weight: &f32| weight.is_finite()),
+            };
+            let mut named = loras.iter_mut().filter(|lora| lora.name == name).peekable();
+            if named.peek().is_none() {
+                return Err(Error::invalid(format!(
+                    "loras has none for {tag} in the prompt; give {{ source }} of a file called {name}, or \
+                     take the tag out."
+                )));
+            }
+            let Some(weight) = weight else {
+                return Err(Error::invalid(format!(
+                    "loras: {tag} in the prompt has no number as its weight."
+                )));
+            };
+            named.for_each(|lora| lora.scale = weight);
+        }
+    }
+    if let Some(lora) = loras.iter().find(|lora| !facts.loras.contains(&lora.key) || !lora.scale.is_finite())
+    {
+        return Err(Error::invalid(format!(
+            "LoRA {} was not loaded, or its scale is not a number.",
+            lora.key
+        )));
+    }
+    Ok(loras.into_iter().filter(|lora| lora.scale != 0.0).map(|lora| (lora.key, lora.scale)).collect())
+}
