@@ -149,18 +149,31 @@ fn steps_as_diffusers() {
     assert_eq!(values.next(), None);
 }
 
-/// Every sampler with every schedule, and some with noise turned up or down: ksamplers.py has the final samples, from
-/// diffusers and k-diffusion.
+/// What ksamplers.py and er_sde.py wrote: cases, and their final samples.
+const FINAL_SAMPLES: [(&str, &[u8]); 2] = [
+    (include_str!("reference/data/ksamplers.json"), include_bytes!("reference/data/ksamplers.f32")),
+    (include_str!("reference/data/er_sde.json"), include_bytes!("reference/data/er_sde.f32")),
+];
+
+/// Every sampler with every schedule, and some with noise turned up or down: diffusers, k-diffusion, ComfyUI computed.
 #[test]
 fn samplers_and_schedules() {
-    let file: Value = serde_json::from_str(include_str!("reference/data/ksamplers.json")).unwrap();
-    let values: Vec<f32> = include_bytes!("reference/data/ksamplers.f32")
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let mut tried = HashSet::new();
+    for (cases, values) in FINAL_SAMPLES {
+        final_samples(cases, values, &mut tried);
+    }
+    for name in names() {
+        assert!(tried.contains(&name), "{name} has no case");
+    }
+}
+
+fn final_samples(cases: &str, values: &[u8], tried: &mut HashSet<String>) {
+    let file: Value = serde_json::from_str(cases).unwrap();
+    let values: Vec<f32> =
+        values.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let cases = file["cases"].as_array().unwrap();
     assert_eq!(values.len(), cases.len() * VALUES);
-    let (mut failures, mut worst, mut tried) = (Vec::new(), (0.0, String::new()), HashSet::new());
+    let (mut failures, mut worst) = (Vec::new(), (0.0, String::new()));
     for (case, want) in cases.iter().zip(values.chunks_exact(VALUES)) {
         let (name, steps) = (case[1].as_str().unwrap(), case[2].as_u64().unwrap() as usize);
         let config_json = file["configs"][case[0].as_u64().unwrap() as usize].as_str().unwrap();
@@ -172,7 +185,7 @@ fn samplers_and_schedules() {
             s_noise: tuned("s_noise").unwrap_or(1.0),
             ..Tuning::default()
         };
-        tried.insert(name);
+        tried.insert(name.to_owned());
         let sampler =
             browser_diffusion::samplers::scheduler(Some(name), &config(config_json), steps, &tuning).unwrap();
         let init = sampler.levels.init_noise_sigma();
@@ -197,9 +210,6 @@ fn samplers_and_schedules() {
     }
     println!("{} cases, worst relative L2 {}", cases.len(), worst.1);
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
-    for name in names() {
-        assert!(tried.contains(name.as_str()), "{name} has no case");
-    }
 }
 
 /// A row's knobs act on its sampler, and no others do; without a word on `eta` it is the usual one.

@@ -28,6 +28,7 @@ export const SAMPLERS = Object.freeze([
   { name: 'unipc', label: 'UniPC', churn: false, schedules: true },
   { name: 'deis', label: 'DEIS', churn: false, schedules: true },
   { name: 'ipndm', label: 'iPNDM', churn: false, schedules: true },
+  { name: 'er_sde', label: 'ER SDE', churn: false, schedules: true },
   { name: 'lcm', label: 'LCM', churn: false, schedules: true },
   { name: 'tcd', label: 'TCD', eta: 0, churn: false, schedules: true },
 ]);

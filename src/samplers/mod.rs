@@ -22,6 +22,7 @@ mod dpm_solver;
 mod dpmpp;
 mod dpmpp_s;
 mod embedding;
+mod er_sde;
 mod euler;
 mod guidance;
 mod heun;
@@ -303,6 +304,13 @@ pub const SAMPLERS: &[SamplerRow] = &[
         label: "iPNDM",
         class: Some("IPNDMScheduler"),
         make: over_levels!(lms::ipndm, PLAIN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "er_sde",
+        label: "ER SDE",
+        s_noise: true,
+        make: over_levels!(er_sde::er_sde, PLAIN),
         ..ROW
     },
     SamplerRow { name: "lcm", label: "LCM", class: Some("LCMScheduler"), make: Make::Rule(lcm::lcm), ..ROW },
