@@ -80,8 +80,8 @@ fn run(
     }
 }
 
-/// Made-up noise of samplers.py, a new one at each draw. A walk that begins where the last one did goes on from its end,
-/// as ksamplers.py has it.
+/// Made-up noise of samplers.py, a new one at each draw. A walk that begins where the last one did goes on from its
+/// end, as in ksamplers.py.
 fn noise() -> impl FnMut(&mut [f32], Option<Walk>) {
     let mut draws = 0;
     let mut last: Option<(Walk, Vec<f32>)> = None;
@@ -190,8 +190,8 @@ fn final_samples(cases: &str, values: &[u8], tried: &mut HashSet<String>) {
             browser_diffusion::samplers::scheduler(Some(name), &config(config_json), steps, &tuning).unwrap();
         let init = sampler.levels.init_noise_sigma();
         let sample = waves(0, 0.3).iter().map(|x| x * init).collect();
-        // With a seed the noise is that of its Brownian tree. The last bit of a logarithm may move a level by the tree's
-        // millionth, and the noise by the root of that.
+        // With a seed the noise is that of its Brownian tree. The last bit of a logarithm may move a level by the
+        // tree's millionth, and the noise by the root of that.
         let (tolerance, noise): (f64, Noise) = match case.get(3).and_then(|t| t["seed"].as_u64()) {
             None => (1e-4, Box::new(noise())),
             Some(seed) => {
@@ -240,24 +240,37 @@ fn knobs_act_as_the_table_says() {
 /// What JavaScript and its types know of the table: `BLESS=1 cargo test --test samplers` writes both anew.
 #[test]
 fn javascript_has_the_same_table() {
-    let yes = |what: &str, is: bool| format!(", {what}: {is}");
-    let mut js = String::from(
-        "/** The engine's samplers and schedules. Written by tests/samplers.rs from src/samplers/mod.rs; do not edit. */\n\n\
-         /**\n * `eta` is the usual share of fresh noise, missing where `eta` does not act; `churn`: whether `sChurn` acts;\n \
-         * `schedules`: whether a schedule may follow the name.\n \
-         * @type {readonly Readonly<{ name: string, label: string, eta?: number, churn: boolean, schedules: boolean }>[]}\n \
-         */\nexport const SAMPLERS = Object.freeze([\n",
-    );
-    for row in SAMPLERS {
+    let samplers = SAMPLERS.iter().map(|row| {
         let eta = row.eta.map_or(String::new(), |eta| format!(", eta: {eta}"));
-        js += &format!("  {{ name: '{}', label: '{}'{eta}", row.name, row.label);
-        js += &format!("{}{} }},\n", yes("churn", row.s_churn), yes("schedules", row.schedules));
-    }
-    js += "]);\n\n/** @type {readonly Readonly<{ name: string, label: string }>[]} */\nexport const SCHEDULES = Object.freeze([\n";
-    for row in SCHEDULES {
-        js += &format!("  {{ name: '{}', label: '{}' }},\n", row.name, row.label);
-    }
-    js += "]);\n";
+        let (name, label, churn, schedules) = (row.name, row.label, row.s_churn, row.schedules);
+        format!("  {{ name: '{name}', label: '{label}'{eta}, churn: {churn}, schedules: {schedules} }},\n")
+    });
+    let schedules =
+        SCHEDULES.iter().map(|row| format!("  {{ name: '{}', label: '{}' }},\n", row.name, row.label));
+    let js = format!(
+        "\
+/** The engine's samplers and schedules. Written by tests/samplers.rs from src/samplers/mod.rs; do not edit. */
+
+/**
+ * @typedef {{object}} Sampler
+ * @property {{string}} name
+ * @property {{string}} label what A1111 calls it
+ * @property {{number}} [eta] the usual share of fresh noise; missing where `eta` does not act
+ * @property {{boolean}} churn whether `sChurn` acts
+ * @property {{boolean}} schedules whether a schedule may follow the name
+ */
+
+/** @type {{readonly Readonly<Sampler>[]}} */
+export const SAMPLERS = Object.freeze([
+{}]);
+
+/** @type {{readonly Readonly<{{ name: string, label: string }}>[]}} */
+export const SCHEDULES = Object.freeze([
+{}]);
+",
+        samplers.collect::<String>(),
+        schedules.collect::<String>(),
+    );
     blessed("www/samplers.js", |_| js);
     blessed("www/browser-diffusion.d.ts", |types| {
         let getter = types.find("  static get schedulers(").unwrap();
@@ -308,8 +321,8 @@ fn blessed(path: &str, should_be: impl FnOnce(&str) -> String) {
 /// "sde-dpmsolver++" has diffusers' independent draws. With the same values both end at the same sample.
 #[test]
 fn whose_noise() {
-    let json = r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "beta_start": 0.00085,
-        "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
+    let json = r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++",
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
     let ended = |name: Option<&str>, walks: bool| {
         let mut noise = noise();
         let checked = move |z: &mut [f32], walk: Option<Walk>| {
