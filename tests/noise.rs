@@ -137,9 +137,9 @@ fn noise_as_a1111() {
     println!("{} cases, worst relative L2 {worst:.1e}", cases.len());
 }
 
-/// Noise along a Brownian motion, as k-diffusion's `BrownianTreeNoiseSampler` draws it with torchsde (brownian.py). Both add
-/// up at most 33 intervals in f32, there of the stretch, here from the motion's start on: of values as large as the root of
-/// the range, over that of the stretch.
+/// Noise along a Brownian motion, as k-diffusion's `BrownianTreeNoiseSampler` draws it with torchsde (brownian.py).
+/// Both add up at most 33 intervals in f32, theirs of the stretch, ours from the motion's start: values as large as the
+/// root of the range, divided by the root of the stretch.
 #[test]
 fn brownian_as_k_diffusion() {
     let file: Value = serde_json::from_str(include_str!("reference/data/brownian.json")).unwrap();

@@ -80,8 +80,8 @@ fn run(
     }
 }
 
-/// Made-up noise of samplers.py, a new one at each draw. A walk that begins where the last one did goes on from its end,
-/// as ksamplers.py has it.
+/// Made-up noise of samplers.py, a new one at each draw. A walk that begins where the last one did goes on from its
+/// end, as in ksamplers.py.
 fn noise() -> impl FnMut(&mut [f32], Option<Walk>) {
     let mut draws = 0;
     let mut last: Option<(Walk, Vec<f32>)> = None;
@@ -149,18 +149,31 @@ fn steps_as_diffusers() {
     assert_eq!(values.next(), None);
 }
 
-/// Every sampler with every schedule, and some with noise turned up or down: ksamplers.py has the final samples, from
-/// diffusers and k-diffusion.
+/// What ksamplers.py and er_sde.py wrote: cases, and their final samples.
+const FINAL_SAMPLES: [(&str, &[u8]); 2] = [
+    (include_str!("reference/data/ksamplers.json"), include_bytes!("reference/data/ksamplers.f32")),
+    (include_str!("reference/data/er_sde.json"), include_bytes!("reference/data/er_sde.f32")),
+];
+
+/// Every sampler with every schedule, and some with noise turned up or down: diffusers, k-diffusion, ComfyUI computed.
 #[test]
 fn samplers_and_schedules() {
-    let file: Value = serde_json::from_str(include_str!("reference/data/ksamplers.json")).unwrap();
-    let values: Vec<f32> = include_bytes!("reference/data/ksamplers.f32")
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let mut tried = HashSet::new();
+    for (cases, values) in FINAL_SAMPLES {
+        final_samples(cases, values, &mut tried);
+    }
+    for name in names() {
+        assert!(tried.contains(&name), "{name} has no case");
+    }
+}
+
+fn final_samples(cases: &str, values: &[u8], tried: &mut HashSet<String>) {
+    let file: Value = serde_json::from_str(cases).unwrap();
+    let values: Vec<f32> =
+        values.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let cases = file["cases"].as_array().unwrap();
     assert_eq!(values.len(), cases.len() * VALUES);
-    let (mut failures, mut worst, mut tried) = (Vec::new(), (0.0, String::new()), HashSet::new());
+    let (mut failures, mut worst) = (Vec::new(), (0.0, String::new()));
     for (case, want) in cases.iter().zip(values.chunks_exact(VALUES)) {
         let (name, steps) = (case[1].as_str().unwrap(), case[2].as_u64().unwrap() as usize);
         let config_json = file["configs"][case[0].as_u64().unwrap() as usize].as_str().unwrap();
@@ -172,13 +185,13 @@ fn samplers_and_schedules() {
             s_noise: tuned("s_noise").unwrap_or(1.0),
             ..Tuning::default()
         };
-        tried.insert(name);
+        tried.insert(name.to_owned());
         let sampler =
             browser_diffusion::samplers::scheduler(Some(name), &config(config_json), steps, &tuning).unwrap();
         let init = sampler.levels.init_noise_sigma();
         let sample = waves(0, 0.3).iter().map(|x| x * init).collect();
-        // With a seed the noise is that of its Brownian tree. The last bit of a logarithm may move a level by the tree's
-        // millionth, and the noise by the root of that.
+        // With a seed the noise is that of its Brownian tree. The last bit of a logarithm may move a level by the
+        // tree's millionth, and the noise by the root of that.
         let (tolerance, noise): (f64, Noise) = match case.get(3).and_then(|t| t["seed"].as_u64()) {
             None => (1e-4, Box::new(noise())),
             Some(seed) => {
@@ -197,9 +210,6 @@ fn samplers_and_schedules() {
     }
     println!("{} cases, worst relative L2 {}", cases.len(), worst.1);
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
-    for name in names() {
-        assert!(tried.contains(name.as_str()), "{name} has no case");
-    }
 }
 
 /// A row's knobs act on its sampler, and no others do; without a word on `eta` it is the usual one.
@@ -230,24 +240,37 @@ fn knobs_act_as_the_table_says() {
 /// What JavaScript and its types know of the table: `BLESS=1 cargo test --test samplers` writes both anew.
 #[test]
 fn javascript_has_the_same_table() {
-    let yes = |what: &str, is: bool| format!(", {what}: {is}");
-    let mut js = String::from(
-        "/** The engine's samplers and schedules. Written by tests/samplers.rs from src/samplers/mod.rs; do not edit. */\n\n\
-         /**\n * `eta` is the usual share of fresh noise, missing where `eta` does not act; `churn`: whether `sChurn` acts;\n \
-         * `schedules`: whether a schedule may follow the name.\n \
-         * @type {readonly Readonly<{ name: string, label: string, eta?: number, churn: boolean, schedules: boolean }>[]}\n \
-         */\nexport const SAMPLERS = Object.freeze([\n",
-    );
-    for row in SAMPLERS {
+    let samplers = SAMPLERS.iter().map(|row| {
         let eta = row.eta.map_or(String::new(), |eta| format!(", eta: {eta}"));
-        js += &format!("  {{ name: '{}', label: '{}'{eta}", row.name, row.label);
-        js += &format!("{}{} }},\n", yes("churn", row.s_churn), yes("schedules", row.schedules));
-    }
-    js += "]);\n\n/** @type {readonly Readonly<{ name: string, label: string }>[]} */\nexport const SCHEDULES = Object.freeze([\n";
-    for row in SCHEDULES {
-        js += &format!("  {{ name: '{}', label: '{}' }},\n", row.name, row.label);
-    }
-    js += "]);\n";
+        let (name, label, churn, schedules) = (row.name, row.label, row.s_churn, row.schedules);
+        format!("  {{ name: '{name}', label: '{label}'{eta}, churn: {churn}, schedules: {schedules} }},\n")
+    });
+    let schedules =
+        SCHEDULES.iter().map(|row| format!("  {{ name: '{}', label: '{}' }},\n", row.name, row.label));
+    let js = format!(
+        "\
+/** The engine's samplers and schedules. Written by tests/samplers.rs from src/samplers/mod.rs; do not edit. */
+
+/**
+ * @typedef {{object}} Sampler
+ * @property {{string}} name
+ * @property {{string}} label what A1111 calls it
+ * @property {{number}} [eta] the usual share of fresh noise; missing where `eta` does not act
+ * @property {{boolean}} churn whether `sChurn` acts
+ * @property {{boolean}} schedules whether a schedule may follow the name
+ */
+
+/** @type {{readonly Readonly<Sampler>[]}} */
+export const SAMPLERS = Object.freeze([
+{}]);
+
+/** @type {{readonly Readonly<{{ name: string, label: string }}>[]}} */
+export const SCHEDULES = Object.freeze([
+{}]);
+",
+        samplers.collect::<String>(),
+        schedules.collect::<String>(),
+    );
     blessed("www/samplers.js", |_| js);
     blessed("www/browser-diffusion.d.ts", |types| {
         let getter = types.find("  static get schedulers(").unwrap();

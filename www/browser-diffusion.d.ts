@@ -140,9 +140,9 @@ export class DiffusionPipeline {
 
   /**
    * The names that `scheduler` takes: samplers (ddpm ddim ddim_cfgpp pndm euler euler_a heun lms dpm2 dpm2_a dpmpp_2s
-   * dpmpp_2s_a dpmpp_2m dpmpp_sde dpmpp_2m_sde dpmpp_3m_sde dpm_fast dpm_adaptive restart unipc deis ipndm lcm tcd),
-   * and all but pndm, dpm_fast and dpm_adaptive with a schedule behind (karras exponential polyexponential sgm_uniform
-   * simple normal ddim_uniform beta kl_optimal align_your_steps).
+   * dpmpp_2s_a dpmpp_2m dpmpp_sde dpmpp_2m_sde dpmpp_3m_sde dpm_fast dpm_adaptive restart unipc deis ipndm er_sde lcm
+   * tcd), and all but pndm, dpm_fast and dpm_adaptive with a schedule behind (karras exponential polyexponential
+   * sgm_uniform simple normal ddim_uniform beta kl_optimal align_your_steps).
    */
   static get schedulers(): string[];
 

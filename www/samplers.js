@@ -1,10 +1,15 @@
 /** The engine's samplers and schedules. Written by tests/samplers.rs from src/samplers/mod.rs; do not edit. */
 
 /**
- * `eta` is the usual share of fresh noise, missing where `eta` does not act; `churn`: whether `sChurn` acts;
- * `schedules`: whether a schedule may follow the name.
- * @type {readonly Readonly<{ name: string, label: string, eta?: number, churn: boolean, schedules: boolean }>[]}
+ * @typedef {object} Sampler
+ * @property {string} name
+ * @property {string} label what A1111 calls it
+ * @property {number} [eta] the usual share of fresh noise; missing where `eta` does not act
+ * @property {boolean} churn whether `sChurn` acts
+ * @property {boolean} schedules whether a schedule may follow the name
  */
+
+/** @type {readonly Readonly<Sampler>[]} */
 export const SAMPLERS = Object.freeze([
   { name: 'ddpm', label: 'DDPM', churn: false, schedules: true },
   { name: 'ddim', label: 'DDIM', eta: 0, churn: false, schedules: true },
@@ -28,6 +33,7 @@ export const SAMPLERS = Object.freeze([
   { name: 'unipc', label: 'UniPC', churn: false, schedules: true },
   { name: 'deis', label: 'DEIS', churn: false, schedules: true },
   { name: 'ipndm', label: 'iPNDM', churn: false, schedules: true },
+  { name: 'er_sde', label: 'ER SDE', churn: false, schedules: true },
   { name: 'lcm', label: 'LCM', churn: false, schedules: true },
   { name: 'tcd', label: 'TCD', eta: 0, churn: false, schedules: true },
 ]);

@@ -21,7 +21,7 @@ impl<'a> Shapes<'a> {
         self.0.contains_key(name)
     }
 
-    /// A dimension of a tensor; 0 if there is none, which every configuration refuses by name.
+    /// A dimension of a tensor; 0 if there is no such tensor, which every configuration refuses by name.
     fn dim(&self, name: &str, axis: usize) -> u64 {
         self.0.get(name).and_then(|s| s.get(axis)).copied().unwrap_or(0)
     }

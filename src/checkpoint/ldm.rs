@@ -378,7 +378,7 @@ fn matching<'a>(pattern: &str, name: &'a str) -> Option<([u64; 2], &'a str)> {
     for (i, literal) in pattern.split('#').enumerate() {
         if i > 0 {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            // A number longer than this is none of a layer.
+            // No layer has a number longer than this.
             *numbers.get_mut(i - 1)? = rest.get(..digits)?.parse::<u32>().ok()?.into();
             rest = rest.get(digits..)?;
         }

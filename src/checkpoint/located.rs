@@ -23,7 +23,7 @@ impl ReadAt for &[u8] {
     }
 }
 
-/// A tensor and where its bytes lie.
+/// A tensor and where its bytes are.
 #[derive(Clone, Debug)]
 pub struct Located {
     /// Its name: in a pickle the path through its dictionaries, joined by dots (`state_dict.conv.weight`,
@@ -59,7 +59,7 @@ impl Located {
         self.bytes
     }
 
-    /// Where it lies among the others: tensors read in the order of this are read from front to back.
+    /// A key to sort by: tensors in its order are read from front to back.
     pub fn order(&self) -> (u64, u64) {
         match self.base {
             Base::File => (0, self.offset),

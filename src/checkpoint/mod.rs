@@ -1,4 +1,4 @@
-//! Checkpoint files: what is in them, and how their tensors become the bytes that lie on the GPU.
+//! Checkpoint files: what is in them, and how their tensors become the bytes on the GPU.
 //! No input or output here: bytes come in as they arrive, packed bytes go out as they are ready.
 //!
 //! - [`header`]: the strict parse of a safetensors header.

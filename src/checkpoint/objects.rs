@@ -55,7 +55,7 @@ pub(super) struct TensorView {
 }
 
 impl TensorView {
-    /// Whether the elements lie one after the other in row-major order.
+    /// Whether the elements follow each other in row-major order.
     pub fn contiguous(&self) -> bool {
         let mut due = 1;
         for (&d, &s) in self.shape.iter().zip(&self.strides).rev() {

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 /// Bytes that are gathered before they go out, so that small rows make few writes.
 const PIECE: usize = 1 << 20;
 
-/// How a tensor lies on the GPU. All sizes are counts of elements; elements are f16 but in `Blocks`.
+/// How a tensor is laid out on the GPU. All sizes are counts of elements; elements are f16 but in `Blocks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// From `[rows][inner][taps]` (a linear layer or an embedding table with `taps` 1, a convolution's
@@ -201,7 +201,7 @@ impl Packer {
         }
         while !bytes.is_empty() {
             let straight = self.taps == 1;
-            // Where no row has padding, rows need not be told apart: the fast way of most weights.
+            // Without padding, rows need no telling apart: most weights take this fast way.
             let room = if straight && self.inner == self.inner4 { PIECE / 2 } else { per_row - self.in_row };
             let n = room.min(bytes.len() / size).min(PIECE / 2);
             let (now, rest) = bytes.split_at(n * size);

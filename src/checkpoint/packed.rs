@@ -1,4 +1,4 @@
-//! What is kept of weights that were quantised as they came: the bytes that lie on the GPU, tensor by tensor, with a
+//! What is kept of weights that were quantised as they came: the bytes on the GPU, tensor by tensor, with a
 //! header. Like a safetensors file: 64 bits with the header's length, the header as JSON, the data. The header names
 //! each tensor's [`Layout`] and whether it is f32, and whoever loads it with another layout does not get it.
 
@@ -79,7 +79,7 @@ pub struct Reader {
     tensors: Option<VecDeque<(String, u64)>>,
     /// Bytes of the first of `tensors` that have come.
     at: u64,
-    /// Tensors that lie as f32 here, where f16 is expected.
+    /// Tensors that were kept as f32, where f16 is expected.
     wider: Vec<String>,
 }
 

@@ -77,7 +77,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<Value<'a>> {
-        // What lies below a mark is out of reach.
+        // Nothing below a mark may be taken.
         if self.marks.last().is_some_and(|&m| self.stack.len() <= m) {
             return bad("its pickle takes more from its stack than there is");
         }
@@ -362,7 +362,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// A little-endian two's complement number; beyond 64 bits it is none that matters here.
+/// A little-endian two's complement number; none beyond 64 bits matters here.
 fn long(bytes: &[u8]) -> Value<'_> {
     if bytes.len() > 8 {
         return Value::Opaque;

@@ -81,7 +81,7 @@ fn quantise(bits: Bits, halfs: &[u16], out: &mut Vec<u8>) {
     let values = &values[..halfs.len()];
     let (low, high) =
         values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
-    // A difference of two f16 may lie between two: the larger, so that every value is within.
+    // The difference of two f16 may fall between two f16: take the larger, so that every value is within.
     let mut range = f16::from_f32(high - low);
     if range.to_f32() < high - low {
         range = f16::from_bits(range.to_bits() + 1);

@@ -23,7 +23,8 @@ fn bad(message: impl std::fmt::Display) -> Error {
     Error::bad_checkpoint(format!("the archive {message}. Download the file again"))
 }
 
-/// Reads the directory. `BadCheckpoint` if there is none, or an entry is compressed, encrypted or out of the file.
+/// Reads the directory. `BadCheckpoint` if there is none, or an entry is compressed, encrypted or reaches beyond the
+/// file.
 pub(super) async fn directory<R: ReadAt>(file: &R) -> Result<Vec<Entry>> {
     let size = file.size().await?;
     // The end record is the last thing, before a comment of at most 64 KiB; zip64's records stand before it.

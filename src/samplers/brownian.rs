@@ -53,7 +53,7 @@ impl Motion {
             if level <= start || level >= end || !(start < middle && middle < end) {
                 break;
             }
-            // The bridge: halfway lies the mean of both ends, and around it noise of the interval's own.
+            // A Brownian bridge: halfway between the ends it is at their mean, plus the interval's own noise.
             let (left, right, h) = (middle - start, end - middle, 1.0 / (end - start));
             let spread = (left * right * h).sqrt() as f32;
             let mut first = self.randn(&[key, depth], len);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// A scheduler's configuration as it lies in a checkpoint. Each sampler reads the keys of its own
+/// A scheduler's configuration from a checkpoint. Each sampler reads the keys of its own
 /// diffusers class, with that class's defaults, and leaves the rest alone.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
@@ -20,7 +20,7 @@ pub(super) enum Prediction {
     Sample,
 }
 
-/// How inference timesteps lie among the training timesteps.
+/// How inference timesteps are spaced among the training timesteps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spacing {
     Linspace,

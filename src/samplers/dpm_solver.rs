@@ -101,7 +101,7 @@ pub(super) async fn dpm_fast(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
 }
 
 /// As k-diffusion's `sample_dpm_adaptive` of order 3, with its tolerances: how long the steps are is found from how far
-/// orders 2 and 3 lie apart. A step that they disagree over is taken again, shorter.
+/// orders 2 and 3 differ. A step over which they disagree is taken again, shorter.
 pub(super) async fn dpm_adaptive(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
     const RTOL: f32 = 0.05;
     const ATOL: f32 = 0.0078;

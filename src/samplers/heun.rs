@@ -30,7 +30,7 @@ pub(super) async fn heun(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
 }
 
 /// Restart sampling (Xu et al. 2023) as A1111's `restart_sampler`: from 20 steps on, some of them go again over the
-/// levels below 2 after noise was added. What remains lies as Karras has it, whatever the schedule was.
+/// levels below 2 after noise was added. The other steps are spaced as Karras has them, whatever the schedule was.
 pub(super) async fn restart(mut run: Run, mut x: Vec<f32>) -> Vec<f32> {
     let steps = restart_steps(&run.levels.sigmas);
     run.total = steps.len();

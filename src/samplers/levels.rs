@@ -6,10 +6,10 @@ use super::schedule::{Bound, Training};
 use super::setup::{Schedule, Setup};
 use crate::error::{Error, Result};
 
-/// The noise levels of a sampler's steps, and in what scale its samples lie.
+/// The noise levels of a sampler's steps, and the scale of its samples.
 #[derive(Clone, Debug)]
 pub struct Levels {
-    /// What the network is told at each step.
+    /// The timestep that the network gets at each step.
     pub(super) timesteps: Vec<f32>,
     /// Before each step, and after the last: standard deviation against a picture of unit spread,
     /// `sqrt((1 - alphas_cumprod) / alphas_cumprod)`; infinite at zero terminal SNR.
@@ -27,7 +27,8 @@ impl Levels {
         Self { timesteps, sigmas, init_noise_sigma: 1.0, exploding: false, end_scale: 1.0 }
     }
 
-    /// What the network is told at the start of each step; fractional for Euler and its kin. Never empty.
+    /// The timestep that the network gets at the start of each step; fractional for samplers over noise levels. Never
+    /// empty.
     pub fn timesteps(&self) -> &[f32] {
         &self.timesteps
     }
@@ -148,7 +149,7 @@ pub(super) fn switched(setup: &Setup) -> Result<Schedule> {
 pub(super) fn between(schedule: Schedule, min: f64, max: f64, n: usize) -> Option<Vec<f64>> {
     match schedule {
         Schedule::Karras => Some(karras_sigmas(min, max, n)),
-        // k-diffusion's polyexponential has rho 1 unless told otherwise, as A1111 has it.
+        // A1111 leaves k-diffusion's polyexponential at its default rho of 1.
         Schedule::Exponential | Schedule::Polyexponential => {
             Some(linspace(max.ln(), min.ln(), n).into_iter().map(f64::exp).collect())
         }
@@ -235,7 +236,7 @@ pub(super) fn nearest_timesteps(setup: &Setup, training: &Training) -> Result<Op
     }
     let sigmas = named(setup.schedule, &training.sigmas(), setup, Penultimate::Kept)?;
     let denoiser = Denoiser::new(training, Bound::Free);
-    // Halfway, where these schedules often lie, it is the lower one.
+    // These schedules often fall halfway between two; there it is the lower one.
     let nearest = |&s: &f32| (denoiser.timestep(s) - 1e-3).round() as i64;
     let mut timesteps: Vec<i64> = sigmas[..sigmas.len() - 1].iter().map(nearest).collect();
     timesteps.dedup();

@@ -2,7 +2,7 @@
 //!
 //! A sampler is either a rule that takes one evaluation of the network a step, in the arithmetic of diffusers 0.42's
 //! schedulers (f32 where those hold torch tensors, f64 where they hold numpy arrays or Python floats), or a function
-//! over noise levels in the manner of k-diffusion, with as many evaluations as it likes. Both run as [`Steps`].
+//! over noise levels in the manner of k-diffusion, with any number of evaluations. Both run as [`Steps`].
 //!
 //! Samples, outputs and noise are flat f32 slices of equal length in any one memory order.
 //!
@@ -22,6 +22,7 @@ mod dpm_solver;
 mod dpmpp;
 mod dpmpp_s;
 mod embedding;
+mod er_sde;
 mod euler;
 mod guidance;
 mod heun;
@@ -303,6 +304,13 @@ pub const SAMPLERS: &[SamplerRow] = &[
         label: "iPNDM",
         class: Some("IPNDMScheduler"),
         make: over_levels!(lms::ipndm, PLAIN),
+        ..ROW
+    },
+    SamplerRow {
+        name: "er_sde",
+        label: "ER SDE",
+        s_noise: true,
+        make: over_levels!(er_sde::er_sde, PLAIN),
         ..ROW
     },
     SamplerRow { name: "lcm", label: "LCM", class: Some("LCMScheduler"), make: Make::Rule(lcm::lcm), ..ROW },

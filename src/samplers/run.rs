@@ -38,8 +38,8 @@ impl Run {
         self.denoiser.x0(sigma, &output, x)
     }
 
-    /// What the network is told of a noise level: what the schedule says of it, or where churn moved it off the
-    /// schedule, what lies there by logarithms.
+    /// The timestep of a noise level: the schedule's own, or where churn moved the level off the schedule, one
+    /// interpolated between logarithms.
     fn timestep(&self, sigma: f32) -> f32 {
         let own = self.levels.sigmas.iter().position(|&s| s == sigma);
         let own = own.and_then(|i| self.levels.timesteps.get(i).copied());

@@ -34,7 +34,7 @@ pub(super) struct Knobs {
     pub s_noise: f32,
 }
 
-/// How noise levels lie between the largest and the smallest.
+/// How noise levels are spaced between the largest and the smallest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Schedule {
     /// The checkpoint's own, as diffusers reads its configuration.

@@ -1,5 +1,5 @@
-//! DPM-Solver++ in single steps ("DPM++ 2S"), as diffusers' `DPMSolverSinglestepScheduler`: steps go in cycles of orders
-//! 1 and 2 (and 3), and each starts again from its cycle's first sample.
+//! DPM-Solver++ in single steps ("DPM++ 2S"), as diffusers' `DPMSolverSinglestepScheduler`: steps go in cycles of
+//! orders 1 and 2 (and 3), and each starts again from its cycle's first sample.
 
 use super::config::SchedulerConfig;
 use super::log_snr::{DataPredictionModel, Solver, is_heun, parts, solver_order};

@@ -24,7 +24,7 @@ pub enum Ask {
     Predict {
         /// From 0, counted from where sampling began. Does not fall.
         step: usize,
-        /// What the network is told; fractional for some samplers.
+        /// Goes to the network; fractional for some samplers.
         timestep: f32,
         input: Vec<f32>,
         /// CFG++: guide at a 12.5th of the scale, and append the output without guidance.
@@ -43,7 +43,7 @@ pub struct Step {
     pub step: usize,
     /// How many there will be; DPM adaptive finds that out on the way, and may go beyond.
     pub total: usize,
-    /// What the network was told at the step's start.
+    /// The timestep that the network got at the step's start.
     pub timestep: f32,
     /// Noise level before the step.
     pub sigma: f32,
@@ -91,7 +91,7 @@ impl Steps {
         Self { running: run(host.clone()), host }
     }
 
-    /// Answers the question before, `None` at first, and gives the next. Not to be called after [`Ask::End`].
+    /// Answers the last question (`None` before the first) and returns the next. Must not be called after [`Ask::End`].
     ///
     /// # Errors
     /// `invalid-option` for a number of steps that takes the sampler past the training's timesteps.

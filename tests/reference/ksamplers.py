@@ -271,8 +271,10 @@ def run(config, name, steps, tuning):
     return k_run(base, config, d, sigmas, start.double() * sigmas[0], draws, tuning)
 
 
+CONFIGS = [SD, SD | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}]
+
+
 def main():
-    configs = [SD, SD | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}]
     plan = [(0, name + suffix, steps, {}) for name in SAMPLERS for suffix in [""] + [f"_{s}" for s in SCHEDULES if name not in NO_SCHEDULE] for steps in (5, 12, 30)]
     plan += [(0, name, 40, {}) for name in ("restart", "restart_exponential")]
     plan += [(1, name, steps, {}) for name in SAMPLERS for steps in (5, 12, 30)]
@@ -284,16 +286,21 @@ def main():
         ("dpmpp_sde", {"seed": 7}), ("dpmpp_sde_normal", {"seed": 8, "eta": 0.8}), ("dpmpp_2m_sde_simple", {"seed": 9}), ("dpmpp_3m_sde", {"seed": 2**40}),
         ("dpmpp_3m_sde_kl_optimal", {"seed": 10, "s_noise": 0.9}),
     ]]
+    write("ksamplers", plan)
+
+
+def write(file, plan):
     cases, values = [], []
     for c, name, steps, tuning in plan:
-        out = run(configs[c], name, steps, tuning).flatten().double().numpy()
+        out = run(CONFIGS[c], name, steps, tuning).flatten().double().numpy()
         assert out.shape == (VALUES,) and np.isfinite(out).all(), (name, steps, out)
         cases.append([c, name, steps] + ([tuning] if tuning else []))
         values.append(out)
-    texts = [json.dumps(c, separators=(",", ":")) for c in configs]
-    (DATA / "ksamplers.json").write_text(json.dumps({"configs": texts, "cases": cases}, separators=(",", ":")) + "\n")
-    np.concatenate(values).astype("<f4").tofile(DATA / "ksamplers.f32")
+    texts = [json.dumps(c, separators=(",", ":")) for c in CONFIGS]
+    (DATA / f"{file}.json").write_text(json.dumps({"configs": texts, "cases": cases}, separators=(",", ":")) + "\n")
+    np.concatenate(values).astype("<f4").tofile(DATA / f"{file}.f32")
     print(len(cases), "cases")
 
 
-main()
+if __name__ == "__main__":
+    main()
