@@ -31,7 +31,6 @@ mod lms;
 pub mod noise;
 mod philox;
 mod pndm;
-mod preview;
 mod schedule;
 mod singlestep;
 mod steps;
@@ -49,7 +48,6 @@ pub use config::SchedulerConfig;
 pub use embedding::{get_guidance_scale_embedding, get_timestep_embedding};
 pub use guidance::{classifier_free_guidance, composed_guidance, rescale_noise_cfg};
 pub use levels::Levels;
-pub use preview::{SD1_FACTORS, latents_to_rgba};
 pub use steps::{Ask, Noise, Step, Steps};
 
 /// What may be turned on samplers that have it; others take no notice.
