@@ -41,12 +41,15 @@ fn quoted(names: &[&str], between: &str) -> String {
 fn the_module_has_the_engines_names() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/names.js");
     let rows = lists().map(|(option, names)| format!("  {option}: [{}],\n", quoted(&names, ", ")));
-    let wanted = format!(
-        "// Generated from the enums in src by tests/names.rs; to write it anew: BLESS=1 cargo test --test \
-         names.\n\n /** The names that options take, by option. */\nexport const NAMES = \
-         Object.freeze({{\n{}}});\n",
-        rows.concat()
-    );
+    let wanted = [
+        "// Generated from the enums in src by tests/names.rs; to write it anew: ",
+        "BLESS=1 cargo test --test names.\n\n",
+        "/** The names that options take, by option. */\n",
+        "export const NAMES = Object.freeze({\n",
+        &rows.concat(),
+        "});\n",
+    ]
+    .concat();
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(path, &wanted).unwrap();
     }

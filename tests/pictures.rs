@@ -8,8 +8,9 @@ use browser_diffusion::named::Named;
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::{
     DiffusionPipeline, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent, Outpaint,
-    Output, Picture, StrengthSteps, Upscaler,
+    Output, Picture, Seeds, Settings, StrengthSteps, Upscaler,
 };
+use browser_diffusion::samplers::noise::NoiseOptions;
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use serde_json::Value;
@@ -209,6 +210,51 @@ fn options_that_do_not_go_together_are_refused_by_name() {
         assert_eq!(error.code, Code::InvalidOption, "{}", error.message);
         assert!(error.message.contains(word), "{word}: {}", error.message);
     }
+}
+
+#[test]
+fn what_a_request_leaves_out_comes_back_settled() {
+    let pipeline = load();
+    let model = pipeline.model().clone();
+    let asked = GenerateOptions { num_inference_steps: Some(2), seed: 5, ..Default::default() };
+    let drawn = draw(&pipeline, &GenerateOptions { output: Output::Latent, ..asked.clone() }).unwrap();
+    let settled = Settings {
+        width: model.default_size,
+        height: model.default_size,
+        num_inference_steps: 2,
+        guidance_scale: model.guidance_scale,
+        scheduler: model.scheduler.unwrap().into(),
+        strength: None,
+    };
+    assert_eq!(drawn.settled, settled);
+    assert_eq!(drawn.seeds, [Seeds { seed: 5, variation: None }]);
+
+    // A sampler by A1111's name, pictures with seeds of their own, a start.
+    let noise = NoiseOptions { variation: Some((9, 0.5)), ..Default::default() };
+    let options = GenerateOptions {
+        width: Some(64),
+        height: Some(64),
+        guidance_scale: Some(1.0),
+        scheduler: Some("DPM++ 2M Karras".into()),
+        num_images: Some(2),
+        noise,
+        image: Some(picture(64, 64)),
+        output: Output::Latent,
+        ..asked
+    };
+    let drawn = draw(&pipeline, &options).unwrap();
+    let settled = Settings {
+        width: 64,
+        height: 64,
+        guidance_scale: 1.0,
+        scheduler: "dpmpp_2m_karras".into(),
+        strength: Some(0.8),
+        ..settled
+    };
+    assert_eq!(drawn.settled, settled);
+    assert_eq!(drawn.seeds, [9, 10].map(|v| Seeds { seed: 5, variation: Some(v) }));
+    let masked = GenerateOptions { mask_image: Some(mask(64, 64)), ..options };
+    assert_eq!(draw(&pipeline, &masked).unwrap().settled.strength, Some(1.0));
 }
 
 // ---- the upscaler -------------------------------------------------------------------------------------------

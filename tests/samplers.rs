@@ -1,10 +1,11 @@
 //! Samplers against diffusers: tests/reference/samplers.py writes the expected values.
 
 use browser_diffusion::Code;
+use browser_diffusion::pipeline::{SD1_FACTORS, latents_to_rgba};
 use browser_diffusion::samplers::{
-    Ask, Noise, NoiseOptions, NoiseSource, SAMPLERS, SCHEDULES, SD1_FACTORS, Sampler, SchedulerConfig,
-    Tuning, Walk, classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, labels,
-    latents_to_rgba, names, rescale_noise_cfg,
+    Ask, Noise, NoiseOptions, NoiseSource, SAMPLERS, SCHEDULES, Sampler, SchedulerConfig, Tuning, Walk,
+    classifier_free_guidance, get_guidance_scale_embedding, get_timestep_embedding, labels, names,
+    rescale_noise_cfg,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;

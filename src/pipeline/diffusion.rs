@@ -131,7 +131,7 @@ impl DiffusionPipeline {
         self.controlnets.load(&self.residence, key, files, beside, aborted).await
     }
 
-    /// Whether `Preview::Tiny` lacks a decoder: the model's own is none, and that of `name` was not loaded.
+    /// Whether `Preview::Tiny` lacks a decoder: the model's own is not small, and that of `name` was not loaded.
     pub fn lacks_tiny(&self, name: &str) -> bool {
         !self.decoder.is_small() && !self.previews.has_tiny(name)
     }

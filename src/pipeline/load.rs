@@ -208,7 +208,7 @@ async fn tokenizer<F: ModelFiles>(files: &F, folder: &str) -> Result<Tokenizer> 
 // ---- refuse ------------------------------------------------------------------------------------------------------
 
 /// # Errors
-/// `unsupported-model` for configurations that are not of one model, and for a sampler that is none of ours.
+/// `unsupported-model` for configurations that are not of one model, and for a sampler that is not computed here.
 fn refuse(configs: &Configs) -> Result<()> {
     let Configs { unet, text, sdxl, .. } = configs;
     check_scheduler(&configs.scheduler)?;

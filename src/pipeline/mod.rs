@@ -48,6 +48,7 @@ pub use controlnet::canny;
 pub use diffusion::DiffusionPipeline;
 pub use load::LoadOptions;
 pub use model::{Kind, Model};
+pub use preview::{SD1_FACTORS, latents_to_rgba};
 pub use request::{
     Control, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora, MaskedContent, Outpaint, Output,
     Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps, Timings,

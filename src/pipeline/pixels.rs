@@ -44,7 +44,7 @@ impl Bytes {
         Bytes { w: picture.width as usize, h: picture.height as usize, c: 1, data }
     }
 
-    /// The part of `w` x `h` from column `x` and row `y` on, which must lie within.
+    /// The part of `w` x `h` from column `x` and row `y` on; it must be within.
     pub fn crop(&self, x: usize, y: usize, w: usize, h: usize) -> Bytes {
         let rows = self.data.chunks_exact(self.w * self.c).skip(y).take(h);
         let data = rows.flat_map(|row| &row[x * self.c..(x + w) * self.c]).copied().collect();

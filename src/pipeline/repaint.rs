@@ -134,7 +134,7 @@ impl Cut {
 }
 
 /// # Errors
-/// `invalid-option` for options of masks where there is none, and for a canvas to extend that has a mask too.
+/// `invalid-option` for options of masks without a mask, and for a canvas to extend that has a mask too.
 fn without_mask(options: &GenerateOptions) -> Result<()> {
     if options.outpaint.is_some() {
         return Err(Error::invalid(

@@ -84,7 +84,7 @@ impl Named for StrengthSteps {
         &[("diffusers", Self::Diffusers), ("a1111", Self::A1111), ("exact", Self::Exact)];
 }
 
-/// What lies under the mask before it is redrawn: A1111's "masked content".
+/// What is under the mask before it is redrawn: A1111's "masked content".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskedContent {
     /// The colours around, blurred.

@@ -24,7 +24,7 @@ const MASK_PADDING: u32 = 32;
 pub(super) struct Facts<'a> {
     pub model: &'a Model,
     pub scheduler: &'a SchedulerConfig,
-    /// The UNet is told the guidance scale, instead of running for the negative prompt too.
+    /// The UNet takes the guidance scale as an input, instead of running for the negative prompt too.
     pub embedded_guidance: bool,
     /// A negative prompt left out is all zeros.
     pub zeros_for_no_negative: bool,
@@ -107,7 +107,7 @@ pub(super) enum Start {
     Noise,
     /// One picture for all, of the size to draw.
     Picture(Picture),
-    /// Picture and mask of the size to draw, and what lies under the mask.
+    /// Picture and mask of the size to draw, and what is under the mask.
     Masked {
         image: Picture,
         mask: Picture,
@@ -119,7 +119,7 @@ pub(super) enum Start {
     Latents(Vec<Vec<f32>>),
 }
 
-/// What lies under the mask at the first step.
+/// What is under the mask at the first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Under {
     /// The picture, noise added.
@@ -166,7 +166,7 @@ pub(super) enum Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guidance {
     pub scale: f32,
-    /// The UNet is told the scale.
+    /// The UNet takes the scale as an input.
     pub embedded: bool,
     /// `guidance_rescale`: 0 leaves the prediction as it is.
     pub rescale: f32,
@@ -202,8 +202,7 @@ impl Guidance {
 /// Settles a request.
 ///
 /// # Errors
-/// `invalid-option` naming the option that cannot be; `unsupported-model` where the checkpoint's own sampler is none of
-/// ours; `out-of-memory` for a size that cannot be decoded.
+/// `invalid-option` naming the option that cannot be; `unsupported-model` where no sampler here is the checkpoint's own; `out-of-memory` for a size that cannot be decoded.
 pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled> {
     let [width, height] =
         [options.width, options.height].map(|side| side.unwrap_or(facts.model.default_size));
@@ -218,7 +217,6 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     let steps = options.num_inference_steps.unwrap_or(facts.model.num_inference_steps);
     let from_picture = !matches!(start, Start::Noise);
     let passes = Passes { options, facts, images };
-    let second_size = options.hires.map(|hires| passes.enlarged(&hires, [width, height])).transpose()?;
     passes.latents_of([width, height])?;
     check_mask(options, &start, facts)?;
     check_controls(&controls, facts)?;
@@ -231,13 +229,13 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     let image = options.output == Output::Image;
     let decode_first = options.hires.map_or(image, |hires| hires.upscaler == Enlarge::Picture);
     let mut first = passes.pass([width, height], steps, from_picture.then_some(strength), decode_first)?;
-    let then = match (options.hires, second_size, put_back) {
-        (Some(hires), Some(size), _) => {
-            let steps = hires.steps.unwrap_or(steps);
+    let then = match (options.hires, put_back) {
+        (Some(hires), _) => {
+            let (size, steps) = (enlarged(&hires, [width, height]), hires.steps.unwrap_or(steps));
             Then::DrawOver(hires.upscaler, passes.pass(size, steps, Some(hires.strength), image)?)
         }
-        (_, _, Some(repaint)) => Then::PutBack(repaint),
-        _ => Then::Nothing,
+        (None, Some(repaint)) => Then::PutBack(repaint),
+        (None, None) => Then::Nothing,
     };
     first.noise = passes.given_noise(&first)?;
     let settings = Settings {
@@ -381,6 +379,12 @@ fn preview(asked: Preview, facts: &Facts) -> Preview {
     }
 }
 
+/// Width and height of the second pass.
+fn enlarged(hires: &Hires, [width, height]: [u32; 2]) -> [u32; 2] {
+    let scaled = |side: u32| ((side as f64 * hires.scale / 8.0).floor() * 8.0) as u32;
+    [hires.width.unwrap_or(scaled(width)), hires.height.unwrap_or(scaled(height))]
+}
+
 /// What each pass of a request is settled with.
 struct Passes<'a> {
     options: &'a GenerateOptions,
@@ -389,13 +393,6 @@ struct Passes<'a> {
 }
 
 impl Passes<'_> {
-    /// Width and height of the second pass.
-    fn enlarged(&self, hires: &Hires, [width, height]: [u32; 2]) -> Result<[u32; 2]> {
-        let scaled = |side: u32| (side as f64 * hires.scale / 8.0).floor() as u32 * 8;
-        let size = [hires.width.unwrap_or(scaled(width)), hires.height.unwrap_or(scaled(height))];
-        self.latents_of(size).map(|_| size)
-    }
-
     /// Height and width in latents of a width and a height in pixels.
     fn latents_of(&self, [width, height]: [u32; 2]) -> Result<[u32; 2]> {
         // diffusers asks for multiples of 8 whatever the decoder's scale is.

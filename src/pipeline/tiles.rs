@@ -21,7 +21,7 @@ impl Field {
         self.part(y, x, side.min(self.h - y), side.min(self.w - x))
     }
 
-    /// The part of `h` x `w`, which must lie within, from row `y` and column `x` on.
+    /// The part of `h` x `w` from row `y` and column `x` on; it must be within.
     pub fn part(&self, y: usize, x: usize, h: usize, w: usize) -> Field {
         let c = self.channels();
         let rows = self.values.chunks_exact(self.w * c).skip(y).take(h);
@@ -72,7 +72,7 @@ pub struct Window {
     pub keep: std::ops::Range<usize>,
 }
 
-/// Windows of `side` (or all of `len`, if that is less) over `len`: each keeps what lies `pad` away from its ends, where
+/// Windows of `side` (or all of `len`, if that is less) over `len`: each keeps what is `pad` away from its ends, where
 /// they are not the picture's, and together they keep all, once. For a network whose result at a place depends on no
 /// more than `pad` around it, they give what the whole gives.
 pub fn windows(len: usize, side: usize, pad: usize) -> Vec<Window> {

@@ -21,7 +21,7 @@ impl Named for Syntax {
         &[("plain", Self::Plain), ("a1111", Self::A1111), ("comfy", Self::Comfy)];
 }
 
-/// How far back a comma may lie at which a window ends early, in tokens (A1111's `comma_padding_backtrack`).
+/// How far back from a window's end a comma may end it early, in tokens (A1111's `comma_padding_backtrack`).
 const COMMA_BACKTRACK: usize = 20;
 
 /// Ids from here on are no tokens of the vocabulary but vectors of textual inversion.
@@ -44,7 +44,7 @@ pub struct Piece {
     /// What of the prompt it stands for.
     pub text: String,
     pub weight: f32,
-    /// A scrap of a word that the vocabulary does not hold, such as most of those that are not English.
+    /// A scrap of a word that the vocabulary does not hold, as of most that are not English.
     pub unknown: bool,
 }
 

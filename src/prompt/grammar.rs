@@ -165,7 +165,7 @@ fn at_step(nodes: &[Node], step: usize, out: &mut String) {
     }
 }
 
-/// How deep brackets may lie in each other; deeper ones stay as text.
+/// How deep brackets may be nested; deeper ones stay as text.
 const MAX_DEPTH: usize = 64;
 
 struct Parser<'a> {

@@ -115,7 +115,7 @@ impl Bench {
     }
 }
 
-/// `precision`: "f16" or "f32" arithmetic; values lie as f16 in both.
+/// `precision`: "f16" or "f32" arithmetic; values are stored as f16 in both.
 fn options(gpu: &Gpu, spec: &JsValue) -> Result<Options> {
     let arithmetic = match text(spec, "precision")?.as_deref() {
         Some("f16") => Arithmetic::F16,
