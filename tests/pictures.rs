@@ -10,7 +10,7 @@ use browser_diffusion::pipeline::{
     DiffusionPipeline, GenerateOptions, Generated, Hires, InpaintArea, LoadOptions, MaskedContent, Outpaint,
     Output, Picture, Seeds, Settings, StrengthSteps, Upscaler,
 };
-use browser_diffusion::samplers::noise::NoiseOptions;
+use browser_diffusion::samplers::NoiseOptions;
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use serde_json::Value;
