@@ -103,3 +103,24 @@ pub async fn single_file(path: impl AsRef<Path>, vocabulary: Folder) -> Result<S
     let path = path.as_ref();
     SingleFile::open(path.display().to_string(), DiskFile::open(path)?, Rc::new(vocabulary)).await
 }
+
+/// Natively nothing is cached, so no weights have a packed copy: there is no value of this type. `web` has the real one.
+pub enum PackedCopy {}
+
+impl PackedCopy {
+    pub async fn read(&self, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        match *self {}
+    }
+
+    pub async fn original(&self, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match *self {}
+    }
+
+    pub async fn write(&self, _piece: &[u8]) -> Result<()> {
+        match *self {}
+    }
+
+    pub async fn finish(self) -> Result<()> {
+        match self {}
+    }
+}
