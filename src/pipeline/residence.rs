@@ -256,7 +256,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Reads the packed copy of a file; `false` if there is none.
-    async fn read_packed(&mut self, copy: &PackedCopy, aborted: &dyn Fn() -> bool) -> Result<bool> {
+    async fn read_packed(&mut self, copy: &impl PackedCopy, aborted: &dyn Fn() -> bool) -> Result<bool> {
         let mut reader = packed::Reader::default();
         let kept = async |bytes: &[u8]| {
             check_aborted(aborted)?;
@@ -285,7 +285,7 @@ impl<'a> Sink<'a> {
         &mut self,
         model: &F,
         file: &str,
-        copy: Option<PackedCopy>,
+        copy: Option<F::Packed>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
         self.packs = copy.is_some().then(packed::Writer::default);
@@ -315,7 +315,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Writes the pieces that are there to the copy; with `rest`, the last ones too.
-    async fn write_pieces(&mut self, copy: &PackedCopy, rest: bool) -> Result<()> {
+    async fn write_pieces(&mut self, copy: &impl PackedCopy, rest: bool) -> Result<()> {
         while let Some(piece) = self.packs.as_mut().and_then(|writer| writer.take(PACKED_PIECE, rest)) {
             copy.write(&piece).await?;
         }

@@ -1,6 +1,6 @@
 //! Models on disk, for native tests and tools: a diffusers folder, or one checkpoint file.
 
-use super::{ModelFiles, SingleFile};
+use super::{ModelFiles, NoCopy, SingleFile};
 use crate::checkpoint::ReadAt;
 use crate::error::{Code, Error, Result};
 use std::cell::RefCell;
@@ -27,6 +27,8 @@ impl Folder {
 }
 
 impl ModelFiles for Folder {
+    type Packed = NoCopy;
+
     fn name(&self) -> &str {
         &self.name
     }
@@ -102,25 +104,4 @@ impl ReadAt for DiskFile {
 pub async fn single_file(path: impl AsRef<Path>, vocabulary: Folder) -> Result<SingleFile<DiskFile, Folder>> {
     let path = path.as_ref();
     SingleFile::open(path.display().to_string(), DiskFile::open(path)?, Rc::new(vocabulary)).await
-}
-
-/// Natively nothing is cached, so no weights have a packed copy: there is no value of this type. `web` has the real one.
-pub enum PackedCopy {}
-
-impl PackedCopy {
-    pub async fn read(&self, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        match *self {}
-    }
-
-    pub async fn original(&self, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
-        match *self {}
-    }
-
-    pub async fn write(&self, _piece: &[u8]) -> Result<()> {
-        match *self {}
-    }
-
-    pub async fn finish(self) -> Result<()> {
-        match self {}
-    }
 }

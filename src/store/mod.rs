@@ -5,6 +5,7 @@
 //! - `disk` (native): a folder.
 //! - `web` (wasm): HTTP with Range requests, resumed and verified through IndexedDB; files that the visitor picked.
 //! - [`single_file`]: one checkpoint file of any of these, as a folder.
+//! - [`PackedCopy`]: quantised weights, kept in the place of the files that they were made of.
 //!
 //! How a component is loaded, the same on every target:
 //!
@@ -34,6 +35,7 @@
 //! files.finish().await?;
 //! ```
 
+mod packed;
 pub mod single_file;
 pub mod source;
 
@@ -42,22 +44,21 @@ pub mod disk;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub use disk::PackedCopy;
+pub use packed::{NoCopy, PACKED_PIECE, PackedCopy};
 pub use single_file::{FileAt, SingleFile};
 pub use source::{Source, SourceOptions};
 #[cfg(target_arch = "wasm32")]
-pub use web::{CachedModel, ModelStore, PackedCopy, PageFiles, ReadOptions, WebFiles};
+pub use web::{CachedModel, ModelStore, PageFiles, ReadOptions, WebFiles};
 
 use crate::checkpoint::shards;
 use crate::error::{Code, Error, Result};
 
-/// Bytes of a piece that [`PackedCopy::write`] takes.
-pub const PACKED_PIECE: usize = 4 << 20;
-
 /// The files of one model in diffusers' folder layout, or its one file. Paths are relative, with `/`.
 #[allow(async_fn_in_trait)] // One thread: nobody needs the futures to be `Send`.
 pub trait ModelFiles {
+    /// [`NoCopy`] where models are not kept quantised.
+    type Packed: PackedCopy;
+
     /// What the model is called: its Hub id, its address, its folder.
     fn name(&self) -> &str;
 
@@ -84,7 +85,7 @@ pub trait ModelFiles {
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
 
     /// The packed copy of the weights at `path`, in the cache or to be made, if this model is kept quantised.
-    fn packed_copy(&self, _path: &str) -> Option<PackedCopy> {
+    fn packed_copy(&self, _path: &str) -> Option<Self::Packed> {
         None
     }
 

@@ -2,7 +2,7 @@
 //! too. Configurations are made from the tensors' names and shapes. Each component's weights come as the .safetensors file
 //! that the folder would have, with tensors renamed, cut and transposed on the way.
 
-use super::ModelFiles;
+use super::{ModelFiles, NoCopy};
 use crate::checkpoint::ldm::{self, Contents, Part};
 use crate::checkpoint::table::Reader;
 use crate::checkpoint::{ReadAt, Table};
@@ -142,6 +142,8 @@ impl<R: ReadAt, T: ModelFiles> SingleFile<R, T> {
 }
 
 impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
+    type Packed = NoCopy;
+
     fn name(&self) -> &str {
         &self.name
     }

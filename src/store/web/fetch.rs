@@ -219,8 +219,8 @@ impl WebFiles {
             return Err(Failure::Stop(Error::new(
                 Code::Network,
                 format!(
-                    "{}: its server sends whole files only, and one checkpoint file must be read in parts. Download it, \
-                     then open it from disk",
+                    "{}: its server sends whole files only, and one checkpoint file must be read in parts. Download \
+                     it, then open it from disk",
                     file.url
                 ),
             )));

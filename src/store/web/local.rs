@@ -2,7 +2,7 @@
 
 use super::WebFiles;
 use super::chunk::{Bytes, Chunk, Pool};
-use super::packed::{OneFile, PackedCopy};
+use super::packed::{CachedCopy, OneFile};
 use crate::error::{Code, Error, Result};
 use crate::store::{ModelFiles, SingleFile};
 use std::rc::Rc;
@@ -70,6 +70,8 @@ macro_rules! folder {
 }
 
 impl ModelFiles for PageFiles {
+    type Packed = CachedCopy;
+
     fn name(&self) -> &str {
         folder!(self, f => f.name())
     }
@@ -88,10 +90,10 @@ impl ModelFiles for PageFiles {
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         folder!(self, f => f.read_at(path, offset, len).await)
     }
-    fn packed_copy(&self, path: &str) -> Option<PackedCopy> {
+    fn packed_copy(&self, path: &str) -> Option<CachedCopy> {
         match self {
-            PageFiles::Folder(source) => PackedCopy::of(source.clone(), None, path),
-            PageFiles::Single(single, source) => PackedCopy::of(source.clone(), Some(single.clone()), path),
+            PageFiles::Folder(source) => CachedCopy::of(source.clone(), None, path),
+            PageFiles::Single(single, source) => CachedCopy::of(source.clone(), Some(single.clone()), path),
         }
     }
 }

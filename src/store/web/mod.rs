@@ -24,9 +24,8 @@ mod packed;
 
 pub use idb::CachedModel;
 pub use local::PageFiles;
-pub use packed::PackedCopy;
 
-use super::{ModelFiles, Progress, Source};
+use super::{ModelFiles, NoCopy, Progress, Source};
 use crate::error::{Code, Error, Result};
 use chunk::Pool;
 use http::{Failure, Gate, REQUESTS};
@@ -222,6 +221,8 @@ impl WebFiles {
 }
 
 impl ModelFiles for WebFiles {
+    type Packed = NoCopy;
+
     fn name(&self) -> &str {
         self.source.name()
     }

@@ -7,7 +7,7 @@ use super::idb::{Database, FileRecord};
 use super::open_file::{OpenFile, Purpose, hand_on};
 use crate::checkpoint::ReadAt;
 use crate::error::{Code, Error, Result};
-use crate::store::{ModelFiles, PACKED_PIECE, SingleFile};
+use crate::store::{ModelFiles, PACKED_PIECE, PackedCopy, SingleFile};
 use futures_util::stream::{self, StreamExt};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -37,11 +37,8 @@ impl ReadAt for OneFile {
     }
 }
 
-/// The packed copy of one file of weights: in the cache, or still to be made.
-///
-/// Its life: [`read`](Self::read) streams it. Where it is not there, [`original`](Self::original) streams the weights,
-/// [`write`](Self::write) keeps what quantising makes of them, and [`finish`](Self::finish) puts it in their place.
-pub struct PackedCopy {
+/// The packed copy of one file of weights, in the cache.
+pub struct CachedCopy {
     source: Rc<WebFiles>,
     cache: Database,
     /// The one file that the weights are a part of, if the model is no folder.
@@ -54,24 +51,39 @@ pub struct PackedCopy {
     written: Cell<u64>,
 }
 
-impl PackedCopy {
+impl CachedCopy {
     /// The copy of the weights at `path`, if `source` is kept quantised.
     pub(super) fn of(
         source: Rc<WebFiles>,
         single: Option<Rc<SingleFile<OneFile, WebFiles>>>,
         path: &str,
-    ) -> Option<PackedCopy> {
+    ) -> Option<CachedCopy> {
         let cache = source.cache.clone().filter(|_| source.source.keeps_packed())?;
         let key = source.source.packed_key(path);
-        Some(PackedCopy { source, cache, single, path: path.into(), key, written: Cell::new(0) })
+        Some(CachedCopy { source, cache, single, path: path.into(), key, written: Cell::new(0) })
     }
 
-    /// Streams the copy. `false` if no earlier load has finished it, if it is damaged, or if `sink` refuses it as a bad
-    /// checkpoint: the copy must be made anew then.
-    ///
-    /// # Errors
-    /// What else `sink` fails with; `Aborted`, `Quota`.
-    pub async fn read(&self, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
+    /// What the cache knows of the copy while it is made.
+    fn record(&self) -> FileRecord {
+        FileRecord { chunk: PACKED_PIECE as u64, ..self.source.blank() }
+    }
+
+    /// Drops a copy that is no good. The weights are then fetched, and held against their hash, as at first.
+    async fn forget(&self) -> Result<()> {
+        self.cache.reset_file(&self.key, &self.source.blank()).await?;
+        let key = self.source.source.file_key(&self.path);
+        if self.single.is_none()
+            && let Some(record) = self.cache.file(&key).await?
+        {
+            self.source.open.borrow_mut().remove(&self.path);
+            self.cache.reset_file(&key, &FileRecord { total: 0, complete: false, ..record }).await?;
+        }
+        Ok(())
+    }
+}
+
+impl PackedCopy for CachedCopy {
+    async fn read(&self, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
         let Some(record) = self.cache.file(&self.key).await?.filter(|record| record.complete) else {
             return Ok(false);
         };
@@ -99,12 +111,8 @@ impl PackedCopy {
         Ok(true)
     }
 
-    /// Streams the weights that the copy is to be made of. Of a single file, what only copies are made of leaves the cache
-    /// when the model has been loaded.
-    ///
-    /// # Errors
-    /// As [`ModelFiles::read`].
-    pub async fn original(&self, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Of a single file, what only copies are made of leaves the cache when the model has been loaded.
+    async fn original(&self, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
         let Some((single, path)) = self.single.as_ref().zip(self.source.single_file()) else {
             return self.source.read(&self.path, sink).await;
         };
@@ -112,11 +120,7 @@ impl PackedCopy {
         single.read_through(&file, &self.path, sink).await
     }
 
-    /// Keeps the next piece of the copy: [`PACKED_PIECE`] bytes, the last one fewer.
-    ///
-    /// # Errors
-    /// `Quota`.
-    pub async fn write(&self, piece: &[u8]) -> Result<()> {
+    async fn write(&self, piece: &[u8]) -> Result<()> {
         let at = self.written.replace(self.written.get() + piece.len() as u64);
         let record = self.record();
         if at == 0 {
@@ -128,11 +132,7 @@ impl PackedCopy {
         self.source.store(&file, at / PACKED_PIECE as u64, &chunk).await
     }
 
-    /// All pieces have been written: later loads read the copy, and the weights leave the cache.
-    ///
-    /// # Errors
-    /// `Quota`.
-    pub async fn finish(self) -> Result<()> {
+    async fn finish(self) -> Result<()> {
         self.cache.complete_file(&self.key, &self.record(), self.written.get()).await?;
         if self.single.is_some() {
             return Ok(());
@@ -144,24 +144,6 @@ impl PackedCopy {
             Some(record) => self.cache.reset_file(&key, &self.source.owned(record)).await,
             None => self.cache.delete_chunks(&key, |_| true).await,
         }
-    }
-
-    /// What the cache knows of the copy while it is made.
-    fn record(&self) -> FileRecord {
-        FileRecord { chunk: PACKED_PIECE as u64, ..self.source.blank() }
-    }
-
-    /// Drops a copy that is no good. The weights are then fetched, and held against their hash, as at first.
-    async fn forget(&self) -> Result<()> {
-        self.cache.reset_file(&self.key, &self.source.blank()).await?;
-        let key = self.source.source.file_key(&self.path);
-        if self.single.is_none()
-            && let Some(record) = self.cache.file(&key).await?
-        {
-            self.source.open.borrow_mut().remove(&self.path);
-            self.cache.reset_file(&key, &FileRecord { total: 0, complete: false, ..record }).await?;
-        }
-        Ok(())
     }
 }
 
