@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds, serves, tests and drives browser-diffusion. On a fresh Debian-like machine each command first
 # installs what it lacks, into .tools/ where possible (git-ignored), and says so.
-#   ./build.sh                          the wasm module, into www/pkg/, built quickly
-#   ./build.sh release                  the same, as small as it gets: what is published, and what the tests measure
+#   ./build.sh                          the wasm module, into www/pkg/, built quickly: for a first look, and to develop
+#   ./build.sh release                  the same, as small as it gets: what is published, and what tests and bench use
 #   ./build.sh serve [PORT]             the page on http://127.0.0.1:PORT/
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
@@ -17,7 +17,8 @@ cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 wasm_target=target/wasm32-unknown-unknown
 
-say() { printf '==> %s\n' "$*" >&2; }
+# With minutes and seconds since the start.
+say() { printf '==> %d:%02d %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
 die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -27,13 +28,30 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else return 1; fi
 }
 
+# apt ARGS...: apt-get. While another package manager works, as the updater of a fresh Ubuntu does, apt-get fails at one
+# of its locks (of the lists, the archives or dpkg: DPkg::Lock::Timeout covers dpkg's alone). It is tried again until
+# that one is done, for 15 minutes at most.
+apt() {
+  local output until=$((SECONDS + 900)) waiting=
+  until output=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get "$@" 2>&1); do
+    if ! [[ $output == *"Could not get lock"* ]] || [ $SECONDS -ge $until ]; then
+      printf '%s\n' "$output" >&2
+      return 1
+    fi
+    [ "$waiting" ] || say "another package manager is at work: waiting until it is done (15 minutes at most)"
+    waiting=1
+    sleep 3
+  done
+}
+
 # apt_install PACKAGE...
+apt_updated=
 apt_install() {
   has apt-get || die "install $* with this system's package manager, then run this again"
-  say "installing $* (apt)"
-  as_root apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
-    die "could not install $*; as root: apt-get install $*"
+  say "installing $* (apt; a minute, or less)"
+  [ "$apt_updated" ] || apt update -qq || say "apt-get update failed: trying with the package lists at hand"
+  apt_updated=1
+  apt install -y -qq --no-install-recommends "$@" || die "could not install $*; as root: apt-get install $*"
 }
 
 need_c_compiler() { has cc || apt_install gcc libc6-dev; }
@@ -43,15 +61,18 @@ need_rust() {
   need_c_compiler
 }
 
+# need_node [LEAST]: Node of this major version or a later one; 20, which the tests need, if none is given.
 need_node() {
-  has npm || apt_install npm
-  local major; major=$(node -p 'process.versions.node.split(".")[0]')
-  [ "$major" -ge 20 ] && return
+  has node || apt_install nodejs
+  [ "$(node -p 'process.versions.node.split(".")[0]')" -ge "${1:-20}" ] && return
+  need_npm
   local package; package=node-linux-$(node -p 'process.arch')
-  say "Node $major is too old; taking Node 22 from npm"
+  say "Node $(node --version) is too old: taking Node 22 from npm (a minute, or less)"
   npm install --prefix .tools/node --no-save --no-audit --no-fund --silent "$package@22"
   mkdir -p .tools/bin; ln -sf "$PWD/.tools/node/node_modules/$package/bin/node" .tools/bin/node
 }
+
+need_npm() { has npm || apt_install npm; }
 
 need_chromium() {
   has chromium || has google-chrome || apt_install chromium
@@ -64,10 +85,10 @@ need_vulkan_driver() {
 
 # npm packages of the tests: playwright-core, typescript, type definitions
 need_node_modules() {
-  need_node
+  need_node; need_npm
   local stamp=tests/web/node_modules/.package-lock.json
   [ "$stamp" -nt tests/web/package-lock.json ] && return
-  say "installing the tests' npm packages"
+  say "installing the tests' npm packages (seconds)"
   (cd tests/web && npm ci --no-audit --no-fund --silent)
   touch "$stamp"
 }
@@ -76,7 +97,7 @@ need_node_modules() {
 need_lavapipe() {
   need_vulkan_driver
   [ .tools/lavapipe/ready -nt tests/web/support/lavapipe/layer.c ] && return
-  say "building the lavapipe layer"
+  say "building the lavapipe layer (seconds)"
   has cc && [ -f /usr/include/vulkan/vk_layer.h ] || apt_install gcc libc6-dev libvulkan-dev
   if tests/web/support/lavapipe/build.sh .tools/lavapipe; then touch .tools/lavapipe/ready
   else say "no lavapipe layer: browser tests run on SwiftShader alone"; fi
@@ -91,17 +112,17 @@ need_wasm_std() {
   local lib; lib=$(rustc --print target-libdir --target wasm32-unknown-unknown)
   compgen -G "$lib/libstd-*.rlib" >/dev/null && return
   if has rustup; then
-    say "adding the wasm32 standard library (rustup)"
-    timeout 180 rustup target add wasm32-unknown-unknown >&2 && return
-    say "rustup could not; taking the library's source from Debian"
+    say "adding the wasm32 standard library (rustup; seconds, 2 minutes at most)"
+    timeout 120 rustup target add wasm32-unknown-unknown >&2 && return
+    say "rustup could not: taking the library's source from Debian, and building it with the module (a minute more)"
   fi
   need_rust_src
   wasm_std_env=(RUSTC_BOOTSTRAP=1 "__CARGO_TESTS_ONLY_SRC_ROOT=$rust_src")
   wasm_std_flags=(-Zbuild-std=std,panic_abort)
 }
 
-# wasm_cargo COMMAND ARGS...: cargo for wasm32. Panics do not carry their place in the source, which is 26 KB gzipped of a
-# module that a first visit waits for; the compiler still calls the flag unstable.
+# wasm_cargo COMMAND ARGS...: cargo for wasm32. Panics do not carry their place in the source: that saves 26 KB gzipped of
+# a module that a first visit waits for. The compiler still calls the flag unstable.
 wasm_cargo() {
   env RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zlocation-detail=none "${wasm_std_env[@]}" cargo "$1" --target wasm32-unknown-unknown "${wasm_std_flags[@]}" "${@:2}"
 }
@@ -138,23 +159,17 @@ rust_src_from() {
   ls "$apt"/rust-src_*.deb
 }
 
-need_wasm_bindgen() {
-  local version; version=$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/"/, "", $3); print $3 }' Cargo.lock)
-  [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ] && return
-  say "building wasm-bindgen $version (once)"
-  # Not --locked: the tool's own lock file may name crate versions that a mirror does not have yet.
-  cargo install wasm-bindgen-cli --version "=$version" --bin wasm-bindgen --debug --root .tools \
-    --target-dir .tools/wasm-bindgen-target --quiet
-  rm -rf .tools/wasm-bindgen-target
-}
+# The tool that makes JavaScript's side of a module (tools/bindgen).
+build_bindgen() { cargo build --quiet --package bindgen --target-dir target/bindgen; }
+bindgen=target/bindgen/debug/bindgen
 
-# Binaryen before 116 is passed over: Debian 12's 108 exports the wrong table for wasm-bindgen's references, and
-# the module it writes throws when it starts.
+# Not a Binaryen before 116: Debian 12's 108 exports the wrong table for wasm-bindgen's references, so that the module
+# throws when it starts.
 need_wasm_opt() {
   local version; version=$(wasm-opt --version 2>/dev/null | grep -om1 '[0-9]\+' | head -1) || version=0
   [ "$version" -ge 116 ] && return
-  need_node
-  say "taking wasm-opt from npm"
+  need_node; need_npm
+  say "taking wasm-opt from npm (seconds)"
   npm install --prefix .tools/binaryen --no-save --no-audit --no-fund --silent binaryen@132.0.0
   mkdir -p .tools/bin; ln -sf "$PWD/.tools/binaryen/node_modules/binaryen/bin/wasm-opt" .tools/bin/wasm-opt
 }
@@ -163,27 +178,33 @@ need_wasm_opt() {
 need_reader() {
   [ -d .tools/reader/sd_prompt_reader ] && return
   python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
-  say "taking sd-prompt-reader from PyPI"
+  say "taking sd-prompt-reader from PyPI (seconds)"
   python3 -m pip install --quiet --no-deps --target .tools/reader sd-prompt-reader==1.3.5 pillow piexif==1.1.3
 }
 
 # fresh TARGET: true where no source is newer than TARGET
 fresh() {
-  [ -f "$1" ] && [ -z "$(find Cargo.toml Cargo.lock build.sh src shaders -newer "$1" 2>/dev/null | head -1)" ]
+  [ -f "$1" ] && [ -z "$(find Cargo.toml Cargo.lock build.sh src shaders tools -newer "$1" 2>/dev/null | head -1)" ]
 }
 
-# build_wasm [quick|release]: www/pkg/, unless it is there already. A quick one is for a first look, twice as large.
+# build_wasm [quick|release]: www/pkg/, unless it is there and new enough. A release will do where a quick one is asked for.
 build_wasm() {
   local kind=${1:-quick} out=www/pkg/browser_diffusion_bg.wasm tmp=.tools/pkg
   fresh $out && { [ "$kind" = quick ] || [ -f www/pkg/.release ]; } && return
-  need_rust; need_wasm_std; need_wasm_bindgen
-  rm -rf $tmp
-  say "building the wasm module ($kind)"
+  need_rust; need_wasm_std
+  case $kind in
+    quick) say "building the wasm module (two minutes the first time on two quiet cores; later 20 seconds)" ;;
+    release) say "building the wasm module for release (3 minutes, then 5 of wasm-opt, on two quiet cores)" ;;
+  esac
+  # Both at once: each leaves a core idle at times.
+  build_bindgen & local bindgen_build=$!
   wasm_cargo build --profile "$kind" --lib
-  wasm-bindgen --target web --out-dir $tmp "$wasm_target/$kind/browser_diffusion.wasm"
+  wait $bindgen_build
+  rm -rf $tmp
+  $bindgen "$wasm_target/$kind/browser_diffusion.wasm" $tmp
   if [ "$kind" = release ]; then
     need_wasm_opt
-    say "optimising it (wasm-opt, some 5 minutes)"
+    say "making it small (wasm-opt; 5 minutes)"
     # Smallest of the orders tried, by 9 KB gzipped: the second -Oz finds what flat code lets it see.
     wasm-opt -Oz --flatten --rereloop -Oz --converge \
       --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
@@ -199,16 +220,17 @@ build_wasm() {
 build_ops_check() {
   local out=target/ops-check/ops_check_bg.wasm
   fresh $out && [ -z "$(find tests/cases tests/web/support/ops_check.rs -newer $out | head -1)" ] && return
-  say "building the browser's op comparisons"
+  say "building the browser's op comparisons (a minute)"
+  build_bindgen
   wasm_cargo build --release --example ops_check
-  wasm-bindgen --target web --out-dir target/ops-check "$wasm_target/release/examples/ops_check.wasm"
+  $bindgen "$wasm_target/release/examples/ops_check.wasm" target/ops-check
   touch $out
 }
 
 # ---- commands ----
 
 serve() {
-  build_wasm; need_node
+  build_wasm; need_node 16
   exec node tests/web/support/serve.mjs www "${1:-8080}"
 }
 
@@ -216,7 +238,7 @@ run_tests() {
   need_rust; need_wasm_std; need_vulkan_driver; build_wasm release; build_ops_check
   need_node_modules; need_chromium; need_lavapipe; need_reader
   say "cargo fmt, clippy"
-  cargo fmt --check
+  cargo fmt --all --check
   cargo clippy --all-targets --quiet -- -D warnings
   wasm_cargo clippy --lib --quiet -- -D warnings
   say "native tests"
@@ -229,10 +251,10 @@ run_tests() {
   node --test --test-concurrency=1 --test-timeout=3600000 --test-reporter=spec tests/web/tests/*.test.mjs
 }
 
-# drive SCRIPT ARGS...: a script of tests/web with everything that a browser needs
+# drive KIND SCRIPT ARGS...: a script of tests/web with all that a browser needs; KIND of module as build_wasm has it
 drive() {
-  build_wasm; need_node_modules; need_chromium; need_lavapipe
-  exec node "tests/web/$1" "${@:2}"
+  build_wasm "$1"; need_node_modules; need_chromium; need_lavapipe
+  exec node "tests/web/$2" "${@:3}"
 }
 
 # The parity command: torch and this engine on the same files.
@@ -256,15 +278,15 @@ case "${1:-}" in
   release) build_wasm release ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
-  generate) drive support/generate.mjs "${@:2}" ;;
+  generate) drive quick support/generate.mjs "${@:2}" ;;
   bench)
     case " $* " in
-      *" --memory "*) drive bench/memory.mjs "${@:2}" ;;
+      *" --memory "*) drive release bench/memory.mjs "${@:2}" ;;
       *" --parity "*) parity "${@:2}" ;;
       *" --step "*) step "${@:2}" ;;
-      *" --vs-ort "*) drive bench/vs-ort.mjs "${@:2}" ;;
-      *" --trace "*) drive bench/trace.mjs "${@:2}" ;;
-      *) drive bench/bench.mjs "${@:2}" ;;
+      *" --vs-ort "*) drive release bench/vs-ort.mjs "${@:2}" ;;
+      *" --trace "*) drive release bench/trace.mjs "${@:2}" ;;
+      *) drive release bench/bench.mjs "${@:2}" ;;
     esac ;;
   *) sed -n '2,14s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

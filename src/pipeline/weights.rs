@@ -4,7 +4,7 @@ use super::part::{LocalFuture, Part, Rename, WeightSource};
 use crate::checkpoint::{FileUnpacker, Layout, Target, TensorInfo, packed};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::{Gpu, Weights};
-use crate::store::{ModelFiles, PACKED_PIECE};
+use crate::store::{ModelFiles, PACKED_PIECE, PackedCopy};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -50,14 +50,17 @@ impl<F: ModelFiles> WeightSource for FilesSource<F> {
                 _ => (&self.files, part.component),
             };
             let quantised = part.specs().iter().any(|s| matches!(s.layout, Layout::Blocks { .. }));
-            let packs = quantised && model.keeps_packed();
             let sink = loop {
                 let files = model.weights(folder, self.variant.as_deref()).await?;
                 let mut sink = Sink::new(part, gpu, keep);
                 for file in &files {
-                    if !(packs && sink.read_packed(model.as_ref(), file, aborted).await?) {
-                        sink.read(model.as_ref(), file, packs, aborted).await?;
+                    let copy = if quantised { model.packed_copy(file) } else { None };
+                    if let Some(copy) = &copy
+                        && sink.read_packed(copy, aborted).await?
+                    {
+                        continue;
                     }
+                    sink.read(model.as_ref(), file, copy, aborted).await?;
                 }
                 if sink.overflowed.is_empty() {
                     break sink;
@@ -113,13 +116,8 @@ impl<'a> Sink<'a> {
         )))
     }
 
-    /// Reads what was kept in the place of a file; `false` if that is not there.
-    async fn read_packed<F: ModelFiles>(
-        &mut self,
-        model: &F,
-        file: &str,
-        aborted: &dyn Fn() -> bool,
-    ) -> Result<bool> {
+    /// Reads the packed copy of a file; `false` if there is none.
+    async fn read_packed(&mut self, copy: &impl PackedCopy, aborted: &dyn Fn() -> bool) -> Result<bool> {
         let mut reader = packed::Reader::default();
         let kept = async |bytes: &[u8]| {
             check_aborted(aborted)?;
@@ -135,7 +133,7 @@ impl<'a> Sink<'a> {
             self.seen.extend(seen);
             Ok(())
         };
-        let whole = model.packed(file, kept).await;
+        let whole = copy.read(kept).await;
         if !reader.wider().is_empty() {
             self.overflowed.extend_from_slice(reader.wider());
             return Ok(true);
@@ -143,42 +141,46 @@ impl<'a> Sink<'a> {
         Ok(whole? && reader.complete())
     }
 
-    /// Reads a file; with `packs`, what comes of it is kept in its place.
+    /// Reads a file, and makes `copy` of what comes of it.
     async fn read<F: ModelFiles>(
         &mut self,
         model: &F,
         file: &str,
-        packs: bool,
+        copy: Option<F::Packed>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        self.packs = packs.then(packed::Writer::default);
-        let mut pieces = 0;
+        self.packs = copy.is_some().then(packed::Writer::default);
         let mut unpacker = FileUnpacker::new(file);
         let before = self.overflowed.len();
-        model
-            .read(file, async |bytes| {
-                check_aborted(aborted)?;
-                self.gpu.check()?;
-                unpacker.push(bytes, self)?;
-                while let Some(piece) = self.piece(false) {
-                    model.keep(file, pieces, &piece).await?;
-                    pieces += 1;
-                }
-                Ok(())
-            })
-            .await?;
+        let mut take = async |bytes: &[u8]| {
+            check_aborted(aborted)?;
+            self.gpu.check()?;
+            unpacker.push(bytes, self)?;
+            match &copy {
+                Some(copy) => self.write_pieces(copy, false).await,
+                None => Ok(()),
+            }
+        };
+        match &copy {
+            Some(copy) => copy.original(&mut take).await?,
+            None => model.read(file, &mut take).await?,
+        }
         unpacker.finish()?;
-        if self.overflowed.len() > before {
-            return Ok(());
+        match copy {
+            Some(copy) if self.overflowed.len() == before => {
+                self.write_pieces(&copy, true).await?;
+                copy.finish().await
+            }
+            _ => Ok(()),
         }
-        while let Some(piece) = self.piece(true) {
-            model.keep(file, pieces, &piece).await?;
-            pieces += 1;
+    }
+
+    /// Writes the pieces that are there to the copy; with `rest`, the last ones too.
+    async fn write_pieces(&mut self, copy: &impl PackedCopy, rest: bool) -> Result<()> {
+        while let Some(piece) = self.packs.as_mut().and_then(|writer| writer.take(PACKED_PIECE, rest)) {
+            copy.write(&piece).await?;
         }
-        match self.packs.take() {
-            Some(writer) => model.kept(file, writer.taken()).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn put(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -186,11 +188,6 @@ impl<'a> Sink<'a> {
             Some(weights) => weights.write(self.gpu, name, offset, bytes),
             None => Ok(()),
         }
-    }
-
-    /// The next bytes to keep; with `rest`, the last ones too.
-    fn piece(&mut self, rest: bool) -> Option<Vec<u8>> {
-        self.packs.as_mut()?.take(PACKED_PIECE, rest)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Models on disk, for native tests and tools: a diffusers folder, or one checkpoint file.
 
-use super::{ModelFiles, SingleFile};
+use super::{ModelFiles, NoCopy, SingleFile};
 use crate::checkpoint::ReadAt;
 use crate::error::{Code, Error, Result};
 use std::cell::RefCell;
@@ -27,6 +27,8 @@ impl Folder {
 }
 
 impl ModelFiles for Folder {
+    type Packed = NoCopy;
+
     fn name(&self) -> &str {
         &self.name
     }

@@ -5,6 +5,7 @@
 //! - `disk` (native): a folder.
 //! - `web` (wasm): HTTP with Range requests, resumed and verified through IndexedDB; files that the visitor picked.
 //! - [`single_file`]: one checkpoint file of any of these, as a folder.
+//! - [`PackedCopy`]: quantised weights, kept in the place of the files that they were made of.
 //!
 //! How a component is loaded, the same on every target:
 //!
@@ -14,7 +15,7 @@
 //! let source = Source::resolve("stabilityai/sd-turbo", &SourceOptions::default())?;
 //! let files = store.model(source, ReadOptions { signal, on_progress, ..Default::default() });
 //!
-//! // Configurations first: what cannot be computed is refused before any weights are asked for.
+//! // Configurations first: a model that cannot be computed is refused before its weights are downloaded.
 //! let config: UnetConfig = files.json("unet/config.json").await?;
 //! let merges = files.required("tokenizer/merges.txt").await?;
 //! let added = files.bytes("tokenizer/added_tokens.json").await?; // None: the model has no such file
@@ -30,10 +31,11 @@
 //!         .await?;
 //!     unpacker.finish()?;
 //! }
-//! // All that the model needs is there: from now on it loads without a network.
+//! // All that the model needs is in the cache: from now on it loads without a network.
 //! files.finish().await?;
 //! ```
 
+mod packed;
 pub mod single_file;
 pub mod source;
 
@@ -42,6 +44,7 @@ pub mod disk;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
+pub use packed::{NoCopy, PACKED_PIECE, PackedCopy};
 pub use single_file::{FileAt, SingleFile};
 pub use source::{Source, SourceOptions};
 #[cfg(target_arch = "wasm32")]
@@ -50,12 +53,12 @@ pub use web::{CachedModel, ModelStore, PageFiles, ReadOptions, WebFiles};
 use crate::checkpoint::shards;
 use crate::error::{Code, Error, Result};
 
-/// Bytes of a piece that [`ModelFiles::keep`] takes.
-pub const PACKED_PIECE: usize = 4 << 20;
-
 /// The files of one model in diffusers' folder layout, or its one file. Paths are relative, with `/`.
 #[allow(async_fn_in_trait)] // One thread: nobody needs the futures to be `Send`.
 pub trait ModelFiles {
+    /// [`NoCopy`] where models are not kept quantised.
+    type Packed: PackedCopy;
+
     /// What the model is called: its Hub id, its address, its folder.
     fn name(&self) -> &str;
 
@@ -69,7 +72,7 @@ pub trait ModelFiles {
     /// it gets more. An error of the sink ends the read and is returned.
     async fn read(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()>;
 
-    /// The path of the one checkpoint file that this is, if it is no folder: [`SingleFile`] makes a folder of it.
+    /// The path of the one checkpoint file, if this is no folder: [`SingleFile`] makes a folder of it.
     fn single_file(&self) -> Option<&str> {
         None
     }
@@ -77,29 +80,13 @@ pub trait ModelFiles {
     /// Length of a file in bytes. `Network` if there is none.
     async fn size(&self, path: &str) -> Result<u64>;
 
-    /// Exactly `len` bytes of a file from `offset` on. Meant for reading from front to back with jumps: what lies
-    /// ahead may be fetched early.
+    /// Exactly `len` bytes of a file from `offset` on. Meant for reading from front to back with jumps: bytes
+    /// further on may be fetched early.
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
 
-    /// Whether quantised weights can be kept in the place of the files that they are made from.
-    fn keeps_packed(&self) -> bool {
-        false
-    }
-
-    /// Streams what has been kept in the place of the weights at `path` by an earlier load. `false` if that is not there, or
-    /// not whole, or if `sink` refuses it as a bad checkpoint: the weights themselves are to be read then, and kept anew.
-    async fn packed(&self, _path: &str, _sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        Ok(false)
-    }
-
-    /// Keeps piece `index` of what stands for the weights at `path` from now on: [`PACKED_PIECE`] bytes, the last fewer.
-    async fn keep(&self, _path: &str, _index: u64, _bytes: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    /// All `total` bytes have been kept, and the weights themselves are not needed any more.
-    async fn kept(&self, _path: &str, _total: u64) -> Result<()> {
-        Ok(())
+    /// The packed copy of the weights at `path`, in the cache or to be made, if this model is kept quantised.
+    fn packed_copy(&self, _path: &str) -> Option<Self::Packed> {
+        None
     }
 
     /// A small file that must be there. `Network` if it is not.
@@ -124,8 +111,8 @@ pub trait ModelFiles {
 
     /// The files that hold the weights of `component` (`unet`, `vae`, `text_encoder`, ...): one, or the
     /// shards of one. `variant` is diffusers' (`"fp16"`); as there, a component without that variant is
-    /// read from its plain files. Without a variant the plain files are taken, else the fp16 ones. "": the files lie
-    /// at the root, as those of a VAE alone do.
+    /// read from its plain files. Without a variant the plain files are taken, else the fp16 ones. A
+    /// `component` of "" means files at the root, as of a VAE alone.
     /// `Network` if there are none.
     async fn weights(&self, component: &str, variant: Option<&str>) -> Result<Vec<String>> {
         let stem = if component.starts_with("text_encoder") { "model" } else { "diffusion_pytorch_model" };
@@ -157,7 +144,7 @@ pub trait ModelFiles {
     }
 }
 
-/// What a download has to tell; the payload of transformers.js.
+/// How far the download of a file is: the payload of transformers.js.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
@@ -169,10 +156,10 @@ pub struct Progress {
     pub file: String,
     /// Bytes so far.
     pub loaded: u64,
-    /// Bytes in all; 0 as long as nobody knows.
+    /// Bytes in all; 0 while that is not known.
     pub total: u64,
     /// Percent, 0 to 100.
     pub progress: f64,
-    /// Whether the file lay whole in the cache when reading began.
+    /// Whether all of the file was in the cache when reading began.
     pub from_cache: bool,
 }

@@ -1,8 +1,8 @@
-//! One checkpoint file seen as a diffusers folder: what the file does not carry is made from its tensors' names and
-//! shapes, and each component's weights are given as the .safetensors file that the folder would have, with its tensors renamed,
-//! cut and turned on the way. So whatever reads folders reads .ckpt and single .safetensors files too.
+//! One checkpoint file seen as a diffusers folder, so that whatever reads folders reads .ckpt and single .safetensors files
+//! too. Configurations are made from the tensors' names and shapes. Each component's weights come as the .safetensors file
+//! that the folder would have, with tensors renamed, cut and transposed on the way.
 
-use super::ModelFiles;
+use super::{ModelFiles, NoCopy};
 use crate::checkpoint::ldm::{self, Contents, Part};
 use crate::checkpoint::{ReadAt, Table, TensorReader};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ impl<F: ModelFiles> ReadAt for FileAt<F> {
 pub struct SingleFile<R, T> {
     name: String,
     file: R,
-    /// Where CLIP's vocabulary lies, as `tokenizer/vocab.json` and `tokenizer/merges.txt`: no single file has it.
+    /// Has CLIP's vocabulary, as `tokenizer/vocab.json` and `tokenizer/merges.txt`: no single file has it.
     vocabulary: Rc<T>,
     table: Table,
     contents: Contents,
@@ -103,9 +103,46 @@ impl<R: ReadAt, T: ModelFiles> SingleFile<R, T> {
         let has = self.contents.components.contains_key(folder.replace("tokenizer", "text_encoder").as_str());
         (known && has).then(|| format!("tokenizer/{file}"))
     }
+
+    /// Reads the file at `path` as [`ModelFiles::read`] does, through another handle on the checkpoint file.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::read`].
+    pub async fn read_through(
+        &self,
+        file: &R,
+        path: &str,
+        mut sink: impl AsyncFnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some((_, parts)) = self.component(path) else {
+            let bytes = self.required(path).await?;
+            return sink(&bytes).await;
+        };
+        let header = self.header(parts);
+        sink(&(header.len() as u64).to_le_bytes()).await?;
+        sink(header.as_bytes()).await?;
+        let mut reader = TensorReader::new(file);
+        for part in parts {
+            let tensor = &self.table.tensors[part.tensor];
+            if !part.transposed {
+                reader.read(tensor, part.begin, part.end, &mut sink).await?;
+                continue;
+            }
+            let mut bytes = Vec::new();
+            let gather = async |more: &[u8]| {
+                bytes.extend_from_slice(more);
+                Ok(())
+            };
+            reader.read(tensor, part.begin, part.end, gather).await?;
+            sink(&turned(&bytes, &part.shape, tensor.dtype.bitsize() / 8)).await?;
+        }
+        Ok(())
+    }
 }
 
 impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
+    type Packed = NoCopy;
+
     fn name(&self) -> &str {
         &self.name
     }
@@ -134,7 +171,7 @@ impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
         }
     }
 
-    /// Of a component's weights as they would lie in a folder there is nothing to be had out of order.
+    /// A component's weights, as the folder would have them, can be read in order only.
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         if self.component(path).is_some() {
             return Err(Error::unsupported(format!("{path} of {} can be read in order only", self.name)));
@@ -142,30 +179,8 @@ impl<R: ReadAt, T: ModelFiles> ModelFiles for SingleFile<R, T> {
         self.required(path).await?.as_slice().read_at(offset, len).await
     }
 
-    async fn read(&self, path: &str, mut sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let Some((_, parts)) = self.component(path) else {
-            let bytes = self.required(path).await?;
-            return sink(&bytes).await;
-        };
-        let header = self.header(parts);
-        sink(&(header.len() as u64).to_le_bytes()).await?;
-        sink(header.as_bytes()).await?;
-        let mut reader = TensorReader::new(&self.file);
-        for part in parts {
-            let tensor = &self.table.tensors[part.tensor];
-            if !part.transposed {
-                reader.read(tensor, part.begin, part.end, &mut sink).await?;
-                continue;
-            }
-            let mut bytes = Vec::new();
-            let gather = async |more: &[u8]| {
-                bytes.extend_from_slice(more);
-                Ok(())
-            };
-            reader.read(tensor, part.begin, part.end, gather).await?;
-            sink(&turned(&bytes, &part.shape, tensor.dtype.bitsize() / 8)).await?;
-        }
-        Ok(())
+    async fn read(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.read_through(&self.file, path, sink).await
     }
 }
 

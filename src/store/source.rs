@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// The Hub that stands in where none is named.
+/// The Hub where the caller names none.
 pub const DEFAULT_HUB: &str = "https://huggingface.co";
 
 /// The options of `fromPretrained` that say where files are.
@@ -29,11 +29,11 @@ pub struct Source {
     on_hub: bool,
     /// The visitor's access token, where `base` is of the Hub's origin.
     token: Option<String>,
-    /// How its weights are kept, if not as they come: `q8`.
+    /// How the cache keeps its weights, if not as they come: `q8`.
     kept_as: Option<&'static str>,
 }
 
-/// What the addresses of models from the visitor's disk begin with: their names in the cache.
+/// The beginning of the addresses of models from the visitor's disk, which are their names in the cache.
 const DISK: &str = "disk:";
 
 /// How the names of checkpoint files end.
@@ -136,17 +136,17 @@ impl Source {
         self.base.starts_with(DISK)
     }
 
-    /// The same model, whose weights are kept quantised, beside whatever else the cache has of it. `bits`: `q8`, `q4`.
+    /// The same model with its weights kept quantised, as another model in the cache. `bits`: `q8`, `q4`.
     pub fn kept_as(self, bits: &'static str) -> Source {
         Source { kept_as: Some(bits), ..self }
     }
 
-    /// Whether its weights are kept quantised.
+    /// Whether the cache keeps its weights quantised.
     pub fn keeps_packed(&self) -> bool {
         self.kept_as.is_some()
     }
 
-    /// The model in the cache whose weights are as they came.
+    /// The same model with its weights kept as they come.
     pub fn unpacked(&self) -> Source {
         Source { kept_as: None, ..self.clone() }
     }
@@ -163,17 +163,17 @@ impl Source {
         &self.name
     }
 
-    /// What tells the models in the cache apart: the address of the folder, and how the weights are kept.
+    /// The model's key in the cache: the address of its folder, and how its weights are kept.
     pub fn key(&self) -> String {
         self.with_kind(&self.base)
     }
 
-    /// What tells the files in the cache apart.
+    /// The cache's key of the file at `path`.
     pub fn file_key(&self, path: &str) -> String {
         self.with_kind(&self.url(path))
     }
 
-    /// The cache's key of what is kept in the place of the weights at `path`.
+    /// The cache's key of the packed copy of the weights at `path`.
     pub fn packed_key(&self, path: &str) -> String {
         format!("{}/{path}", self.key())
     }
@@ -193,7 +193,7 @@ impl Source {
         self.on_hub
     }
 
-    /// What to send with requests: the visitor's access token, which the Hub's own origin alone may see.
+    /// The visitor's access token, to be sent with requests; there only where they go to the Hub's own origin.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }

@@ -1,5 +1,5 @@
-//! Bytes on their way, outside WebAssembly's memory. What the browser makes anew for each read lies about until it
-//! collects garbage, and a hundred MiB pile up while a checkpoint streams: so a few buffers are used again and again.
+//! Buffers for bytes on their way, outside WebAssembly's memory. A few of them are used again and again: buffers made anew
+//! for each read would wait for the garbage collector, a hundred MiB of them while a checkpoint streams.
 
 use js_sys::{ArrayBuffer, Promise, Reflect, Uint8Array};
 use std::cell::RefCell;
@@ -9,9 +9,9 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::ReadableStream;
 
-/// Buffers that lie ready at most.
+/// Most buffers that wait to be used again.
 const SPARE: usize = 6;
-/// Smaller ones are not worth keeping.
+/// Bytes of the smallest buffer that is worth keeping.
 const LEAST: u32 = 256 << 10;
 
 /// Buffers that wait to be used again.
@@ -19,7 +19,7 @@ const LEAST: u32 = 256 << 10;
 pub struct Pool(RefCell<Vec<ArrayBuffer>>);
 
 impl Pool {
-    /// `len` bytes, whatever they were before.
+    /// A chunk of `len` bytes, whose content is left from an earlier use.
     pub fn take(self: &Rc<Self>, len: u32) -> Chunk {
         let mut spare = self.0.borrow_mut();
         let fits = spare.iter().position(|b| b.byte_length() == len).map(|i| spare.swap_remove(i));
@@ -57,7 +57,7 @@ impl Deref for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let buffer = self.bytes.buffer();
-        // A read that was given up has taken it along, and left a length of 0.
+        // An aborted read keeps the buffer, and leaves one of length 0 here.
         if buffer.byte_length() >= LEAST {
             let mut spare = self.pool.0.borrow_mut();
             spare.push(buffer);
@@ -87,7 +87,7 @@ pub struct Bytes {
     reader: Reader,
     /// The stream reads into buffers that it is given.
     lends: bool,
-    /// What the last read brought too much, of a stream that brings its own buffers.
+    /// What the last read brought beyond what was asked for, of a stream that brings its own buffers.
     over: Uint8Array,
 }
 
@@ -103,7 +103,8 @@ impl Bytes {
         Ok(Bytes { reader, lends, over: Uint8Array::new_with_length(0) })
     }
 
-    /// Puts the next bytes into `chunk` from `at` on, which must be before its end. How many; 0 at the end of the stream.
+    /// Writes the next bytes into `chunk` from `at` on, which must be before its end. Returns how many; 0 at the end of the
+    /// stream.
     pub async fn read(&mut self, chunk: &mut Chunk, at: u32) -> Result<u32, JsValue> {
         let (value, done): (JsValue, JsValue) = ("value".into(), "done".into());
         if self.lends {

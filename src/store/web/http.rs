@@ -17,24 +17,26 @@ extern "C" {
     fn js_fetch(url: &str, init: &RequestInit) -> Promise;
 }
 
+/// Requests in flight, over all files of all models.
+pub const REQUESTS: usize = 4;
 /// How often a request is tried.
 const TRIES: u32 = 4;
 /// Wait before the second try, doubled for each one after it.
 const FIRST_WAIT_MS: f64 = 400.0;
-/// Longest wait that a server's Retry-After is granted.
+/// Longest wait that a server's Retry-After may ask for.
 const LONGEST_WAIT_MS: f64 = 60_000.0;
 
-/// Why a request did not do.
+/// Why a request failed.
 pub enum Failure {
-    /// It may do the next time; the server may have said after how many milliseconds.
+    /// It may succeed next time, perhaps after the milliseconds that the server names.
     Again { code: Code, why: String, after_ms: Option<f64> },
-    /// The file is not the one that was begun.
+    /// The server has another version of the file than the one that was begun.
     Changed,
-    /// The server does not answer Range requests, or hides what it answers.
+    /// The server does not answer Range requests, or hides Content-Range.
     NoRanges,
     /// There is no such file.
     Absent,
-    /// It will not do.
+    /// Another try cannot help.
     Stop(Error),
 }
 
@@ -50,6 +52,22 @@ impl Failure {
     }
     pub fn integrity(why: impl Into<String>) -> Failure {
         Failure::Again { code: Code::Integrity, why: why.into(), after_ms: None }
+    }
+
+    /// The error that the caller gets once nothing has helped.
+    pub fn error(self, url: &str) -> Error {
+        match self {
+            Failure::Stop(e) => e,
+            Failure::Again { code, why, .. } => Error::new(code, format!("{url}: {why}. Load again")),
+            Failure::Absent => Error::new(
+                Code::Network,
+                format!("there is no file {url}. Check the model's name, the revision and the address"),
+            ),
+            Failure::Changed | Failure::NoRanges => Error::new(
+                Code::Integrity,
+                format!("{url} has changed on the server since its download began. Load again"),
+            ),
+        }
     }
 }
 
@@ -81,7 +99,7 @@ impl<'a> Tries<'a> {
         self.failed = 0;
     }
 
-    /// Waits before another try; hands the failure back if there is to be none.
+    /// Waits before another try; returns the failure if there is to be none.
     pub async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
         check(self.signal)?;
         let Failure::Again { code, why, after_ms } = failure else { return Err(failure) };
@@ -99,7 +117,7 @@ impl<'a> Tries<'a> {
         let until = Date::now() + after_ms.unwrap_or(backoff).clamp(0.0, LONGEST_WAIT_MS);
         // In slices, so that an abort is noticed.
         while Date::now() < until {
-            gloo::timers::future::TimeoutFuture::new((until - Date::now()).clamp(1.0, 50.0) as u32).await;
+            gloo_timers::future::TimeoutFuture::new((until - Date::now()).clamp(1.0, 50.0) as u32).await;
             check(self.signal)?;
         }
         Ok(())
@@ -113,9 +131,8 @@ pub struct Answer {
     _abort: AbortOnDrop,
 }
 
-/// Asks for a file, or for `range` (first byte, one past the last) of it. `token`: the visitor's for the Hub, which goes
-/// to the origin of `url` alone: fetch takes it off where a redirect leads elsewhere (Fetch standard, HTTP-redirect
-/// fetch).
+/// Asks for a file, or for `range` (first byte, one past the last) of it. `token`: the visitor's for the Hub. It
+/// goes to the origin of `url` alone: fetch drops it where a redirect leads elsewhere (Fetch standard, HTTP-redirect fetch).
 pub async fn get(
     url: &str,
     range: Option<(u64, u64)>,
@@ -131,7 +148,7 @@ pub async fn get(
     let headers = web_sys::Headers::new().map_err(|e| Failure::network(text(&e)))?;
     let set = |name, value: &str| headers.set(name, value).map_err(|e| Failure::network(text(&e)));
     if let Some(token) = token {
-        // The browser refuses what cannot stand in a header.
+        // The browser refuses characters that a header cannot have.
         headers.set("Authorization", &format!("Bearer {token}")).map_err(|_| {
             Failure::Stop(Error::invalid("token has characters that no access token has; copy it again"))
         })?;
@@ -144,7 +161,7 @@ pub async fn get(
     init.set_headers(&headers);
     let response = JsFuture::from(js_fetch(url, &init)).await;
     check(signal)?;
-    // All that a page is told of no connection, of an answer that it may not read, and of redirects in a circle.
+    // The browser does not tell a page which of these it was.
     let unread = |e: JsValue| {
         Failure::network(format!(
             "no answer came that this page may read ({}): there is no connection, the server does not allow other \
@@ -180,7 +197,7 @@ pub async fn get(
     }
 }
 
-/// Seconds or a date.
+/// Milliseconds to wait, from a Retry-After in seconds or a date.
 fn retry_after_ms(value: &str) -> Option<f64> {
     let ms = match value.trim().parse::<f64>() {
         Ok(seconds) => seconds * 1000.0,
@@ -200,7 +217,7 @@ impl Answer {
         self.response.status() == 206
     }
 
-    /// What tells this version of the file from others: the ETag (weak or not), else the date.
+    /// Identifies this version of the file: the ETag (weak or not), else the date.
     pub fn tag(&self) -> Option<String> {
         let tag = self.header("ETag").or_else(|| self.header("Last-Modified"))?;
         Some(tag.strip_prefix("W/").unwrap_or(&tag).to_string())
@@ -232,8 +249,8 @@ impl Answer {
         Some((first.trim().parse().ok()?, last.checked_add(1)?, total.trim().parse().ok()?))
     }
 
-    /// Fills `chunk` with the body's next bytes. How many there are: fewer at the body's end alone. `came` hears of each
-    /// part as it comes.
+    /// Fills `chunk` with the body's next bytes. Returns how many: fewer than fit only at the body's end. `came` gets the
+    /// length of each part as it comes.
     pub async fn fill(
         &mut self,
         chunk: &mut Chunk,
@@ -293,7 +310,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// What a JavaScript error says.
+/// The message of a JavaScript error.
 fn text(e: &JsValue) -> String {
     e.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{e:?}"), |e| e.message().into())
 }

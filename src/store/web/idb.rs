@@ -2,18 +2,17 @@
 //!
 //! | store | key | value |
 //! |---|---|---|
-//! | `files` | address (with `#q8` of a file of a model that is kept so) | [`FileRecord`] as JSON |
+//! | `files` | address (and `#q8` in a model whose weights are kept so) | [`FileRecord`] as JSON |
 //! | `chunks` | [address, index] | `{ sha256, data }`, with `data` an `ArrayBuffer` |
-//! | `models` | address of the folder, likewise | name; there once a model has been read to its end |
+//! | `models` | address of the folder, likewise | name; there once the model has been read to its end |
 //!
 //! A chunk carries its own hash, and is written only in a transaction that has seen the record of the file
 //! that it belongs to: so tabs that load the same model at once cannot mix two versions of a file.
 
-use super::super::CachedModel;
 use super::chunk::{Chunk, Pool};
 use crate::error::{Code, Error, Result};
 use js_sys::{Array, ArrayBuffer, Function, JsString, Object, Promise, Reflect, Uint8Array};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -23,8 +22,8 @@ use web_sys::{
 };
 
 const NAME: &str = "browser-diffusion";
-/// Counts changes of the layout. An older cache that has these very stores stays, any other is dropped. 1 had the same,
-/// without models from disk.
+/// Counts changes of the layout. An older cache stays if it has the same stores, and is dropped if not. Version 1 had the
+/// same, without models from disk.
 const VERSION: u32 = 2;
 const STORES: [&str; 3] = [FILES, CHUNKS, MODELS];
 const FILES: &str = "files";
@@ -35,6 +34,17 @@ const MODELS: &str = "models";
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_name = indexedDB)]
     static INDEXED_DB: Option<IdbFactory>;
+}
+
+/// One model in the cache.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct CachedModel {
+    /// [`Source::kept_name`](crate::store::Source::kept_name).
+    pub name: String,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Whether all that the model needs is there.
+    pub complete: bool,
 }
 
 /// What is known of a file.
@@ -48,7 +58,7 @@ pub struct FileRecord {
     pub absent: bool,
     /// All chunks have been stored.
     pub complete: bool,
-    /// Bytes of the file; 0 as long as nobody knows.
+    /// Bytes of the file; 0 while that is not known.
     pub total: u64,
     /// Bytes of a chunk (the last one may be shorter).
     pub chunk: u64,
@@ -59,7 +69,7 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    /// Whether both are of the same bytes, cut the same way. Servers that show no tag are believed.
+    /// Whether both have the same bytes, cut the same way. Without a tag, files of the same length count as the same.
     pub fn same_version(&self, other: &FileRecord) -> bool {
         let tags = match (&self.tag, &other.tag) {
             (Some(a), Some(b)) => a == b,
@@ -140,8 +150,8 @@ impl Database {
         write().await.map_err(failed)
     }
 
-    /// Notes that the model in the folder `base` was refused: each of its files is asked about again before it
-    /// is read the next time. One that has no tag to tell whether it has changed is dropped.
+    /// Notes that the model in the folder `base` was refused: the next load asks the server about each of its files. A file
+    /// without a tag, which cannot be told from another version, is dropped.
     pub async fn doubt_model(&self, base: &str) -> Result<()> {
         let write = async || {
             let tx = self.write(&[FILES, CHUNKS])?;
@@ -186,7 +196,7 @@ impl Database {
             let data: ArrayBuffer = Reflect::get(&value, &"data".into())?.dyn_into()?;
             let chunk = pool.take(data.byte_length());
             chunk.set(&Uint8Array::new(&data), 0);
-            // Frees it now, and not with the next collection of garbage. A browser that cannot yet does it then.
+            // Frees it now; a browser that does not know this call frees it with the next collection of garbage.
             let _ = data.transfer_with_length(0);
             let sha256 = Reflect::get(&value, &"sha256".into())?.as_string().unwrap_or_default();
             Ok(Some((chunk, sha256)))
@@ -235,14 +245,14 @@ impl Database {
         Ok(())
     }
 
-    /// Deletes the chunks of a file but for some; its record stays.
-    pub async fn delete_chunks(&self, url: &str, but: &HashSet<u64>) -> Result<()> {
+    /// Deletes the chunks of a file whose index `drops` names; its record stays.
+    pub async fn delete_chunks(&self, url: &str, drops: impl Fn(u64) -> bool) -> Result<()> {
         let indices = self.chunk_indices(url).await?;
         let write = async || {
             let tx = self.write(&[CHUNKS])?;
             let store = tx.store(CHUNKS)?;
-            for index in indices.iter().filter(|i| !but.contains(i)) {
-                store.delete(&key_of(url, *index))?;
+            for &index in indices.iter().filter(|&&index| drops(index)) {
+                store.delete(&key_of(url, index))?;
             }
             tx.done().await
         };
@@ -282,7 +292,7 @@ impl Database {
     pub async fn list(&self) -> Result<Vec<CachedModel>> {
         let find = async || {
             let tx = self.read(&STORES)?;
-            // All three asked for at once: they are answered in this order.
+            // All are asked for at once, and answered in order: when the last one is, so are the others.
             let (files, chunks, models) = (tx.store(FILES)?, tx.store(CHUNKS)?, tx.store(MODELS)?);
             let (urls, files) = (files.get_all_keys()?, files.get_all()?);
             let (keys, models) = (chunks.get_all_keys()?, models.get_all_keys()?);
@@ -418,7 +428,7 @@ fn chunks_of(url: &str) -> Result<JsValue, JsValue> {
     Ok(IdbKeyRange::bound(&key_of(url, 0), &end)?.into())
 }
 
-/// What the browser's refusal means.
+/// The error for what the browser refused.
 fn failed(e: JsValue) -> Error {
     let (name, text) = match e.dyn_ref::<DomException>() {
         Some(e) => (e.name(), e.message()),

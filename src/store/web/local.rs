@@ -2,13 +2,14 @@
 
 use super::WebFiles;
 use super::chunk::{Bytes, Chunk, Pool};
+use super::packed::{CachedCopy, OneFile};
 use crate::error::{Code, Error, Result};
-use crate::store::{FileAt, ModelFiles, SingleFile};
+use crate::store::{ModelFiles, SingleFile};
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Blob, File};
 
-/// What tells this version of a file from others of its name.
+/// Identifies this version among files of one name.
 pub fn tag(file: &Blob) -> Option<String> {
     let modified = file.dyn_ref::<File>()?.last_modified();
     Some(format!("{} {modified}", file.size()))
@@ -38,11 +39,11 @@ pub async fn slice(file: &Blob, path: &str, begin: u64, end: u64, pool: &Rc<Pool
     Ok(chunk)
 }
 
-/// A source as a folder, whether it is one or a single file. One type, so that what loads models is compiled once.
+/// A model as a folder, whether it is one or a single file. One type, so that the code that loads models is compiled once.
 pub enum PageFiles {
     Folder(Rc<WebFiles>),
     /// CLIP's vocabulary comes with the page.
-    Single(SingleFile<FileAt<WebFiles>, WebFiles>, Rc<WebFiles>),
+    Single(Rc<SingleFile<OneFile, WebFiles>>, Rc<WebFiles>),
 }
 
 impl PageFiles {
@@ -50,19 +51,11 @@ impl PageFiles {
     pub async fn open(source: Rc<WebFiles>, vocabulary: Rc<WebFiles>) -> Result<PageFiles> {
         match source.single_file() {
             Some(path) => {
-                let file = FileAt::new(source.clone(), path);
+                let file = OneFile::new(source.clone(), path);
                 let single = SingleFile::open(source.name(), file, vocabulary).await?;
-                Ok(PageFiles::Single(single, source))
+                Ok(PageFiles::Single(Rc::new(single), source))
             }
             None => Ok(PageFiles::Folder(source)),
-        }
-    }
-}
-
-impl PageFiles {
-    fn source(&self) -> &WebFiles {
-        match self {
-            PageFiles::Folder(source) | PageFiles::Single(_, source) => source,
         }
     }
 }
@@ -77,6 +70,8 @@ macro_rules! folder {
 }
 
 impl ModelFiles for PageFiles {
+    type Packed = CachedCopy;
+
     fn name(&self) -> &str {
         folder!(self, f => f.name())
     }
@@ -95,16 +90,10 @@ impl ModelFiles for PageFiles {
     async fn read_at(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         folder!(self, f => f.read_at(path, offset, len).await)
     }
-    fn keeps_packed(&self) -> bool {
-        self.source().keeps_packed()
-    }
-    async fn packed(&self, path: &str, sink: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        self.source().packed(path, sink).await
-    }
-    async fn keep(&self, path: &str, index: u64, bytes: &[u8]) -> Result<()> {
-        self.source().keep(path, index, bytes).await
-    }
-    async fn kept(&self, path: &str, total: u64) -> Result<()> {
-        self.source().kept(path, total).await
+    fn packed_copy(&self, path: &str) -> Option<CachedCopy> {
+        match self {
+            PageFiles::Folder(source) => CachedCopy::of(source.clone(), None, path),
+            PageFiles::Single(single, source) => CachedCopy::of(source.clone(), Some(single.clone()), path),
+        }
     }
 }
