@@ -37,39 +37,6 @@
 // Tiling of outputs too small to fill a GPU with such tiles (SPLIT): a workgroup makes TM rows by four channels. Its WX
 // threads take turns at k, so that neighbours read neighbouring vectors of A and of W, and add their sums at the end:
 // until then nothing passes through workgroup memory.
-struct Params {
-  m: u32,            // output positions, all pictures
-  m_base: u32,       // first position of this dispatch
-  n: u32,            // output channels
-  k4: u32,           // taps * c4
-  c4: u32,           // vectors of input channels, both inputs
-  c4_0: u32,         // of the first input
-  c4_1: u32,         // of the second
-  in_h: u32,         // as stored
-  in_w: u32,
-  out_w: u32,
-  out_positions: u32,  // out_h * out_w
-  stride: u32,
-  pad_top: u32,
-  pad_left: u32,
-  bound_h: u32,      // input size as the taps see it: in_h, or the upsampled height
-  bound_w: u32,
-  kernel: u32,       // taps a side: 1 or 3
-  upsample: u32,     // 1: the taps see every input position twice, each way
-  has_bias: u32,
-  has_channel_add: u32,
-  has_residual: u32,
-  activation: u32,
-  post: u32,
-  add_stride: u32,   // channel_add: vectors from picture to picture,
-  add_from: u32,     // and to the first of these channels
-  in_from: u32,      // position of the picture that the input's first is, where it holds rows of it only
-  out_from: u32,     // and the output's
-  epsilon: f32,      // LAYER_NORM
-  c4_2: u32,         // SHORTCUT: vectors of channels of its inputs
-  c4_3: u32,
-  bias_from: u32,    // vectors of biases before the first
-}
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
 alias stored4 = vec4<f16>;
@@ -94,7 +61,6 @@ alias weight = vec4<f16>;
 alias weight = weight4_0;
 #endif
 #endif
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> input_0: array<stored4>;
 @group(0) @binding($binding) var<storage, read> input_1: array<stored4>;
 @group(0) @binding($binding) var<storage, read> weights: array<weight>;

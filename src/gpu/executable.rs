@@ -116,11 +116,12 @@ impl Plan {
         let mut words = vec![0u32; dispatches().count().max(1) * BLOCK / 4];
         for (i, d) in dispatches().enumerate() {
             let at = i * BLOCK / 4;
-            words
-                .get_mut(at..at + d.params.len())
-                .filter(|_| d.params.len() <= BLOCK / 4)
-                .ok_or_else(|| Error::unsupported(format!("kernel {}: too many parameters", d.kernel.name)))?
-                .copy_from_slice(&d.params);
+            if d.params.len() > BLOCK / 4 {
+                return Err(Error::unsupported(format!("kernel {}: too many parameters", d.kernel.name)));
+            }
+            for (word, (_, value)) in words[at..].iter_mut().zip(&d.params) {
+                *word = value.word();
+            }
         }
         let params =
             gpu.buffer(MemoryKind::Activations, (words.len() * 4) as u64, Usage::UNIFORM | Usage::COPY_DST);

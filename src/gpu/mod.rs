@@ -18,7 +18,7 @@ mod weights;
 
 pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
 pub use executable::{Counters, Executable, Reading, Timing};
-pub use kernel::{Kernel, preprocess};
+pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
 pub use plan::{

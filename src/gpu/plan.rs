@@ -1,6 +1,6 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Scalar};
 use super::tuning::Choices;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
@@ -155,8 +155,8 @@ pub enum Binding {
 pub struct Dispatch {
     pub kernel: Kernel,
     pub bindings: Vec<Binding>,
-    /// The uniform block, word by word (f32 as bits).
-    pub params: Vec<u32>,
+    /// The shader reads them as `p.name`.
+    pub params: Vec<(&'static str, Scalar)>,
     pub workgroups: [u32; 3],
     /// Floating-point operations, an FMA counting two.
     pub flops: u64,
@@ -325,7 +325,10 @@ impl Recorder {
         made
     }
 
-    pub fn dispatch(&mut self, dispatch: Dispatch) {
+    /// Records a launch. The kernel is told here what its parameters are, and with WIDE whether activations are f32.
+    pub fn dispatch(&mut self, mut dispatch: Dispatch) {
+        dispatch.kernel.defines.push(("WIDE", u32::from(self.options.activations == Dtype::F32)));
+        dispatch.kernel.params = dispatch.params.iter().map(|(name, v)| (*name, v.wgsl_type())).collect();
         if self.in_setup {
             for b in &dispatch.bindings {
                 if let Binding::Write(t) = b {

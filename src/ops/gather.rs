@@ -1,15 +1,16 @@
 //! Rows by index: embeddings and pooled positions.
 
-use super::{spread, wide};
+use super::spread;
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::U32;
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
-fn kernel(r: &Recorder, embed: bool) -> Kernel {
+fn kernel(embed: bool) -> Kernel {
     Kernel::new(
         if embed { "embed" } else { "gather" },
         crate::gpu::shader!("gather.wgsl"),
-        &[("WIDE", wide(r)), ("EMBED", embed as u32)],
+        &[("EMBED", embed as u32)],
     )
 }
 
@@ -41,14 +42,19 @@ pub fn embed(
     let y = r.tensor(ids.n, 1, ids.w, width);
     let size = y.rows() * y.c4();
     r.dispatch(Dispatch {
-        kernel: kernel(r, true),
+        kernel: kernel(true),
         bindings: vec![
             Binding::Read(ids),
             Binding::Weight(tokens),
             Binding::Weight(places),
             Binding::Write(y),
         ],
-        params: vec![size, y.c4(), ids.w, vocabulary],
+        params: vec![
+            ("size", U32(size)),
+            ("c4", U32(y.c4())),
+            ("length", U32(ids.w)),
+            ("rows", U32(vocabulary)),
+        ],
         workgroups: spread(size.div_ceil(64)),
         flops: size as u64 * 4,
     });
@@ -66,9 +72,9 @@ pub fn gather(r: &mut Recorder, x: Tensor, index: Tensor) -> Result<Tensor> {
     let y = r.tensor(x.n, 1, 1, x.c);
     let size = y.n * y.c4();
     r.dispatch(Dispatch {
-        kernel: kernel(r, false),
+        kernel: kernel(false),
         bindings: vec![Binding::Read(index), Binding::Read(x), Binding::Write(y)],
-        params: vec![size, x.c4(), 1, x.h * x.w],
+        params: vec![("size", U32(size)), ("c4", U32(x.c4())), ("length", U32(1)), ("rows", U32(x.h * x.w))],
         workgroups: spread(size.div_ceil(64)),
         flops: size as u64 * 4,
     });

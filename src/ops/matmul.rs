@@ -1,9 +1,10 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
 use super::matrix::{Matrix, f16_matrix, matrix, matrix_with_shortcut};
-use super::{Activation, Columns, Input, wide};
+use super::{Activation, Columns, Input};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::tuning::Class;
 use crate::gpu::{Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
 use std::ops::Range;
@@ -323,9 +324,8 @@ fn product(
         bindings.push(Binding::Write(r.overflow()));
     }
 
-    let [add_stride, add_from] = e.channel_add.map_or([0, 0], |columns| columns.params());
     let m = positions.end - positions.start;
-    let f16 = r.options().arithmetic == Arithmetic::F16 && wide(r) == 0;
+    let f16 = r.options().arithmetic == Arithmetic::F16 && r.options().activations == Dtype::F16;
     let c4 = x.c4();
     let past_c = past.map_or(0, |past| past.channels());
     let flops_a_row = 2 * out as u64 * (c as u64 * taps as u64 + past_c as u64);
@@ -334,7 +334,6 @@ fn product(
     let part = (m as u64).div_ceil(parts) as u32;
     let tile = Tile::of(r.options(), is_conv, part, out, taps * c4);
     let defines = [
-        ("WIDE", wide(r)),
         ("F32_OUTPUT", e.f32_output as u32),
         ("GEGLU", e.geglu as u32),
         ("WATCH", watch as u32),
@@ -364,37 +363,37 @@ fn product(
             kernel: kernel.clone(),
             bindings: bindings.clone(),
             params: vec![
-                m_base + rows,
-                m_base,
-                out,
-                taps * c4,
-                c4,
-                input.c4(),
-                x.second.map_or(0, |t| t.c4()),
-                input.h,
-                input.w,
-                out_w,
-                if everywhere { 1 } else { out_h * out_w },
-                conv.stride,
-                top,
-                left,
-                h,
-                w,
-                conv.kernel,
-                conv.upsample.is_some() as u32,
-                bias.is_some() as u32,
-                e.channel_add.is_some() as u32,
-                e.residual.is_some() as u32,
-                e.activation as u32,
-                e.post as u32,
-                add_stride,
-                add_from,
-                in_from,
-                out_from,
-                x.norm.map_or(0, |norm| norm.epsilon.to_bits()),
-                past.map_or(0, |past| past.first.c4()),
-                past.and_then(|past| past.second).map_or(0, |t| t.c4()),
-                bias_from / 4,
+                ("m", U32(m_base + rows)),
+                ("m_base", U32(m_base)),
+                ("n", U32(out)),
+                ("k4", U32(taps * c4)),
+                ("c4", U32(c4)),
+                ("c4_0", U32(input.c4())),
+                ("c4_1", U32(x.second.map_or(0, |t| t.c4()))),
+                ("in_h", U32(input.h)),
+                ("in_w", U32(input.w)),
+                ("out_w", U32(out_w)),
+                ("out_positions", U32(if everywhere { 1 } else { out_h * out_w })),
+                ("stride", U32(conv.stride)),
+                ("pad_top", U32(top)),
+                ("pad_left", U32(left)),
+                ("bound_h", U32(h)),
+                ("bound_w", U32(w)),
+                ("kernel", U32(conv.kernel)),
+                ("upsample", Scalar::flag(conv.upsample.is_some())),
+                ("has_bias", Scalar::flag(bias.is_some())),
+                ("has_channel_add", Scalar::flag(e.channel_add.is_some())),
+                ("has_residual", Scalar::flag(e.residual.is_some())),
+                ("activation", U32(e.activation as u32)),
+                ("post", U32(e.post as u32)),
+                ("add_stride", U32(e.channel_add.map_or(0, |columns| columns.stride()))),
+                ("add_from", U32(e.channel_add.map_or(0, |columns| columns.first()))),
+                ("in_from", U32(in_from)),
+                ("out_from", U32(out_from)),
+                ("epsilon", F32(x.norm.map_or(0.0, |norm| norm.epsilon))),
+                ("c4_2", U32(past.map_or(0, |past| past.first.c4()))),
+                ("c4_3", U32(past.and_then(|past| past.second).map_or(0, |t| t.c4()))),
+                ("bias_from", U32(bias_from / 4)),
             ],
             workgroups: [columns, rows.div_ceil(tile.rows()), 1],
             flops: flops_a_row * rows as u64,

@@ -27,7 +27,7 @@ pub use residual::{add_scaled, mean};
 pub use selftest::{Precision, open};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Recorder, Tensor};
+use crate::gpu::Tensor;
 
 /// One tensor, or two that are read as one along the channels (skip connections), without a copy.
 #[derive(Clone, Copy, Debug)]
@@ -96,20 +96,20 @@ impl From<Tensor> for Columns {
 }
 
 impl Columns {
-    /// Columns number `i` of such as are `c` channels wide.
+    /// The `i`-th block of `c` columns.
     pub fn nth(tensor: Tensor, i: u32, c: u32) -> Self {
         Self { tensor, from: i * c, c }
     }
 
-    /// Vectors from row to row, and from a row's start to these channels.
-    fn params(&self) -> [u32; 2] {
-        [self.tensor.c4(), self.from / 4]
+    /// Vectors from row to row.
+    fn stride(&self) -> u32 {
+        self.tensor.c4()
     }
-}
 
-/// 1 where activations lie as f32.
-fn wide(r: &Recorder) -> u32 {
-    (r.options().activations == Dtype::F32) as u32
+    /// Vectors from a row's start to these channels.
+    fn first(&self) -> u32 {
+        self.from / 4
+    }
 }
 
 /// Workgroups of `size` items in two dimensions, neither past WebGPU's limit.

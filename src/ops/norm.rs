@@ -1,8 +1,9 @@
 //! Normalisation; statistics are always f32.
 
-use super::{Activation, Input, spread, wide};
+use super::{Activation, Input, spread};
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{F32, U32};
 use crate::gpu::{Binding, Dispatch, Dtype, Kernel, Recorder, Tensor, Weight};
 
 fn affine(r: &mut Recorder, prefix: &str, c: u32) -> Result<[Weight; 2]> {
@@ -72,9 +73,8 @@ impl Bundle {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm",
-                include_str!("../../shaders/group_norm.wgsl"),
+                crate::gpu::shader!("group_norm.wgsl"),
                 &[
-                    ("WIDE", wide(r)),
                     ("SECOND", x.second.is_some() as u32),
                     ("WITH_SILU", (activation == Activation::Silu) as u32),
                 ],
@@ -87,14 +87,14 @@ impl Bundle {
                 Binding::Write(y),
             ],
             params: vec![
-                positions,
-                c4,
-                x.first.c4(),
-                x.second.map_or(0, |t| t.c4()),
-                self.per_group,
-                self.vectors,
-                256 / self.vectors,
-                epsilon.to_bits(),
+                ("positions", U32(positions)),
+                ("c4", U32(c4)),
+                ("c4_0", U32(x.first.c4())),
+                ("c4_1", U32(x.second.map_or(0, |t| t.c4()))),
+                ("per_group", U32(self.per_group)),
+                ("vectors", U32(self.vectors)),
+                ("lanes", U32(256 / self.vectors)),
+                ("epsilon", F32(epsilon)),
             ],
             workgroups: [c4 / self.vectors, n, 1],
             flops: 8 * n as u64 * positions as u64 * c as u64,
@@ -144,17 +144,22 @@ impl GroupStats {
         let Tensor { n, h, w, .. } = x.first;
         let (positions, c) = (h * w, x.channels());
         r.dispatch(Dispatch {
-            kernel: Kernel::new(
-                "group_norm_stats",
-                crate::gpu::shader!("group_norm_stats.wgsl"),
-                &[("WIDE", wide(r))],
-            ),
+            kernel: Kernel::new("group_norm_stats", crate::gpu::shader!("group_norm_stats.wgsl"), &[]),
             bindings: vec![
                 Binding::Read(x.first),
                 Binding::Read(x.second.unwrap_or(x.first)),
                 Binding::Write(self.stats),
             ],
-            params: vec![positions, self.per_slice, self.slices, c, x.c4(), x.first.c4(), self.groups, first],
+            params: vec![
+                ("positions", U32(positions)),
+                ("per_slice", U32(self.per_slice)),
+                ("slices", U32(self.slices)),
+                ("c", U32(c)),
+                ("c4", U32(x.c4())),
+                ("c4_first", U32(x.first.c4())),
+                ("groups", U32(self.groups)),
+                ("first_slice", U32(first)),
+            ],
             workgroups: [positions.div_ceil(self.per_slice), n, 1],
             flops: 4 * n as u64 * positions as u64 * c as u64,
         });
@@ -184,7 +189,7 @@ impl GroupStats {
             kernel: Kernel::new(
                 "group_norm_apply",
                 crate::gpu::shader!("group_norm_apply.wgsl"),
-                &[("WIDE", wide(r)), ("SPAN", SPAN)],
+                &[("SPAN", SPAN)],
             ),
             bindings: vec![
                 Binding::Read(x.first),
@@ -195,16 +200,16 @@ impl GroupStats {
                 Binding::Write(y),
             ],
             params: vec![
-                positions,
-                self.per_slice,
-                self.slices,
-                c,
-                c4,
-                x.first.c4(),
-                self.groups,
-                epsilon.to_bits(),
-                activation as u32,
-                self.positions,
+                ("positions", U32(positions)),
+                ("per_slice", U32(self.per_slice)),
+                ("slices", U32(self.slices)),
+                ("c", U32(c)),
+                ("c4", U32(c4)),
+                ("c4_first", U32(x.first.c4())),
+                ("groups", U32(self.groups)),
+                ("epsilon", F32(epsilon)),
+                ("activation", U32(activation as u32)),
+                ("all_positions", U32(self.positions)),
             ],
             workgroups: [across, n, down],
             flops: 4 * n as u64 * positions as u64 * c as u64,
@@ -242,9 +247,9 @@ pub fn layer_norm(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Re
     let [gamma, beta] = affine(r, prefix, x.c)?;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("layer_norm", crate::gpu::shader!("layer_norm.wgsl"), &[("WIDE", wide(r))]),
+        kernel: Kernel::new("layer_norm", crate::gpu::shader!("layer_norm.wgsl"), &[]),
         bindings: vec![Binding::Read(x), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)],
-        params: vec![x.rows(), x.c, epsilon.to_bits()],
+        params: vec![("rows", U32(x.rows())), ("c", U32(x.c)), ("epsilon", F32(epsilon))],
         workgroups: spread(x.rows()),
         flops: 8 * x.rows() as u64 * x.c as u64,
     });

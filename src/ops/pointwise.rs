@@ -1,7 +1,8 @@
 //! Operations on one element at a time.
 
-use super::{spread, wide};
+use super::spread;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{F32, U32};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
 /// Activation functions, by their number in `shaders/prelude.wgsl`.
@@ -37,7 +38,6 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
         "pointwise",
         crate::gpu::shader!("pointwise.wgsl"),
         &[
-            ("WIDE", wide(r)),
             ("ADD", matches!(kind, Kind::Add) as u32),
             ("AFFINE", matches!(kind, Kind::Affine(..)) as u32),
             ("ACTIVATION", activation as u32),
@@ -46,7 +46,13 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
     r.dispatch(Dispatch {
         kernel,
         bindings: inputs.iter().map(|&t| Binding::Read(t)).chain([Binding::Write(out)]).collect(),
-        params: vec![size, out.c, out.c4(), scale.to_bits(), shift.to_bits()],
+        params: vec![
+            ("size", U32(size)),
+            ("c", U32(out.c)),
+            ("c4", U32(out.c4())),
+            ("scale", F32(scale)),
+            ("shift", F32(shift)),
+        ],
         workgroups: spread(size.div_ceil(256)),
         flops: size as u64 * 4,
     });

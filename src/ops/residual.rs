@@ -1,7 +1,8 @@
 //! What a ControlNet leaves for the UNet: means over pictures, and sums kept from dispatch to dispatch.
 
-use super::{spread, wide};
+use super::spread;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{self, U32};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
 /// The mean over all positions: [n, h, w, c] -> [n, 1, 1, c].
@@ -11,9 +12,9 @@ use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 pub fn mean(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     let y = r.tensor(x.n, 1, 1, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("mean", crate::gpu::shader!("mean.wgsl"), &[("WIDE", wide(r))]),
+        kernel: Kernel::new("mean", crate::gpu::shader!("mean.wgsl"), &[]),
         bindings: vec![Binding::Read(x), Binding::Write(y)],
-        params: vec![x.h * x.w, x.c4()],
+        params: vec![("positions", U32(x.h * x.w)), ("c4", U32(x.c4()))],
         workgroups: [x.c4(), x.n, 1],
         flops: x.rows() as u64 * x.c as u64,
     });
@@ -43,9 +44,16 @@ pub fn add_scaled(
     let picture = into.h * into.w * into.c4();
     let size = x.n * picture;
     r.dispatch(Dispatch {
-        kernel: Kernel::new("residual", crate::gpu::shader!("residual.wgsl"), &[("WIDE", wide(r))]),
+        kernel: Kernel::new("residual", crate::gpu::shader!("residual.wgsl"), &[]),
         bindings: vec![Binding::Read(x), Binding::Read(scales), Binding::Write(into)],
-        params: vec![size, picture, into.c4(), first * picture, at, everywhere as u32],
+        params: vec![
+            ("size", U32(size)),
+            ("picture", U32(picture)),
+            ("c4", U32(into.c4())),
+            ("offset", U32(first * picture)),
+            ("at", U32(at)),
+            ("everywhere", Scalar::flag(everywhere)),
+        ],
         workgroups: spread(size.div_ceil(256)),
         flops: size as u64 * 8,
     });

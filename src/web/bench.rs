@@ -203,7 +203,11 @@ impl Recording {
                 set(&defines, name, *value);
             }
             set(&out, "defines", defines);
-            set(&out, "params", js_sys::Uint32Array::from(d.params.as_slice()));
+            let params = Object::new();
+            for (name, value) in &d.params {
+                set(&params, name, value.word());
+            }
+            set(&out, "params", params);
             set(&out, "flops", d.flops as f64);
             set(&out, "bytes", self.plan.bytes(d) as f64);
             set(&out, "workgroups", d.workgroups.iter().product::<u32>());
