@@ -10,7 +10,8 @@ use std::fmt::Write;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {
     pub name: &'static str,
-    pub source: &'static str,
+    /// Parts of its text, one behind the other.
+    pub files: Vec<&'static str>,
     /// Every one becomes a WGSL `const` of type `u32`, and can steer `#if` and `#for` (see [`preprocess`]).
     pub defines: Vec<(&'static str, u32)>,
     /// Name and WGSL type of each parameter that a dispatch gives it; the [`super::Recorder`] takes them from there.
@@ -67,8 +68,8 @@ impl Kernel {
         self
     }
 
-    pub fn new(name: &'static str, source: &'static str, defines: &[(&'static str, u32)]) -> Self {
-        Self { name, source, defines: defines.to_vec(), params: Vec::new() }
+    pub fn new(name: &'static str, files: &[&'static str], defines: &[(&'static str, u32)]) -> Self {
+        Self { name, files: files.to_vec(), defines: defines.to_vec(), params: Vec::new() }
     }
 
     fn value(&self, name: &str) -> Result<u32> {
@@ -83,18 +84,18 @@ impl Kernel {
     }
 }
 
-/// The shader text of `kernel`: its defines as constants, its parameters as the uniform block `p`, then `prelude` and the
-/// source with
+/// The shader text of `kernel`: its defines as constants, its parameters as the uniform block `p`, then `prelude` and its
+/// files with
 /// - `#if NAME` ... `#else` ... `#endif`: kept where NAME is not zero (or, with `!NAME`, where it is);
 /// - `#for i NAME` ... `#endfor`: repeated NAME times with `$i` replaced by 0, 1, ...: registers with names
 ///   instead of arrays indexed at run time, which GPUs would put into memory;
 /// - `$binding`: the next binding number of group 0, from 1 (0 is the uniform block).
 pub fn preprocess(kernel: &Kernel, prelude: &str) -> Result<String> {
-    let mut out = String::with_capacity(prelude.len() + kernel.source.len() * 2);
-    // Directives such as `enable f16;` must precede everything else.
-    let lines: Vec<&str> = prelude.lines().chain(kernel.source.lines()).collect();
-    let mut body = String::new();
+    let lines: Vec<&str> =
+        std::iter::once(&prelude).chain(&kernel.files).flat_map(|text| text.lines()).collect();
+    let (mut out, mut body) = (String::new(), String::new());
     expand(kernel, &lines, &mut body)?;
+    // Directives such as `enable f16;` must precede everything else.
     let (directives, rest): (Vec<&str>, Vec<&str>) =
         body.lines().partition(|l| l.trim_start().starts_with("enable "));
     for line in directives {

@@ -42,16 +42,16 @@ pub fn attention(
         let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
         let defines = [("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
         let source = crate::gpu::shader!("attention_subgroup.wgsl");
-        (Kernel::new("attention_subgroup", source, &defines), threads * q_rows)
+        (Kernel::new("attention_subgroup", &[source], &defines), threads * q_rows)
     } else if d4 <= 24 {
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
         let rows = 64;
         let defines = [("D4", d4), ("KEYS", keys), ("ROWS", rows)];
-        (Kernel::new("attention", crate::gpu::shader!("attention.wgsl"), &defines), rows)
+        (Kernel::new("attention", &[crate::gpu::shader!("attention.wgsl")], &defines), rows)
     } else {
         let defines = [("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
-        (Kernel::new("attention_wide", crate::gpu::shader!("attention_wide.wgsl"), &defines), 16)
+        (Kernel::new("attention_wide", &[crate::gpu::shader!("attention_wide.wgsl")], &defines), 16)
     };
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
     let rows_at_once =

@@ -36,7 +36,7 @@ pub async fn canny(gpu: &Gpu, rgba: &[u8], width: u32, low: f64, high: f64) -> R
         let on = |i: usize| u32::from(which == i);
         let defines = [("SWEEPS", SWEEPS), ("GRADIENT", on(0)), ("THIN", on(1)), ("SPREAD", on(2))];
         r.dispatch(Dispatch {
-            kernel: Kernel::new("canny", crate::gpu::shader!("canny.wgsl"), &defines),
+            kernel: Kernel::new("canny", &[crate::gpu::shader!("canny.wgsl")], &defines),
             bindings,
             params: params.clone(),
             workgroups: [width.div_ceil(16), height.div_ceil(16), 1],

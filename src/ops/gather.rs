@@ -9,7 +9,7 @@ use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 fn kernel(embed: bool) -> Kernel {
     Kernel::new(
         if embed { "embed" } else { "gather" },
-        crate::gpu::shader!("gather.wgsl"),
+        &[crate::gpu::shader!("gather.wgsl")],
         &[("EMBED", embed as u32)],
     )
 }

@@ -64,7 +64,7 @@ pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, 
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "lora",
-                crate::gpu::shader!("lora.wgsl"),
+                &[crate::gpu::shader!("lora.wgsl")],
                 &[
                     ("LAST", last as u32),
                     ("QUANTISED", bits.is_some() as u32),

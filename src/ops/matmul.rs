@@ -9,6 +9,15 @@ use crate::gpu::tuning::Class;
 use crate::gpu::{Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
 use std::ops::Range;
 
+const OPERANDS: &str = crate::gpu::shader!("matmul_operands.wgsl");
+const EPILOGUE: &str = crate::gpu::shader!("matmul_epilogue.wgsl");
+const LAYER_NORM: &str = crate::gpu::shader!("matmul_layer_norm.wgsl");
+const SHARED: &str = crate::gpu::shader!("matmul.wgsl");
+const SUBGROUP: &str = crate::gpu::shader!("matmul_subgroup.wgsl");
+const SPLIT: &str = crate::gpu::shader!("matmul_split.wgsl");
+/// All of its text, from which choices of tiles are known to be out of date.
+pub(super) const TEXTS: [&str; 6] = [OPERANDS, EPILOGUE, LAYER_NORM, SHARED, SUBGROUP, SPLIT];
+
 /// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
 /// far below the two seconds after which Windows resets a GPU.
 pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
@@ -350,7 +359,7 @@ fn product(
     ];
     let kernel = Kernel::new(
         if is_conv { "conv" } else { "matmul" },
-        crate::gpu::shader!("matmul.wgsl"),
+        &files(tile, x.norm.is_some()),
         &[defines.as_slice(), &tile.defines()].concat(),
     );
     let columns = out.div_ceil(tile.columns());
@@ -401,6 +410,13 @@ fn product(
         m_base += rows;
     }
     Ok(y)
+}
+
+/// What the shader is put together from.
+fn files(tile: Tile, layer_norm: bool) -> Vec<&'static str> {
+    let mut files = vec![OPERANDS, EPILOGUE, tile.file()];
+    files.extend(layer_norm.then_some(LAYER_NORM));
+    files
 }
 
 /// How a workgroup divides the output (see `shaders/matmul.wgsl`).
@@ -481,6 +497,15 @@ impl Tile {
         *tiles.iter().find(fills).unwrap_or(&tiles[tiles.len() - 1])
     }
 
+    /// The part of the shader that has its `main`.
+    fn file(self) -> &'static str {
+        match self {
+            Tile::Subgroup { .. } => SUBGROUP,
+            Tile::Shared { .. } => SHARED,
+            Tile::Split { .. } => SPLIT,
+        }
+    }
+
     /// The shader's names for it.
     fn defines(self) -> Vec<(&'static str, u32)> {
         match self {
@@ -504,17 +529,9 @@ impl Tile {
                 ("A_LOADS", 4 * tm / Self::SIDE),
                 ("W_LOADS", 16 * tn / Self::SIDE),
             ],
-            Tile::Split { rows } => vec![
-                ("SUBGROUP", 0),
-                ("SPLIT", 1),
-                ("WX", Self::SPLIT),
-                ("WY", 1),
-                ("TM", rows),
-                ("TN", 1),
-                ("BK4", Self::SPLIT),
-                ("A_LOADS", rows),
-                ("W_LOADS", 4),
-            ],
+            Tile::Split { rows } => {
+                vec![("SUBGROUP", 0), ("SPLIT", 1), ("WX", Self::SPLIT), ("WY", 1), ("TM", rows), ("TN", 1)]
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ impl Bundle {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm",
-                crate::gpu::shader!("group_norm.wgsl"),
+                &[crate::gpu::shader!("group_norm.wgsl")],
                 &[
                     ("SECOND", x.second.is_some() as u32),
                     ("WITH_SILU", (activation == Activation::Silu) as u32),
@@ -144,7 +144,7 @@ impl GroupStats {
         let Tensor { n, h, w, .. } = x.first;
         let (positions, c) = (h * w, x.channels());
         r.dispatch(Dispatch {
-            kernel: Kernel::new("group_norm_stats", crate::gpu::shader!("group_norm_stats.wgsl"), &[]),
+            kernel: Kernel::new("group_norm_stats", &[crate::gpu::shader!("group_norm_stats.wgsl")], &[]),
             bindings: vec![
                 Binding::Read(x.first),
                 Binding::Read(x.second.unwrap_or(x.first)),
@@ -188,7 +188,7 @@ impl GroupStats {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm_apply",
-                crate::gpu::shader!("group_norm_apply.wgsl"),
+                &[crate::gpu::shader!("group_norm_apply.wgsl")],
                 &[("SPAN", SPAN)],
             ),
             bindings: vec![
@@ -247,7 +247,7 @@ pub fn layer_norm(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Re
     let [gamma, beta] = affine(r, prefix, x.c)?;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("layer_norm", crate::gpu::shader!("layer_norm.wgsl"), &[]),
+        kernel: Kernel::new("layer_norm", &[crate::gpu::shader!("layer_norm.wgsl")], &[]),
         bindings: vec![Binding::Read(x), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)],
         params: vec![("rows", U32(x.rows())), ("c", U32(x.c)), ("epsilon", F32(epsilon))],
         workgroups: spread(x.rows()),

@@ -36,7 +36,7 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
     let (scale, shift) = if let Kind::Affine(scale, shift) = kind { (scale, shift) } else { (1.0, 0.0) };
     let kernel = Kernel::new(
         "pointwise",
-        crate::gpu::shader!("pointwise.wgsl"),
+        &[crate::gpu::shader!("pointwise.wgsl")],
         &[
             ("ADD", matches!(kind, Kind::Add) as u32),
             ("AFFINE", matches!(kind, Kind::Affine(..)) as u32),

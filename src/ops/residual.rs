@@ -12,7 +12,7 @@ use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 pub fn mean(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     let y = r.tensor(x.n, 1, 1, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("mean", crate::gpu::shader!("mean.wgsl"), &[]),
+        kernel: Kernel::new("mean", &[crate::gpu::shader!("mean.wgsl")], &[]),
         bindings: vec![Binding::Read(x), Binding::Write(y)],
         params: vec![("positions", U32(x.h * x.w)), ("c4", U32(x.c4()))],
         workgroups: [x.c4(), x.n, 1],
@@ -44,7 +44,7 @@ pub fn add_scaled(
     let picture = into.h * into.w * into.c4();
     let size = x.n * picture;
     r.dispatch(Dispatch {
-        kernel: Kernel::new("residual", crate::gpu::shader!("residual.wgsl"), &[]),
+        kernel: Kernel::new("residual", &[crate::gpu::shader!("residual.wgsl")], &[]),
         bindings: vec![Binding::Read(x), Binding::Read(scales), Binding::Write(into)],
         params: vec![
             ("size", U32(size)),

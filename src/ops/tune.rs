@@ -1,6 +1,6 @@
 //! Chooses tiles for matrix multiply and convolution by timing them on this GPU.
 
-use super::matmul::Tile;
+use super::matmul::{TEXTS, Tile};
 use super::selftest::TOLERANCE_F16;
 use super::{Conv, Epilogue, conv2d, linear};
 use crate::clock::now;
@@ -42,11 +42,7 @@ pub fn candidates(options: &Options) -> usize {
 /// Under what choices are kept (see [`tuning::key`]).
 pub fn key(gpu: &Gpu, options: &Options) -> String {
     let list = format!("{:?} {EXAMPLES:?}", Tile::candidates(options.subgroup));
-    tuning::key(
-        gpu,
-        options,
-        &[crate::gpu::shader!("matmul.wgsl"), crate::gpu::shader!("prelude.wgsl"), &list],
-    )
+    tuning::key(gpu, options, &[&TEXTS[..], &[crate::gpu::shader!("prelude.wgsl"), &list]].concat())
 }
 
 /// Times the candidates for each of `examples` for at most `budget` milliseconds together, what is compiled included;

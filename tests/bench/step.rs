@@ -44,7 +44,7 @@ fn peak(gpu: &Gpu) -> f64 {
     let y = r.tensor(1, 1, 64, 4);
     let flops = 2 * u64::from(GROUPS * 64) * u64::from(CHAINS * 4) * u64::from(ROUNDS);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("probe", PROBE, &[("CHAINS", CHAINS)]),
+        kernel: Kernel::new("probe", &[PROBE], &[("CHAINS", CHAINS)]),
         bindings: vec![Binding::Write(y)],
         params: vec![("rounds", Scalar::U32(ROUNDS))],
         workgroups: [GROUPS, 1, 1],
