@@ -3,7 +3,9 @@
 
 mod cases;
 
-use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
+use browser_diffusion::gpu::{
+    Arithmetic, Dtype, Gpu, GpuOptions, MAX_DISPATCH_FLOPS, Options, Recorder, Weights,
+};
 use browser_diffusion::ops::{self, Columns, Epilogue};
 use pollster::block_on;
 
@@ -134,7 +136,7 @@ fn attention_is_cut_into_dispatches() {
     r.output(y);
     let plan = r.finish();
     let [first, _] = plan.dispatches() else { panic!("{} dispatches", plan.dispatches().len()) };
-    assert!(plan.dispatches().iter().all(|d| d.flops <= ops::MAX_DISPATCH_FLOPS));
+    assert!(plan.dispatches().iter().all(|d| d.flops <= MAX_DISPATCH_FLOPS));
     let cut = (first.flops / (4 * (c * length) as u64)) as usize;
     let executable = plan.instantiate(&gpu, &Weights::allocate(&gpu, &[])).unwrap();
     // Sixteenths, which f16 holds, without a pattern.

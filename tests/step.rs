@@ -2,9 +2,8 @@
 
 mod plans;
 
-use browser_diffusion::gpu::{Dispatch, Options, Plan, Recorder};
+use browser_diffusion::gpu::{Dispatch, MAX_DISPATCH_FLOPS, Options, Plan, Recorder};
 use browser_diffusion::models::vae;
-use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

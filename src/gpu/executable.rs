@@ -74,6 +74,15 @@ pub struct Executable {
 }
 
 impl Plan {
+    /// Begins to compile the kernels that are not compiled yet, beside everything else, so that [`Plan::instantiate`]
+    /// finds them ready: wait for [`Gpu::compiled`] before that. Does nothing natively, where `instantiate` compiles.
+    ///
+    /// # Errors
+    /// `unsupported-model` for a kernel whose template does not expand.
+    pub fn compile_ahead(&self, gpu: &Gpu) -> Result<()> {
+        self.dispatches.iter().try_for_each(|d| gpu.begin(&d.kernel, &d.writable()))
+    }
+
     /// Allocates the buffers, compiles what is not compiled yet, and binds.
     ///
     /// # Errors
@@ -82,8 +91,8 @@ impl Plan {
         self.instantiate_over(gpu, weights, &[])
     }
 
-    /// The same, with some of its inputs in another's memory: each of `shared` is an input, and the tensor of as many
-    /// bytes, an input or output of that executable, which it is.
+    /// [`Plan::instantiate`], with some inputs in another executable's memory. Each of `shared` is an input of this plan,
+    /// the other executable, and that one's input or output of as many bytes.
     ///
     /// # Errors
     /// Those of [`Plan::instantiate`]; `invalid-option` for a tensor that the other never uses.
@@ -137,7 +146,7 @@ impl Plan {
                     kernel = kernel.with_f32_weight(k);
                 }
             }
-            let p = gpu.pipeline(&kernel, &d.bindings)?;
+            let p = gpu.pipeline(&kernel, &d.writable())?;
             let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
             let mut places = vec![(params.raw.clone(), (i * BLOCK) as u64, size)];
             for binding in &d.bindings {
@@ -209,7 +218,7 @@ impl Executable {
             .ok_or_else(|| Error::invalid("a tensor that this plan never uses was asked for"))
     }
 
-    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+    pub(crate) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
         Ok(&self.slot(t)?.raw)
     }
 

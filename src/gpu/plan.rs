@@ -1,12 +1,17 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
+use super::adapter::Limits;
+use super::choices::Choices;
 use super::kernel::{Kernel, Scalar};
-use super::tuning::Choices;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
+
+/// A dispatch does at most so much (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %, far below the
+/// two seconds after which Windows resets a GPU.
+pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 
 /// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
 /// 0.4 TFLOP/s at 40 %, so that the browser's watchdog and Windows' two-second limit stay far away.
@@ -52,6 +57,8 @@ pub struct Options {
     pub subgroup: u32,
     /// What this GPU's tuning chose.
     pub choices: Choices,
+    /// Operations that can be cut are cut into dispatches that do no more than this, or the least that a workgroup does.
+    pub max_dispatch_flops: u64,
 }
 
 impl Default for Options {
@@ -62,6 +69,7 @@ impl Default for Options {
             weights: None,
             subgroup: 0,
             choices: Choices::default(),
+            max_dispatch_flops: MAX_DISPATCH_FLOPS,
         }
     }
 }
@@ -163,6 +171,11 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
+    /// Which of its storage buffers it writes.
+    pub(super) fn writable(&self) -> Vec<bool> {
+        self.bindings.iter().map(|b| matches!(b, Binding::Write(_))).collect()
+    }
+
     pub(super) fn reads(&self) -> impl Iterator<Item = &Tensor> {
         self.bindings.iter().filter_map(|b| if let Binding::Read(t) = b { Some(t) } else { None })
     }
@@ -492,7 +505,7 @@ impl Plan {
 
     /// # Errors
     /// `out-of-memory`, with the numbers, where one buffer is larger than the adapter binds.
-    pub fn check(&self, limits: &super::Limits) -> Result<()> {
+    pub fn check(&self, limits: &Limits) -> Result<()> {
         let largest_slot = self.slots.iter().copied().max().unwrap_or(0);
         let bytes = |stack: &[WeightSpec]| stack.iter().map(WeightSpec::bytes).sum();
         let largest_weight = stacks(&self.weights).map(bytes).max().unwrap_or(0);

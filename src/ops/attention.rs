@@ -1,6 +1,6 @@
 //! Attention that never materialises scores.
 
-use super::{Columns, MAX_DISPATCH_FLOPS};
+use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
@@ -54,8 +54,8 @@ pub fn attention(
         (Kernel::new("attention_wide", &[crate::gpu::shader!("attention_wide.wgsl")], &defines), 16)
     };
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
-    let rows_at_once =
-        u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row.max(1)).unwrap_or(u32::MAX).max(rows) / rows * rows;
+    let most = u32::try_from(r.options().max_dispatch_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
+    let rows_at_once = most.max(rows) / rows * rows;
     for first in (0..length_q).step_by(rows_at_once as usize) {
         let count = rows_at_once.min(length_q - first);
         r.dispatch(Dispatch {

@@ -1,6 +1,6 @@
 //! Rows by index: embeddings and pooled positions.
 
-use super::spread;
+use super::input::spread;
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::U32;

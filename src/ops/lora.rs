@@ -95,13 +95,14 @@ pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, 
     let Some(out) = out else { return Ok(()) };
     r.output(out);
     let executable = r.finish().instantiate(gpu, weights)?;
-    weights.copy(gpu, &name, &executable, original)?;
+    weights.copy(gpu, &name, executable.buffer(original)?, original)?;
     for (t, values) in inputs {
         executable.write(gpu, t, &values)?;
     }
     executable.run(gpu);
+    let made = executable.buffer(out)?;
     match (bits, weights.adaptation()) {
-        (Some(_), Some(beside)) => beside.put(gpu, &format!("{prefix}.merged.weight"), &executable, out),
-        _ => weights.replace(gpu, &name, &executable, out),
+        (Some(_), Some(beside)) => beside.put(gpu, &format!("{prefix}.merged.weight"), made, out),
+        _ => weights.replace(gpu, &name, made, out),
     }
 }

@@ -1,11 +1,12 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
+use super::Activation;
+use super::input::{Columns, Input};
 use super::matrix::{Matrix, f16_matrix, matrix, matrix_with_shortcut};
-use super::{Activation, Columns, Input};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::tuning::Class;
+use crate::gpu::choices::Class;
 use crate::gpu::{Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
 use std::ops::Range;
 
@@ -17,10 +18,6 @@ const SUBGROUP: &str = crate::gpu::shader!("matmul_subgroup.wgsl");
 const SPLIT: &str = crate::gpu::shader!("matmul_split.wgsl");
 /// All of its text, from which choices of tiles are known to be out of date.
 pub(super) const TEXTS: [&str; 6] = [OPERANDS, EPILOGUE, LAYER_NORM, SHARED, SUBGROUP, SPLIT];
-
-/// No dispatch does more than this (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %,
-/// far below the two seconds after which Windows resets a GPU.
-pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 
 /// What happens to a sum before it is stored: `post(activation(sum + bias + channel_add) + residual)`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -338,8 +335,9 @@ fn product(
     let c4 = x.c4();
     let past_c = past.map_or(0, |past| past.channels());
     let flops_a_row = 2 * out as u64 * (c as u64 * taps as u64 + past_c as u64);
+    let max_flops = r.options().max_dispatch_flops;
     // Parts of one size, so that the last fills the GPU as well as the others.
-    let parts = (m as u64 * flops_a_row).div_ceil(MAX_DISPATCH_FLOPS).max(1);
+    let parts = (m as u64 * flops_a_row).div_ceil(max_flops).max(1);
     let part = (m as u64).div_ceil(parts) as u32;
     let tile = Tile::of(r.options(), is_conv, part, out, taps * c4);
     let defines = [
@@ -363,7 +361,7 @@ fn product(
         &[defines.as_slice(), &tile.defines()].concat(),
     );
     let columns = out.div_ceil(tile.columns());
-    let most = u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
+    let most = u32::try_from(max_flops / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
     let rows_at_once = part.div_ceil(tile.rows()).min(most).clamp(1, 65535) * tile.rows();
     let mut m_base = positions.start;
     while m_base < positions.end {

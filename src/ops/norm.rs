@@ -1,6 +1,7 @@
 //! Normalisation; statistics are always f32.
 
-use super::{Activation, Input, spread};
+use super::Activation;
+use super::input::{Input, LayerNorm, spread};
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{F32, U32};
@@ -216,14 +217,6 @@ impl GroupStats {
         });
         Ok(y)
     }
-}
-
-/// A layer normalisation that the product which reads its input does on the way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LayerNorm {
-    pub gamma: Weight,
-    pub beta: Weight,
-    pub epsilon: f32,
 }
 
 /// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these normalise

@@ -6,7 +6,7 @@ use super::tuning::{self, Origin};
 use super::{DiffusionPipeline, Kind, LatentRgb, Model, Module, TextEncoder, Vae, check_aborted};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result};
-use crate::gpu::tuning::{Choices, shipped};
+use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Dtype, Gpu, Options, Plan, Recorder, WeightSpec};
 use crate::models::{clip, taesd, unet, vae};
 use crate::ops::{self, Precision};
@@ -211,7 +211,7 @@ impl DiffusionPipeline {
             let unknown = options.tunings.is_some() && chosen == Origin::Shipped;
             if unknown && unet.part.bytes() >= tuning::WORTH {
                 chosen = Origin::Timed;
-                choices = ops::tune::tune(&gpu, &usual, &ops::tune::EXAMPLES, tuning::BUDGET).await?;
+                choices = ops::autotune::tune(&gpu, &usual, &ops::autotune::EXAMPLES, tuning::BUDGET).await?;
             }
             compile_first(&gpu, choices, &unet, &vae, &text_encoders, sdxl)?;
             gpu.compiled().await;
@@ -409,7 +409,7 @@ fn compile_first(
         }));
     }
     // A size of its own that the model cannot have is refused when it is asked for.
-    plans.iter().flatten().try_for_each(|plan| gpu.compile_ahead(plan))
+    plans.iter().flatten().try_for_each(|plan| plan.compile_ahead(gpu))
 }
 
 /// A side of latents that every level

@@ -2,9 +2,9 @@
 
 use super::{DiffusionPipeline, Vae};
 use crate::error::Result;
-use crate::gpu::tuning::{Choices, shipped};
+use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Gpu, Options};
-use crate::ops::tune::{self, EXAMPLES};
+use crate::ops::autotune::{self, EXAMPLES};
 
 /// What tuning may take while a model loads, in milliseconds.
 pub(super) const BUDGET: f64 = 3000.0;
@@ -32,16 +32,16 @@ pub struct Chosen {
 
 /// The choices of an earlier visit among `kept` (key and text of each), if they are of this GPU and these kernels.
 pub(super) fn kept(gpu: &Gpu, options: &Options, kept: &[(String, String)]) -> Option<Choices> {
-    let key = tune::key(gpu, options);
+    let key = autotune::key(gpu, options);
     let (_, text) = kept.iter().find(|(k, _)| *k == key)?;
-    Choices::from_text(text, tune::candidates(options))
+    Choices::from_text(text, autotune::candidates(options))
 }
 
 impl DiffusionPipeline {
     /// The choices in use.
     pub fn tuning(&self) -> Chosen {
         Chosen {
-            key: tune::key(&self.gpu, &self.options),
+            key: autotune::key(&self.gpu, &self.options),
             text: self.options.choices.to_text(),
             origin: self.chosen,
         }
@@ -53,7 +53,7 @@ impl DiffusionPipeline {
     /// `device-lost`.
     pub async fn tune(&mut self, budget: f64) -> Result<()> {
         let options = Options { choices: shipped(&self.gpu.vendor, &self.gpu.architecture), ..self.options };
-        let choices = tune::tune(&self.gpu, &options, &EXAMPLES, budget).await?;
+        let choices = autotune::tune(&self.gpu, &options, &EXAMPLES, budget).await?;
         self.choose(choices, Origin::Timed);
         Ok(())
     }

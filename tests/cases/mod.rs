@@ -11,9 +11,9 @@
 
 use browser_diffusion::checkpoint::pack::Packer;
 use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
-use browser_diffusion::gpu::tuning::Class;
+use browser_diffusion::gpu::choices::Class;
 use browser_diffusion::gpu::{Adapted, Arithmetic, Dtype, Gpu, Options, Plan, Recorder, Tensor, Weights};
-use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input, tune};
+use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input, autotune};
 use half::f16;
 use std::rc::Rc;
 
@@ -857,7 +857,7 @@ pub async fn all(gpu: &Gpu, rounds: u64) -> Vec<Outcome> {
         outcomes.push(geglu(gpu, &options, 90, 70, 52, false).await);
         outcomes.push(geglu(gpu, &options, 300, 64, 200, true).await);
         // Every tile; how weights and activations are read does not depend on it.
-        let tiles = if ["f32", "f16"].contains(&way) { tune::candidates(&options) } else { 0 };
+        let tiles = if ["f32", "f16"].contains(&way) { autotune::candidates(&options) } else { 0 };
         for i in 0..tiles {
             let options = with_tile(options, i);
             let seed = 1000 + i as u64;
