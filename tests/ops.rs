@@ -57,7 +57,7 @@ fn every_dispatch_is_timed() {
     let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
     let mut r = Recorder::new(&Options::default());
     let x = r.input(1, 1, 256, 256);
-    let h = ops::linear(&mut r, x, "a", 512, false, Epilogue::default()).unwrap();
+    let h = ops::linear_no_bias(&mut r, x, "a", 512, Epilogue::default()).unwrap();
     let y = ops::layer_norm(&mut r, h, "b", 1e-5).unwrap();
     r.output(y);
     let plan = r.finish();
@@ -78,10 +78,10 @@ fn a_setup_follows_its_input() {
     let record = |apart: bool| {
         let mut r = Recorder::new(&Options::default());
         let (x, context) = (r.input(1, 1, 5, 16), r.input(1, 1, 7, 24));
-        let keys = |r: &mut Recorder| ops::linear_stack(r, context, &[("k", 16), ("v", 16)], false);
+        let keys = |r: &mut Recorder| ops::linear_stack_no_bias(r, context, &[("k", 16), ("v", 16)]);
         let kv = if apart { r.setup(keys) } else { keys(&mut r) }.unwrap();
         let h = ops::attention(&mut r, x, kv[0], kv[1], 2, false).unwrap();
-        let y = ops::linear(&mut r, h, "out", 16, false, Epilogue::default()).unwrap();
+        let y = ops::linear_no_bias(&mut r, h, "out", 16, Epilogue::default()).unwrap();
         r.output(y);
         (r.finish(), x, context, y)
     };
@@ -119,8 +119,8 @@ fn a_setup_follows_its_input() {
 
     let mut r = Recorder::new(&Options::default());
     let x = r.input(1, 1, 5, 16);
-    let h = ops::linear(&mut r, x, "a", 16, false, Epilogue::default()).unwrap();
-    assert!(r.setup(|r| ops::linear(r, h, "b", 16, false, Epilogue::default())).is_err());
+    let h = ops::linear_no_bias(&mut r, x, "a", 16, Epilogue::default()).unwrap();
+    assert!(r.setup(|r| ops::linear_no_bias(r, h, "b", 16, Epilogue::default())).is_err());
 }
 
 /// Attention of more than one dispatch holds: rows on both sides of the cut against the same in f64.

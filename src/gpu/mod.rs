@@ -13,6 +13,7 @@ mod context;
 mod device;
 mod executable;
 mod kernel;
+mod packing;
 mod plan;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
@@ -26,7 +27,7 @@ pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
 pub use plan::{
     Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, MAX_DISPATCH_FLOPS, Options, Plan,
-    Recorder, Tensor, Weight, WeightSpec,
+    Recorder, Scope, Tensor, Weight, WeightSpec,
 };
 pub(crate) use weights::is_wide;
 pub use weights::{Weights, random_values};

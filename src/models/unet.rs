@@ -209,7 +209,7 @@ impl Config {
 }
 
 impl Config {
-    /// Prefix and width of every residual block.
+    /// Scope and width of every residual block.
     fn resnets(&self) -> Vec<(String, u32)> {
         let of = |way: &str, blocks: &[Block]| -> Vec<(String, u32)> {
             let layers =
@@ -359,6 +359,28 @@ pub struct Inputs {
     pub timestep_cond: Option<Tensor>,
 }
 
+/// [`Inputs`] over `batch` pictures of `height` x `width` latents and texts of so many tokens.
+pub fn unet_inputs(
+    config: &Config,
+    r: &mut Recorder,
+    batch: u32,
+    height: u32,
+    width: u32,
+    tokens: u32,
+) -> Inputs {
+    Inputs {
+        sample: r.input(batch, height, width, config.in_channels),
+        t_emb: r.input(batch, 1, 1, config.time_proj_dim),
+        encoder_hidden_states: r.input(batch, 1, tokens, config.cross_attention_dim),
+        added: config.text_time.map(|t| {
+            let time_ids = 6 * t.addition_time_embed_dim;
+            let pooled = t.projection_class_embeddings_input_dim.saturating_sub(time_ids);
+            AddedCond { text_embeds: r.input(batch, 1, 1, pooled), time_ids: r.input(batch, 1, 1, time_ids) }
+        }),
+        timestep_cond: config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c)),
+    }
+}
+
 /// What the way down and the middle leave.
 pub(super) struct Down {
     /// Of conv_in, of each layer and of each downsampler.
@@ -386,30 +408,30 @@ pub(super) fn down(
 
     let (width, conv) = (config.time_proj_dim, same_size(config.conv_in_kernel));
     let plus_cond = Epilogue { residual: controlnet_cond, ..Default::default() };
-    let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, true, conv, plus_cond)?;
+    let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, conv, plus_cond)?;
     let mut skips = vec![x];
     for (i, block) in config.down.iter().enumerate() {
-        let prefix = format!("down_blocks.{i}");
+        let r = &mut r.scope(format_args!("down_blocks.{i}"));
         for j in 0..block.layers as usize {
-            x = resnet(r, x, Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            x = resnet(&mut r.scope(format_args!("resnets.{j}")), x, Some(&temb), block.channels, norm)?;
             if let Some(a) = &block.attention {
-                x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
+                x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
             skips.push(x);
         }
         if i + 1 < config.down.len() {
-            let name = format!("{prefix}.downsamplers.0.conv");
-            x = ops::conv2d(r, x, &name, block.channels, true, Conv::down(), Epilogue::default())?;
+            let e = Epilogue::default();
+            x = ops::conv2d(r, x, "downsamplers.0.conv", block.channels, Conv::down(), e)?;
             skips.push(x);
         }
     }
 
     if !matches!(config.mid, Mid::Nothing) {
-        x = resnet(r, x, Some(&temb), "mid_block.resnets.0", x.c, norm)?;
+        x = resnet(&mut r.scope("mid_block.resnets.0"), x, Some(&temb), x.c, norm)?;
     }
     if let Mid::CrossAttention(a) = &config.mid {
-        x = transformer_2d(a, r, x, text, 0, "mid_block.attentions.0")?;
-        x = resnet(r, x, Some(&temb), "mid_block.resnets.1", x.c, norm)?;
+        x = transformer_2d(a, &mut r.scope("mid_block.attentions.0"), x, text, 0)?;
+        x = resnet(&mut r.scope("mid_block.resnets.1"), x, Some(&temb), x.c, norm)?;
     }
     Ok(Down { skips, mid: x, temb })
 }
@@ -428,7 +450,7 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[
     }
 
     for (i, block) in config.up.iter().enumerate() {
-        let prefix = format!("up_blocks.{i}");
+        let r = &mut r.scope(format_args!("up_blocks.{i}"));
         for j in 0..block.layers as usize {
             // There are as many skips as layers on the way up: `layers_per_block` + 1 of each block.
             let mut skip =
@@ -436,22 +458,22 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[
             if let Some(&residual) = residuals.next() {
                 skip = ops::add(r, skip, residual)?;
             }
-            x = resnet(r, (x, skip), Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            let both = (x, skip);
+            x = resnet(&mut r.scope(format_args!("resnets.{j}")), both, Some(&temb), block.channels, norm)?;
             if let Some(a) = &block.attention {
-                x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
+                x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
         }
         if let Some(skip) = skips.last().filter(|_| i + 1 < config.up.len()) {
-            let name = format!("{prefix}.upsamplers.0.conv");
             let conv = Conv::up_to(skip.h, skip.w);
-            x = ops::conv2d(r, x, &name, block.channels, true, conv, Epilogue::default())?;
+            x = ops::conv2d(r, x, "upsamplers.0.conv", block.channels, conv, Epilogue::default())?;
         }
     }
 
     let x = ops::group_norm(r, x, "conv_norm_out", norm.groups, norm.eps, Activation::Silu)?;
     let conv = same_size(config.conv_out_kernel);
     let e = Epilogue { f32_output: true, ..Default::default() };
-    ops::conv2d(r, x, "conv_out", config.out_channels, true, conv, e)
+    ops::conv2d(r, x, "conv_out", config.out_channels, conv, e)
 }
 
 /// The convolution that keeps height and width.
@@ -475,13 +497,13 @@ fn time_embedding(
         (Some(dim), Some(cond)) => {
             expect("time_cond_proj_dim", dim, cond.c)?;
             let plus_t = Epilogue { residual: Some(t_emb), ..Default::default() };
-            ops::linear(r, cond, "time_embedding.cond_proj", t_emb.c, false, plus_t)?
+            ops::linear_no_bias(r, cond, "time_embedding.cond_proj", t_emb.c, plus_t)?
         }
         _ => t_emb,
     };
-    let h = ops::linear(r, t_emb, "time_embedding.linear_1", width, true, silu)?;
+    let h = ops::linear(r, t_emb, "time_embedding.linear_1", width, silu)?;
     let Some(text_time) = config.text_time else {
-        return ops::linear(r, h, "time_embedding.linear_2", width, true, silu);
+        return ops::linear(r, h, "time_embedding.linear_2", width, silu);
     };
     let Some(AddedCond { text_embeds, time_ids }) = added else {
         return Err(Error::unsupported(
@@ -491,10 +513,10 @@ fn time_embedding(
     };
     let wanted = text_time.projection_class_embeddings_input_dim;
     expect("projection_class_embeddings_input_dim", wanted, text_embeds.c + time_ids.c)?;
-    let a = ops::linear(r, (text_embeds, time_ids), "add_embedding.linear_1", width, true, silu)?;
-    let aug_emb = ops::linear(r, a, "add_embedding.linear_2", width, true, Epilogue::default())?;
+    let a = ops::linear(r, (text_embeds, time_ids), "add_embedding.linear_1", width, silu)?;
+    let aug_emb = ops::linear(r, a, "add_embedding.linear_2", width, Epilogue::default())?;
     let plus_aug = Epilogue { residual: Some(aug_emb), post: Activation::Silu, ..Default::default() };
-    ops::linear(r, h, "time_embedding.linear_2", width, true, plus_aug)
+    ops::linear(r, h, "time_embedding.linear_2", width, plus_aug)
 }
 
 /// Refuses an input whose width is not what the configuration says.

@@ -1,7 +1,7 @@
 //! Chooses tiles for matrix multiply and convolution by timing them on this GPU.
 
-use super::matmul::{TEXTS, Tile};
 use super::selftest::TOLERANCE_F16;
+use super::tile::{TEXTS, Tile};
 use super::{Conv, Epilogue, conv2d, linear};
 use crate::clock::now;
 use crate::error::Result;
@@ -111,9 +111,9 @@ impl<'a> Timer<'a> {
         let mut r = Recorder::new(options);
         let x = r.input(BATCH, side, side, c);
         let y = if conv {
-            conv2d(&mut r, x, "y", out, true, Conv::k3(), Epilogue::default())?
+            conv2d(&mut r, x, "y", out, Conv::k3(), Epilogue::default())?
         } else {
-            linear(&mut r, x, "y", out, true, Epilogue::default())?
+            linear(&mut r, x, "y", out, Epilogue::default())?
         };
         r.output(y);
         Ok((r, x, y))

@@ -21,9 +21,9 @@ fn kernel(embed: bool) -> Kernel {
 pub fn embed(
     r: &mut Recorder,
     ids: Tensor,
-    token_prefix: &str,
+    token_name: &str,
     vocabulary: u32,
-    position_prefix: &str,
+    position_name: &str,
     positions: u32,
     width: u32,
 ) -> Result<Tensor> {
@@ -33,12 +33,12 @@ pub fn embed(
             ids.w
         )));
     }
-    let table = |r: &mut Recorder, prefix: &str, rows: u32| {
+    let table = |r: &mut Recorder, name: &str, rows: u32| {
         let layout = Layout::Matrix { rows: rows as usize, inner: width as usize, taps: 1 };
-        r.weight(format!("{prefix}.weight"), layout)
+        r.weight(&format!("{name}.weight"), layout)
     };
-    let tokens = table(r, token_prefix, vocabulary)?;
-    let places = table(r, position_prefix, positions)?;
+    let tokens = table(r, token_name, vocabulary)?;
+    let places = table(r, position_name, positions)?;
     let y = r.tensor(ids.n, 1, ids.w, width);
     let size = y.rows() * y.c4();
     r.dispatch(Dispatch {

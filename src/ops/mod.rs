@@ -1,10 +1,11 @@
 //! Operations: each checks its shapes, chooses a kernel and records a dispatch. One file a family.
 //!
-//! `prefix` names weights as the checkpoint does: `{prefix}.weight`, `{prefix}.bias`.
+//! `name` is the layer's in the checkpoint, below the recorder's scope: it has `{name}.weight` and perhaps `{name}.bias`.
 
 mod attention;
 pub mod autotune;
 mod canny;
+mod conv;
 mod gather;
 mod input;
 mod lora;
@@ -13,13 +14,18 @@ mod matrix;
 mod norm;
 mod pointwise;
 mod selftest;
+mod tile;
 
 pub use attention::attention;
 pub use canny::canny;
+pub use conv::Conv;
 pub use gather::{embed, gather};
 pub use input::{Columns, Input};
 pub use lora::merge;
-pub use matmul::{Conv, Epilogue, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_stack};
+pub use matmul::{
+    Epilogue, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_no_bias, linear_stack,
+    linear_stack_no_bias,
+};
 pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
 pub use pointwise::{Activation, activate, add, add_scaled, affine, mean};
 pub use selftest::{Precision, open};

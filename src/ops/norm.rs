@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::gpu::Scalar::{F32, U32};
 use crate::gpu::{Binding, Dispatch, Dtype, Kernel, Recorder, Tensor, Weight};
 
-fn affine(r: &mut Recorder, prefix: &str, c: u32) -> Result<[Weight; 2]> {
+fn affine(r: &mut Recorder, name: &str, c: u32) -> Result<[Weight; 2]> {
     let layout = Layout::Vector { len: c as usize };
-    Ok([r.weight(format!("{prefix}.weight"), layout)?, r.weight(format!("{prefix}.bias"), layout)?])
+    Ok([r.weight(&format!("{name}.weight"), layout)?, r.weight(&format!("{name}.bias"), layout)?])
 }
 
 /// Group normalisation over [h, w, channels of a group], then `activation`.
@@ -19,7 +19,7 @@ fn affine(r: &mut Recorder, prefix: &str, c: u32) -> Result<[Weight; 2]> {
 pub fn group_norm(
     r: &mut Recorder,
     x: impl Into<Input>,
-    prefix: &str,
+    name: &str,
     groups: u32,
     epsilon: f32,
     activation: Activation,
@@ -29,14 +29,14 @@ pub fn group_norm(
     let Tensor { n, h, w, .. } = x.first;
     let positions = h * w;
     if let Some(bundle) = Bundle::of(positions, x.channels(), groups, activation) {
-        return bundle.norm(r, x, prefix, epsilon, activation);
+        return bundle.norm(r, x, name, epsilon, activation);
     }
     // A slice a workgroup: enough of them to fill a GPU, each with enough to do.
     let lanes = (256 / x.c4().min(256)).max(1);
     let slices = positions.div_ceil(lanes * 16).clamp(1, 64);
     let stats = GroupStats::new(r, n, positions, positions.div_ceil(slices), x.channels(), groups)?;
     stats.gather(r, x, 0);
-    stats.apply(r, x, prefix, epsilon, activation)
+    stats.apply(r, x, name, epsilon, activation)
 }
 
 /// As many groups of channels as fill whole vectors, normalised by one workgroup (see `shaders/group_norm.wgsl`).
@@ -63,13 +63,13 @@ impl Bundle {
         self,
         r: &mut Recorder,
         x: Input,
-        prefix: &str,
+        name: &str,
         epsilon: f32,
         activation: Activation,
     ) -> Result<Tensor> {
         let Tensor { n, h, w, .. } = x.first;
         let (positions, c, c4) = (h * w, x.channels(), x.c4());
-        let [gamma, beta] = affine(r, prefix, c)?;
+        let [gamma, beta] = affine(r, name, c)?;
         let y = r.tensor(n, h, w, c);
         r.dispatch(Dispatch {
             kernel: Kernel::new(
@@ -174,14 +174,14 @@ impl GroupStats {
         &self,
         r: &mut Recorder,
         x: impl Into<Input>,
-        prefix: &str,
+        name: &str,
         epsilon: f32,
         activation: Activation,
     ) -> Result<Tensor> {
         const SPAN: u32 = 16;
         let x = x.into();
         let (c, c4) = (x.channels(), x.c4());
-        let [gamma, beta] = affine(r, prefix, c)?;
+        let [gamma, beta] = affine(r, name, c)?;
         let Tensor { n, h, w, .. } = x.first;
         let positions = h * w;
         let y = r.tensor(n, h, w, c);
@@ -224,11 +224,11 @@ impl GroupStats {
 ///
 /// # Errors
 /// As [`layer_norm`].
-pub fn layer_normed(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Result<Input> {
+pub fn layer_normed(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Result<Input> {
     if !x.c.is_multiple_of(4) {
-        return Ok(layer_norm(r, x, prefix, epsilon)?.into());
+        return Ok(layer_norm(r, x, name, epsilon)?.into());
     }
-    let [gamma, beta] = affine(r, prefix, x.c)?;
+    let [gamma, beta] = affine(r, name, x.c)?;
     Ok(Input { norm: Some(LayerNorm { gamma, beta, epsilon }), ..x.into() })
 }
 
@@ -236,8 +236,8 @@ pub fn layer_normed(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> 
 ///
 /// # Errors
 /// `unsupported-model` where a weight is used twice with two shapes.
-pub fn layer_norm(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Result<Tensor> {
-    let [gamma, beta] = affine(r, prefix, x.c)?;
+pub fn layer_norm(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Result<Tensor> {
+    let [gamma, beta] = affine(r, name, x.c)?;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
         kernel: Kernel::new("layer_norm", &[crate::gpu::shader!("layer_norm.wgsl")], &[]),

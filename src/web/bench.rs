@@ -59,11 +59,11 @@ impl Bench {
             Ok(match op.as_str() {
                 "conv2d" => {
                     let x = r.input(1, size("h")?, size("w")?, c);
-                    (vec![x], ops::conv2d(r, x, "y", size("out")?, true, Conv::k3(), Epilogue::default())?)
+                    (vec![x], ops::conv2d(r, x, "y", size("out")?, Conv::k3(), Epilogue::default())?)
                 }
                 "linear" => {
                     let x = r.input(1, 1, size("rows")?, c);
-                    (vec![x], ops::linear(r, x, "y", size("out")?, true, Epilogue::default())?)
+                    (vec![x], ops::linear(r, x, "y", size("out")?, Epilogue::default())?)
                 }
                 "attention" => {
                     let q = r.input(1, 1, size("queries")?, c);

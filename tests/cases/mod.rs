@@ -330,7 +330,7 @@ async fn convolution_of(gpu: &Gpu, options: &Options, seed: u64, large: bool) ->
         e.residual = Some(t);
         residual = v;
     }
-    let y = ops::conv2d(&mut case.r, input, "w", out, bias, conv, e).unwrap();
+    let y = ops::conv2d(&mut case.r, input, "w", out, Conv { bias, ..conv }, e).unwrap();
     let k = (conv.kernel * conv.kernel) as usize;
     let name = format!(
         "conv {n}x{h}x{w}x{c}+{c2} -> {out}, kernel {} stride {} pad {:?} up {:?}, {act:?} {post:?}",
@@ -381,7 +381,7 @@ async fn convolution_of(gpu: &Gpu, options: &Options, seed: u64, large: bool) ->
 async fn matmul(gpu: &Gpu, options: &Options, m: u32, k: u32, n: u32) -> Outcome {
     let mut case = Case::new(options, (m * 31 + k * 7 + n) as u64);
     let (x, xs) = case.input(1, 1, m, k);
-    let y = ops::linear(&mut case.r, x, "w", n, true, Epilogue::default()).unwrap();
+    let y = ops::linear(&mut case.r, x, "w", n, Epilogue::default()).unwrap();
     let tolerance = case.product_tolerance(k as usize);
     let xs = wide(&xs);
     case.finish(gpu, format!("linear {m}x{k}x{n}"), y, tolerance, |weight| {
@@ -405,7 +405,7 @@ async fn stack(gpu: &Gpu, options: &Options, m: u32, k: u32, outs: [u32; 3]) -> 
     let (x, xs) = case.input(1, 1, m, k);
     let names = ["a", "b", "c"];
     let parts: Vec<(&str, u32)> = names.into_iter().zip(outs).collect();
-    let y = ops::linear_stack(&mut case.r, x, &parts, true).unwrap()[0].tensor;
+    let y = ops::linear_stack(&mut case.r, x, &parts).unwrap()[0].tensor;
     let tolerance = case.product_tolerance(k as usize);
     let xs = wide(&xs);
     case.finish(gpu, format!("stack {m}x{k}x{outs:?}"), y, tolerance, |weight| {
@@ -435,11 +435,11 @@ async fn adapted(gpu: &Gpu, options: &Options, [m, k, out, rank]: [u32; 4], part
     let y = match part {
         Some(part) => {
             let parts = [("a", out), ("b", 36), ("c", out)];
-            ops::linear_stack(&mut case.r, x, &parts, true).unwrap()[part].tensor
+            ops::linear_stack(&mut case.r, x, &parts).unwrap()[part].tensor
         }
         None => {
             let geglu = Epilogue { geglu: true, ..Default::default() };
-            ops::linear(&mut case.r, x, "a", out, true, geglu).unwrap()
+            ops::linear(&mut case.r, x, "a", out, geglu).unwrap()
         }
     };
     // Three products. What two of them make is independent, so that neither is larger than the sum.
@@ -472,7 +472,7 @@ async fn geglu(gpu: &Gpu, options: &Options, m: u32, k: u32, half: u32, bias: bo
     let mut case = Case::new(options, (m + k + half) as u64);
     let (x, xs) = case.input(1, 1, m, k);
     let e = Epilogue { geglu: true, ..Default::default() };
-    let y = ops::linear(&mut case.r, x, "w", 2 * half, bias, e).unwrap();
+    let y = ops::conv2d(&mut case.r, x, "w", 2 * half, Conv { bias, ..Conv::k1() }, e).unwrap();
     // |gelu'| is at most 1.13, and both factors are off by a product's tolerance.
     let tolerance = 2.13 * case.product_tolerance(k as usize);
     let xs = wide(&xs);
@@ -681,7 +681,7 @@ async fn normed(gpu: &Gpu, options: &Options, seed: u64) -> Outcome {
     case.inputs[0].1 = xs.clone();
     let h = ops::layer_normed(&mut case.r, x, "norm", 1e-5).unwrap();
     let e = Epilogue { geglu, ..Default::default() };
-    let y = ops::linear(&mut case.r, h, "w", out, true, e).unwrap();
+    let y = ops::linear(&mut case.r, h, "w", out, e).unwrap();
     // What is normalised is rounded where products are f16. f32 sums of squares, of values up to 5 with a variance of a
     // third around a first value of theirs: 16 * 2^-23 of the variance.
     let rounded = if case.f16 && !case.wide { U } else { 0.0 };
