@@ -1,7 +1,7 @@
-//! The comparisons of `tests/cases` in the browser: built for wasm32 as an example, called by `ops.test.mjs`.
+//! The comparisons of `tests/ops/cases` in the browser: built for wasm32 as an example, called by `ops.test.mjs`.
 
 #[cfg(target_arch = "wasm32")]
-#[path = "../cases/mod.rs"]
+#[path = "../ops/cases/mod.rs"]
 mod cases;
 
 #[cfg(target_arch = "wasm32")]
