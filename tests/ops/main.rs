@@ -7,11 +7,13 @@ use browser_diffusion::gpu::{
     Arithmetic, Dtype, Gpu, GpuOptions, MAX_DISPATCH_FLOPS, Options, Recorder, Weights,
 };
 use browser_diffusion::ops::{self, Columns, Epilogue};
+use cases::On;
 use pollster::block_on;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn check(options: &GpuOptions) {
     let gpu = block_on(Gpu::new(options)).unwrap();
-    let outcomes = block_on(cases::all(&gpu, 1));
+    let outcomes = block_on(cases::all(&On { gpu: &gpu, cut: true }, 1));
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|o| !o.passed())
@@ -21,6 +23,15 @@ fn check(options: &GpuOptions) {
         outcomes.iter().filter(|o| o.tolerance > 0.0).map(|o| o.error / o.tolerance).fold(0.0, f64::max);
     println!("{} comparisons on {}, worst at {worst:.2} of its tolerance", outcomes.len(), gpu.name);
     assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), outcomes.len(), failed.join("\n"));
+    let mut cut = BTreeMap::<&str, usize>::new();
+    for (kernel, _) in outcomes.iter().filter_map(|o| o.cut).filter(|(_, dispatches)| *dispatches >= 3) {
+        *cut.entry(kernel).or_default() += 1;
+    }
+    println!("cut into three dispatches or more: {cut:?}");
+    let attention = if gpu.subgroup > 0 { "attention_subgroup" } else { "attention" };
+    for kernel in ["conv", "matmul", attention, "attention_wide"] {
+        assert!(cut.get(kernel).is_some_and(|&n| n >= 4), "{kernel} was hardly cut: {cut:?}");
+    }
 }
 
 #[test]
@@ -127,9 +138,15 @@ fn a_setup_follows_its_input() {
 #[test]
 fn attention_is_cut_into_dispatches() {
     let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    for subgroup in BTreeSet::from([0, gpu.subgroup]) {
+        cut_attention(&gpu, &Options { subgroup, ..Options::default() });
+    }
+}
+
+fn cut_attention(gpu: &Gpu, options: &Options) {
     let (length, heads, d) = (4400, 8, 40);
     let c = heads * d;
-    let mut r = Recorder::new(&Options::default());
+    let mut r = Recorder::new(options);
     let qkv = r.input(1, 1, length as u32, 3 * c as u32);
     let [q, k, v] = [0, 1, 2].map(|i| Columns::nth(qkv, i, c as u32));
     let y = ops::attention(&mut r, q, k, v, heads as u32, false).unwrap();
@@ -138,14 +155,14 @@ fn attention_is_cut_into_dispatches() {
     let [first, _] = plan.dispatches() else { panic!("{} dispatches", plan.dispatches().len()) };
     assert!(plan.dispatches().iter().all(|d| d.flops <= MAX_DISPATCH_FLOPS));
     let cut = (first.flops / (4 * (c * length) as u64)) as usize;
-    let executable = plan.instantiate(&gpu, &Weights::allocate(&gpu, &[])).unwrap();
+    let executable = plan.instantiate(gpu, &Weights::allocate(gpu, &[])).unwrap();
     // Sixteenths, which f16 holds, without a pattern.
     let values: Vec<f32> = (0..length * 3 * c)
         .map(|i| (((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 65) as f32 / 16.0 - 2.0)
         .collect();
-    executable.write(&gpu, qkv, &values).unwrap();
+    executable.write(gpu, qkv, &values).unwrap();
     executable.run(&gpu);
-    let got = block_on(executable.read(&gpu, y)).unwrap();
+    let got = block_on(executable.read(gpu, y)).unwrap();
     let at = |part: usize, row: usize, head: usize| &values[row * 3 * c + part * c + head * d..][..d];
     let (mut off, mut size) = (0.0, 0.0);
     for row in [0, cut - 1, cut, cut + 1, length - 1] {
@@ -165,6 +182,6 @@ fn attention_is_cut_into_dispatches() {
     }
     // As cases::attention: the output is rounded once.
     let (error, most) = ((off / size).sqrt(), 1.0 / 2048.0 + (length + d) as f64 / (1u64 << 24) as f64);
-    println!("attention in two dispatches: {error:.1e} of {most:.1e}");
+    println!("attention in two dispatches, subgroups of {}: {error:.1e} of {most:.1e}", options.subgroup);
     assert!(error <= most, "{error}");
 }
