@@ -1,5 +1,5 @@
-// Attention without the score matrix (Dao et al. 2022), as shaders/attention.wgsl has it, for narrow subgroups of a known
-// size: no workgroup memory and no barrier.
+// Attention without the score matrix (Dao et al. 2022), as shaders/attention.wgsl has it, for narrow subgroups of a
+// known size: no workgroup memory and no barrier.
 //
 // Bindings: q, k, v, output.
 // Parameters: as attention.wgsl's.
@@ -29,9 +29,9 @@ fn main(
 ) {
   let head = group.y;
   let picture = group.z;
-  let first_row = group.x * (THREADS * QROWS) + thread / SUBGROUP * (SUBGROUP * QROWS) + lane;
+  let first = p.first_row + group.x * (THREADS * QROWS) + thread / SUBGROUP * (SUBGROUP * QROWS) + lane;
 #for r QROWS
-  let row_$r = first_row + $ru * SUBGROUP;
+  let row_$r = first + $ru * SUBGROUP;
   let q_at_$r = (picture * p.length_q + min(row_$r, p.length_q - 1u)) * p.q_stride + p.q_from + head * D4;
   let last_$r = select(p.length_k, min(p.length_k, row_$r + 1u), p.causal != 0u);
   var top_$r = NEGATIVE;
