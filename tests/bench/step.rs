@@ -1,6 +1,6 @@
-//! `./build.sh bench --step [--side N] [--json FILE]`: one step of Stable Diffusion 1.5's UNet with guidance, random weights, on
-//! the machine's own Vulkan driver: what each class of kernels does of the multiply-adds that this driver was measured to do
-//! at the most.
+//! `./build.sh bench --step [--side N] [--json FILE]`: one step of Stable Diffusion 1.5's UNet with guidance, random
+//! weights, on the machine's own Vulkan driver: what each class of kernels does of the multiply-adds that this driver
+//! was measured to do at the most.
 
 #[path = "../plans/mod.rs"]
 mod plans;
@@ -12,8 +12,8 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Eight independent chains of vec4 a thread, CHAINS * 4 * ROUNDS multiply-adds; the result is stored only where it is what it
-/// cannot be. As `www/probes.js` does it.
+/// Eight independent chains of vec4 a thread, CHAINS * 4 * ROUNDS multiply-adds; the result is stored only where it
+/// is what it cannot be. As `www/probes.js` does it.
 const PROBE: &str = "
 @group(0) @binding($binding) var<storage, read_write> out: array<vec4f>;
 @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -106,7 +106,10 @@ fn main() {
                 flops / 1e9,
                 1e11 * rate / peak
             );
-            out.push(json!({ "arithmetic": format!("{arithmetic:?}"), "kernel": name, "dispatches": count, "ms": ms, "flops": flops, "of_peak": 1e9 * rate / peak }));
+            out.push(json!({
+                "arithmetic": format!("{arithmetic:?}"), "kernel": name, "dispatches": count,
+                "ms": ms, "flops": flops, "of_peak": 1e9 * rate / peak,
+            }));
         }
     }
     if let Some(file) = after("--json") {
