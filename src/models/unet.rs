@@ -137,44 +137,12 @@ impl Config {
             };
             down.push(Block { channels, layers: layers[i], attention });
         }
-        let last = n - 1;
-        let mid = match f.get("mid_block_type").map(|v| v.as_str()) {
-            None | Some(Some("UNetMidBlock2DCrossAttn")) => {
-                let mut a = attention.of(f, last, block_out_channels[last], depth[last].layers(1))?;
-                a.only_cross_attention = false; // diffusers does not pass it on
-                Mid::CrossAttention(a)
-            }
-            Some(Some("UNetMidBlock2D")) => Mid::Resnet,
-            Some(None) if f.get("mid_block_type") == Some(&Value::Null) => Mid::Nothing,
-            _ => return Err(f.refuse("mid_block_type", "UNetMidBlock2DCrossAttn, UNetMidBlock2D or null")),
-        };
-
-        let text_time = match f.get("addition_embed_type").map(|v| v.as_str()) {
-            None | Some(None) => None,
-            Some(Some("text_time")) => {
-                let size =
-                    |field| f.optional_size(field)?.ok_or_else(|| f.refuse(field, "a size, with text_time"));
-                Some(TextTime {
-                    addition_time_embed_dim: size("addition_time_embed_dim")?,
-                    projection_class_embeddings_input_dim: size("projection_class_embeddings_input_dim")?,
-                })
-            }
-            Some(_) => return Err(f.refuse("addition_embed_type", "null or text_time")),
-        };
-        let sample_size = match f.get("sample_size") {
-            None | Some(Value::Null) => None,
-            Some(Value::Array(_)) => match *f.sizes("sample_size", &[])? {
-                [h, w] => Some([h, w]),
-                _ => return Err(f.refuse("sample_size", "a size or [height, width]")),
-            },
-            Some(_) => f.optional_size("sample_size")?.map(|s| [s, s]),
-        };
         let kernel = |field| match f.size(field, 3)? {
             size @ (1 | 3) => Ok(size),
             _ => Err(f.refuse(field, "1 or 3")),
         };
         Ok(Config {
-            sample_size,
+            sample_size: sample_size(f)?,
             in_channels: f.size("in_channels", 4)?,
             out_channels: f.size("out_channels", 4)?,
             flip_sin_to_cos: f.bool("flip_sin_to_cos", true)?,
@@ -182,13 +150,13 @@ impl Config {
             time_proj_dim: first,
             time_embed_dim: f.optional_size("time_embedding_dim")?.unwrap_or(4 * first),
             time_cond_proj_dim: f.optional_size("time_cond_proj_dim")?,
-            text_time,
+            text_time: TextTime::read(f)?,
             cross_attention_dim: attention.cross_attention_dim,
             norm: Norm { groups, eps: f.f32("norm_eps", 1e-5)? },
             conv_in_kernel: kernel("conv_in_kernel")?,
             conv_out_kernel: kernel("conv_out_kernel")?,
             down,
-            mid,
+            mid: Mid::read(f, &attention, &block_out_channels, &depth)?,
             up: Vec::new(),
         })
     }
@@ -224,6 +192,50 @@ impl Config {
         };
         let mid = (0..mid).map(|j| (format!("mid_block.resnets.{j}"), widest)).collect();
         [of("down", &self.down), mid, of("up", &self.up)].concat()
+    }
+}
+
+impl Mid {
+    fn read(f: &Fields, attention: &Attentions, block_out_channels: &[u32], depth: &[Depth]) -> Result<Mid> {
+        let last = block_out_channels.len() - 1;
+        match f.get("mid_block_type").map(|v| v.as_str()) {
+            None | Some(Some("UNetMidBlock2DCrossAttn")) => {
+                let mut a = attention.of(f, last, block_out_channels[last], depth[last].layers(1))?;
+                a.only_cross_attention = false; // diffusers does not pass it on
+                Ok(Mid::CrossAttention(a))
+            }
+            Some(Some("UNetMidBlock2D")) => Ok(Mid::Resnet),
+            Some(None) if f.get("mid_block_type") == Some(&Value::Null) => Ok(Mid::Nothing),
+            _ => Err(f.refuse("mid_block_type", "UNetMidBlock2DCrossAttn, UNetMidBlock2D or null")),
+        }
+    }
+}
+
+impl TextTime {
+    fn read(f: &Fields) -> Result<Option<TextTime>> {
+        match f.get("addition_embed_type").map(|v| v.as_str()) {
+            None | Some(None) => Ok(None),
+            Some(Some("text_time")) => {
+                let size =
+                    |field| f.optional_size(field)?.ok_or_else(|| f.refuse(field, "a size, with text_time"));
+                Ok(Some(TextTime {
+                    addition_time_embed_dim: size("addition_time_embed_dim")?,
+                    projection_class_embeddings_input_dim: size("projection_class_embeddings_input_dim")?,
+                }))
+            }
+            Some(_) => Err(f.refuse("addition_embed_type", "null or text_time")),
+        }
+    }
+}
+
+fn sample_size(f: &Fields) -> Result<Option<[u32; 2]>> {
+    match f.get("sample_size") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(_)) => match *f.sizes("sample_size", &[])? {
+            [h, w] => Ok(Some([h, w])),
+            _ => Err(f.refuse("sample_size", "a size or [height, width]")),
+        },
+        Some(_) => Ok(f.optional_size("sample_size")?.map(|s| [s, s])),
     }
 }
 
