@@ -3,8 +3,8 @@
 // q [n, length_q, heads * D4], k and v [n, length_k, heads * D4], each among other channels of its rows;
 // out [n, length_q, heads * D4]; vectors of four channels.
 // Bindings: q, k, v, output.
-// Parameters: q_stride, q_from (and so for k and v): vectors from row to row, and from a row's start to the first head, since
-// they may lie in one tensor; first_row: of this dispatch; causal: 0 or 1.
+// Parameters: q_stride, q_from (and so for k and v): vectors from row to row, and from a row's start to the first
+// head, since they may lie in one tensor; first_row: of this dispatch; causal: 0 or 1.
 // Tiling: one query row a thread, its q and its output in registers; KEYS keys and values at a time in
 // workgroup memory, read by all threads alike. The running maximum is renewed every four keys. With `causal`,
 // keys after the query are left out (CLIP).

@@ -2,8 +2,8 @@
 //
 //   EMBED: out[n, t, :] = table[ids[n, t], :] + positions[t, :]      bindings: ids, table, positions, output
 //   else:  out[n, :] = rows[n, index[n], :]                          bindings: index, rows, output
-// Parameters: size: vectors written; length: rows a picture; rows: those of the table. An index past them reads the last
-// one, with EMBED zeros.
+// Parameters: size: vectors written; length: rows a picture; rows: those of the table. An index past them reads the
+// last one, with EMBED zeros.
 // Tiling: one vector a thread, 64 threads a workgroup.
 @group(0) @binding($binding) var<storage, read> ids: array<u32>;
 #if EMBED

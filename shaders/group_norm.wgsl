@@ -4,10 +4,10 @@
 // Input [n, positions, C], possibly of two tensors in a row (SECOND).
 // Bindings: input, second input (or the first again), gamma, beta, output.
 // Parameters: per_group: channels; vectors: of a bundle; lanes: 256 / vectors.
-// Tiling: a workgroup of 256 threads a picture and bundle: as many groups of channels as fill whole vectors, p.vectors of
-// them. A thread keeps to one vector of the bundle and goes over every p.lanes-th position: once for the moments, which
-// the workgroup then adds up in log2(lanes) steps, and once to normalise. Differences from a group's first value are
-// summed, so that a mean far from zero costs no digits of the variance.
+// Tiling: a workgroup of 256 threads a picture and bundle: as many groups of channels as fill whole vectors,
+// p.vectors of them. A thread keeps to one vector of the bundle and goes over every p.lanes-th position: once for the
+// moments, which the workgroup then adds up in log2(lanes) steps, and once to normalise. Differences from a group's
+// first value are summed, so that a mean far from zero costs no digits of the variance.
 @group(0) @binding($binding) var<storage, read> input_0: array<act4>;
 @group(0) @binding($binding) var<storage, read> input_1: array<act4>;
 @group(0) @binding($binding) var<storage, read> gamma: array<weight4_0>;

@@ -3,9 +3,11 @@
 //   plain: current + scale * change
 //   DoRA:  current + magnitude[row] / |base + scale * change|_row * (base + scale * change) - base
 //
-// change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied; KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t].
-// Bindings: base (f16, or with QUANTISED in blocks as in matmul.wgsl), current (f32; the first LoRA's is base), up or w1, down or w2, up and down of the second
-// product, magnitudes, output (f32, or f16 after the last LoRA). What is not there is bound to something else.
+// change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied;
+// KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t].
+// Bindings: base (f16, or with QUANTISED in blocks as in matmul.wgsl), current (f32; the first LoRA's is base), up or
+// w1, down or w2, up and down of the second product, magnitudes, output (f32, or f16 after the last LoRA). What is
+// not there is bound to something else.
 // Parameters: row4: vectors of a row, taps * c4; mode: 0, 1, 2 in the order above; rank: with KRONECKER columns of w1.
 // Tiling: a row a workgroup of 64 threads, each every 64th vector of it; DoRA goes over the row twice.
 #if QUANTISED

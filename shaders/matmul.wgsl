@@ -2,27 +2,28 @@
 //
 //   for m in positions (picture, y, x) of the output, for n in its channels:
 //     sum = 0
-//     for tap in the kernel's places, for c in the input's channels:                    // k: all of these, four at a time
-//       sum += input[the tap's place at m, c] * W[n, tap, c]                            // A[m, k]: zero outside the picture
+//     for tap in the kernel's places, for c in the input's channels:        // k: all of these, four at a time
+//       sum += input[the tap's place at m, c] * W[n, tap, c]                // A[m, k]: zero outside the picture
 //     out[m, n] = post(activation(sum + bias[n] + channel_add[m, n]) + residual[m, n])
 //
 // and what is done to make it fast:
-// - A is gathered as it is read (matmul_operands.wgsl): a convolution's input is never unfolded, which would write and read
-//   it nine times, and neither upsampling nor the joining of two inputs writes a copy.
-// - The sum is finished where it is (matmul_epilogue.wgsl): bias, time embedding, activation, residual and GEGLU cost no pass
-//   over the output. GEGLU alone saved 32 dispatches and 8 % of the bytes of a step of Stable Diffusion 1.5.
-// - SHORTCUT and LAYER_NORM (matmul_layer_norm.wgsl) do the work of dispatches of their own: a step fell from 415 to 292.
-//   On a software GPU it then takes 4 % longer; on a real one each dispatch saved is some tens of microseconds.
-// - Tiles keep what is read in workgroup memory or in registers, by one of three ways to divide the work. Each has a file
-//   with its `main`; `Tile::of` in src/ops/matmul.rs chooses, and the tuner may choose better (src/ops/autotune.rs).
+// - A is gathered as it is read (matmul_operands.wgsl): a convolution's input is never unfolded, which would write and
+//   read it nine times, and neither upsampling nor the joining of two inputs writes a copy.
+// - The sum is finished where it is (matmul_epilogue.wgsl): bias, time embedding, activation, residual and GEGLU cost
+//   no pass over the output, and with GEGLU half as much is written.
+// - SHORTCUT and LAYER_NORM (matmul_layer_norm.wgsl) do the work of dispatches of their own. With group norms in one
+//   dispatch a step of Stable Diffusion 1.5 fell from 442 to 292, an estimated 4 to 10 ms of a GPU's; a software GPU
+//   takes 4 % longer, since a product looks at its rows once more for their moments.
+// - Tiles keep what is read in workgroup memory or in registers, by one of three ways to divide the work. Each has a
+//   file with its `main`. `Tile::of` in src/ops/tile.rs chooses; the tuner may choose better (src/ops/autotune.rs).
 //     this file               tiles through workgroup memory, for large outputs on any GPU
 //     matmul_subgroup.wgsl    tiles in registers, shared by broadcast, where subgroups are narrow
 //     matmul_split.wgsl       threads that share one sum, for outputs too small to fill a GPU with tiles
 //
-// Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 * TN channels, over slices of BK4
-// vectors of k that lie in workgroup memory as f32; a thread holds TM x 4 TN sums in registers and does TM * 16 TN products
-// for TM + 4 TN vectors read: 0.06 reads a product with TM 8, TN 2. Thread (x, y) owns rows y, y + WY, ... so that one read
-// serves a whole row of threads, and channels 4x .. 4x+3 of each of TN blocks.
+// Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 * TN channels, over slices of
+// BK4 vectors of k that lie in workgroup memory as f32. A thread holds TM x 4 TN sums in registers and does TM * 16 TN
+// products for TM + 4 TN vectors read: 0.06 reads a product with TM 8, TN 2. Thread (x, y) owns rows y, y + WY, ... so
+// that one read serves a whole row of threads, and channels 4x .. 4x+3 of each of TN blocks.
 const THREADS = WX * WY;
 const BM = WY * TM;
 const BN4 = WX * TN;

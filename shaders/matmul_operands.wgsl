@@ -1,11 +1,12 @@
 // What matmul.wgsl multiplies: its bindings, A gathered and W made whole.
 //
-// m runs over positions of the output, n over its channels, k over (tap, input channel), four at a time. A[m, (tap, c)] is the
-// input at the tap's place, zero outside; with `upsample` the input is first doubled by nearest neighbour. A second input
-// (SECOND) follows the first on the channel axis. W lies as [n][tap][c], channels padded to four; with QUANTISED each row
-// in blocks of 32 weights of 8 or, with Q4, 4 bits (src/checkpoint/quantise.rs). With GEGLU value and gate take turns as n,
-// so that one thread has both. With SHORTCUT a 1x1 convolution of one or two more inputs, with its own weights and bias
-// behind the others', is added (a residual block's way past its convolutions): k goes on over their channels.
+// m runs over positions of the output, n over its channels, k over (tap, input channel), four at a time. A[m, (tap,
+// c)] is the input at the tap's place, zero outside; with `upsample` the input is first doubled by nearest neighbour.
+// A second input (SECOND) follows the first on the channel axis. W lies as [n][tap][c], channels padded to four; with
+// QUANTISED each row in blocks of 32 weights of 8 or, with Q4, 4 bits (src/checkpoint/quantise.rs). With GEGLU value
+// and gate take turns as n, so that one thread has both. With SHORTCUT a 1x1 convolution of one or two more inputs,
+// with its own weights and bias behind the others', is added (a residual block's way past its convolutions): k goes
+// on over their channels.
 //
 // Bindings: input, second input, weights, bias, channel_add and residual (LAYER_NORM: gamma and beta; SHORTCUT: its
 // inputs), output, and with WATCH (f16 output) a word that is set where a value does not fit. What an op lacks is bound
@@ -13,19 +14,21 @@
 // waits for.
 //
 // Parameters:
-//   m, m_base                   end and beginning of the positions that this dispatch makes, all pictures counted on
-//   n, k4                       output channels; taps * c4
-//   c4, c4_0, c4_1              vectors of input channels: of both inputs, of the first, of the second
-//   c4_2, c4_3                  the same of SHORTCUT's inputs
-//   in_h, in_w                  of the input as stored
-//   out_w, out_positions        of the output; out_w times its height
+//   m, m_base               end and beginning of the positions that this dispatch makes; pictures follow one another
+//   n, k4                   output channels; taps * c4
+//   c4, c4_0, c4_1          vectors of input channels: of both inputs, of the first, of the second
+//   c4_2, c4_3              the same of SHORTCUT's inputs
+//   in_h, in_w              of the input as stored
+//   out_w, out_positions    of the output; out_w times its height
 //   stride, pad_top, pad_left
-//   bound_h, bound_w            the input's size as the taps see it: as stored, or upsampled
-//   kernel, upsample            taps a side, 1 or 3; 1 where the taps see every input position twice, each way
-//   in_from, out_from           position of the picture that the input's first is, and the output's: they may hold some rows
-//   has_bias, bias_from         vectors of biases before the first
-//   has_channel_add, add_stride, add_from    vectors from picture to picture, and to the first of these channels. One as large
-//                               as the sums, of a product, is added with out_positions 1.
+//   bound_h, bound_w        the input's size as the taps see it: as stored, or upsampled
+//   kernel                  taps a side: 1 or 3
+//   upsample                1 where the taps see every input position twice, each way
+//   in_from, out_from       position of the picture that is the first in the input, and in the output
+//   has_bias, bias_from     vectors of biases before the first
+//   has_channel_add, add_stride, add_from
+//                           vectors from picture to picture, and to the first of these channels; a channel_add as large
+//                           as the sums, of a product, comes with out_positions 1
 //   has_residual, activation, post, epsilon
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;

@@ -1,6 +1,6 @@
-// matmul.wgsl for outputs too small to fill a GPU with tiles: a workgroup makes TM rows by four channels. Its WX threads take
-// turns at k, so that neighbours read neighbouring vectors of A and of W, and add their sums at the end: until then nothing
-// passes through workgroup memory. The 8x8 level of a UNet then has 128 workgroups and more.
+// matmul.wgsl for outputs too small to fill a GPU with tiles: a workgroup makes TM rows by four channels. Its WX
+// threads take turns at k, so that neighbours read neighbouring vectors of A and of W, and add their sums at the end:
+// until then nothing passes through workgroup memory. The 8x8 level of a UNet then has 128 workgroups and more.
 var<workgroup> sums: array<vec4f, TM * WX>;
 
 @compute @workgroup_size(WX)

@@ -1,10 +1,11 @@
-// matmul.wgsl for narrow subgroups of a known size (SUBGROUP lanes): no workgroup memory and no barrier. On a software GPU it
-// does 6 times the products of the other a second.
+// matmul.wgsl for narrow subgroups of a known size (SUBGROUP lanes): no workgroup memory and no barrier. A software GPU
+// went from 10 to 62 GFLOP/s of products.
 //
-// Tiling: a subgroup makes ROWS rows by 4 * SUBGROUP channels. A lane owns four neighbouring channels, so that it stores whole
-// vectors, and all ROWS rows of them: ROWS * 4 sums in registers. For four k it reads one vector of A in each of SLOTS rows
-// and four of W, and gives its A to the other lanes by broadcast: ROWS * 16 products for SLOTS + 4 vectors read, none of them
-// from workgroup memory. A workgroup is SX x SY subgroups, which share their reads through the cache.
+// Tiling: a subgroup makes ROWS rows by 4 * SUBGROUP channels. A lane owns four neighbouring channels, so that it
+// stores whole vectors, and all ROWS rows of them: ROWS * 4 sums in registers. For four k it reads one vector of A in
+// each of SLOTS rows and four of W, and gives its A to the other lanes by broadcast: ROWS * 16 products for SLOTS + 4
+// vectors read, none of them from workgroup memory. A workgroup is SX x SY subgroups, which share their reads through
+// the cache.
 #if DIRECTIVES
 enable subgroups;
 #endif

@@ -1,8 +1,8 @@
 // Adds x times one number to pictures, in place: out[offset + i] += scales[at] * x[i].
 //
 // Bindings: x, scales (f32), output.
-// Parameters: size: vectors changed; picture: vectors of a picture of out; offset: of the first vector changed; everywhere: 1
-// where x has one vector of channels a picture.
+// Parameters: size: vectors changed; picture: vectors of a picture of out; offset: of the first vector changed;
+// everywhere: 1 where x has one vector of channels a picture.
 // Tiling: one vector a thread, 256 threads a workgroup, workgroups in two dimensions.
 @group(0) @binding($binding) var<storage, read> x: array<act4>;
 @group(0) @binding($binding) var<storage, read> scales: array<f32>;

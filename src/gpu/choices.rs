@@ -1,8 +1,9 @@
 //! Which variant of a kernel serves which shapes: a shipped table by maker and family of the GPU, and the search that
 //! refines it on the visitor's own.
 //!
-//! A variant is known by its place in the list of candidates that the operation has. `crate::ops::autotune` times them, and
-//! says under which key choices are kept: they are worth nothing once adapter, kernels or candidates change.
+//! A variant is known by its place in the list of candidates that the operation has. `crate::ops::autotune` times
+//! them, and says under which key choices are kept: they are worth nothing once adapter, kernels or candidates
+//! change.
 
 use crate::error::Result;
 
@@ -90,9 +91,10 @@ pub fn shipped(vendor: &str, architecture: &str) -> Choices {
     choices
 }
 
-/// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs least;
-/// after three turns those half as slow again as the fastest drop out. It ends when four turns have changed neither the
-/// fastest nor, by more than times waver, its time. `None`: none is faster than `usual` by more than that.
+/// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs
+/// least; after three turns those half as slow again as the fastest drop out. It ends when four turns have changed
+/// neither the fastest nor, by more than times waver, its time. `None`: none is faster than `usual` by more than
+/// that.
 ///
 /// `measure` returns a time, `None` where the time for tuning is over.
 ///

@@ -76,7 +76,8 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     /// Adapter's name as the driver gives it (empty in most browsers).
     pub name: String,
-    /// Maker and family as `GPUAdapterInfo` has them ("nvidia", "ampere"); a native adapter gives its vendor's PCI number.
+    /// Maker and family as `GPUAdapterInfo` has them ("nvidia", "ampere"); a native adapter gives its vendor's PCI
+    /// number.
     pub vendor: String,
     pub architecture: String,
     pub limits: Limits,
@@ -206,7 +207,7 @@ impl Gpu {
         let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
         if before / HELD != (before + bytes) / HELD {
             self.queue.submit([]);
-            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            // Frees what is done with; a browser does so by itself. `check` reports what failed.
             #[cfg(not(target_arch = "wasm32"))]
             let _ = self.device.poll(wgpu::PollType::Poll);
         }
@@ -281,8 +282,8 @@ impl Gpu {
         preprocess(&complete, PRELUDE)
     }
 
-    /// Begins to compile `kernel` beside everything else, unless it is compiled or begun already. Does nothing natively,
-    /// where [`Gpu::pipeline`] compiles.
+    /// Begins to compile `kernel` beside everything else, unless it is compiled or begun already. Does nothing
+    /// natively, where [`Gpu::pipeline`] compiles.
     ///
     /// # Errors
     /// `unsupported-model` if its template does not expand.

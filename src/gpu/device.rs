@@ -18,7 +18,8 @@ fn unavailable(what: String) -> Error {
     Error::new(
         Code::WebGpuUnavailable,
         format!(
-            "{what} Update the browser and the graphics driver, or try Chrome, Edge, Safari 26 or Firefox 141 and later."
+            "{what} Update the browser and the graphics driver, or try Chrome, Edge, Safari 26 or Firefox 141 and \
+             later."
         ),
     )
 }

@@ -1,7 +1,7 @@
 //! Kernels: WGSL text, specialised by named numbers, compiled once each.
 //!
-//! The preprocessor is our own: neither `wesl` nor `naga_oil` repeats lines, as `#for` does, and each brings a parser of WGSL
-//! that every visitor would fetch (of `wesl` 0.4 1.4 MB of machine code, where this file is a few kilobytes).
+//! The preprocessor is our own: neither `wesl` nor `naga_oil` repeats lines, as `#for` does, and each brings a parser
+//! of WGSL that every visitor would fetch (of `wesl` 0.4 1.4 MB of machine code, where this file is a few kilobytes).
 
 use crate::error::{Error, Result};
 use std::fmt::Write;
@@ -84,8 +84,8 @@ impl Kernel {
     }
 }
 
-/// The shader text of `kernel`: its defines as constants, its parameters as the uniform block `p`, then `prelude` and its
-/// files with
+/// The shader text of `kernel`: its defines as constants, its parameters as the uniform block `p`, then `prelude` and
+/// its files with
 /// - `#if NAME` ... `#else` ... `#endif`: kept where NAME is not zero (or, with `!NAME`, where it is);
 /// - `#for i NAME` ... `#endfor`: repeated NAME times with `$i` replaced by 0, 1, ...: registers with names
 ///   instead of arrays indexed at run time, which GPUs would put into memory;

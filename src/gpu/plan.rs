@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-/// A dispatch does at most so much (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %, far below the
-/// two seconds after which Windows resets a GPU.
+/// A dispatch does at most so much (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %, far
+/// below the two seconds after which Windows resets a GPU.
 pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 
 /// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
@@ -60,7 +60,8 @@ pub struct Options {
     pub subgroup: u32,
     /// What this GPU's tuning chose.
     pub choices: Choices,
-    /// Operations that can be cut are cut into dispatches that do no more than this, or the least that a workgroup does.
+    /// Operations that can be cut are cut into dispatches that do no more than this, or the least that a workgroup
+    /// does.
     pub max_dispatch_flops: u64,
 }
 
@@ -221,8 +222,8 @@ impl Recorder {
         Self { adapted, ..self }
     }
 
-    /// This recorder, within the part of the model called `name`: names of weights are relative to it until the scope is
-    /// dropped.
+    /// This recorder, within the part of the model called `name`: names of weights are relative to it until the scope
+    /// is dropped.
     pub fn scope(&mut self, name: impl Display) -> Scope<'_> {
         let outer = self.scope.len();
         // A String takes whatever is written to it.
@@ -303,8 +304,8 @@ impl Recorder {
         self.stack(vec![(name.to_owned(), layout)])
     }
 
-    /// The weights called so in this scope, one right behind the other in memory: bound as one. Each is still written, and changed
-    /// by LoRAs, under its own name.
+    /// The weights called so in this scope, one right behind the other in memory: bound as one. Each is still
+    /// written, and changed by LoRAs, under its own name.
     ///
     /// # Errors
     /// `unsupported-model` if one of the names was recorded with another layout, or not in this stack.
@@ -344,7 +345,7 @@ impl Recorder {
         made
     }
 
-    /// Records a launch. The kernel is told here what its parameters are, and with WIDE whether activations are f32.
+    /// Records a launch, and gives its kernel the names of its parameters and, as WIDE, whether activations are f32.
     pub fn dispatch(&mut self, mut dispatch: Dispatch) {
         dispatch.kernel.defines.push(("WIDE", u32::from(self.options.activations == Dtype::F32)));
         dispatch.kernel.params = dispatch.params.iter().map(|(name, v)| (*name, v.wgsl_type())).collect();

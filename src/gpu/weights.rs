@@ -161,11 +161,11 @@ impl Weights {
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Copies `name` as it lies here into `to`, the buffer of tensor `t`. That has as many bytes, or as many vectors where the
-    /// weight does not fill its last.
+    /// Copies `name` as it lies here into `to`, the buffer of tensor `t`. That has as many bytes, or as many vectors
+    /// where the weight does not fill its last.
     ///
     /// # Errors
-    /// `unsupported-model` for a weight that lies as f32; `bad-checkpoint` for an unknown name, or a tensor of another size.
+    /// `unsupported-model` for a weight that is f32; `bad-checkpoint` for an unknown name, or a tensor of another size.
     pub(crate) fn copy(&self, gpu: &Gpu, name: &str, to: &wgpu::Buffer, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
         if place.wide {

@@ -65,8 +65,8 @@ impl Config {
     }
 }
 
-/// `controlnet_cond_embedding`: a picture `[n, h * scale, w * scale, conditioning_channels]` in 0..1 to what is added to
-/// conv_in's output, `[n, h, w, time_proj_dim]`. It knows neither time nor text.
+/// `controlnet_cond_embedding`: a picture `[n, h * scale, w * scale, conditioning_channels]` in 0..1 to what is added
+/// to conv_in's output, `[n, h, w, time_proj_dim]`. It knows neither time nor text.
 pub fn cond_embedding(config: &Config, r: &mut Recorder, image: Tensor) -> Result<Tensor> {
     let silu = Epilogue { activation: Activation::Silu, ..Default::default() };
     let r = &mut r.scope("controlnet_cond_embedding");

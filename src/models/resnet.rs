@@ -36,7 +36,8 @@ impl TimeProjections {
     }
 }
 
-/// The block in whose scope `r` is, `out` channels wide. `x` may be two pictures whose channels are joined (the UNet's skips).
+/// The block in whose scope `r` is, `out` channels wide. `x` may be two pictures whose channels are joined (the
+/// UNet's skips).
 pub fn resnet(
     r: &mut Recorder,
     x: impl Into<Input>,

@@ -1,5 +1,5 @@
-//! RRDBNet, the generator of ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021): pictures enlarged. All that it
-//! is can be read from its tensors' names and shapes.
+//! RRDBNet, the generator of ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021): pictures enlarged. All
+//! that it is can be read from its tensors' names and shapes.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
@@ -223,7 +223,8 @@ impl Config {
     }
 }
 
-/// Pictures `[n, h, w, 3 * unshuffle^2]` in 0..1, unshuffled, to `[n, h * 2^doublings, w * 2^doublings, 3]`, nominally in
+/// Pictures `[n, h, w, 3 * unshuffle^2]` in 0..1, unshuffled, to `[n, h * 2^doublings, w * 2^doublings, 3]`,
+/// nominally in
 /// 0..1.
 ///
 /// # Errors

@@ -25,8 +25,8 @@ pub struct Attention {
 const GROUP_NORM_EPS: f32 = 1e-6;
 const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// The transformer of a block's `layer`, in whose scope `r` is: a picture `[n, h, w, c]` and the text `[n, 1, tokens, width]` to a
-/// picture of the same size.
+/// The transformer of a block's `layer`, in whose scope `r` is: a picture `[n, h, w, c]` and the text `[n, 1, tokens,
+/// width]` to a picture of the same size.
 pub fn transformer_2d(
     a: &Attention,
     r: &mut Recorder,
@@ -66,8 +66,8 @@ fn basic_transformer_block(
     ops::linear(r, h, "ff.net.2", x.c, plus_x)
 }
 
-/// Queries of `h` against keys and values of the text `context`, or without one of `h` itself, added to `residual`. Only
-/// the last projection has a bias. The text's keys and values are made once for all steps with the same text.
+/// Queries of `h` against keys and values of the text `context`, or without one of `h` itself, added to `residual`.
+/// Only the last projection has a bias. The text's keys and values are made once for all steps with the same text.
 fn attention(
     heads: u32,
     r: &mut Recorder,

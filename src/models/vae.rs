@@ -101,8 +101,8 @@ pub fn decode(config: &Config, r: &mut Recorder, latents: Tensor) -> Result<Tens
     decode_in_bands(config, r, latents, 64 << 20)
 }
 
-/// [`decode`], with no tensor larger than `most` bytes where a level begins that is narrower than the one before: what is
-/// upsampled there is twice as wide as all that follows, and made a few rows at a time, twice.
+/// [`decode`], with no tensor larger than `most` bytes where a level begins that is narrower than the one before:
+/// what is upsampled there is twice as wide as all that follows, and made a few rows at a time, twice.
 pub fn decode_in_bands(config: &Config, r: &mut Recorder, latents: Tensor, most: u64) -> Result<Tensor> {
     let mut x = latents;
     if config.use_post_quant_conv {
@@ -137,8 +137,9 @@ pub fn decode_in_bands(config: &Config, r: &mut Recorder, latents: Tensor, most:
     norm_and_conv_out(config, r, x, config.out_channels)
 }
 
-/// The upsampling after the decoder's level `i`, then the next one's first block, `out` channels wide. What lies between
-/// them is made in bands, once for its norm's statistics and once, a row more on each side, for what reads it.
+/// The upsampling after the decoder's level `i`, then the next one's first block, `out` channels wide. What lies
+/// between them is made in bands, once for its norm's statistics and once, a row more on each side, for what reads
+/// it.
 fn upsample_and_resnet(
     config: &Config,
     r: &mut Recorder,

@@ -45,8 +45,8 @@ pub fn key(gpu: &Gpu, options: &Options) -> String {
     key_of(gpu, options, &[&TEXTS[..], &[crate::gpu::shader!("prelude.wgsl"), &list]].concat())
 }
 
-/// "adapter|variant of the kernels|hash". What shares the first with another hash is out of date. `kernels`: all that the
-/// hash covers.
+/// "adapter|variant of the kernels|hash". What shares the first with another hash is out of date. `kernels`: all that
+/// the hash covers.
 pub fn key_of(gpu: &Gpu, options: &Options, kernels: &[&str]) -> String {
     // FNV-1a, 64 bits
     let hash = kernels.iter().flat_map(|text| text.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -157,8 +157,8 @@ impl<'a> Timer<'a> {
         Ok(executable.time(self.gpu, times).await? / times as f64)
     }
 
-    /// Whether candidate `i` computes what the usual one does: a kernel that this driver gets wrong is not taken however
-    /// fast it is.
+    /// Whether candidate `i` computes what the usual one does: a kernel that this driver gets wrong is not taken
+    /// however fast it is.
     async fn agrees(&self, i: usize) -> Result<bool> {
         let output = async |i| {
             let (executable, y) = self.instantiate(i)?;

@@ -139,8 +139,8 @@ fn low_rank(
     product(r, narrow.into(), name, up, Conv::k1(), plus_base)
 }
 
-/// The 3x3 convolution `{name}` of `x`, plus the 1x1 convolution `{shortcut}` of `past`, both with bias: what a residual
-/// block ends with. One product where weights lie as f16.
+/// The 3x3 convolution `{name}` of `x`, plus the 1x1 convolution `{shortcut}` of `past`, both with bias: what a
+/// residual block ends with. One product where weights lie as f16.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit.

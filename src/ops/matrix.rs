@@ -85,8 +85,8 @@ pub(super) fn matrix_with_shortcut(
 }
 
 /// Four bits are too few for what every later layer reads or what acts on every position at once: the ways between
-/// the residual blocks and from a ControlNet, attention's projections, the time embedding. They take eight; the bulk, the convolutions of
-/// the blocks and the feed-forward layers, takes four.
+/// the residual blocks and from a ControlNet, attention's projections, the time embedding. They take eight; the bulk,
+/// the convolutions of the blocks and the feed-forward layers, takes four.
 fn bits_of(path: &str, bits: Bits) -> Bits {
     const EIGHT: [&str; 11] = [
         ".to_q",

@@ -1,6 +1,7 @@
 //! Operations: each checks its shapes, chooses a kernel and records a dispatch. One file a family.
 //!
-//! `name` is the layer's in the checkpoint, below the recorder's scope: it has `{name}.weight` and perhaps `{name}.bias`.
+//! `name` is the layer's in the checkpoint, below the recorder's scope: its weights are `{name}.weight` and, where it
+//! has one, `{name}.bias`.
 
 mod attention;
 pub mod autotune;

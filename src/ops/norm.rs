@@ -219,8 +219,8 @@ impl GroupStats {
     }
 }
 
-/// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these normalise
-/// what they read, so that nothing is written between.
+/// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these
+/// normalise what they read, so that nothing is written between.
 ///
 /// # Errors
 /// As [`layer_norm`].

@@ -110,8 +110,8 @@ pub fn mean(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// Adds `x` times the f32 at place `at` of `scales` to the pictures of `into` from `first` on, in place. `x` is of their
-/// size, or [n, 1, 1, c], the same at every position.
+/// Adds `x` times the f32 at place `at` of `scales` to the pictures of `into` from `first` on, in place. `x` is of
+/// their size, or [n, 1, 1, c], the same at every position.
 ///
 /// # Errors
 /// `unsupported-model` where the shapes do not fit.

@@ -56,7 +56,8 @@ pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
                 "This GPU has no f16 arithmetic that computes rightly. Use precision \"auto\" or \"f32\"."
             }
             Arithmetic::F32 => {
-                "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another browser."
+                "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another \
+                 browser."
             }
         },
     ))
