@@ -216,10 +216,10 @@ build_wasm() {
   say "www/pkg is ready: $(gzip -9c $out | wc -c) bytes of wasm when gzipped"
 }
 
-# The comparisons of tests/cases for the browser, into target/ops-check/.
+# The comparisons of tests/ops/cases for the browser, into target/ops-check/.
 build_ops_check() {
   local out=target/ops-check/ops_check_bg.wasm
-  fresh $out && [ -z "$(find tests/cases tests/web/support/ops_check.rs -newer $out | head -1)" ] && return
+  fresh $out && [ -z "$(find tests/ops/cases tests/web/support/ops_check.rs -newer $out | head -1)" ] && return
   say "building the browser's op comparisons (a minute)"
   build_bindgen
   wasm_cargo build --release --example ops_check

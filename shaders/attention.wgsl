@@ -3,25 +3,11 @@
 // q [n, length_q, heads * D4], k and v [n, length_k, heads * D4], each among other channels of its rows;
 // out [n, length_q, heads * D4]; vectors of four channels.
 // Bindings: q, k, v, output.
+// Parameters: q_stride, q_from (and so for k and v): vectors from row to row, and from a row's start to the first
+// head, since they may lie in one tensor; first_row: of this dispatch; causal: 0 or 1.
 // Tiling: one query row a thread, its q and its output in registers; KEYS keys and values at a time in
 // workgroup memory, read by all threads alike. The running maximum is renewed every four keys. With `causal`,
 // keys after the query are left out (CLIP).
-struct Params {
-  length_q: u32,
-  length_k: u32,
-  heads: u32,
-  scale: f32,
-  causal: u32,
-  // Vectors from row to row of q, k and v, and from a row's start to the first head: they may lie in one tensor.
-  q_stride: u32,
-  q_from: u32,
-  k_stride: u32,
-  k_from: u32,
-  v_stride: u32,
-  v_from: u32,
-  first_row: u32,   // of this dispatch
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
 @group(0) @binding($binding) var<storage, read> k: array<act4>;
 @group(0) @binding($binding) var<storage, read> v: array<act4>;

@@ -1,7 +1,8 @@
-// Attention without the score matrix (Dao et al. 2022), as shaders/attention.wgsl has it, for narrow subgroups of a known
-// size: no workgroup memory and no barrier.
+// Attention without the score matrix (Dao et al. 2022), as shaders/attention.wgsl has it, for narrow subgroups of a
+// known size: no workgroup memory and no barrier.
 //
 // Bindings: q, k, v, output.
+// Parameters: as attention.wgsl's.
 // Tiling: QROWS query rows a lane, their q and output in registers. A subgroup goes over the keys SUBGROUP at a time:
 // each lane reads one key and one value, a vector at a time, and gives it to the other lanes by broadcast, so that a
 // vector read serves SUBGROUP * QROWS products of vectors. The running maximum is renewed every SUBGROUP keys. With
@@ -9,21 +10,6 @@
 #if DIRECTIVES
 enable subgroups;
 #endif
-struct Params {
-  length_q: u32,
-  length_k: u32,
-  heads: u32,
-  scale: f32,
-  causal: u32,
-  // Vectors from row to row of q, k and v, and from a row's start to the first head: they may lie in one tensor.
-  q_stride: u32,
-  q_from: u32,
-  k_stride: u32,
-  k_from: u32,
-  v_stride: u32,
-  v_from: u32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
 @group(0) @binding($binding) var<storage, read> k: array<act4>;
 @group(0) @binding($binding) var<storage, read> v: array<act4>;
@@ -43,9 +29,9 @@ fn main(
 ) {
   let head = group.y;
   let picture = group.z;
-  let first_row = group.x * (THREADS * QROWS) + thread / SUBGROUP * (SUBGROUP * QROWS) + lane;
+  let first = p.first_row + group.x * (THREADS * QROWS) + thread / SUBGROUP * (SUBGROUP * QROWS) + lane;
 #for r QROWS
-  let row_$r = first_row + $ru * SUBGROUP;
+  let row_$r = first + $ru * SUBGROUP;
   let q_at_$r = (picture * p.length_q + min(row_$r, p.length_q - 1u)) * p.q_stride + p.q_from + head * D4;
   let last_$r = select(p.length_k, min(p.length_k, row_$r + 1u), p.causal != 0u);
   var top_$r = NEGATIVE;

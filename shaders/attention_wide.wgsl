@@ -1,25 +1,10 @@
 // Attention for wide heads (the VAE's single head of 512 channels), whose rows do not fit registers.
 //
 // As attention.wgsl: out = softmax(q k^T * scale) v for each head, no score matrix. Bindings: q, k, v, output.
+// Parameters: as attention.wgsl's.
 // Tiling: 16 queries by 16 keys a step, 64 threads: thread (row, lane) computes four of its row's scores and
 // owns every fourth vector of its row's output, CHUNKS * 4 of them. Channels pass through workgroup memory in
 // chunks of 16 vectors.
-struct Params {
-  length_q: u32,
-  length_k: u32,
-  heads: u32,
-  scale: f32,
-  causal: u32,
-  // Vectors from row to row of q, k and v, and from a row's start to the first head: they may lie in one tensor.
-  q_stride: u32,
-  q_from: u32,
-  k_stride: u32,
-  k_from: u32,
-  v_stride: u32,
-  v_from: u32,
-  first_row: u32,   // of this dispatch
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> q: array<act4>;
 @group(0) @binding($binding) var<storage, read> k: array<act4>;
 @group(0) @binding($binding) var<storage, read> v: array<act4>;

@@ -9,13 +9,6 @@
 //             a launch gets SWEEPS pixels far.                                             bindings: edges, changed
 // The picture is RGBA, a word a pixel, red in the lowest byte.
 // Tiling: a pixel a thread, 16x16 a workgroup; SPREAD with a rim of one pixel around.
-struct Params {
-  w: u32,
-  h: u32,
-  low: i32,
-  high: i32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
 #if GRADIENT
 @group(0) @binding($binding) var<storage, read> picture: array<u32>;
 @group(0) @binding($binding) var<storage, read_write> out: array<u32>;

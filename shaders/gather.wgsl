@@ -2,14 +2,9 @@
 //
 //   EMBED: out[n, t, :] = table[ids[n, t], :] + positions[t, :]      bindings: ids, table, positions, output
 //   else:  out[n, :] = rows[n, index[n], :]                          bindings: index, rows, output
+// Parameters: size: vectors written; length: rows a picture; rows: those of the table. An index past them reads the
+// last one, with EMBED zeros.
 // Tiling: one vector a thread, 64 threads a workgroup.
-struct Params {
-  size: u32,     // vectors written
-  c4: u32,
-  length: u32,   // rows a picture
-  rows: u32,     // rows of the table: an index past it reads the last; EMBED: zeros
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> ids: array<u32>;
 #if EMBED
 @group(0) @binding($binding) var<storage, read> table: array<weight4_0>;

@@ -3,21 +3,11 @@
 //
 // Input [n, positions, C], possibly of two tensors in a row (SECOND).
 // Bindings: input, second input (or the first again), gamma, beta, output.
-// Tiling: a workgroup of 256 threads a picture and bundle: as many groups of channels as fill whole vectors, p.vectors of
-// them. A thread keeps to one vector of the bundle and goes over every p.lanes-th position: once for the moments, which
-// the workgroup then adds up in log2(lanes) steps, and once to normalise. Differences from a group's first value are
-// summed, so that a mean far from zero costs no digits of the variance.
-struct Params {
-  positions: u32,
-  c4: u32,
-  c4_0: u32,
-  c4_1: u32,
-  per_group: u32,   // channels
-  vectors: u32,     // of a bundle
-  lanes: u32,       // 256 / vectors
-  epsilon: f32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
+// Parameters: per_group: channels; vectors: of a bundle; lanes: 256 / vectors.
+// Tiling: a workgroup of 256 threads a picture and bundle: as many groups of channels as fill whole vectors,
+// p.vectors of them. A thread keeps to one vector of the bundle and goes over every p.lanes-th position: once for the
+// moments, which the workgroup then adds up in log2(lanes) steps, and once to normalise. Differences from a group's
+// first value are summed, so that a mean far from zero costs no digits of the variance.
 @group(0) @binding($binding) var<storage, read> input_0: array<act4>;
 @group(0) @binding($binding) var<storage, read> input_1: array<act4>;
 @group(0) @binding($binding) var<storage, read> gamma: array<weight4_0>;

@@ -2,21 +2,9 @@
 //
 // Input [n, positions, C], possibly of two tensors in a row; stats as group_norm_stats.wgsl leaves them.
 // Bindings: input, second input (or the first again), stats, gamma, beta, output.
+// Parameters: all_positions: of the picture, of which the input may be some.
 // Tiling: 256 threads, SPAN vectors each; the workgroup first merges the slices' statistics of its picture,
 // one group a thread. Pictures along y; more workgroups than x takes go on along z.
-struct Params {
-  positions: u32,
-  per_slice: u32,
-  slices: u32,
-  c: u32,
-  c4: u32,
-  c4_first: u32,
-  groups: u32,
-  epsilon: f32,
-  activation: u32,
-  all_positions: u32,  // of the picture; the input may be some of them
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
 @group(0) @binding($binding) var<storage, read> stats: array<vec2f>;

@@ -1,21 +1,12 @@
 // Mean and centred sum of squares of every group of channels, over one slice of the positions of one picture.
 //
-// Input [n, positions, C], the channels possibly of two tensors in a row, or with n = 1 some positions of a picture that
-// is never whole; output f32 [n, slices, groups] of (mean, sum (x - mean)^2). Bindings: input, second input (or the first again), output.
+// Input [n, positions, C], the channels possibly of two tensors in a row, or with n = 1 some positions of a picture
+// that is never whole; output f32 [n, slices, groups] of (mean, sum (x - mean)^2). Bindings: input, second input (or
+// the first again), output.
+// Parameters: first_slice: of this dispatch.
 // Tiling: one workgroup of 256 threads a slice. A thread walks down the slice at one vector of channels, and
 // keeps sum and sum of squares (few enough terms for f32); then one thread a group merges the columns by
 // Chan's formula, which does not cancel.
-struct Params {
-  positions: u32,
-  per_slice: u32,
-  slices: u32,
-  c: u32,
-  c4: u32,
-  c4_first: u32,
-  groups: u32,
-  first_slice: u32,  // of this dispatch
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> first: array<act4>;
 @group(0) @binding($binding) var<storage, read> second: array<act4>;
 @group(0) @binding($binding) var<storage, read_write> stats: array<vec2f>;

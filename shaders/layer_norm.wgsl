@@ -2,12 +2,6 @@
 //
 // Input and output [rows, C]. Bindings: input, gamma, beta, output.
 // Tiling: one workgroup of 64 threads a row, in two passes over it (mean, then centred squares).
-struct Params {
-  rows: u32,
-  c: u32,
-  epsilon: f32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> input: array<act4>;
 @group(0) @binding($binding) var<storage, read> gamma: array<weight4_0>;
 @group(0) @binding($binding) var<storage, read> beta: array<weight4_1>;

@@ -3,26 +3,13 @@
 //   plain: current + scale * change
 //   DoRA:  current + magnitude[row] / |base + scale * change|_row * (base + scale * change) - base
 //
-// change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied; KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t].
-// Bindings: base (f16, or with QUANTISED in blocks as in matmul.wgsl), current (f32; the first LoRA's is base), up or w1, down or w2, up and down of the second
-// product, magnitudes, output (f32, or f16 after the last LoRA). What is not there is bound to something else.
+// change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied;
+// KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t].
+// Bindings: base (f16, or with QUANTISED in blocks as in matmul.wgsl), current (f32; the first LoRA's is base), up or
+// w1, down or w2, up and down of the second product, magnitudes, output (f32, or f16 after the last LoRA). What is
+// not there is bound to something else.
+// Parameters: row4: vectors of a row, taps * c4; mode: 0, 1, 2 in the order above; rank: with KRONECKER columns of w1.
 // Tiling: a row a workgroup of 64 threads, each every 64th vector of it; DoRA goes over the row twice.
-struct Params {
-  rows: u32,
-  row4: u32,   // vectors of a row: taps * c4
-  c4: u32,
-  inner: u32,
-  taps: u32,
-  mode: u32,   // 0, 1, 2 in the order above
-  rank: u32,   // KRONECKER: columns of w1
-  rank_2: u32,
-  o2: u32,
-  i2: u32,
-  scale: f32,
-  is_first: u32,
-  has_magnitude: u32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
 #if QUANTISED
 @group(0) @binding($binding) var<storage, read> base: array<u32>;
 #else

@@ -2,11 +2,6 @@
 //
 // Bindings: x, output.
 // Tiling: a vector of channels of a picture a workgroup, 64 threads over the positions.
-struct Params {
-  positions: u32,
-  c4: u32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> x: array<act4>;
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;
 

@@ -3,15 +3,8 @@
 //   ADD:        a + b                              bindings: a, b, output
 //   AFFINE:     a * scale + shift                  bindings: a, output
 //   ACTIVATION: activation of a                    bindings: a, output
+// Parameters: size: vectors written.
 // Tiling: one vector a thread, 256 threads a workgroup, workgroups in two dimensions.
-struct Params {
-  size: u32,   // vectors written
-  c: u32,
-  c4: u32,
-  scale: f32,
-  shift: f32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> a: array<act4>;
 #if ADD
 @group(0) @binding($binding) var<storage, read> b: array<act4>;

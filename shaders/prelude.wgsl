@@ -1,9 +1,9 @@
 // What every kernel begins with.
 //
-// Memory holds vectors of four channels. `half4` is how four f16 lie: two words, unpacked by a core function that every
-// GPU has as an instruction, so that kernels with f32 arithmetic are one text with shader-f16 and without. `act4` is
-// how activations lie: half4, or vec4<f32> in modules that overflow f16. The first and the second weight that a kernel binds are half4 too, or vec4<f32> where f16
-// does not hold one of the values.
+// Memory holds vectors of four channels. `half4` is how four f16 lie: two words, unpacked by a core function that
+// every GPU has as an instruction, so that kernels with f32 arithmetic are one text with shader-f16 and without.
+// `act4` is how activations lie: half4, or vec4<f32> in modules that overflow f16. The first and the second weight
+// that a kernel binds are half4 too, or vec4<f32> where f16 does not hold one of the values.
 alias half4 = vec2u;
 fn from_half(v: half4) -> vec4f { return vec4f(unpack2x16float(v.x), unpack2x16float(v.y)); }
 #if SHADER_F16

@@ -1,16 +1,9 @@
 // Adds x times one number to pictures, in place: out[offset + i] += scales[at] * x[i].
 //
 // Bindings: x, scales (f32), output.
+// Parameters: size: vectors changed; picture: vectors of a picture of out; offset: of the first vector changed;
+// everywhere: 1 where x has one vector of channels a picture.
 // Tiling: one vector a thread, 256 threads a workgroup, workgroups in two dimensions.
-struct Params {
-  size: u32,        // vectors changed
-  picture: u32,     // vectors of a picture of out
-  c4: u32,
-  offset: u32,      // of the first vector changed
-  at: u32,
-  everywhere: u32,  // x has one vector of channels a picture
-}
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read> x: array<act4>;
 @group(0) @binding($binding) var<storage, read> scales: array<f32>;
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;

@@ -33,10 +33,11 @@ fn get<'a>(file: &'a [(String, Values)], name: &str) -> &'a [f32] {
 fn on_gpu(gpu: &Gpu, weights: &Weights) -> [Vec<f32>; 2] {
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
     let x = r.input(1, 1, 20, 20);
-    let y = ops::linear_stack(&mut r, x, &[(NEIGHBOUR, 4), (LINEAR, 24)], false).unwrap()[0].tensor;
+    let y = ops::linear_stack_no_bias(&mut r, x, &[(NEIGHBOUR, 4), (LINEAR, 24)]).unwrap()[0].tensor;
     r.output(y);
     let pictures = r.input(12, 3, 3, 12);
-    let z = ops::conv2d(&mut r, pictures, CONV, 16, false, Conv::k3(), Epilogue::default()).unwrap();
+    let z = ops::conv2d(&mut r, pictures, CONV, 16, Conv { bias: false, ..Conv::k3() }, Epilogue::default())
+        .unwrap();
     r.output(z);
     let run = r.finish().instantiate(gpu, weights).unwrap();
     let unit: Vec<f32> = (0..400).map(|i| if i % 21 == 0 { 1.0 } else { 0.0 }).collect();

@@ -14,7 +14,7 @@ use model_cases::{Data, Part, relative_error};
 use pollster::block_on;
 use random_weights::{drawn, fnv1a};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 const CASES: [&str; 12] = [
@@ -92,6 +92,17 @@ fn f32_storage_and_arithmetic() {
     check(&gpu, Options { activations: Dtype::F32, ..Options::default() }, 1e-5);
 }
 
+/// The same by the kernels that broadcast within subgroups, where the adapter has such, and with every operation that
+/// can be cut in as many dispatches as can be.
+#[test]
+fn f32_in_many_dispatches() {
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    let options = Options { activations: Dtype::F32, max_dispatch_flops: 1, ..Options::default() };
+    for subgroup in BTreeSet::from([0, gpu.subgroup]) {
+        check(&gpu, Options { subgroup, ..options }, 1e-5);
+    }
+}
+
 /// Activations lie as f16: the product's default.
 #[test]
 fn f16_storage_f32_arithmetic() {
@@ -111,8 +122,8 @@ fn decoders_in_bands() {
         let (latents, wanted) = (&latents[..latents.len() / 2], &data["vae.decoded"].1);
         let mut dispatches = Vec::new();
         // Bands of eight rows, and none.
-        for most in [1, u64::MAX] {
-            let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
+        for (most, subgroup) in [(1, 0), (u64::MAX, 0), (1, gpu.subgroup)] {
+            let mut r = Recorder::new(&Options { activations: Dtype::F32, subgroup, ..Options::default() });
             let input = r.input(1, shape[1], shape[2], shape[3]);
             let decoded = vae::decode_in_bands(&vae, &mut r, input, most).unwrap();
             r.output(decoded);
@@ -127,7 +138,10 @@ fn decoders_in_bands() {
             executable.run(&gpu);
             let got = block_on(executable.read(&gpu, decoded)).unwrap();
             let error = relative_error(&got, &wanted[..wanted.len() / 2]);
-            println!("{case}, at most {most} bytes: {error:.1e}, {} dispatches", plan.dispatches().len());
+            println!(
+                "{case}, at most {most} bytes, subgroups of {subgroup}: {error:.1e}, {} dispatches",
+                plan.dispatches().len()
+            );
             // As f32_storage_and_arithmetic.
             assert!(error <= 1e-5, "{case} {most}: {error}");
         }

@@ -1,9 +1,8 @@
 //! Every size from 64 to 2048 pixels in steps of 8, for the shapes of Stable Diffusion 1.5 and SDXL: plans, not runs.
 
 use browser_diffusion::Code;
-use browser_diffusion::gpu::{Binding, Limits, Options, Plan, Recorder, WeightSpec};
+use browser_diffusion::gpu::{Binding, Limits, MAX_DISPATCH_FLOPS, Options, Plan, Recorder, WeightSpec};
 use browser_diffusion::models::{unet, vae};
-use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeSet;
 

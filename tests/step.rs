@@ -3,9 +3,8 @@
 #[path = "support/unet_plan.rs"]
 mod unet_plan;
 
-use browser_diffusion::gpu::{Dispatch, Options, Plan, Recorder};
+use browser_diffusion::gpu::{Dispatch, MAX_DISPATCH_FLOPS, Options, Plan, Recorder};
 use browser_diffusion::models::vae;
-use browser_diffusion::ops::MAX_DISPATCH_FLOPS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -96,8 +95,9 @@ fn every_product_fills_a_gpu() {
         for dispatch in plan.setup().iter().chain(plan.dispatches()) {
             if ["matmul", "conv"].contains(&dispatch.kernel.name) {
                 let workgroups = dispatch.workgroups.iter().product();
-                let rows = dispatch.params[0] - dispatch.params[1];
-                let shape = (dispatch.kernel.name, [rows, dispatch.params[2], 4 * dispatch.params[3]]);
+                let param = |name| dispatch.params.iter().find(|(key, _)| *key == name).unwrap().1.word();
+                let rows = param("m") - param("m_base");
+                let shape = (dispatch.kernel.name, [rows, param("n"), 4 * param("k4")]);
                 shapes.insert(shape, (workgroup_loads(dispatch), workgroups));
             }
         }

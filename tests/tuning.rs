@@ -1,9 +1,9 @@
 //! The tuner on the software driver: how near it comes to timing every candidate for long, and what its choices are
 //! worth when something changes.
 
-use browser_diffusion::gpu::tuning::{Choices, Class, key, search, shipped};
+use browser_diffusion::gpu::choices::{Choices, Class, search, shipped};
 use browser_diffusion::gpu::{Gpu, GpuOptions, Options};
-use browser_diffusion::ops::tune::{self, Example, Timer};
+use browser_diffusion::ops::autotune::{self, Example, Timer};
 
 /// Small enough that a processor runs each in milliseconds.
 const SMALL: [Example; 4] =
@@ -37,7 +37,7 @@ fn the_search_is_within_five_percent_of_an_exhaustive_one() {
     let (gpu, options) = open();
     for example in SMALL {
         let timer = Timer::new(&gpu, &options, example).unwrap();
-        let count = tune::candidates(&options);
+        let count = autotune::candidates(&options);
         let ready: Vec<_> = (0..count).map(|i| timer.instantiate(i).unwrap().0).collect();
         let cost = |i: usize| {
             let before = processor_time();
@@ -72,11 +72,11 @@ fn the_search_is_within_five_percent_of_an_exhaustive_one() {
 fn tuned_plans_are_recorded_with_the_chosen_tiles() {
     let _alone = alone();
     let (gpu, options) = open();
-    let choices = pollster::block_on(tune::tune(&gpu, &options, &SMALL[..1], f64::INFINITY)).unwrap();
+    let choices = pollster::block_on(autotune::tune(&gpu, &options, &SMALL[..1], f64::INFINITY)).unwrap();
     let tuned = Options { choices, ..options };
     let timer = Timer::new(&gpu, &tuned, SMALL[0]).unwrap();
     let usual = Timer::new(&gpu, &options, SMALL[0]).unwrap().usual;
-    assert_eq!(timer.usual, choices.get(tune::class(SMALL[0])).unwrap_or(usual));
+    assert_eq!(timer.usual, choices.get(autotune::class(SMALL[0])).unwrap_or(usual));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn no_time_keeps_what_was_there() {
     let _alone = alone();
     let (gpu, mut options) = open();
     options.choices.set(Class::of(true, 512, 64), Some(2));
-    let choices = pollster::block_on(tune::tune(&gpu, &options, &SMALL, 0.0)).unwrap();
+    let choices = pollster::block_on(autotune::tune(&gpu, &options, &SMALL, 0.0)).unwrap();
     assert_eq!(choices, options.choices);
 }
 
@@ -92,13 +92,16 @@ fn no_time_keeps_what_was_there() {
 fn choices_are_kept_under_adapter_and_kernels() {
     let _alone = alone();
     let (gpu, options) = open();
-    let before = key(&gpu, &options, &["fn main() {}", "16x16"]);
-    assert_eq!(before, key(&gpu, &options, &["fn main() {}", "16x16"]));
-    let changed = key(&gpu, &options, &["fn main() { }", "16x16"]);
+    let before = autotune::key_of(&gpu, &options, &["fn main() {}", "16x16"]);
+    assert_eq!(before, autotune::key_of(&gpu, &options, &["fn main() {}", "16x16"]));
+    let changed = autotune::key_of(&gpu, &options, &["fn main() { }", "16x16"]);
     assert_ne!(before, changed);
     // The adapter's part is the same: that is how the page knows what is out of date.
     assert_eq!(before.rsplit_once('|').unwrap().0, changed.rsplit_once('|').unwrap().0);
-    assert_ne!(before, key(&gpu, &Options { subgroup: 64, ..options }, &["fn main() {}", "16x16"]));
+    assert_ne!(
+        before,
+        autotune::key_of(&gpu, &Options { subgroup: 64, ..options }, &["fn main() {}", "16x16"])
+    );
     assert_eq!(shipped("no such maker", ""), Choices::default());
     assert_eq!(shipped("intel", "xe-2lpg").get(Class::of(true, 8192, 320)), Some(2));
 }

@@ -1,7 +1,8 @@
-//! The device: what the adapter offers, what we ask of it, and how many bytes we hold on it.
+//! The device in use: what was compiled for it, how many bytes we hold on it, what went wrong on it.
 
+use super::adapter::{GpuOptions, Limits};
+use super::device::{self, Opened};
 use super::kernel::{F32_WEIGHTS, Kernel, preprocess};
-use super::plan::{Binding, Plan};
 #[cfg(target_arch = "wasm32")]
 use super::web_features;
 use crate::error::{Code, Error, Result};
@@ -10,23 +11,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-
-/// How to open the device.
-#[derive(Clone, Debug, Default)]
-pub struct GpuOptions {
-    /// Do not use shader-f16 even where the adapter has it: f16 values are unpacked from words, as on
-    /// adapters without the feature.
-    pub without_shader_f16: bool,
-    /// Do not use subgroups even where the adapter has them.
-    pub without_subgroups: bool,
-}
-
-/// The limits that the plans are checked against, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub max_buffer_size: u64,
-    pub max_storage_buffer_binding_size: u64,
-}
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +76,8 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     /// Adapter's name as the driver gives it (empty in most browsers).
     pub name: String,
-    /// Maker and family as `GPUAdapterInfo` has them ("nvidia", "ampere"); a native adapter gives its vendor's PCI number.
+    /// Maker and family as `GPUAdapterInfo` has them ("nvidia", "ampere"); a native adapter gives its vendor's PCI
+    /// number.
     pub vendor: String,
     pub architecture: String,
     pub limits: Limits,
@@ -121,102 +106,45 @@ impl Gpu {
     /// # Errors
     /// `webgpu-unavailable` where there is no adapter or no device.
     pub async fn new(options: &GpuOptions) -> Result<Self> {
-        let unavailable = |what: String| {
-            Error::new(
-                Code::WebGpuUnavailable,
-                format!(
-                    "{what} Update the browser and the graphics driver, or try Chrome, Edge, Safari 26 or Firefox 141 and later."
-                ),
-            )
-        };
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapter = instance
-            .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
-                ..Default::default()
-            })
-            .await
-            .map_err(|e| unavailable(format!("No WebGPU adapter was found ({e}).")))?;
-        let have = adapter.limits();
-        let features = adapter.features();
-        let mut wanted = features & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
-        if !options.without_shader_f16 {
-            wanted |= features & wgpu::Features::SHADER_F16;
-        }
-        if !options.without_subgroups {
-            wanted |= features & wgpu::Features::SUBGROUP;
-        }
-        // The defaults of WebGPU, but buffers as large as the adapter gives: plans fit the defaults where they can.
-        let limits = wgpu::Limits {
-            max_buffer_size: have.max_buffer_size,
-            max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
-            ..wgpu::Limits::default()
-        };
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("browser-diffusion"),
-            required_features: wanted,
-            required_limits: limits.clone(),
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            ..Default::default()
-        };
-        #[cfg(target_arch = "wasm32")]
-        let (device, queue, web) = web_features::request_device(&adapter, &descriptor)
-            .await
-            .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
-        #[cfg(target_arch = "wasm32")]
-        let (name, vendor, architecture, (least, most)) =
-            (web.description, web.vendor, web.architecture, web.subgroup_sizes);
-        #[cfg(not(target_arch = "wasm32"))]
-        let (device, queue) = adapter
-            .request_device(&descriptor)
-            .await
-            .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
-        #[cfg(not(target_arch = "wasm32"))]
-        let (name, vendor, architecture, (least, most)) = {
-            let info = adapter.get_info();
-            let sizes = (info.subgroup_min_size, info.subgroup_max_size);
-            let sizes = if features.contains(wgpu::Features::SUBGROUP) { sizes } else { (0, 0) };
-            (info.name, format!("{:#06x}", info.vendor), String::new(), sizes)
-        };
-        // Broadcasting registers pays where a subgroup is narrow (Intel's, software's); wide ones read workgroup memory
+        let Opened { device, queue, info, features, limits } = device::open(options).await?;
+        // Broadcasting registers pays where a subgroup is narrow (Mali's, software's); wide ones read workgroup memory
         // that all lanes share as fast.
+        let (least, most) = info.subgroup_sizes;
         let narrow = least == most && [4, 8, 16].contains(&least) && !options.without_subgroups;
-        let subgroup = if narrow { least } else { 0 };
-        let lost = Arc::new(Mutex::new(None));
-        let failed = Arc::new(Mutex::new(None));
-        {
-            let lost = lost.clone();
-            device.set_device_lost_callback(move |reason, message| {
-                if reason != wgpu::DeviceLostReason::Destroyed {
-                    *lock(&lost) = Some(message);
-                }
-            });
-            let failed = failed.clone();
-            device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-                lock(&failed).get_or_insert(error.to_string());
-            }));
-        }
-        Ok(Self {
+        let gpu = Self {
             device,
             queue,
-            name,
-            vendor,
-            architecture,
-            limits: Limits {
-                max_buffer_size: limits.max_buffer_size,
-                max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size as u64,
-            },
-            shader_f16: wanted.contains(wgpu::Features::SHADER_F16),
-            timestamps: wanted.contains(wgpu::Features::TIMESTAMP_QUERY),
-            subgroup,
+            name: info.name,
+            vendor: info.vendor,
+            architecture: info.architecture,
+            limits,
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            subgroup: if narrow { least } else { 0 },
             ledger: Arc::default(),
-            lost,
-            failed,
+            lost: Arc::default(),
+            failed: Arc::default(),
             pipelines: RefCell::default(),
             #[cfg(target_arch = "wasm32")]
             ahead: RefCell::default(),
             layouts: RefCell::default(),
-        })
+        };
+        gpu.listen();
+        Ok(gpu)
+    }
+
+    /// Keeps what the device reports on the side for [`Gpu::check`].
+    fn listen(&self) {
+        let lost = self.lost.clone();
+        self.device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                *lock(&lost) = Some(message);
+            }
+        });
+        let failed = self.failed.clone();
+        self.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&failed).get_or_insert(error.to_string());
+        }));
     }
 
     /// What went wrong on the device since the last call, if anything: a lost device, or an allocation or
@@ -279,7 +207,7 @@ impl Gpu {
         let before = self.ledger.uploaded.fetch_add(bytes, Ordering::Relaxed);
         if before / HELD != (before + bytes) / HELD {
             self.queue.submit([]);
-            // Frees what is done with; a browser does so by itself. What failed is told by `check`.
+            // Frees what is done with; a browser does so by itself. `check` reports what failed.
             #[cfg(not(target_arch = "wasm32"))]
             let _ = self.device.poll(wgpu::PollType::Poll);
         }
@@ -309,8 +237,8 @@ impl Gpu {
         self.ledger.largest_binding.fetch_max(size, Ordering::Relaxed);
     }
 
-    /// The compiled pipeline of `kernel`; compiled at the first call.
-    pub(super) fn pipeline(&self, kernel: &Kernel, bindings: &[Binding]) -> Result<Pipeline> {
+    /// The compiled pipeline of `kernel`, compiled at the first call. `writable`: see [`Gpu::layout`].
+    pub(super) fn pipeline(&self, kernel: &Kernel, writable: &[bool]) -> Result<Pipeline> {
         if let Some(p) = self.pipelines.borrow().get(kernel) {
             return Ok(p.clone());
         }
@@ -319,7 +247,7 @@ impl Gpu {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(text.into()),
         });
-        let layouts = self.layout(&writable(bindings));
+        let layouts = self.layout(writable);
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&layouts.1),
@@ -354,29 +282,24 @@ impl Gpu {
         preprocess(&complete, PRELUDE)
     }
 
-    /// Begins to compile the kernels of `plan` that are not compiled yet, beside everything else, so that
-    /// [`Plan::instantiate`] finds them ready. Call [`Gpu::compiled`] before that. Does nothing on a native device, which
-    /// compiles in [`Plan::instantiate`].
+    /// Begins to compile `kernel` beside everything else, unless it is compiled or begun already. Does nothing
+    /// natively, where [`Gpu::pipeline`] compiles.
     ///
     /// # Errors
-    /// `unsupported-model` for a kernel that is none.
+    /// `unsupported-model` if its template does not expand.
     #[cfg_attr(not(target_arch = "wasm32"), expect(unused_variables))]
-    pub fn compile_ahead(&self, plan: &Plan) -> Result<()> {
+    pub(super) fn begin(&self, kernel: &Kernel, writable: &[bool]) -> Result<()> {
         #[cfg(target_arch = "wasm32")]
-        for d in plan.dispatches() {
-            if self.pipelines.borrow().contains_key(&d.kernel) || self.ahead.borrow().contains_key(&d.kernel)
-            {
-                continue;
-            }
-            let text = self.text(&d.kernel)?;
-            if let Some(promise) = web_features::compile(&self.device, &text, &writable(&d.bindings)) {
-                self.ahead.borrow_mut().insert(d.kernel.clone(), promise);
+        if !self.pipelines.borrow().contains_key(kernel) && !self.ahead.borrow().contains_key(kernel) {
+            let text = self.text(kernel)?;
+            if let Some(promise) = web_features::compile(&self.device, &text, writable) {
+                self.ahead.borrow_mut().insert(kernel.clone(), promise);
             }
         }
         Ok(())
     }
 
-    /// Waits for what [`Gpu::compile_ahead`] has begun.
+    /// Waits for what [`super::Plan::compile_ahead`] has begun.
     pub async fn compiled(&self) {
         #[cfg(target_arch = "wasm32")]
         {
@@ -468,11 +391,6 @@ impl Gpu {
             ),
         }
     }
-}
-
-/// Which of a dispatch's storage buffers it writes.
-fn writable(bindings: &[Binding]) -> Vec<bool> {
-    bindings.iter().map(|b| matches!(b, Binding::Write(_))).collect()
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

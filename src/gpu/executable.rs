@@ -12,6 +12,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
 
+/// Bytes between the uniform blocks of two dispatches: WebGPU's alignment of offsets.
+const BLOCK: u64 = 256;
+
 struct Launch {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
@@ -74,6 +77,15 @@ pub struct Executable {
 }
 
 impl Plan {
+    /// Begins to compile the kernels that are not compiled yet, beside everything else, so that [`Plan::instantiate`]
+    /// finds them ready: wait for [`Gpu::compiled`] before that. Does nothing natively, where `instantiate` compiles.
+    ///
+    /// # Errors
+    /// `unsupported-model` for a kernel whose template does not expand.
+    pub fn compile_ahead(&self, gpu: &Gpu) -> Result<()> {
+        self.dispatches.iter().try_for_each(|d| gpu.begin(&d.kernel, &d.writable()))
+    }
+
     /// Allocates the buffers, compiles what is not compiled yet, and binds.
     ///
     /// # Errors
@@ -82,8 +94,8 @@ impl Plan {
         self.instantiate_over(gpu, weights, &[])
     }
 
-    /// The same, with some of its inputs in another's memory: each of `shared` is an input, and the tensor of as many
-    /// bytes, an input or output of that executable, which it is.
+    /// [`Plan::instantiate`], with some inputs in another executable's memory. Each of `shared` is an input of this
+    /// plan, the other executable, and that one's input or output of as many bytes.
     ///
     /// # Errors
     /// Those of [`Plan::instantiate`]; `invalid-option` for a tensor that the other never uses.
@@ -110,59 +122,12 @@ impl Plan {
             .zip(given)
             .map(|(&bytes, given)| given.unwrap_or_else(|| Rc::new(allocate(bytes))))
             .collect();
-        // One uniform block a dispatch, at WebGPU's offset alignment.
-        const BLOCK: usize = 256;
-        let dispatches = || self.setup.iter().chain(&self.dispatches);
-        let mut words = vec![0u32; dispatches().count().max(1) * BLOCK / 4];
-        for (i, d) in dispatches().enumerate() {
-            let at = i * BLOCK / 4;
-            words
-                .get_mut(at..at + d.params.len())
-                .filter(|_| d.params.len() <= BLOCK / 4)
-                .ok_or_else(|| Error::unsupported(format!("kernel {}: too many parameters", d.kernel.name)))?
-                .copy_from_slice(&d.params);
-        }
-        let params =
-            gpu.buffer(MemoryKind::Activations, (words.len() * 4) as u64, Usage::UNIFORM | Usage::COPY_DST);
-        gpu.queue.write_buffer(&params.raw, 0, bytemuck::cast_slice(&words));
-
-        let mut launches = Vec::new();
-        for (i, d) in dispatches().enumerate() {
-            let mut kernel = d.kernel.clone();
-            let bound =
-                d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
-            for (k, w) in bound.enumerate() {
-                if weights.is_wide(self.specs(*w)) {
-                    kernel = kernel.with_f32_weight(k);
-                }
-            }
-            let p = gpu.pipeline(&kernel, &d.bindings)?;
-            let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
-            let mut places = vec![(params.raw.clone(), (i * BLOCK) as u64, size)];
-            for binding in &d.bindings {
-                let place = match binding {
-                    Binding::Weight(w) => weights.place(self.specs(*w))?,
-                    Binding::Read(t) | Binding::Write(t) => {
-                        let slot = &slots[self.slot_of[t.id]];
-                        (slot.raw.clone(), 0, self.sizes[t.id].next_multiple_of(16))
-                    }
-                };
-                gpu.note_binding(place.2);
-                places.push(place);
-            }
-            let entries: Vec<_> = places
-                .iter()
-                .enumerate()
-                .map(|(j, (buffer, at, size))| entry(j, buffer, *at, *size))
-                .collect();
-            launches.push(Launch {
-                group: gpu.bind_group(d.kernel.name, &p.layout, &entries),
-                pipeline: p.pipeline,
-                workgroups: d.workgroups,
-                flops: d.flops,
-                name: d.kernel.name,
-            });
-        }
+        let params = self.uniform_blocks(gpu)?;
+        let dispatches = self.setup.iter().chain(&self.dispatches);
+        let launches = dispatches
+            .enumerate()
+            .map(|(i, d)| self.launch(gpu, weights, &slots, (&params, i as u64 * BLOCK), d))
+            .collect::<Result<Vec<Launch>>>()?;
         let read = self.setup.iter().flat_map(Dispatch::reads).map(|t| self.slot_of[t.id]);
         let setup_reads = read.collect::<BTreeSet<usize>>().into_iter().collect();
         Ok(Executable {
@@ -180,6 +145,66 @@ impl Plan {
             encode_ms: Cell::new(0.0),
             overflow: self.overflow,
             staging: RefCell::new(None),
+        })
+    }
+
+    /// The parameters of every dispatch, those of the setup first.
+    fn uniform_blocks(&self, gpu: &Gpu) -> Result<Buffer> {
+        let block = BLOCK as usize / 4;
+        let mut words = vec![0u32; (self.setup.len() + self.dispatches.len()).max(1) * block];
+        for (d, words) in self.setup.iter().chain(&self.dispatches).zip(words.chunks_exact_mut(block)) {
+            if d.params.len() > block {
+                return Err(Error::unsupported(format!("kernel {}: too many parameters", d.kernel.name)));
+            }
+            for (word, (_, value)) in words.iter_mut().zip(&d.params) {
+                *word = value.word();
+            }
+        }
+        let usage = Usage::UNIFORM | Usage::COPY_DST;
+        let params = gpu.buffer(MemoryKind::Activations, (words.len() * 4) as u64, usage);
+        gpu.queue.write_buffer(&params.raw, 0, bytemuck::cast_slice(&words));
+        Ok(params)
+    }
+
+    /// Compiles what `d` runs, for the types of its weights, and binds what it reads and writes; its parameters are in
+    /// `params` at that byte.
+    fn launch(
+        &self,
+        gpu: &Gpu,
+        weights: &Weights,
+        slots: &[Rc<Buffer>],
+        (params, at): (&Buffer, u64),
+        d: &Dispatch,
+    ) -> Result<Launch> {
+        let mut kernel = d.kernel.clone();
+        let bound = d.bindings.iter().filter_map(|b| if let Binding::Weight(w) = b { Some(w) } else { None });
+        for (k, w) in bound.enumerate() {
+            if weights.is_wide(self.specs(*w)) {
+                kernel = kernel.with_f32_weight(k);
+            }
+        }
+        let p = gpu.pipeline(&kernel, &d.writable())?;
+        let size = (d.params.len().max(1) * 4).next_multiple_of(16) as u64;
+        let mut places = vec![(params.raw.clone(), at, size)];
+        for binding in &d.bindings {
+            let place = match binding {
+                Binding::Weight(w) => weights.place(self.specs(*w))?,
+                Binding::Read(t) | Binding::Write(t) => {
+                    let slot = &slots[self.slot_of[t.id]];
+                    (slot.raw.clone(), 0, self.sizes[t.id].next_multiple_of(16))
+                }
+            };
+            gpu.note_binding(place.2);
+            places.push(place);
+        }
+        let entries: Vec<_> =
+            places.iter().enumerate().map(|(j, (buffer, at, size))| entry(j, buffer, *at, *size)).collect();
+        Ok(Launch {
+            group: gpu.bind_group(d.kernel.name, &p.layout, &entries),
+            pipeline: p.pipeline,
+            workgroups: d.workgroups,
+            flops: d.flops,
+            name: d.kernel.name,
         })
     }
 }
@@ -208,7 +233,7 @@ impl Executable {
             .ok_or_else(|| Error::invalid("a tensor that this plan never uses was asked for"))
     }
 
-    pub(super) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
+    pub(crate) fn buffer(&self, t: Tensor) -> Result<&wgpu::Buffer> {
         Ok(&self.slot(t)?.raw)
     }
 
@@ -363,8 +388,8 @@ impl Executable {
         Ok(timings)
     }
 
-    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries, from
-    /// the call to the end of the work.
+    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries,
+    /// from the call to the end of the work.
     ///
     /// # Errors
     /// `device-lost`.

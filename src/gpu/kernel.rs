@@ -1,26 +1,63 @@
 //! Kernels: WGSL text, specialised by named numbers, compiled once each.
+//!
+//! The preprocessor is our own: neither `wesl` nor `naga_oil` repeats lines, as `#for` does, and each brings a parser
+//! of WGSL that every visitor would fetch (of `wesl` 0.4 1.4 MB of machine code, where this file is a few kilobytes).
 
 use crate::error::{Error, Result};
 use std::fmt::Write;
 
-/// A kernel: one shader file and the numbers that specialise it.
-///
-/// Every define becomes a WGSL `const` of type `u32`, and can steer `#if` and `#for` (see [`preprocess`]).
+/// A kernel: a shader and what specialises it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {
     pub name: &'static str,
-    pub source: &'static str,
+    /// Parts of its text, one behind the other.
+    pub files: Vec<&'static str>,
+    /// Every one becomes a WGSL `const` of type `u32`, and can steer `#if` and `#for` (see [`preprocess`]).
     pub defines: Vec<(&'static str, u32)>,
+    /// Name and WGSL type of each parameter that a dispatch gives it; the [`super::Recorder`] takes them from there.
+    pub(super) params: Vec<(&'static str, &'static str)>,
 }
 
-/// Defines that say how the weights lie that a kernel binds, at most two: f32 instead of f16.
+/// A parameter of a dispatch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scalar {
+    U32(u32),
+    I32(i32),
+    F32(f32),
+}
+
+impl Scalar {
+    /// 1 or 0.
+    pub fn flag(on: bool) -> Self {
+        Scalar::U32(u32::from(on))
+    }
+
+    /// As it lies in a uniform block.
+    pub fn word(self) -> u32 {
+        match self {
+            Scalar::U32(v) => v,
+            Scalar::I32(v) => v.cast_unsigned(),
+            Scalar::F32(v) => v.to_bits(),
+        }
+    }
+
+    pub(super) fn wgsl_type(self) -> &'static str {
+        match self {
+            Scalar::U32(_) => "u32",
+            Scalar::I32(_) => "i32",
+            Scalar::F32(_) => "f32",
+        }
+    }
+}
+
+/// Defines that say which of the weights that a kernel binds are f32 instead of f16, by their place among them.
 pub(super) const F32_WEIGHTS: [&str; 4] = ["F32_WEIGHT_0", "F32_WEIGHT_1", "F32_WEIGHT_2", "F32_WEIGHT_3"];
 
 impl Kernel {
-    /// The kernel for a weight number `i` (of those it binds) that lies as f32.
+    /// The kernel where weight `i` of those that it binds is f32.
     pub(super) fn with_f32_weight(mut self, i: usize) -> Self {
         if i == 0 {
-            // A matrix is then read as it is, and multiplied in f32.
+            // A matrix, which is then neither quantised nor multiplied in f16.
             for (name, value) in &mut self.defines {
                 if ["F16_ARITHMETIC", "QUANTISED", "Q4"].contains(name) {
                     *value = 0;
@@ -31,8 +68,8 @@ impl Kernel {
         self
     }
 
-    pub fn new(name: &'static str, source: &'static str, defines: &[(&'static str, u32)]) -> Self {
-        Self { name, source, defines: defines.to_vec() }
+    pub fn new(name: &'static str, files: &[&'static str], defines: &[(&'static str, u32)]) -> Self {
+        Self { name, files: files.to_vec(), defines: defines.to_vec(), params: Vec::new() }
     }
 
     fn value(&self, name: &str) -> Result<u32> {
@@ -47,17 +84,18 @@ impl Kernel {
     }
 }
 
-/// The shader text of `kernel`: its defines as constants, then `prelude`, then the source with
+/// The shader text of `kernel`: its defines as constants, its parameters as the uniform block `p`, then `prelude` and
+/// its files with
 /// - `#if NAME` ... `#else` ... `#endif`: kept where NAME is not zero (or, with `!NAME`, where it is);
 /// - `#for i NAME` ... `#endfor`: repeated NAME times with `$i` replaced by 0, 1, ...: registers with names
 ///   instead of arrays indexed at run time, which GPUs would put into memory;
 /// - `$binding`: the next binding number of group 0, from 1 (0 is the uniform block).
 pub fn preprocess(kernel: &Kernel, prelude: &str) -> Result<String> {
-    let mut out = String::with_capacity(prelude.len() + kernel.source.len() * 2);
-    // Directives such as `enable f16;` must precede everything else.
-    let lines: Vec<&str> = prelude.lines().chain(kernel.source.lines()).collect();
-    let mut body = String::new();
+    let lines: Vec<&str> =
+        std::iter::once(&prelude).chain(&kernel.files).flat_map(|text| text.lines()).collect();
+    let (mut out, mut body) = (String::new(), String::new());
     expand(kernel, &lines, &mut body)?;
+    // Directives such as `enable f16;` must precede everything else.
     let (directives, rest): (Vec<&str>, Vec<&str>) =
         body.lines().partition(|l| l.trim_start().starts_with("enable "));
     for line in directives {
@@ -66,6 +104,13 @@ pub fn preprocess(kernel: &Kernel, prelude: &str) -> Result<String> {
     }
     for (name, value) in &kernel.defines {
         let _ = writeln!(out, "const {name} = {value}u;");
+    }
+    if !kernel.params.is_empty() {
+        out.push_str("struct Params {\n");
+        for (name, wgsl_type) in &kernel.params {
+            let _ = writeln!(out, "{name}: {wgsl_type},");
+        }
+        out.push_str("}\n@group(0) @binding(0) var<uniform> p: Params;\n");
     }
     let mut binding = 0;
     for line in rest {

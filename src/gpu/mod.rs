@@ -7,23 +7,27 @@
 //! Tensors are NHWC with the channels padded to a multiple of four by zeros, so that every kernel reads and
 //! writes whole vectors of four. They lie as f16 (or f32 where a module asks for it); see `shaders/prelude.wgsl`.
 
+mod adapter;
+pub mod choices;
 mod context;
+mod device;
 mod executable;
 mod kernel;
+mod packing;
 mod plan;
-pub mod tuning;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
 
-pub use context::{Bytes, Gpu, GpuOptions, Limits, MemoryKind};
+pub use adapter::{GpuOptions, Limits};
+pub use context::{Bytes, Gpu, MemoryKind};
 pub use executable::{Counters, Executable, Reading, Timing};
-pub use kernel::{Kernel, preprocess};
+pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
 pub use plan::{
-    Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, Options, Plan, Recorder, Tensor, Weight,
-    WeightSpec,
+    Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, MAX_DISPATCH_FLOPS, Options, Plan,
+    Recorder, Scope, Tensor, Weight, WeightSpec,
 };
 pub(crate) use weights::is_wide;
 pub use weights::{Weights, random_values};

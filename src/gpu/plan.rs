@@ -1,12 +1,20 @@
 //! Recording: virtual tensors, the list of dispatches over them, and their packing into buffers.
 
-use super::kernel::Kernel;
-use super::tuning::Choices;
+use super::adapter::Limits;
+use super::choices::Choices;
+use super::kernel::{Kernel, Scalar};
+use super::packing::{Lifetime, bytes, pack};
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
 use std::ops::Range;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+
+/// A dispatch does at most so much (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %, far
+/// below the two seconds after which Windows resets a GPU.
+pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 
 /// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
 /// 0.4 TFLOP/s at 40 %, so that the browser's watchdog and Windows' two-second limit stay far away.
@@ -52,6 +60,9 @@ pub struct Options {
     pub subgroup: u32,
     /// What this GPU's tuning chose.
     pub choices: Choices,
+    /// Operations that can be cut are cut into dispatches that do no more than this, or the least that a workgroup
+    /// does.
+    pub max_dispatch_flops: u64,
 }
 
 impl Default for Options {
@@ -62,6 +73,7 @@ impl Default for Options {
             weights: None,
             subgroup: 0,
             choices: Choices::default(),
+            max_dispatch_flops: MAX_DISPATCH_FLOPS,
         }
     }
 }
@@ -155,14 +167,19 @@ pub enum Binding {
 pub struct Dispatch {
     pub kernel: Kernel,
     pub bindings: Vec<Binding>,
-    /// The uniform block, word by word (f32 as bits).
-    pub params: Vec<u32>,
+    /// The shader reads them as `p.name`.
+    pub params: Vec<(&'static str, Scalar)>,
     pub workgroups: [u32; 3],
     /// Floating-point operations, an FMA counting two.
     pub flops: u64,
 }
 
 impl Dispatch {
+    /// Which of its storage buffers it writes.
+    pub(super) fn writable(&self) -> Vec<bool> {
+        self.bindings.iter().map(|b| matches!(b, Binding::Write(_))).collect()
+    }
+
     pub(super) fn reads(&self) -> impl Iterator<Item = &Tensor> {
         self.bindings.iter().filter_map(|b| if let Binding::Read(t) = b { Some(t) } else { None })
     }
@@ -175,26 +192,13 @@ pub struct Recorder {
     tensors: Vec<Lifetime>,
     weights: Vec<WeightSpec>,
     by_name: BTreeMap<String, usize>,
+    /// What names of weights begin with now: empty, or "down_blocks.0.resnets.1.".
+    scope: String,
     dispatches: Vec<Dispatch>,
     setup: Vec<Dispatch>,
     in_setup: bool,
     overflow: Option<Tensor>,
     adapted: Rc<AdaptedLayers>,
-}
-
-/// Size and first and last dispatch that touch a tensor.
-#[derive(Clone, Copy, Debug)]
-struct Lifetime {
-    bytes: u64,
-    first: usize,
-    last: usize,
-}
-
-impl Lifetime {
-    /// From run to run.
-    fn kept(&self) -> bool {
-        (self.first, self.last) == (0, usize::MAX)
-    }
 }
 
 impl Recorder {
@@ -204,6 +208,7 @@ impl Recorder {
             tensors: Vec::new(),
             weights: Vec::new(),
             by_name: BTreeMap::new(),
+            scope: String::new(),
             dispatches: Vec::new(),
             setup: Vec::new(),
             in_setup: false,
@@ -217,9 +222,23 @@ impl Recorder {
         Self { adapted, ..self }
     }
 
-    /// What LoRAs make of a layer; asked for quantised ones.
-    pub fn adapted(&self, prefix: &str) -> Option<Adapted> {
-        self.adapted.get(prefix).copied()
+    /// This recorder, within the part of the model called `name`: names of weights are relative to it until the scope
+    /// is dropped.
+    pub fn scope(&mut self, name: impl Display) -> Scope<'_> {
+        let outer = self.scope.len();
+        // A String takes whatever is written to it.
+        let _ = write!(self.scope, "{name}.");
+        Scope { recorder: self, outer }
+    }
+
+    /// The whole name of what is called `name` in this scope.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.scope)
+    }
+
+    /// What LoRAs make of the layer called `name` in this scope; asked for quantised ones.
+    pub fn adapted(&self, name: &str) -> Option<Adapted> {
+        self.adapted.get(&self.path(name)).copied()
     }
 
     pub fn options(&self) -> &Options {
@@ -277,25 +296,26 @@ impl Recorder {
         self.tensors[t.id].last = usize::MAX;
     }
 
-    /// The weight called `name`, lying as `layout`.
+    /// The weight called `name` in this scope, lying as `layout`.
     ///
     /// # Errors
     /// `unsupported-model` if the same name was recorded with another layout.
-    pub fn weight(&mut self, name: String, layout: Layout) -> Result<Weight> {
-        self.stack(vec![(name, layout)])
+    pub fn weight(&mut self, name: &str, layout: Layout) -> Result<Weight> {
+        self.stack(vec![(name.to_owned(), layout)])
     }
 
-    /// The weights called so, one right behind the other in memory: bound as one. Each is still written, and changed
-    /// by LoRAs, under its own name.
+    /// The weights called so in this scope, one right behind the other in memory: bound as one. Each is still
+    /// written, and changed by LoRAs, under its own name.
     ///
     /// # Errors
     /// `unsupported-model` if one of the names was recorded with another layout, or not in this stack.
     pub fn stack(&mut self, parts: Vec<(String, Layout)>) -> Result<Weight> {
         let count = parts.len();
         let next = self.weights.len();
-        let first = parts.first().and_then(|(name, _)| self.by_name.get(name)).copied().unwrap_or(next);
+        let known = parts.first().and_then(|(name, _)| self.by_name.get(&self.path(name)));
+        let first = known.copied().unwrap_or(next);
         for (i, (name, layout)) in parts.into_iter().enumerate() {
-            let spec = WeightSpec { name, layout, follows: i > 0 };
+            let spec = WeightSpec { name: self.path(&name), layout, follows: i > 0 };
             let known = self.by_name.get(&spec.name).copied();
             if known.is_none() && first == next {
                 self.by_name.insert(spec.name.clone(), next + i);
@@ -325,7 +345,10 @@ impl Recorder {
         made
     }
 
-    pub fn dispatch(&mut self, dispatch: Dispatch) {
+    /// Records a launch, and gives its kernel the names of its parameters and, as WIDE, whether activations are f32.
+    pub fn dispatch(&mut self, mut dispatch: Dispatch) {
+        dispatch.kernel.defines.push(("WIDE", u32::from(self.options.activations == Dtype::F32)));
+        dispatch.kernel.params = dispatch.params.iter().map(|(name, v)| (*name, v.wgsl_type())).collect();
         if self.in_setup {
             for b in &dispatch.bindings {
                 if let Binding::Write(t) = b {
@@ -346,68 +369,16 @@ impl Recorder {
         self.dispatches.push(dispatch);
     }
 
-    /// The tensors that are used.
-    fn used(&self) -> Vec<usize> {
-        (0..self.tensors.len()).filter(|&i| self.tensors[i].first != usize::MAX).collect()
-    }
-
-    /// The largest tensor first, each into the first buffer whose tenants it never meets.
-    fn pack_by_size(&self) -> Vec<Vec<usize>> {
-        let mut order = self.used();
-        order.sort_by_key(|&i| std::cmp::Reverse(self.tensors[i].bytes));
-        let mut slots: Vec<Vec<usize>> = Vec::new();
-        for i in order {
-            let life = self.tensors[i];
-            let meets = |&j: &usize| life.last >= self.tensors[j].first && self.tensors[j].last >= life.first;
-            match slots.iter_mut().find(|tenants| !tenants.iter().any(meets)) {
-                Some(slot) => slot.push(i),
-                None => slots.push(vec![i]),
-            }
-        }
-        slots
-    }
-
-    /// The earliest tensor first, each into the smallest free buffer that is large enough, or the largest, which grows;
-    /// but into none that is more than `wasteful` times as large, which something larger may need next.
-    fn pack_by_time(&self, wasteful: u64) -> Vec<Vec<usize>> {
-        let mut order = self.used();
-        order.sort_by_key(|&i| self.tensors[i].first);
-        // With the bytes of each and the last dispatch that needs it.
-        let mut slots: Vec<(u64, usize, Vec<usize>)> = Vec::new();
-        for i in order {
-            let life = self.tensors[i];
-            let free = slots
-                .iter_mut()
-                .filter(|(bytes, last, _)| *last < life.first && *bytes / wasteful <= life.bytes);
-            let fit = free.min_by_key(|(bytes, ..)| {
-                let grows = *bytes < life.bytes;
-                (grows, if grows { life.bytes - *bytes } else { *bytes })
-            });
-            match fit {
-                Some((bytes, last, tenants)) => {
-                    *bytes = life.bytes.max(*bytes);
-                    *last = life.last;
-                    tenants.push(i);
-                }
-                None => slots.push((life.bytes, life.last, vec![i])),
-            }
-        }
-        slots.into_iter().map(|(.., tenants)| tenants).collect()
-    }
-
-    /// Packs the tensors: two that are never alive together may share a buffer. Of three ways, the one that takes least.
+    /// Packs the tensors into buffers.
     pub fn finish(self) -> Plan {
-        let bytes = |slot: &Vec<usize>| slot.iter().map(|&i| self.tensors[i].bytes).max().unwrap_or(0);
-        let total = |slots: &Vec<Vec<usize>>| slots.iter().map(bytes).sum::<u64>();
-        let packed = [self.pack_by_size(), self.pack_by_time(4), self.pack_by_time(16)];
-        let slots = packed.into_iter().min_by_key(total).unwrap_or_default();
+        let slots = pack(&self.tensors);
         let mut slot_of = vec![usize::MAX; self.tensors.len()];
         for (slot, tenants) in slots.iter().enumerate() {
             for &i in tenants {
                 slot_of[i] = slot;
             }
         }
-        let slots = slots.iter().map(bytes).collect();
+        let slots = slots.iter().map(|tenants| bytes(&self.tensors, tenants)).collect();
         Plan {
             dispatches: self.dispatches,
             setup: self.setup,
@@ -417,6 +388,33 @@ impl Recorder {
             slot_of,
             sizes: self.tensors.iter().map(|t| t.bytes).collect(),
         }
+    }
+}
+
+/// A [`Recorder`] within a part of a model (see [`Recorder::scope`]).
+pub struct Scope<'a> {
+    recorder: &'a mut Recorder,
+    /// Bytes of the scope around this one.
+    outer: usize,
+}
+
+impl Deref for Scope<'_> {
+    type Target = Recorder;
+
+    fn deref(&self) -> &Recorder {
+        self.recorder
+    }
+}
+
+impl DerefMut for Scope<'_> {
+    fn deref_mut(&mut self) -> &mut Recorder {
+        self.recorder
+    }
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        self.recorder.scope.truncate(self.outer);
     }
 }
 
@@ -489,7 +487,7 @@ impl Plan {
 
     /// # Errors
     /// `out-of-memory`, with the numbers, where one buffer is larger than the adapter binds.
-    pub fn check(&self, limits: &super::Limits) -> Result<()> {
+    pub fn check(&self, limits: &Limits) -> Result<()> {
         let largest_slot = self.slots.iter().copied().max().unwrap_or(0);
         let bytes = |stack: &[WeightSpec]| stack.iter().map(WeightSpec::bytes).sum();
         let largest_weight = stacks(&self.weights).map(bytes).max().unwrap_or(0);

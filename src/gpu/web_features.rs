@@ -1,20 +1,11 @@
 //! What wgpu 30 does not map on the web: the adapter's info, the subgroups feature, and pipelines that compile while
 //! other work goes on. All of it is here and goes when wgpu has it.
 
+use super::adapter::AdapterInfo;
 use js_sys::{Array, Function, JsString, Object, Promise, Proxy, Reflect};
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-
-/// Of `GPUAdapter.info`; the device was asked for subgroups where the adapter has them.
-#[derive(Clone, Debug, Default)]
-pub struct AdapterInfo {
-    pub vendor: String,
-    pub architecture: String,
-    pub description: String,
-    /// Smallest and largest; zeros where the device has none.
-    pub subgroup_sizes: (u32, u32),
-}
 
 #[wasm_bindgen]
 extern "C" {
@@ -41,7 +32,7 @@ extern "C" {
 ///
 /// # Errors
 /// Those of [`wgpu::Adapter::request_device`].
-pub async fn request_device(
+pub(super) async fn request_device(
     adapter: &wgpu::Adapter,
     descriptor: &wgpu::DeviceDescriptor<'_>,
 ) -> Result<(wgpu::Device, wgpu::Queue, AdapterInfo), wgpu::RequestDeviceError> {
@@ -87,7 +78,7 @@ impl Asking {
             *seen.borrow_mut() = AdapterInfo {
                 vendor: text("vendor"),
                 architecture: text("architecture"),
-                description: text("description"),
+                name: text("description"),
                 subgroup_sizes: if subgroups {
                     (size("subgroupMinSize"), size("subgroupMaxSize"))
                 } else {

@@ -1,7 +1,6 @@
 //! The weights of one module on the GPU: packed into few buffers, filled as their bytes arrive.
 
 use super::context::{Buffer, Gpu, MemoryKind};
-use super::executable::Executable;
 use super::plan::{AdaptedLayers, Tensor, WeightSpec, stacks};
 use crate::checkpoint::pack::{Layout, Packer};
 use crate::checkpoint::{Dtype, TensorInfo};
@@ -162,11 +161,12 @@ impl Weights {
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Copies `name` as it lies here into a tensor of as many bytes, or of as many vectors where they do not fill the last.
+    /// Copies `name` as it lies here into `to`, the buffer of tensor `t`. That has as many bytes, or as many vectors
+    /// where the weight does not fill its last.
     ///
     /// # Errors
-    /// `unsupported-model` for a weight that lies as f32; `bad-checkpoint` for an unknown name, or a tensor of another size.
-    pub fn copy(&self, gpu: &Gpu, name: &str, to: &Executable, t: Tensor) -> Result<()> {
+    /// `unsupported-model` for a weight that is f32; `bad-checkpoint` for an unknown name, or a tensor of another size.
+    pub(crate) fn copy(&self, gpu: &Gpu, name: &str, to: &wgpu::Buffer, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
         if place.wide {
             return Err(Error::unsupported(format!(
@@ -178,7 +178,7 @@ impl Weights {
         }
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let block = &self.blocks[place.block].raw;
-        encoder.copy_buffer_to_buffer(block, place.offset, to.buffer(t)?, 0, place.bytes);
+        encoder.copy_buffer_to_buffer(block, place.offset, to, 0, place.bytes);
         gpu.queue.submit([encoder.finish()]);
         Ok(())
     }
@@ -201,18 +201,18 @@ impl Weights {
         *self.adapted.borrow_mut() = (Rc::new(layers), beside);
     }
 
-    /// Puts a computed tensor in the place of `name`.
+    /// Puts tensor `t`, which `from` holds, in the place of `name`.
     ///
     /// # Errors
     /// `bad-checkpoint` for an unknown name, or a tensor of another size.
-    pub fn put(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
+    pub(crate) fn put(&self, gpu: &Gpu, name: &str, from: &wgpu::Buffer, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
         if t.bytes() != place.bytes {
             return Err(Error::bad_checkpoint(format!("{name} has another size")));
         }
         let block = &self.blocks[place.block].raw;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(from.buffer(t)?, 0, block, place.offset, place.bytes);
+        encoder.copy_buffer_to_buffer(from, 0, block, place.offset, place.bytes);
         gpu.queue.submit([encoder.finish()]);
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Weights {
     ///
     /// # Errors
     /// Those of [`Weights::put`].
-    pub fn replace(&self, gpu: &Gpu, name: &str, from: &Executable, t: Tensor) -> Result<()> {
+    pub(crate) fn replace(&self, gpu: &Gpu, name: &str, from: &wgpu::Buffer, t: Tensor) -> Result<()> {
         let place = self.find(name)?;
         let block = &self.blocks[place.block].raw;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());

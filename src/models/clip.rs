@@ -127,27 +127,27 @@ pub fn hidden_states(
     }
     let mut states = vec![x];
     for i in 0..layers {
-        x = encoder_layer(config, r, x, &format!("encoder.layers.{i}"))?;
+        x = encoder_layer(config, &mut r.scope(format_args!("encoder.layers.{i}")), x)?;
         states.push(x);
     }
     Ok(states)
 }
 
 /// One pre-norm layer: causal self-attention, then the perceptron.
-fn encoder_layer(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Result<Tensor> {
+fn encoder_layer(config: &Config, r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     let width = config.hidden_size;
-    let h = ops::layer_norm(r, x, &format!("{prefix}.layer_norm1"), config.layer_norm_eps)?;
-    let names = ["q_proj", "k_proj", "v_proj"].map(|name| format!("{prefix}.self_attn.{name}"));
-    let qkv = ops::linear_stack(r, h, &names.each_ref().map(|name| (name.as_str(), width)), true)?;
+    let h = ops::layer_norm(r, x, "layer_norm1", config.layer_norm_eps)?;
+    let names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+    let qkv = ops::linear_stack(r, h, &names.map(|name| (name, width)))?;
     let h = ops::attention(r, qkv[0], qkv[1], qkv[2], config.num_attention_heads, true)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-    let x = ops::linear(r, h, &format!("{prefix}.self_attn.out_proj"), width, true, plus_x)?;
+    let x = ops::linear(r, h, "self_attn.out_proj", width, plus_x)?;
 
-    let h = ops::layer_norm(r, x, &format!("{prefix}.layer_norm2"), config.layer_norm_eps)?;
+    let h = ops::layer_norm(r, x, "layer_norm2", config.layer_norm_eps)?;
     let act = Epilogue { activation: config.hidden_act, ..Default::default() };
-    let h = ops::linear(r, h, &format!("{prefix}.mlp.fc1"), config.intermediate_size, true, act)?;
+    let h = ops::linear(r, h, "mlp.fc1", config.intermediate_size, act)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-    ops::linear(r, h, &format!("{prefix}.mlp.fc2"), width, true, plus_x)
+    ops::linear(r, h, "mlp.fc2", width, plus_x)
 }
 
 /// The norm after the last layer: of `hidden_states[-1]`, it is `last_hidden_state`.
@@ -170,5 +170,5 @@ pub fn text_embeds(config: &Config, r: &mut Recorder, pooler_output: Tensor) -> 
              another checkpoint",
         )
     })?;
-    ops::linear(r, pooler_output, "text_projection", width, false, Epilogue::default())
+    ops::linear_no_bias(r, pooler_output, "text_projection", width, Epilogue::default())
 }

@@ -65,20 +65,19 @@ impl Config {
     }
 }
 
-/// `controlnet_cond_embedding`: a picture `[n, h * scale, w * scale, conditioning_channels]` in 0..1 to what is added to
-/// conv_in's output, `[n, h, w, time_proj_dim]`. It knows neither time nor text.
+/// `controlnet_cond_embedding`: a picture `[n, h * scale, w * scale, conditioning_channels]` in 0..1 to what is added
+/// to conv_in's output, `[n, h, w, time_proj_dim]`. It knows neither time nor text.
 pub fn cond_embedding(config: &Config, r: &mut Recorder, image: Tensor) -> Result<Tensor> {
     let silu = Epilogue { activation: Activation::Silu, ..Default::default() };
-    let prefix = "controlnet_cond_embedding";
+    let r = &mut r.scope("controlnet_cond_embedding");
     let widths = &config.conditioning_embedding_out_channels;
-    let mut x = ops::conv2d(r, image, &format!("{prefix}.conv_in"), widths[0], true, Conv::k3(), silu)?;
+    let mut x = ops::conv2d(r, image, "conv_in", widths[0], Conv::k3(), silu)?;
     for (i, &width) in widths.iter().skip(1).enumerate() {
-        let name = |place: usize| format!("{prefix}.blocks.{}", 2 * i + place);
-        x = ops::conv2d(r, x, &name(0), x.c, true, Conv::k3(), silu)?;
-        x = ops::conv2d(r, x, &name(1), width, true, Conv::down(), silu)?;
+        let name = |place: usize| format!("blocks.{}", 2 * i + place);
+        x = ops::conv2d(r, x, &name(0), x.c, Conv::k3(), silu)?;
+        x = ops::conv2d(r, x, &name(1), width, Conv::down(), silu)?;
     }
-    let name = format!("{prefix}.conv_out");
-    ops::conv2d(r, x, &name, config.unet.time_proj_dim, true, Conv::k3(), Epilogue::default())
+    ops::conv2d(r, x, "conv_out", config.unet.time_proj_dim, Conv::k3(), Epilogue::default())
 }
 
 /// What is to be added to the UNet's skips, in their order, and last to its middle; not yet scaled. `cond` is
@@ -94,7 +93,7 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, cond: Tensor)
         .map(|(name, x)| {
             // The mean of what a linear layer makes is what it makes of the mean.
             let x = if config.global_pool_conditions { ops::mean(r, x)? } else { x };
-            ops::linear(r, x, &name, x.c, true, Epilogue::default())
+            ops::linear(r, x, &name, x.c, Epilogue::default())
         })
         .collect()
 }

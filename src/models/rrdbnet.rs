@@ -1,5 +1,5 @@
-//! RRDBNet, the generator of ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021): pictures enlarged. All that it
-//! is can be read from its tensors' names and shapes.
+//! RRDBNet, the generator of ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021): pictures enlarged. All
+//! that it is can be read from its tensors' names and shapes.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Recorder, Tensor};
@@ -223,26 +223,28 @@ impl Config {
     }
 }
 
-/// Pictures `[n, h, w, 3 * unshuffle^2]` in 0..1, unshuffled, to `[n, h * 2^doublings, w * 2^doublings, 3]`, nominally in
+/// Pictures `[n, h, w, 3 * unshuffle^2]` in 0..1, unshuffled, to `[n, h * 2^doublings, w * 2^doublings, 3]`,
+/// nominally in
 /// 0..1.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit.
 pub fn forward(config: &Config, r: &mut Recorder, picture: Tensor) -> Result<Tensor> {
     let conv = |r: &mut Recorder, x: Tensor, name: &str, out: u32, conv: Conv, e: Epilogue| {
-        ops::conv2d(r, x, &format!("{name}.0"), out, true, conv, e)
+        ops::conv2d(&mut r.scope(name), x, "0", out, conv, e)
     };
     let f = config.features;
     let leaky = Epilogue { activation: Activation::LeakyRelu, ..Default::default() };
     let first = conv(r, picture, "conv_first", f, Conv::k3(), Epilogue::default())?;
     let mut x = first;
     for i in 0..config.blocks {
-        let y = dense_block(config, r, x, &format!("body.{i}.rdb1"), x)?;
-        let y = dense_block(config, r, y, &format!("body.{i}.rdb2"), y)?;
+        let r = &mut r.scope(format_args!("body.{i}"));
+        let y = dense_block(config, &mut r.scope("rdb1"), x, x)?;
+        let y = dense_block(config, &mut r.scope("rdb2"), y, y)?;
         // 0.2 * (y + 0.2 * layers(y)) + x
         let base = ops::affine(r, y, RESIDUAL, 0.0)?;
         let base = ops::add(r, base, x)?;
-        x = dense_block(config, r, y, &format!("body.{i}.rdb3"), base)?;
+        x = dense_block(config, &mut r.scope("rdb3"), y, base)?;
     }
     let plus_first = Epilogue { residual: Some(first), ..Default::default() };
     x = conv(r, x, "conv_body", f, Conv::k3(), plus_first)?;
@@ -254,7 +256,7 @@ pub fn forward(config: &Config, r: &mut Recorder, picture: Tensor) -> Result<Ten
 }
 
 /// `ResidualDenseBlock`: each layer reads all before it; the last one's result and `base` are added.
-fn dense_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str, base: Tensor) -> Result<Tensor> {
+fn dense_block(config: &Config, r: &mut Recorder, x: Tensor, base: Tensor) -> Result<Tensor> {
     let mut inputs = vec![x];
     for layer in 1..=LAYERS {
         let last = layer == LAYERS;
@@ -266,8 +268,8 @@ fn dense_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str, base:
             let input = pair.get(1).map_or(pair[0].into(), |&second| Input::from((pair[0], second)));
             let post = if i + 1 == count && !last { Activation::LeakyRelu } else { Activation::None };
             let e = Epilogue { residual: sum, post, ..Default::default() };
-            let name = format!("{prefix}.conv{layer}.{i}");
-            sum = Some(ops::conv2d(r, input, &name, width, i == 0, Conv::k3(), e)?);
+            let conv = Conv { bias: i == 0, ..Conv::k3() };
+            sum = Some(ops::conv2d(r, input, &format!("conv{layer}.{i}"), width, conv, e)?);
         }
         inputs.extend(sum);
     }

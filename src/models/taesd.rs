@@ -52,33 +52,32 @@ impl Config {
 pub fn decode(config: &Config, r: &mut Recorder, latents: Tensor) -> Result<Tensor> {
     let relu = Epilogue { activation: Activation::Relu, ..Default::default() };
     let first = config.decoder_block_out_channels.first().copied().unwrap_or_default();
+    let r = &mut r.scope("decoder.layers");
     let x = ops::activate(r, latents, Activation::TanhClamp)?;
-    let mut x = ops::conv2d(r, x, "decoder.layers.0", first, true, Conv::k3(), relu)?;
+    let mut x = ops::conv2d(r, x, "0", first, Conv::k3(), relu)?;
     let mut place = 2; // 0: convolution, 1: relu
     let levels = config.num_decoder_blocks.len();
     for (i, &blocks) in config.num_decoder_blocks.iter().enumerate() {
         for _ in 0..blocks {
-            x = block(r, x, &format!("decoder.layers.{place}.conv"))?;
+            x = block(&mut r.scope(format_args!("{place}.conv")), x)?;
             place += 1;
         }
         if i + 1 < levels {
-            let name = format!("decoder.layers.{}", place + 1);
-            let conv = Conv::up_to(2 * x.h, 2 * x.w);
-            x = ops::conv2d(r, x, &name, x.c, false, conv, Epilogue::default())?;
+            let conv = Conv { bias: false, ..Conv::up_to(2 * x.h, 2 * x.w) };
+            x = ops::conv2d(r, x, &(place + 1).to_string(), x.c, conv, Epilogue::default())?;
             place += 2;
         }
     }
-    let name = format!("decoder.layers.{place}");
-    let x = ops::conv2d(r, x, &name, config.out_channels, true, Conv::k3(), Epilogue::default())?;
+    let x = ops::conv2d(r, x, &place.to_string(), config.out_channels, Conv::k3(), Epilogue::default())?;
     // 0..1 to -1..1
     ops::affine(r, x, 2.0, -1.0)
 }
 
 /// `AutoencoderTinyBlock`: three convolutions with relu between them, and relu of their sum with the input.
-fn block(r: &mut Recorder, x: Tensor, prefix: &str) -> Result<Tensor> {
+fn block(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     let relu = Epilogue { activation: Activation::Relu, ..Default::default() };
-    let h = ops::conv2d(r, x, &format!("{prefix}.0"), x.c, true, Conv::k3(), relu)?;
-    let h = ops::conv2d(r, h, &format!("{prefix}.2"), x.c, true, Conv::k3(), relu)?;
+    let h = ops::conv2d(r, x, "0", x.c, Conv::k3(), relu)?;
+    let h = ops::conv2d(r, h, "2", x.c, Conv::k3(), relu)?;
     let plus_x = Epilogue { residual: Some(x), post: Activation::Relu, ..Default::default() };
-    ops::conv2d(r, h, &format!("{prefix}.4"), x.c, true, Conv::k3(), plus_x)
+    ops::conv2d(r, h, "4", x.c, Conv::k3(), plus_x)
 }

@@ -25,36 +25,23 @@ pub struct Attention {
 const GROUP_NORM_EPS: f32 = 1e-6;
 const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// The transformer of a block's `layer`: a picture `[n, h, w, c]` and the text `[n, 1, tokens, width]` to a
-/// picture of the same size.
+/// The transformer of a block's `layer`, in whose scope `r` is: a picture `[n, h, w, c]` and the text `[n, 1, tokens,
+/// width]` to a picture of the same size.
 pub fn transformer_2d(
     a: &Attention,
     r: &mut Recorder,
     x: Tensor,
     encoder_hidden_states: Tensor,
     layer: usize,
-    prefix: &str,
 ) -> Result<Tensor> {
-    let h = ops::group_norm(
-        r,
-        x,
-        &format!("{prefix}.norm"),
-        a.norm_num_groups,
-        GROUP_NORM_EPS,
-        Activation::None,
-    )?;
-    let mut h = ops::linear(r, h, &format!("{prefix}.proj_in"), x.c, true, Epilogue::default())?;
+    let h = ops::group_norm(r, x, "norm", a.norm_num_groups, GROUP_NORM_EPS, Activation::None)?;
+    let mut h = ops::linear(r, h, "proj_in", x.c, Epilogue::default())?;
     for i in 0..a.depth.get(layer).copied().unwrap_or(0) {
-        h = basic_transformer_block(
-            a,
-            r,
-            h,
-            encoder_hidden_states,
-            &format!("{prefix}.transformer_blocks.{i}"),
-        )?;
+        let r = &mut r.scope(format_args!("transformer_blocks.{i}"));
+        h = basic_transformer_block(a, r, h, encoder_hidden_states)?;
     }
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-    ops::linear(r, h, &format!("{prefix}.proj_out"), x.c, true, plus_x)
+    ops::linear(r, h, "proj_out", x.c, plus_x)
 }
 
 /// Self-attention, attention to the text, and a GEGLU perceptron of four times the width; each after a
@@ -64,46 +51,43 @@ fn basic_transformer_block(
     r: &mut Recorder,
     x: Tensor,
     encoder_hidden_states: Tensor,
-    prefix: &str,
 ) -> Result<Tensor> {
-    let h = ops::layer_normed(r, x, &format!("{prefix}.norm1"), LAYER_NORM_EPS)?;
+    let h = ops::layer_normed(r, x, "norm1", LAYER_NORM_EPS)?;
     let context = a.only_cross_attention.then_some(encoder_hidden_states);
-    let x = attention(a.heads, r, h, context, x, &format!("{prefix}.attn1"))?;
+    let x = attention(a.heads, &mut r.scope("attn1"), h, context, x)?;
 
-    let h = ops::layer_normed(r, x, &format!("{prefix}.norm2"), LAYER_NORM_EPS)?;
-    let x = attention(a.heads, r, h, Some(encoder_hidden_states), x, &format!("{prefix}.attn2"))?;
+    let h = ops::layer_normed(r, x, "norm2", LAYER_NORM_EPS)?;
+    let x = attention(a.heads, &mut r.scope("attn2"), h, Some(encoder_hidden_states), x)?;
 
-    let h = ops::layer_normed(r, x, &format!("{prefix}.norm3"), LAYER_NORM_EPS)?;
+    let h = ops::layer_normed(r, x, "norm3", LAYER_NORM_EPS)?;
     let geglu = Epilogue { geglu: true, ..Default::default() };
-    let h = ops::linear(r, h, &format!("{prefix}.ff.net.0.proj"), 8 * x.c, true, geglu)?;
+    let h = ops::linear(r, h, "ff.net.0.proj", 8 * x.c, geglu)?;
     let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-    ops::linear(r, h, &format!("{prefix}.ff.net.2"), x.c, true, plus_x)
+    ops::linear(r, h, "ff.net.2", x.c, plus_x)
 }
 
-/// Queries of `h` against keys and values of the text `context`, or without one of `h` itself, added to `residual`. Only
-/// the last projection has a bias. The text's keys and values are made once for all steps that are told the same.
+/// Queries of `h` against keys and values of the text `context`, or without one of `h` itself, added to `residual`.
+/// Only the last projection has a bias. The text's keys and values are made once for all steps with the same text.
 fn attention(
     heads: u32,
     r: &mut Recorder,
     h: Input,
     context: Option<Tensor>,
     residual: Tensor,
-    prefix: &str,
 ) -> Result<Tensor> {
-    let [to_q, to_k, to_v] = ["to_q", "to_k", "to_v"].map(|name| format!("{prefix}.{name}"));
     let c = residual.c;
     let (q, k, v) = match context {
         None => {
-            let qkv = ops::linear_stack(r, h, &[(&to_q, c), (&to_k, c), (&to_v, c)], false)?;
+            let qkv = ops::linear_stack_no_bias(r, h, &[("to_q", c), ("to_k", c), ("to_v", c)])?;
             (qkv[0], qkv[1], qkv[2])
         }
         Some(text) => {
-            let kv = r.setup(|r| ops::linear_stack(r, text, &[(&to_k, c), (&to_v, c)], false))?;
-            let q = ops::linear(r, h, &to_q, c, false, Epilogue::default())?;
+            let kv = r.setup(|r| ops::linear_stack_no_bias(r, text, &[("to_k", c), ("to_v", c)]))?;
+            let q = ops::linear_no_bias(r, h, "to_q", c, Epilogue::default())?;
             (q.into(), kv[0], kv[1])
         }
     };
     let h = ops::attention(r, q, k, v, heads, false)?;
     let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
-    ops::linear(r, h, &format!("{prefix}.to_out.0"), residual.c, true, plus_residual)
+    ops::linear(r, h, "to_out.0", c, plus_residual)
 }

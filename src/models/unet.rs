@@ -137,44 +137,12 @@ impl Config {
             };
             down.push(Block { channels, layers: layers[i], attention });
         }
-        let last = n - 1;
-        let mid = match f.get("mid_block_type").map(|v| v.as_str()) {
-            None | Some(Some("UNetMidBlock2DCrossAttn")) => {
-                let mut a = attention.of(f, last, block_out_channels[last], depth[last].layers(1))?;
-                a.only_cross_attention = false; // diffusers does not pass it on
-                Mid::CrossAttention(a)
-            }
-            Some(Some("UNetMidBlock2D")) => Mid::Resnet,
-            Some(None) if f.get("mid_block_type") == Some(&Value::Null) => Mid::Nothing,
-            _ => return Err(f.refuse("mid_block_type", "UNetMidBlock2DCrossAttn, UNetMidBlock2D or null")),
-        };
-
-        let text_time = match f.get("addition_embed_type").map(|v| v.as_str()) {
-            None | Some(None) => None,
-            Some(Some("text_time")) => {
-                let size =
-                    |field| f.optional_size(field)?.ok_or_else(|| f.refuse(field, "a size, with text_time"));
-                Some(TextTime {
-                    addition_time_embed_dim: size("addition_time_embed_dim")?,
-                    projection_class_embeddings_input_dim: size("projection_class_embeddings_input_dim")?,
-                })
-            }
-            Some(_) => return Err(f.refuse("addition_embed_type", "null or text_time")),
-        };
-        let sample_size = match f.get("sample_size") {
-            None | Some(Value::Null) => None,
-            Some(Value::Array(_)) => match *f.sizes("sample_size", &[])? {
-                [h, w] => Some([h, w]),
-                _ => return Err(f.refuse("sample_size", "a size or [height, width]")),
-            },
-            Some(_) => f.optional_size("sample_size")?.map(|s| [s, s]),
-        };
         let kernel = |field| match f.size(field, 3)? {
             size @ (1 | 3) => Ok(size),
             _ => Err(f.refuse(field, "1 or 3")),
         };
         Ok(Config {
-            sample_size,
+            sample_size: sample_size(f)?,
             in_channels: f.size("in_channels", 4)?,
             out_channels: f.size("out_channels", 4)?,
             flip_sin_to_cos: f.bool("flip_sin_to_cos", true)?,
@@ -182,13 +150,13 @@ impl Config {
             time_proj_dim: first,
             time_embed_dim: f.optional_size("time_embedding_dim")?.unwrap_or(4 * first),
             time_cond_proj_dim: f.optional_size("time_cond_proj_dim")?,
-            text_time,
+            text_time: TextTime::read(f)?,
             cross_attention_dim: attention.cross_attention_dim,
             norm: Norm { groups, eps: f.f32("norm_eps", 1e-5)? },
             conv_in_kernel: kernel("conv_in_kernel")?,
             conv_out_kernel: kernel("conv_out_kernel")?,
             down,
-            mid,
+            mid: Mid::read(f, &attention, &block_out_channels, &depth)?,
             up: Vec::new(),
         })
     }
@@ -209,7 +177,7 @@ impl Config {
 }
 
 impl Config {
-    /// Prefix and width of every residual block.
+    /// Scope and width of every residual block.
     fn resnets(&self) -> Vec<(String, u32)> {
         let of = |way: &str, blocks: &[Block]| -> Vec<(String, u32)> {
             let layers =
@@ -224,6 +192,50 @@ impl Config {
         };
         let mid = (0..mid).map(|j| (format!("mid_block.resnets.{j}"), widest)).collect();
         [of("down", &self.down), mid, of("up", &self.up)].concat()
+    }
+}
+
+impl Mid {
+    fn read(f: &Fields, attention: &Attentions, block_out_channels: &[u32], depth: &[Depth]) -> Result<Mid> {
+        let last = block_out_channels.len() - 1;
+        match f.get("mid_block_type").map(|v| v.as_str()) {
+            None | Some(Some("UNetMidBlock2DCrossAttn")) => {
+                let mut a = attention.of(f, last, block_out_channels[last], depth[last].layers(1))?;
+                a.only_cross_attention = false; // diffusers does not pass it on
+                Ok(Mid::CrossAttention(a))
+            }
+            Some(Some("UNetMidBlock2D")) => Ok(Mid::Resnet),
+            Some(None) if f.get("mid_block_type") == Some(&Value::Null) => Ok(Mid::Nothing),
+            _ => Err(f.refuse("mid_block_type", "UNetMidBlock2DCrossAttn, UNetMidBlock2D or null")),
+        }
+    }
+}
+
+impl TextTime {
+    fn read(f: &Fields) -> Result<Option<TextTime>> {
+        match f.get("addition_embed_type").map(|v| v.as_str()) {
+            None | Some(None) => Ok(None),
+            Some(Some("text_time")) => {
+                let size =
+                    |field| f.optional_size(field)?.ok_or_else(|| f.refuse(field, "a size, with text_time"));
+                Ok(Some(TextTime {
+                    addition_time_embed_dim: size("addition_time_embed_dim")?,
+                    projection_class_embeddings_input_dim: size("projection_class_embeddings_input_dim")?,
+                }))
+            }
+            Some(_) => Err(f.refuse("addition_embed_type", "null or text_time")),
+        }
+    }
+}
+
+fn sample_size(f: &Fields) -> Result<Option<[u32; 2]>> {
+    match f.get("sample_size") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(_)) => match *f.sizes("sample_size", &[])? {
+            [h, w] => Ok(Some([h, w])),
+            _ => Err(f.refuse("sample_size", "a size or [height, width]")),
+        },
+        Some(_) => Ok(f.optional_size("sample_size")?.map(|s| [s, s])),
     }
 }
 
@@ -359,7 +371,7 @@ pub struct Inputs {
     pub timestep_cond: Option<Tensor>,
 }
 
-/// The inputs of a UNet's plan.
+/// [`Inputs`] over `batch` pictures of `height` x `width` latents and texts of so many tokens.
 pub fn unet_inputs(
     config: &Config,
     r: &mut Recorder,
@@ -408,30 +420,30 @@ pub(super) fn down(
 
     let (width, conv) = (config.time_proj_dim, same_size(config.conv_in_kernel));
     let plus_cond = Epilogue { residual: controlnet_cond, ..Default::default() };
-    let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, true, conv, plus_cond)?;
+    let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, conv, plus_cond)?;
     let mut skips = vec![x];
     for (i, block) in config.down.iter().enumerate() {
-        let prefix = format!("down_blocks.{i}");
+        let r = &mut r.scope(format_args!("down_blocks.{i}"));
         for j in 0..block.layers as usize {
-            x = resnet(r, x, Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            x = resnet(&mut r.scope(format_args!("resnets.{j}")), x, Some(&temb), block.channels, norm)?;
             if let Some(a) = &block.attention {
-                x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
+                x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
             skips.push(x);
         }
         if i + 1 < config.down.len() {
-            let name = format!("{prefix}.downsamplers.0.conv");
-            x = ops::conv2d(r, x, &name, block.channels, true, Conv::down(), Epilogue::default())?;
+            let e = Epilogue::default();
+            x = ops::conv2d(r, x, "downsamplers.0.conv", block.channels, Conv::down(), e)?;
             skips.push(x);
         }
     }
 
     if !matches!(config.mid, Mid::Nothing) {
-        x = resnet(r, x, Some(&temb), "mid_block.resnets.0", x.c, norm)?;
+        x = resnet(&mut r.scope("mid_block.resnets.0"), x, Some(&temb), x.c, norm)?;
     }
     if let Mid::CrossAttention(a) = &config.mid {
-        x = transformer_2d(a, r, x, text, 0, "mid_block.attentions.0")?;
-        x = resnet(r, x, Some(&temb), "mid_block.resnets.1", x.c, norm)?;
+        x = transformer_2d(a, &mut r.scope("mid_block.attentions.0"), x, text, 0)?;
+        x = resnet(&mut r.scope("mid_block.resnets.1"), x, Some(&temb), x.c, norm)?;
     }
     Ok(Down { skips, mid: x, temb })
 }
@@ -450,7 +462,7 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[
     }
 
     for (i, block) in config.up.iter().enumerate() {
-        let prefix = format!("up_blocks.{i}");
+        let r = &mut r.scope(format_args!("up_blocks.{i}"));
         for j in 0..block.layers as usize {
             // There are as many skips as layers on the way up: `layers_per_block` + 1 of each block.
             let mut skip =
@@ -458,22 +470,22 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[
             if let Some(&residual) = residuals.next() {
                 skip = ops::add(r, skip, residual)?;
             }
-            x = resnet(r, (x, skip), Some(&temb), &format!("{prefix}.resnets.{j}"), block.channels, norm)?;
+            let both = (x, skip);
+            x = resnet(&mut r.scope(format_args!("resnets.{j}")), both, Some(&temb), block.channels, norm)?;
             if let Some(a) = &block.attention {
-                x = transformer_2d(a, r, x, text, j, &format!("{prefix}.attentions.{j}"))?;
+                x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
         }
         if let Some(skip) = skips.last().filter(|_| i + 1 < config.up.len()) {
-            let name = format!("{prefix}.upsamplers.0.conv");
             let conv = Conv::up_to(skip.h, skip.w);
-            x = ops::conv2d(r, x, &name, block.channels, true, conv, Epilogue::default())?;
+            x = ops::conv2d(r, x, "upsamplers.0.conv", block.channels, conv, Epilogue::default())?;
         }
     }
 
     let x = ops::group_norm(r, x, "conv_norm_out", norm.groups, norm.eps, Activation::Silu)?;
     let conv = same_size(config.conv_out_kernel);
     let e = Epilogue { f32_output: true, ..Default::default() };
-    ops::conv2d(r, x, "conv_out", config.out_channels, true, conv, e)
+    ops::conv2d(r, x, "conv_out", config.out_channels, conv, e)
 }
 
 /// The convolution that keeps height and width.
@@ -497,13 +509,13 @@ fn time_embedding(
         (Some(dim), Some(cond)) => {
             expect("time_cond_proj_dim", dim, cond.c)?;
             let plus_t = Epilogue { residual: Some(t_emb), ..Default::default() };
-            ops::linear(r, cond, "time_embedding.cond_proj", t_emb.c, false, plus_t)?
+            ops::linear_no_bias(r, cond, "time_embedding.cond_proj", t_emb.c, plus_t)?
         }
         _ => t_emb,
     };
-    let h = ops::linear(r, t_emb, "time_embedding.linear_1", width, true, silu)?;
+    let h = ops::linear(r, t_emb, "time_embedding.linear_1", width, silu)?;
     let Some(text_time) = config.text_time else {
-        return ops::linear(r, h, "time_embedding.linear_2", width, true, silu);
+        return ops::linear(r, h, "time_embedding.linear_2", width, silu);
     };
     let Some(AddedCond { text_embeds, time_ids }) = added else {
         return Err(Error::unsupported(
@@ -513,10 +525,10 @@ fn time_embedding(
     };
     let wanted = text_time.projection_class_embeddings_input_dim;
     expect("projection_class_embeddings_input_dim", wanted, text_embeds.c + time_ids.c)?;
-    let a = ops::linear(r, (text_embeds, time_ids), "add_embedding.linear_1", width, true, silu)?;
-    let aug_emb = ops::linear(r, a, "add_embedding.linear_2", width, true, Epilogue::default())?;
+    let a = ops::linear(r, (text_embeds, time_ids), "add_embedding.linear_1", width, silu)?;
+    let aug_emb = ops::linear(r, a, "add_embedding.linear_2", width, Epilogue::default())?;
     let plus_aug = Epilogue { residual: Some(aug_emb), post: Activation::Silu, ..Default::default() };
-    ops::linear(r, h, "time_embedding.linear_2", width, true, plus_aug)
+    ops::linear(r, h, "time_embedding.linear_2", width, plus_aug)
 }
 
 /// Refuses an input whose width is not what the configuration says.

@@ -11,6 +11,9 @@ use std::ops::Range;
 /// Epsilon of every norm; diffusers does not configure it here.
 const EPS: f32 = 1e-6;
 
+/// Of a level of the decoder.
+const UPSAMPLER: &str = "upsamplers.0.conv";
+
 /// An autoencoder's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -98,50 +101,50 @@ pub fn decode(config: &Config, r: &mut Recorder, latents: Tensor) -> Result<Tens
     decode_in_bands(config, r, latents, 64 << 20)
 }
 
-/// [`decode`], with no tensor larger than `most` bytes where a level begins that is narrower than the one before: what is
-/// upsampled there is twice as wide as all that follows, and made a few rows at a time, twice.
+/// [`decode`], with no tensor larger than `most` bytes where a level begins that is narrower than the one before:
+/// what is upsampled there is twice as wide as all that follows, and made a few rows at a time, twice.
 pub fn decode_in_bands(config: &Config, r: &mut Recorder, latents: Tensor, most: u64) -> Result<Tensor> {
     let mut x = latents;
     if config.use_post_quant_conv {
-        x = ops::conv2d(r, x, "post_quant_conv", latents.c, true, Conv::k1(), Epilogue::default())?;
+        x = ops::conv2d(r, x, "post_quant_conv", latents.c, Conv::k1(), Epilogue::default())?;
     }
-    x = ops::conv2d(r, x, "decoder.conv_in", config.widest(), true, Conv::k3(), Epilogue::default())?;
-    x = mid_block(config, r, x, "decoder.mid_block")?;
+    let r = &mut r.scope("decoder");
+    x = ops::conv2d(r, x, "conv_in", config.widest(), Conv::k3(), Epilogue::default())?;
+    x = mid_block(config, &mut r.scope("mid_block"), x)?;
     let widths: Vec<u32> = config.block_out_channels.iter().rev().copied().collect();
     // Level and block that the upsampling before it has made already.
     let mut begun = (usize::MAX, 0);
     for (i, &channels) in widths.iter().enumerate() {
-        let prefix = format!("decoder.up_blocks.{i}");
         for j in 0..=config.layers_per_block {
             if (i, j) == begun {
                 continue;
             }
-            x = resnet(r, x, None, &format!("{prefix}.resnets.{j}"), channels, config.norm())?;
+            let r = &mut r.scope(format_args!("up_blocks.{i}.resnets.{j}"));
+            x = resnet(r, x, None, channels, config.norm())?;
         }
         if i + 1 < config.block_out_channels.len() {
-            let name = format!("{prefix}.upsamplers.0.conv");
             let next = widths[i + 1];
             if x.n == 1 && next < channels && 4 * x.bytes() > most {
-                let resnet = format!("decoder.up_blocks.{}.resnets.0", i + 1);
-                x = upsample_and_resnet(config, r, x, &name, &resnet, next, most)?;
+                x = upsample_and_resnet(config, r, x, i, next, most)?;
                 begun = (i + 1, 0);
             } else {
-                let conv = Conv::up_to(2 * x.h, 2 * x.w);
-                x = ops::conv2d(r, x, &name, channels, true, conv, Epilogue::default())?;
+                let (conv, e) = (Conv::up_to(2 * x.h, 2 * x.w), Epilogue::default());
+                let r = &mut r.scope(format_args!("up_blocks.{i}"));
+                x = ops::conv2d(r, x, UPSAMPLER, channels, conv, e)?;
             }
         }
     }
-    norm_and_conv_out(config, r, x, "decoder", config.out_channels)
+    norm_and_conv_out(config, r, x, config.out_channels)
 }
 
-/// Upsampling by `upsampler`, then the block `prefix`, `out` channels wide. What lies between them is made in bands, once for
-/// its norm's statistics and once, a row more on each side, for what reads it.
+/// The upsampling after the decoder's level `i`, then the next one's first block, `out` channels wide. What lies
+/// between them is made in bands, once for its norm's statistics and once, a row more on each side, for what reads
+/// it.
 fn upsample_and_resnet(
     config: &Config,
     r: &mut Recorder,
     x: Tensor,
-    upsampler: &str,
-    prefix: &str,
+    i: usize,
     out: u32,
     most: u64,
 ) -> Result<Tensor> {
@@ -153,7 +156,8 @@ fn upsample_and_resnet(
     let bands = || (0..h).step_by(band as usize).map(|from| from..(from + band).min(h));
     let upsampled = |r: &mut Recorder, rows: Range<u32>| {
         let (from, whole) = (rows.start, Rows { tensor: x, from: 0, height: x.h });
-        let tensor = ops::conv2d_rows(r, whole, upsampler, c, Conv::up_to(h, w), rows, None)?;
+        let r = &mut r.scope(format_args!("up_blocks.{i}"));
+        let tensor = ops::conv2d_rows(r, whole, UPSAMPLER, c, Conv::up_to(h, w), rows, None)?;
         Ok::<_, Error>(Rows { tensor, from, height: h })
     };
     let stats = GroupStats::new(r, 1, h * w, per_slice * w, c, config.norm_num_groups)?;
@@ -164,46 +168,42 @@ fn upsample_and_resnet(
     let (hidden, shortcut) = (r.tensor(1, h, w, out), r.tensor(1, h, w, out));
     for rows in bands() {
         let part = upsampled(r, rows.start.saturating_sub(1)..(rows.end + 1).min(h))?;
-        let name = format!("{prefix}.conv_shortcut");
-        ops::conv2d_rows(r, part, &name, out, Conv::k1(), rows.clone(), Some(shortcut))?;
-        let tensor = stats.apply(r, part.tensor, &format!("{prefix}.norm1"), EPS, Activation::Silu)?;
-        let part = Rows { tensor, ..part };
-        ops::conv2d_rows(r, part, &format!("{prefix}.conv1"), out, Conv::k3(), rows, Some(hidden))?;
+        let r = &mut r.scope(format_args!("up_blocks.{}.resnets.0", i + 1));
+        ops::conv2d_rows(r, part, "conv_shortcut", out, Conv::k1(), rows.clone(), Some(shortcut))?;
+        let tensor = stats.apply(r, part.tensor, "norm1", EPS, Activation::Silu)?;
+        ops::conv2d_rows(r, Rows { tensor, ..part }, "conv1", out, Conv::k3(), rows, Some(hidden))?;
     }
-    let h = ops::group_norm(
-        r,
-        hidden,
-        &format!("{prefix}.norm2"),
-        config.norm_num_groups,
-        EPS,
-        Activation::Silu,
-    )?;
+    let r = &mut r.scope(format_args!("up_blocks.{}.resnets.0", i + 1));
+    let h = ops::group_norm(r, hidden, "norm2", config.norm_num_groups, EPS, Activation::Silu)?;
     let plus_shortcut = Epilogue { residual: Some(shortcut), ..Default::default() };
-    ops::conv2d(r, h, &format!("{prefix}.conv2"), out, true, Conv::k3(), plus_shortcut)
+    ops::conv2d(r, h, "conv2", out, Conv::k3(), plus_shortcut)
 }
 
 /// Pictures `[n, h * scale, w * scale, in_channels]` in -1..1 to the moments of their latents,
 /// `[n, h, w, 2 * latent_channels]`; [`posterior`] reads them.
 pub fn encode(config: &Config, r: &mut Recorder, image: Tensor) -> Result<Tensor> {
-    let first = config.block_out_channels.first().copied().unwrap_or_default();
-    let mut x = ops::conv2d(r, image, "encoder.conv_in", first, true, Conv::k3(), Epilogue::default())?;
-    for (i, &channels) in config.block_out_channels.iter().enumerate() {
-        let prefix = format!("encoder.down_blocks.{i}");
-        for j in 0..config.layers_per_block {
-            x = resnet(r, x, None, &format!("{prefix}.resnets.{j}"), channels, config.norm())?;
-        }
-        if i + 1 < config.block_out_channels.len() {
-            let name = format!("{prefix}.downsamplers.0.conv");
-            x = ops::conv2d(r, x, &name, channels, true, Conv::down_asymmetric(), Epilogue::default())?;
-        }
-    }
-    x = mid_block(config, r, x, "encoder.mid_block")?;
-    let width = 2 * config.latent_channels;
-    x = norm_and_conv_out(config, r, x, "encoder", width)?;
+    let x = encoder(config, &mut r.scope("encoder"), image)?;
     if config.use_quant_conv {
-        x = ops::conv2d(r, x, "quant_conv", width, true, Conv::k1(), Epilogue::default())?;
+        return ops::conv2d(r, x, "quant_conv", x.c, Conv::k1(), Epilogue::default());
     }
     Ok(x)
+}
+
+fn encoder(config: &Config, r: &mut Recorder, image: Tensor) -> Result<Tensor> {
+    let first = config.block_out_channels.first().copied().unwrap_or_default();
+    let mut x = ops::conv2d(r, image, "conv_in", first, Conv::k3(), Epilogue::default())?;
+    for (i, &channels) in config.block_out_channels.iter().enumerate() {
+        let r = &mut r.scope(format_args!("down_blocks.{i}"));
+        for j in 0..config.layers_per_block {
+            x = resnet(&mut r.scope(format_args!("resnets.{j}")), x, None, channels, config.norm())?;
+        }
+        if i + 1 < config.block_out_channels.len() {
+            let (conv, e) = (Conv::down_asymmetric(), Epilogue::default());
+            x = ops::conv2d(r, x, "downsamplers.0.conv", channels, conv, e)?;
+        }
+    }
+    x = mid_block(config, &mut r.scope("mid_block"), x)?;
+    norm_and_conv_out(config, r, x, 2 * config.latent_channels)
 }
 
 /// Mean and standard deviation of the latents, each `[n, h, w, latent_channels]`, from the moments that
@@ -217,30 +217,21 @@ pub fn posterior(config: &Config, moments: &[f32]) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// `UNetMidBlock2D`: resnet, attention over all pixels with one head, resnet.
-fn mid_block(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str) -> Result<Tensor> {
-    let mut x = resnet(r, x, None, &format!("{prefix}.resnets.0"), x.c, config.norm())?;
+fn mid_block(config: &Config, r: &mut Recorder, x: Tensor) -> Result<Tensor> {
+    let mut x = resnet(&mut r.scope("resnets.0"), x, None, x.c, config.norm())?;
     if config.mid_block_add_attention {
-        let p = format!("{prefix}.attentions.0");
-        let (name, groups) = (format!("{p}.group_norm"), config.norm_num_groups);
-        let h = ops::group_norm(r, x, &name, groups, EPS, Activation::None)?;
-        let names = ["to_q", "to_k", "to_v"].map(|name| format!("{p}.{name}"));
-        let qkv = ops::linear_stack(r, h, &names.each_ref().map(|name| (name.as_str(), x.c)), true)?;
+        let r = &mut r.scope("attentions.0");
+        let h = ops::group_norm(r, x, "group_norm", config.norm_num_groups, EPS, Activation::None)?;
+        let qkv = ops::linear_stack(r, h, &[("to_q", x.c), ("to_k", x.c), ("to_v", x.c)])?;
         let h = ops::attention(r, qkv[0], qkv[1], qkv[2], 1, false)?;
         let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-        x = ops::linear(r, h, &format!("{p}.to_out.0"), x.c, true, plus_x)?;
+        x = ops::linear(r, h, "to_out.0", x.c, plus_x)?;
     }
-    resnet(r, x, None, &format!("{prefix}.resnets.1"), x.c, config.norm())
+    resnet(&mut r.scope("resnets.1"), x, None, x.c, config.norm())
 }
 
 /// The end of either half.
-fn norm_and_conv_out(config: &Config, r: &mut Recorder, x: Tensor, prefix: &str, out: u32) -> Result<Tensor> {
-    let x = ops::group_norm(
-        r,
-        x,
-        &format!("{prefix}.conv_norm_out"),
-        config.norm_num_groups,
-        EPS,
-        Activation::Silu,
-    )?;
-    ops::conv2d(r, x, &format!("{prefix}.conv_out"), out, true, Conv::k3(), Epilogue::default())
+fn norm_and_conv_out(config: &Config, r: &mut Recorder, x: Tensor, out: u32) -> Result<Tensor> {
+    let x = ops::group_norm(r, x, "conv_norm_out", config.norm_num_groups, EPS, Activation::Silu)?;
+    ops::conv2d(r, x, "conv_out", out, Conv::k3(), Epilogue::default())
 }

@@ -1,7 +1,8 @@
 //! Attention that never materialises scores.
 
-use super::{Columns, MAX_DISPATCH_FLOPS, wide};
+use super::input::Columns;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
@@ -39,23 +40,22 @@ pub fn attention(
     let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
         // More rows a lane would not fit into registers.
         let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
-        let defines =
-            [("WIDE", wide(r)), ("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
+        let defines = [("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
         let source = crate::gpu::shader!("attention_subgroup.wgsl");
-        (Kernel::new("attention_subgroup", source, &defines), threads * q_rows)
+        (Kernel::new("attention_subgroup", &[source], &defines), threads * q_rows)
     } else if d4 <= 24 {
         // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
         let keys = (384 / d4).clamp(4, 32) / 4 * 4;
         let rows = 64;
-        let defines = [("WIDE", wide(r)), ("D4", d4), ("KEYS", keys), ("ROWS", rows)];
-        (Kernel::new("attention", crate::gpu::shader!("attention.wgsl"), &defines), rows)
+        let defines = [("D4", d4), ("KEYS", keys), ("ROWS", rows)];
+        (Kernel::new("attention", &[crate::gpu::shader!("attention.wgsl")], &defines), rows)
     } else {
-        let defines = [("WIDE", wide(r)), ("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
-        (Kernel::new("attention_wide", crate::gpu::shader!("attention_wide.wgsl"), &defines), 16)
+        let defines = [("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
+        (Kernel::new("attention_wide", &[crate::gpu::shader!("attention_wide.wgsl")], &defines), 16)
     };
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
-    let rows_at_once =
-        u32::try_from(MAX_DISPATCH_FLOPS / flops_a_row.max(1)).unwrap_or(u32::MAX).max(rows) / rows * rows;
+    let most = u32::try_from(r.options().max_dispatch_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
+    let rows_at_once = most.max(rows) / rows * rows;
     for first in (0..length_q).step_by(rows_at_once as usize) {
         let count = rows_at_once.min(length_q - first);
         r.dispatch(Dispatch {
@@ -65,11 +65,20 @@ pub fn attention(
                 .map(|x| Binding::Read(x.tensor))
                 .chain([Binding::Write(out)])
                 .collect(),
-            params: [length_q, length_k, heads, (1.0 / (d as f32).sqrt()).to_bits(), causal as u32]
-                .into_iter()
-                .chain([q, k, v].iter().flat_map(Columns::params))
-                .chain([first])
-                .collect(),
+            params: vec![
+                ("length_q", U32(length_q)),
+                ("length_k", U32(length_k)),
+                ("heads", U32(heads)),
+                ("scale", F32(1.0 / (d as f32).sqrt())),
+                ("causal", Scalar::flag(causal)),
+                ("q_stride", U32(q.stride())),
+                ("q_from", U32(q.first())),
+                ("k_stride", U32(k.stride())),
+                ("k_from", U32(k.first())),
+                ("v_stride", U32(v.stride())),
+                ("v_from", U32(v.first())),
+                ("first_row", U32(first)),
+            ],
             workgroups: [count.div_ceil(rows), heads, n],
             flops: flops_a_row * count as u64,
         });

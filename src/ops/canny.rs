@@ -1,6 +1,7 @@
 //! Canny's edges of a picture, as OpenCV's `Canny` with its defaults (aperture 3, L1 gradient).
 
 use crate::error::Result;
+use crate::gpu::Scalar::{I32, U32};
 use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weights};
 
 /// Pixels that an edge grows by in one launch, and launches between two looks at whether it still grows.
@@ -22,16 +23,20 @@ pub async fn canny(gpu: &Gpu, rgba: &[u8], width: u32, low: f64, high: f64) -> R
     if height == 0 {
         return Ok(vec![false; words.len()]);
     }
-    let threshold = |t: f64| t.floor().clamp(0.0, f64::from(u16::MAX)) as u32;
-    let params = vec![width, height, threshold(low.min(high)), threshold(low.max(high))];
+    let threshold = |t: f64| I32(t.floor().clamp(0.0, f64::from(u16::MAX)) as i32);
+    let params = vec![
+        ("w", U32(width)),
+        ("h", U32(height)),
+        ("low", threshold(low.min(high))),
+        ("high", threshold(low.max(high))),
+    ];
     // A word a pixel.
     let map = |r: &mut Recorder| r.tensor_of(Dtype::U32, 1, 1, pixels.div_ceil(4), 4);
     let stage = |r: &mut Recorder, which: usize, bindings: Vec<Binding>| {
         let on = |i: usize| u32::from(which == i);
-        let defines =
-            [("WIDE", 0), ("SWEEPS", SWEEPS), ("GRADIENT", on(0)), ("THIN", on(1)), ("SPREAD", on(2))];
+        let defines = [("SWEEPS", SWEEPS), ("GRADIENT", on(0)), ("THIN", on(1)), ("SPREAD", on(2))];
         r.dispatch(Dispatch {
-            kernel: Kernel::new("canny", crate::gpu::shader!("canny.wgsl"), &defines),
+            kernel: Kernel::new("canny", &[crate::gpu::shader!("canny.wgsl")], &defines),
             bindings,
             params: params.clone(),
             workgroups: [width.div_ceil(16), height.div_ceil(16), 1],

@@ -1,15 +1,16 @@
 //! Rows by index: embeddings and pooled positions.
 
-use super::{spread, wide};
+use super::input::spread;
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::U32;
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
-fn kernel(r: &Recorder, embed: bool) -> Kernel {
+fn kernel(embed: bool) -> Kernel {
     Kernel::new(
         if embed { "embed" } else { "gather" },
-        crate::gpu::shader!("gather.wgsl"),
-        &[("WIDE", wide(r)), ("EMBED", embed as u32)],
+        &[crate::gpu::shader!("gather.wgsl")],
+        &[("EMBED", embed as u32)],
     )
 }
 
@@ -20,9 +21,9 @@ fn kernel(r: &Recorder, embed: bool) -> Kernel {
 pub fn embed(
     r: &mut Recorder,
     ids: Tensor,
-    token_prefix: &str,
+    token_name: &str,
     vocabulary: u32,
-    position_prefix: &str,
+    position_name: &str,
     positions: u32,
     width: u32,
 ) -> Result<Tensor> {
@@ -32,23 +33,28 @@ pub fn embed(
             ids.w
         )));
     }
-    let table = |r: &mut Recorder, prefix: &str, rows: u32| {
+    let table = |r: &mut Recorder, name: &str, rows: u32| {
         let layout = Layout::Matrix { rows: rows as usize, inner: width as usize, taps: 1 };
-        r.weight(format!("{prefix}.weight"), layout)
+        r.weight(&format!("{name}.weight"), layout)
     };
-    let tokens = table(r, token_prefix, vocabulary)?;
-    let places = table(r, position_prefix, positions)?;
+    let tokens = table(r, token_name, vocabulary)?;
+    let places = table(r, position_name, positions)?;
     let y = r.tensor(ids.n, 1, ids.w, width);
     let size = y.rows() * y.c4();
     r.dispatch(Dispatch {
-        kernel: kernel(r, true),
+        kernel: kernel(true),
         bindings: vec![
             Binding::Read(ids),
             Binding::Weight(tokens),
             Binding::Weight(places),
             Binding::Write(y),
         ],
-        params: vec![size, y.c4(), ids.w, vocabulary],
+        params: vec![
+            ("size", U32(size)),
+            ("c4", U32(y.c4())),
+            ("length", U32(ids.w)),
+            ("rows", U32(vocabulary)),
+        ],
         workgroups: spread(size.div_ceil(64)),
         flops: size as u64 * 4,
     });
@@ -66,9 +72,9 @@ pub fn gather(r: &mut Recorder, x: Tensor, index: Tensor) -> Result<Tensor> {
     let y = r.tensor(x.n, 1, 1, x.c);
     let size = y.n * y.c4();
     r.dispatch(Dispatch {
-        kernel: kernel(r, false),
+        kernel: kernel(false),
         bindings: vec![Binding::Read(index), Binding::Read(x), Binding::Write(y)],
-        params: vec![size, x.c4(), 1, x.h * x.w],
+        params: vec![("size", U32(size)), ("c4", U32(x.c4())), ("length", U32(1)), ("rows", U32(x.h * x.w))],
         workgroups: spread(size.div_ceil(64)),
         flops: size as u64 * 4,
     });

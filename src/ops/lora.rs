@@ -3,6 +3,7 @@
 use crate::checkpoint::lora::{Adapter, Change};
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weights};
 
 /// `{prefix}.weight` plus every one of `adapters` times its scale, in f16; the sums are f32 and rounded once. An f16
@@ -63,9 +64,8 @@ pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, 
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "lora",
-                crate::gpu::shader!("lora.wgsl"),
+                &[crate::gpu::shader!("lora.wgsl")],
                 &[
-                    ("WIDE", 1),
                     ("LAST", last as u32),
                     ("QUANTISED", bits.is_some() as u32),
                     ("Q4", (bits == Some(Bits::Q4)) as u32),
@@ -73,19 +73,18 @@ pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, 
             ),
             bindings: vec![base, current, up, down, up_2, down_2, magnitude.unwrap_or(up), Binding::Write(y)],
             params: vec![
-                rows,
-                taps * c4,
-                c4,
-                inner,
-                taps,
-                mode,
-                rank,
-                rank_2,
-                o2,
-                i2,
-                scale.to_bits(),
-                (i == 0) as u32,
-                magnitude.is_some() as u32,
+                ("row4", U32(taps * c4)),
+                ("c4", U32(c4)),
+                ("inner", U32(inner)),
+                ("taps", U32(taps)),
+                ("mode", U32(mode)),
+                ("rank", U32(rank)),
+                ("rank_2", U32(rank_2)),
+                ("o2", U32(o2)),
+                ("i2", U32(i2)),
+                ("scale", F32(*scale)),
+                ("is_first", Scalar::flag(i == 0)),
+                ("has_magnitude", Scalar::flag(magnitude.is_some())),
             ],
             workgroups: [rows, 1, 1],
             flops: u64::from(rows) * u64::from(taps * inner) * terms,
@@ -96,13 +95,14 @@ pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, 
     let Some(out) = out else { return Ok(()) };
     r.output(out);
     let executable = r.finish().instantiate(gpu, weights)?;
-    weights.copy(gpu, &name, &executable, original)?;
+    weights.copy(gpu, &name, executable.buffer(original)?, original)?;
     for (t, values) in inputs {
         executable.write(gpu, t, &values)?;
     }
     executable.run(gpu);
+    let made = executable.buffer(out)?;
     match (bits, weights.adaptation()) {
-        (Some(_), Some(beside)) => beside.put(gpu, &format!("{prefix}.merged.weight"), &executable, out),
-        _ => weights.replace(gpu, &name, &executable, out),
+        (Some(_), Some(beside)) => beside.put(gpu, &format!("{prefix}.merged.weight"), made, out),
+        _ => weights.replace(gpu, &name, made, out),
     }
 }

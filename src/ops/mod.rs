@@ -1,119 +1,32 @@
 //! Operations: each checks its shapes, chooses a kernel and records a dispatch. One file a family.
 //!
-//! `prefix` names weights as the checkpoint does: `{prefix}.weight`, `{prefix}.bias`.
+//! `name` is the layer's in the checkpoint, below the recorder's scope: its weights are `{name}.weight` and, where it
+//! has one, `{name}.bias`.
 
 mod attention;
+pub mod autotune;
 mod canny;
+mod conv;
 mod gather;
+mod input;
 mod lora;
 mod matmul;
 mod matrix;
 mod norm;
 mod pointwise;
-mod residual;
 mod selftest;
-pub mod tune;
+mod tile;
 
 pub use attention::attention;
 pub use canny::canny;
+pub use conv::Conv;
 pub use gather::{embed, gather};
+pub use input::{Columns, Input};
 pub use lora::merge;
 pub use matmul::{
-    Conv, Epilogue, MAX_DISPATCH_FLOPS, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_stack,
+    Epilogue, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_no_bias, linear_stack,
+    linear_stack_no_bias,
 };
 pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
-pub use pointwise::{Activation, activate, add, affine};
-pub use residual::{add_scaled, mean};
+pub use pointwise::{Activation, activate, add, add_scaled, affine, mean};
 pub use selftest::{Precision, open};
-
-use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Recorder, Tensor};
-
-/// One tensor, or two that are read as one along the channels (skip connections), without a copy.
-#[derive(Clone, Copy, Debug)]
-pub struct Input {
-    pub first: Tensor,
-    pub second: Option<Tensor>,
-    /// Every row goes through this before it is multiplied (see [`layer_normed`]).
-    norm: Option<norm::LayerNorm>,
-}
-
-impl From<Tensor> for Input {
-    fn from(first: Tensor) -> Self {
-        Self { first, second: None, norm: None }
-    }
-}
-
-impl From<(Tensor, Tensor)> for Input {
-    fn from((first, second): (Tensor, Tensor)) -> Self {
-        Self { first, second: Some(second), norm: None }
-    }
-}
-
-impl Input {
-    /// Channels of both.
-    pub fn channels(&self) -> u32 {
-        self.first.c + self.second.map_or(0, |t| t.c)
-    }
-
-    fn c4(&self) -> u32 {
-        self.channels().div_ceil(4)
-    }
-
-    /// # Errors
-    /// `unsupported-model` where the two do not fit together.
-    fn check(&self) -> Result<()> {
-        let Some(second) = self.second else { return Ok(()) };
-        let Tensor { n, h, w, c, .. } = self.first;
-        if (n, h, w) != (second.n, second.h, second.w) {
-            return Err(Error::unsupported(format!(
-                "tensors of {h}x{w} and {}x{} cannot be joined along the channels",
-                second.h, second.w
-            )));
-        }
-        if c % 4 != 0 {
-            return Err(Error::unsupported(format!(
-                "a skip connection of {c} channels: only multiples of 4 are supported"
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// Some channels of every row of a tensor, read where they lie: a part of what [`linear_stack`] makes.
-#[derive(Clone, Copy, Debug)]
-pub struct Columns {
-    pub tensor: Tensor,
-    /// The first channel, a multiple of 4.
-    pub from: u32,
-    pub c: u32,
-}
-
-impl From<Tensor> for Columns {
-    fn from(tensor: Tensor) -> Self {
-        Self { tensor, from: 0, c: tensor.c }
-    }
-}
-
-impl Columns {
-    /// Columns number `i` of such as are `c` channels wide.
-    pub fn nth(tensor: Tensor, i: u32, c: u32) -> Self {
-        Self { tensor, from: i * c, c }
-    }
-
-    /// Vectors from row to row, and from a row's start to these channels.
-    fn params(&self) -> [u32; 2] {
-        [self.tensor.c4(), self.from / 4]
-    }
-}
-
-/// 1 where activations lie as f32.
-fn wide(r: &Recorder) -> u32 {
-    (r.options().activations == Dtype::F32) as u32
-}
-
-/// Workgroups of `size` items in two dimensions, neither past WebGPU's limit.
-fn spread(groups: u32) -> [u32; 3] {
-    const MAX: u32 = 65535;
-    if groups <= MAX { [groups.max(1), 1, 1] } else { [MAX, groups.div_ceil(MAX), 1] }
-}

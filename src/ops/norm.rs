@@ -1,13 +1,15 @@
 //! Normalisation; statistics are always f32.
 
-use super::{Activation, Input, spread, wide};
+use super::Activation;
+use super::input::{Input, LayerNorm, spread};
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{F32, U32};
 use crate::gpu::{Binding, Dispatch, Dtype, Kernel, Recorder, Tensor, Weight};
 
-fn affine(r: &mut Recorder, prefix: &str, c: u32) -> Result<[Weight; 2]> {
+fn affine(r: &mut Recorder, name: &str, c: u32) -> Result<[Weight; 2]> {
     let layout = Layout::Vector { len: c as usize };
-    Ok([r.weight(format!("{prefix}.weight"), layout)?, r.weight(format!("{prefix}.bias"), layout)?])
+    Ok([r.weight(&format!("{name}.weight"), layout)?, r.weight(&format!("{name}.bias"), layout)?])
 }
 
 /// Group normalisation over [h, w, channels of a group], then `activation`.
@@ -17,7 +19,7 @@ fn affine(r: &mut Recorder, prefix: &str, c: u32) -> Result<[Weight; 2]> {
 pub fn group_norm(
     r: &mut Recorder,
     x: impl Into<Input>,
-    prefix: &str,
+    name: &str,
     groups: u32,
     epsilon: f32,
     activation: Activation,
@@ -27,14 +29,14 @@ pub fn group_norm(
     let Tensor { n, h, w, .. } = x.first;
     let positions = h * w;
     if let Some(bundle) = Bundle::of(positions, x.channels(), groups, activation) {
-        return bundle.norm(r, x, prefix, epsilon, activation);
+        return bundle.norm(r, x, name, epsilon, activation);
     }
     // A slice a workgroup: enough of them to fill a GPU, each with enough to do.
     let lanes = (256 / x.c4().min(256)).max(1);
     let slices = positions.div_ceil(lanes * 16).clamp(1, 64);
     let stats = GroupStats::new(r, n, positions, positions.div_ceil(slices), x.channels(), groups)?;
     stats.gather(r, x, 0);
-    stats.apply(r, x, prefix, epsilon, activation)
+    stats.apply(r, x, name, epsilon, activation)
 }
 
 /// As many groups of channels as fill whole vectors, normalised by one workgroup (see `shaders/group_norm.wgsl`).
@@ -61,20 +63,19 @@ impl Bundle {
         self,
         r: &mut Recorder,
         x: Input,
-        prefix: &str,
+        name: &str,
         epsilon: f32,
         activation: Activation,
     ) -> Result<Tensor> {
         let Tensor { n, h, w, .. } = x.first;
         let (positions, c, c4) = (h * w, x.channels(), x.c4());
-        let [gamma, beta] = affine(r, prefix, c)?;
+        let [gamma, beta] = affine(r, name, c)?;
         let y = r.tensor(n, h, w, c);
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm",
-                include_str!("../../shaders/group_norm.wgsl"),
+                &[crate::gpu::shader!("group_norm.wgsl")],
                 &[
-                    ("WIDE", wide(r)),
                     ("SECOND", x.second.is_some() as u32),
                     ("WITH_SILU", (activation == Activation::Silu) as u32),
                 ],
@@ -87,14 +88,14 @@ impl Bundle {
                 Binding::Write(y),
             ],
             params: vec![
-                positions,
-                c4,
-                x.first.c4(),
-                x.second.map_or(0, |t| t.c4()),
-                self.per_group,
-                self.vectors,
-                256 / self.vectors,
-                epsilon.to_bits(),
+                ("positions", U32(positions)),
+                ("c4", U32(c4)),
+                ("c4_0", U32(x.first.c4())),
+                ("c4_1", U32(x.second.map_or(0, |t| t.c4()))),
+                ("per_group", U32(self.per_group)),
+                ("vectors", U32(self.vectors)),
+                ("lanes", U32(256 / self.vectors)),
+                ("epsilon", F32(epsilon)),
             ],
             workgroups: [c4 / self.vectors, n, 1],
             flops: 8 * n as u64 * positions as u64 * c as u64,
@@ -144,17 +145,22 @@ impl GroupStats {
         let Tensor { n, h, w, .. } = x.first;
         let (positions, c) = (h * w, x.channels());
         r.dispatch(Dispatch {
-            kernel: Kernel::new(
-                "group_norm_stats",
-                crate::gpu::shader!("group_norm_stats.wgsl"),
-                &[("WIDE", wide(r))],
-            ),
+            kernel: Kernel::new("group_norm_stats", &[crate::gpu::shader!("group_norm_stats.wgsl")], &[]),
             bindings: vec![
                 Binding::Read(x.first),
                 Binding::Read(x.second.unwrap_or(x.first)),
                 Binding::Write(self.stats),
             ],
-            params: vec![positions, self.per_slice, self.slices, c, x.c4(), x.first.c4(), self.groups, first],
+            params: vec![
+                ("positions", U32(positions)),
+                ("per_slice", U32(self.per_slice)),
+                ("slices", U32(self.slices)),
+                ("c", U32(c)),
+                ("c4", U32(x.c4())),
+                ("c4_first", U32(x.first.c4())),
+                ("groups", U32(self.groups)),
+                ("first_slice", U32(first)),
+            ],
             workgroups: [positions.div_ceil(self.per_slice), n, 1],
             flops: 4 * n as u64 * positions as u64 * c as u64,
         });
@@ -168,14 +174,14 @@ impl GroupStats {
         &self,
         r: &mut Recorder,
         x: impl Into<Input>,
-        prefix: &str,
+        name: &str,
         epsilon: f32,
         activation: Activation,
     ) -> Result<Tensor> {
         const SPAN: u32 = 16;
         let x = x.into();
         let (c, c4) = (x.channels(), x.c4());
-        let [gamma, beta] = affine(r, prefix, c)?;
+        let [gamma, beta] = affine(r, name, c)?;
         let Tensor { n, h, w, .. } = x.first;
         let positions = h * w;
         let y = r.tensor(n, h, w, c);
@@ -183,8 +189,8 @@ impl GroupStats {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm_apply",
-                crate::gpu::shader!("group_norm_apply.wgsl"),
-                &[("WIDE", wide(r)), ("SPAN", SPAN)],
+                &[crate::gpu::shader!("group_norm_apply.wgsl")],
+                &[("SPAN", SPAN)],
             ),
             bindings: vec![
                 Binding::Read(x.first),
@@ -195,16 +201,16 @@ impl GroupStats {
                 Binding::Write(y),
             ],
             params: vec![
-                positions,
-                self.per_slice,
-                self.slices,
-                c,
-                c4,
-                x.first.c4(),
-                self.groups,
-                epsilon.to_bits(),
-                activation as u32,
-                self.positions,
+                ("positions", U32(positions)),
+                ("per_slice", U32(self.per_slice)),
+                ("slices", U32(self.slices)),
+                ("c", U32(c)),
+                ("c4", U32(c4)),
+                ("c4_first", U32(x.first.c4())),
+                ("groups", U32(self.groups)),
+                ("epsilon", F32(epsilon)),
+                ("activation", U32(activation as u32)),
+                ("all_positions", U32(self.positions)),
             ],
             workgroups: [across, n, down],
             flops: 4 * n as u64 * positions as u64 * c as u64,
@@ -213,24 +219,16 @@ impl GroupStats {
     }
 }
 
-/// A layer normalisation that the product which reads its input does on the way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LayerNorm {
-    pub gamma: Weight,
-    pub beta: Weight,
-    pub epsilon: f32,
-}
-
-/// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these normalise
-/// what they read, so that nothing is written between.
+/// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these
+/// normalise what they read, so that nothing is written between.
 ///
 /// # Errors
 /// As [`layer_norm`].
-pub fn layer_normed(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Result<Input> {
+pub fn layer_normed(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Result<Input> {
     if !x.c.is_multiple_of(4) {
-        return Ok(layer_norm(r, x, prefix, epsilon)?.into());
+        return Ok(layer_norm(r, x, name, epsilon)?.into());
     }
-    let [gamma, beta] = affine(r, prefix, x.c)?;
+    let [gamma, beta] = affine(r, name, x.c)?;
     Ok(Input { norm: Some(LayerNorm { gamma, beta, epsilon }), ..x.into() })
 }
 
@@ -238,13 +236,13 @@ pub fn layer_normed(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> 
 ///
 /// # Errors
 /// `unsupported-model` where a weight is used twice with two shapes.
-pub fn layer_norm(r: &mut Recorder, x: Tensor, prefix: &str, epsilon: f32) -> Result<Tensor> {
-    let [gamma, beta] = affine(r, prefix, x.c)?;
+pub fn layer_norm(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Result<Tensor> {
+    let [gamma, beta] = affine(r, name, x.c)?;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("layer_norm", crate::gpu::shader!("layer_norm.wgsl"), &[("WIDE", wide(r))]),
+        kernel: Kernel::new("layer_norm", &[crate::gpu::shader!("layer_norm.wgsl")], &[]),
         bindings: vec![Binding::Read(x), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)],
-        params: vec![x.rows(), x.c, epsilon.to_bits()],
+        params: vec![("rows", U32(x.rows())), ("c", U32(x.c)), ("epsilon", F32(epsilon))],
         workgroups: spread(x.rows()),
         flops: 8 * x.rows() as u64 * x.c as u64,
     });

@@ -1,7 +1,8 @@
-//! Operations on one element at a time.
+//! Operations on one element at a time, and the mean over positions.
 
-use super::{spread, wide};
+use super::input::spread;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
 
 /// Activation functions, by their number in `shaders/prelude.wgsl`.
@@ -35,9 +36,8 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
     let (scale, shift) = if let Kind::Affine(scale, shift) = kind { (scale, shift) } else { (1.0, 0.0) };
     let kernel = Kernel::new(
         "pointwise",
-        crate::gpu::shader!("pointwise.wgsl"),
+        &[crate::gpu::shader!("pointwise.wgsl")],
         &[
-            ("WIDE", wide(r)),
             ("ADD", matches!(kind, Kind::Add) as u32),
             ("AFFINE", matches!(kind, Kind::Affine(..)) as u32),
             ("ACTIVATION", activation as u32),
@@ -46,7 +46,13 @@ fn record(r: &mut Recorder, inputs: &[Tensor], out: Tensor, kind: Kind) {
     r.dispatch(Dispatch {
         kernel,
         bindings: inputs.iter().map(|&t| Binding::Read(t)).chain([Binding::Write(out)]).collect(),
-        params: vec![size, out.c, out.c4(), scale.to_bits(), shift.to_bits()],
+        params: vec![
+            ("size", U32(size)),
+            ("c", U32(out.c)),
+            ("c4", U32(out.c4())),
+            ("scale", F32(scale)),
+            ("shift", F32(shift)),
+        ],
         workgroups: spread(size.div_ceil(256)),
         flops: size as u64 * 4,
     });
@@ -86,4 +92,59 @@ pub fn affine(r: &mut Recorder, x: Tensor, scale: f32, shift: f32) -> Result<Ten
     let y = r.tensor(x.n, x.h, x.w, x.c);
     record(r, &[x], y, Kind::Affine(scale, shift));
     Ok(y)
+}
+
+/// The mean over all positions: [n, h, w, c] -> [n, 1, 1, c].
+///
+/// # Errors
+/// None today.
+pub fn mean(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
+    let y = r.tensor(x.n, 1, 1, x.c);
+    r.dispatch(Dispatch {
+        kernel: Kernel::new("mean", &[crate::gpu::shader!("mean.wgsl")], &[]),
+        bindings: vec![Binding::Read(x), Binding::Write(y)],
+        params: vec![("positions", U32(x.h * x.w)), ("c4", U32(x.c4()))],
+        workgroups: [x.c4(), x.n, 1],
+        flops: x.rows() as u64 * x.c as u64,
+    });
+    Ok(y)
+}
+
+/// Adds `x` times the f32 at place `at` of `scales` to the pictures of `into` from `first` on, in place. `x` is of
+/// their size, or [n, 1, 1, c], the same at every position.
+///
+/// # Errors
+/// `unsupported-model` where the shapes do not fit.
+pub fn add_scaled(
+    r: &mut Recorder,
+    x: Tensor,
+    scales: Tensor,
+    at: u32,
+    into: Tensor,
+    first: u32,
+) -> Result<()> {
+    let everywhere = (x.h, x.w) == (1, 1);
+    if x.c != into.c || first + x.n > into.n || !(everywhere || (x.h, x.w) == (into.h, into.w)) {
+        return Err(Error::unsupported(format!(
+            "a residual of {}x{}x{} for a picture of {}x{}x{}",
+            x.h, x.w, x.c, into.h, into.w, into.c
+        )));
+    }
+    let picture = into.h * into.w * into.c4();
+    let size = x.n * picture;
+    r.dispatch(Dispatch {
+        kernel: Kernel::new("residual", &[crate::gpu::shader!("residual.wgsl")], &[]),
+        bindings: vec![Binding::Read(x), Binding::Read(scales), Binding::Write(into)],
+        params: vec![
+            ("size", U32(size)),
+            ("picture", U32(picture)),
+            ("c4", U32(into.c4())),
+            ("offset", U32(first * picture)),
+            ("at", U32(at)),
+            ("everywhere", Scalar::flag(everywhere)),
+        ],
+        workgroups: spread(size.div_ceil(256)),
+        flops: size as u64 * 8,
+    });
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Does this adapter compute rightly? Asked once, before anything is downloaded.
 
-use super::{Activation, Epilogue, attention, group_norm, linear};
+use super::{Activation, Epilogue, attention, group_norm, linear_no_bias};
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
 use crate::named::Named;
@@ -62,7 +62,8 @@ pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
                 "This GPU has no f16 arithmetic that computes rightly. Use precision \"auto\" or \"f32\"."
             }
             Arithmetic::F32 => {
-                "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another browser."
+                "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another \
+                 browser."
             }
         },
     ))
@@ -85,7 +86,7 @@ async fn error(gpu: &Gpu, options: &Options) -> Result<f64> {
     let mut r = Recorder::new(options);
     let x = r.input(1, 1, ROWS as u32, CHANNELS as u32);
     let normed = group_norm(&mut r, x, "norm", GROUPS as u32, 1e-5, Activation::Silu)?;
-    let h = linear(&mut r, normed, "linear", OUT as u32, false, Epilogue::default())?;
+    let h = linear_no_bias(&mut r, normed, "linear", OUT as u32, Epilogue::default())?;
     let y = attention(&mut r, h, h, h, HEADS as u32, false)?;
     r.output(y);
     let plan = r.finish();

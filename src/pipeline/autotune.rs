@@ -1,9 +1,9 @@
 //! Tiles chosen for this GPU: on an earlier visit, or while the weights arrive.
 
-use crate::gpu::tuning::Choices;
+use crate::gpu::choices::Choices;
 use crate::gpu::{Gpu, Options};
 use crate::named::Named;
-use crate::ops::tune;
+use crate::ops::autotune;
 
 /// What tuning may take while a model loads, in milliseconds.
 pub(super) const BUDGET: f64 = 3000.0;
@@ -36,7 +36,7 @@ pub struct Chosen {
 
 /// The choices of an earlier visit among `kept` (key and text of each), if they are of this GPU and these kernels.
 pub(super) fn kept(gpu: &Gpu, options: &Options, kept: &[(String, String)]) -> Option<Choices> {
-    let key = tune::key(gpu, options);
+    let key = autotune::key(gpu, options);
     let (_, text) = kept.iter().find(|(k, _)| *k == key)?;
-    Choices::from_text(text, tune::candidates(options))
+    Choices::from_text(text, autotune::candidates(options))
 }

@@ -12,10 +12,10 @@ use super::residence::Residence;
 use super::text::{PromptView, TextEncoders};
 use crate::checkpoint::ReadAt;
 use crate::error::Result;
-use crate::gpu::tuning::{Choices, shipped};
+use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Arithmetic, Gpu, Options};
 use crate::models::unet;
-use crate::ops::tune::{self, EXAMPLES};
+use crate::ops::autotune::{self, EXAMPLES};
 use crate::prompt::Syntax;
 use crate::samplers::SchedulerConfig;
 use crate::store::ModelFiles;
@@ -147,7 +147,7 @@ impl DiffusionPipeline {
     /// The choices of kernels in use.
     pub fn tuning(&self) -> Chosen {
         Chosen {
-            key: tune::key(self.gpu(), &self.options),
+            key: autotune::key(self.gpu(), &self.options),
             text: self.options.choices.to_text(),
             origin: self.origin,
         }
@@ -160,7 +160,7 @@ impl DiffusionPipeline {
     pub async fn tune(&mut self, budget: f64) -> Result<()> {
         let gpu = self.gpu();
         let options = Options { choices: shipped(&gpu.vendor, &gpu.architecture), ..self.options };
-        let choices = tune::tune(gpu, &options, &EXAMPLES, budget).await?;
+        let choices = autotune::tune(gpu, &options, &EXAMPLES, budget).await?;
         self.choose(choices, Origin::Timed);
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::text::{TextEncoder, TextEncoders};
 use super::weights::{FilesSource, Place};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
-use crate::gpu::tuning::{Choices, shipped};
+use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Dtype, Options, Plan, WeightSpec};
 use crate::models::{clip, unet};
 use crate::ops::{self, Precision};
@@ -381,7 +381,8 @@ async fn stream(
         let (mut choices, mut origin) = (pipeline.options.choices, pipeline.origin);
         if timed && origin == Origin::Shipped && pipeline.unet.part.bytes() >= autotune::WORTH {
             origin = Origin::Timed;
-            choices = ops::tune::tune(gpu, &pipeline.options, &ops::tune::EXAMPLES, autotune::BUDGET).await?;
+            choices = ops::autotune::tune(gpu, &pipeline.options, &ops::autotune::EXAMPLES, autotune::BUDGET)
+                .await?;
         }
         compile(pipeline, choices)?;
         gpu.compiled().await;

@@ -351,5 +351,5 @@ pub(super) fn compile_first(
         plans.push(record(options, |r| record_text(config, *recipe, r, 2, TOKENS).map(|_| ())));
     }
     // A size of its own that the model cannot have is refused when it is asked for.
-    plans.iter().flatten().try_for_each(|plan| gpu.compile_ahead(plan))
+    plans.iter().flatten().try_for_each(|plan| plan.compile_ahead(gpu))
 }

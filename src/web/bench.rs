@@ -60,11 +60,11 @@ impl Bench {
             Ok(match op.as_str() {
                 "conv2d" => {
                     let x = r.input(1, size("h")?, size("w")?, c);
-                    (vec![x], ops::conv2d(r, x, "y", size("out")?, true, Conv::k3(), Epilogue::default())?)
+                    (vec![x], ops::conv2d(r, x, "y", size("out")?, Conv::k3(), Epilogue::default())?)
                 }
                 "linear" => {
                     let x = r.input(1, 1, size("rows")?, c);
-                    (vec![x], ops::linear(r, x, "y", size("out")?, true, Epilogue::default())?)
+                    (vec![x], ops::linear(r, x, "y", size("out")?, Epilogue::default())?)
                 }
                 "attention" => {
                     let q = r.input(1, 1, size("queries")?, c);
@@ -204,7 +204,11 @@ impl Recording {
                 set(&defines, name, *value);
             }
             set(&out, "defines", defines);
-            set(&out, "params", js_sys::Uint32Array::from(d.params.as_slice()));
+            let params = Object::new();
+            for (name, value) in &d.params {
+                set(&params, name, value.word());
+            }
+            set(&out, "params", params);
             set(&out, "flops", d.flops as f64);
             set(&out, "bytes", self.plan.bytes(d) as f64);
             set(&out, "workgroups", d.workgroups.iter().product::<u32>());

@@ -1,22 +1,20 @@
-//! `./build.sh bench --step [--side N] [--json FILE]`: one step of Stable Diffusion 1.5's UNet with guidance, random weights, on
-//! the machine's own Vulkan driver: what each class of kernels does of the multiply-adds that this driver was measured to do
-//! at the most.
+//! `./build.sh bench --step [--side N] [--json FILE]`: one step of Stable Diffusion 1.5's UNet with guidance, random
+//! weights, on the machine's own Vulkan driver: what each class of kernels does of the multiply-adds that this driver
+//! was measured to do at the most.
 
 #[path = "../support/unet_plan.rs"]
 mod unet_plan;
 
 use browser_diffusion::gpu::{
-    Arithmetic, Binding, Dispatch, Executable, Gpu, GpuOptions, Kernel, Options, Recorder, Weights,
+    Arithmetic, Binding, Dispatch, Executable, Gpu, GpuOptions, Kernel, Options, Recorder, Scalar, Weights,
 };
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Eight independent chains of vec4 a thread, CHAINS * 4 * ROUNDS multiply-adds; the result is stored only where it is what it
-/// cannot be. As `www/bench/probes.js` does it.
+/// Eight independent chains of vec4 a thread, CHAINS * 4 * ROUNDS multiply-adds; the result is stored only where it
+/// is what it cannot be. As `www/bench/probes.js` does it.
 const PROBE: &str = "
-struct Params { rounds: u32 }
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding($binding) var<storage, read_write> out: array<vec4f>;
 @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
   let x = f32(id.x & 63u) * 0.001;
@@ -46,9 +44,9 @@ fn peak(gpu: &Gpu) -> f64 {
     let y = r.tensor(1, 1, 64, 4);
     let flops = 2 * u64::from(GROUPS * 64) * u64::from(CHAINS * 4) * u64::from(ROUNDS);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("probe", PROBE, &[("CHAINS", CHAINS), ("WIDE", 1)]),
+        kernel: Kernel::new("probe", &[PROBE], &[("CHAINS", CHAINS)]),
         bindings: vec![Binding::Write(y)],
-        params: vec![ROUNDS],
+        params: vec![("rounds", Scalar::U32(ROUNDS))],
         workgroups: [GROUPS, 1, 1],
         flops,
     });

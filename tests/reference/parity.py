@@ -51,9 +51,9 @@ def text(model):
     return {"input_ids": ids.int()}, outputs
 
 
-def unet(model, side):
-    c, t = model.config, torch.tensor([601.0])
-    sample, context = randn(2, 1, 4, side, side), randn(3, 1, 77, c.cross_attention_dim)
+def unet(model, side, batch):
+    c, t = model.config, torch.tensor([601.0] * batch)
+    sample, context = randn(2, batch, 4, side, side), randn(3, batch, 77, c.cross_attention_dim)
     inputs = {"sample": nhwc(sample), "encoder_hidden_states": context,
               "t_emb": get_timestep_embedding(t, c.block_out_channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)}
     more = {}
@@ -70,10 +70,11 @@ def decode(model, side):
     return {"latents": nhwc(latents)}, {"decoded": nhwc(model.decode(latents).sample)}
 
 
-# What is computed of each network. SDXL's VAE has the weights' shapes of Stable Diffusion 1.5's.
+# What is computed of each network. Stable Diffusion 1.5's UNet has two pictures, as with guidance: its attention is then cut into
+# several dispatches. SDXL's VAE has the weights' shapes of Stable Diffusion 1.5's.
 CASES = {
-    "sd15": {"text_encoder": text, "unet": lambda m: unet(m, 64), "vae": lambda m: decode(m, 64)},
-    "sdxl": {"text_encoder": text, "text_encoder_2": text, "unet": lambda m: unet(m, 32), "vae": lambda m: decode(m, 16)},
+    "sd15": {"text_encoder": text, "unet": lambda m: unet(m, 64, 2), "vae": lambda m: decode(m, 64)},
+    "sdxl": {"text_encoder": text, "text_encoder_2": text, "unet": lambda m: unet(m, 32, 1), "vae": lambda m: decode(m, 16)},
 }
 
 

@@ -68,13 +68,13 @@ export const elements = (shape) => shape.reduce((a, b) => a * b, 1);
  * What a kernel of `shaders/matmul.wgsl` asks of a GPU: loads from workgroup memory (of a vector of four) for one multiply-add,
  * and f32 registers for a thread's sums and what it multiplies; and the sizes of what it makes: rows (positions of all
  * pictures) by channels, each of so many products.
- * @param {{ defines: Record<string, number>, params: Uint32Array, flops: number, workgroups: number }} dispatch
+ * @param {{ defines: Record<string, number>, params: Record<string, number>, flops: number, workgroups: number }} dispatch
  * @returns {{ loads: number, registers: number, size: string } | undefined} nothing for other kernels
  */
 export function figures({ defines: { SUBGROUP, SPLIT, ROWS, SLOTS, WX, TM, TN }, params, flops, workgroups }) {
   if (SUBGROUP === undefined || TM === undefined && ROWS === undefined) return undefined;
-  const [end, start, n, k4] = params;
-  const size = `${end - start}x${n}x${4 * k4}`;
+  const { m, m_base, n, k4 } = params;
+  const size = `${m - m_base}x${n}x${4 * k4}`;
   if (SUBGROUP) return { loads: 0, registers: 4 * ROWS + 4 * (SLOTS + 4), size };
   const registers = 4 * TM * TN + 4 * (1 + 4 * TN);
   // Split inputs pass through workgroup memory only to be added up at the end.

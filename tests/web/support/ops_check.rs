@@ -1,12 +1,12 @@
-//! The comparisons of `tests/cases` in the browser: built for wasm32 as an example, called by `ops.test.mjs`.
+//! The comparisons of `tests/ops/cases` in the browser: built for wasm32 as an example, called by `ops.test.mjs`.
 
 #[cfg(target_arch = "wasm32")]
-#[path = "../../cases/mod.rs"]
+#[path = "../../ops/cases/mod.rs"]
 mod cases;
 
 #[cfg(target_arch = "wasm32")]
 mod check {
-    use super::cases;
+    use super::cases::{self, On};
     use browser_diffusion::gpu::{Gpu, GpuOptions};
     use wasm_bindgen::prelude::*;
 
@@ -14,7 +14,7 @@ mod check {
     #[wasm_bindgen(js_name = checkOps)]
     pub async fn check_ops(rounds: u32, without_subgroups: bool) -> Result<String, JsValue> {
         let gpu = Gpu::new(&GpuOptions { without_subgroups, ..Default::default() }).await?;
-        let outcomes = cases::all(&gpu, rounds as u64).await;
+        let outcomes = cases::all(&On { gpu: &gpu, cut: false }, rounds as u64).await;
         let rows: Vec<_> = outcomes
             .iter()
             .map(|o| {

@@ -1,5 +1,5 @@
 // Every op against its f64 reference in the browser: on SwiftShader, which has no shader-f16 and subgroups of 4, with
-// and without the subgroups, and on lavapipe (shader-f16, subgroups of 8). Natively: tests/ops.rs.
+// and without the subgroups, and on lavapipe (shader-f16, subgroups of 8). Natively: tests/ops/main.rs.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { adapters, withBrowser, root } from '../support/browser.mjs';

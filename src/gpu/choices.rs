@@ -1,11 +1,10 @@
 //! Which variant of a kernel serves which shapes: a shipped table by maker and family of the GPU, and the search that
 //! refines it on the visitor's own.
 //!
-//! A variant is known by its place in the list of candidates that the operation has (`crate::ops::tune`). What a search
-//! found stays with the page, under [`key`], and is worth nothing once adapter, kernels or candidates change.
+//! A variant is known by its place in the list of candidates that the operation has. `crate::ops::autotune` times
+//! them, and says under which key choices are kept: they are worth nothing once adapter, kernels or candidates
+//! change.
 
-use super::context::Gpu;
-use super::plan::Options;
 use crate::error::Result;
 
 /// What a matrix multiply is like, as far as the choice of its tile goes.
@@ -70,7 +69,7 @@ impl Choices {
 }
 
 /// Choices for a GPU by maker, family ("" for any): (conv, rows, channels, candidate), with the lists of
-/// `ops::tune::candidates`. More entries come from tables that visitors copied from `bench.html`.
+/// `ops::autotune::candidates`. More entries come from tables that visitors copied from `bench.html`.
 type Shipped = (&'static str, &'static str, &'static [(bool, u32, u32, usize)]);
 const SHIPPED: &[Shipped] = &[
     // Tiles of 32 x 64 for convolutions, where 64 x 64 hold too many registers: onnxruntime's finding on Lunar Lake
@@ -92,22 +91,10 @@ pub fn shipped(vendor: &str, architecture: &str) -> Choices {
     choices
 }
 
-/// Under what choices are kept: "adapter|variant of the kernels|hash". What shares the first with other hashes is out of
-/// date. `kernels`: all that the hash is to cover.
-pub fn key(gpu: &Gpu, options: &Options, kernels: &[&str]) -> String {
-    // FNV-1a, 64 bits
-    let hash = kernels.iter().flat_map(|text| text.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!(
-        "{} {} {}|{:?} {:?} {}|{hash:016x}",
-        gpu.vendor, gpu.architecture, gpu.name, options.arithmetic, options.activations, options.subgroup
-    )
-}
-
-/// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs least;
-/// after three turns those half as slow again as the fastest drop out. It ends when four turns have changed neither the
-/// fastest nor, by more than times waver, its time. `None`: none is faster than `usual` by more than that.
+/// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs
+/// least; after three turns those half as slow again as the fastest drop out. It ends when four turns have changed
+/// neither the fastest nor, by more than times waver, its time. `None`: none is faster than `usual` by more than
+/// that.
 ///
 /// `measure` returns a time, `None` where the time for tuning is over.
 ///

@@ -3,13 +3,17 @@
 
 mod cases;
 
-use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
+use browser_diffusion::gpu::{
+    Arithmetic, Dtype, Gpu, GpuOptions, MAX_DISPATCH_FLOPS, Options, Recorder, Weights,
+};
 use browser_diffusion::ops::{self, Columns, Epilogue};
+use cases::On;
 use pollster::block_on;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn check(options: &GpuOptions) {
     let gpu = block_on(Gpu::new(options)).unwrap();
-    let outcomes = block_on(cases::all(&gpu, 1));
+    let outcomes = block_on(cases::all(&On { gpu: &gpu, cut: true }, 1));
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|o| !o.passed())
@@ -19,6 +23,15 @@ fn check(options: &GpuOptions) {
         outcomes.iter().filter(|o| o.tolerance > 0.0).map(|o| o.error / o.tolerance).fold(0.0, f64::max);
     println!("{} comparisons on {}, worst at {worst:.2} of its tolerance", outcomes.len(), gpu.name);
     assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), outcomes.len(), failed.join("\n"));
+    let mut cut = BTreeMap::<&str, usize>::new();
+    for (kernel, _) in outcomes.iter().filter_map(|o| o.cut).filter(|(_, dispatches)| *dispatches >= 3) {
+        *cut.entry(kernel).or_default() += 1;
+    }
+    println!("cut into three dispatches or more: {cut:?}");
+    let attention = if gpu.subgroup > 0 { "attention_subgroup" } else { "attention" };
+    for kernel in ["conv", "matmul", attention, "attention_wide"] {
+        assert!(cut.get(kernel).is_some_and(|&n| n >= 4), "{kernel} was hardly cut: {cut:?}");
+    }
 }
 
 #[test]
@@ -55,7 +68,7 @@ fn every_dispatch_is_timed() {
     let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
     let mut r = Recorder::new(&Options::default());
     let x = r.input(1, 1, 256, 256);
-    let h = ops::linear(&mut r, x, "a", 512, false, Epilogue::default()).unwrap();
+    let h = ops::linear_no_bias(&mut r, x, "a", 512, Epilogue::default()).unwrap();
     let y = ops::layer_norm(&mut r, h, "b", 1e-5).unwrap();
     r.output(y);
     let plan = r.finish();
@@ -76,10 +89,10 @@ fn a_setup_follows_its_input() {
     let record = |apart: bool| {
         let mut r = Recorder::new(&Options::default());
         let (x, context) = (r.input(1, 1, 5, 16), r.input(1, 1, 7, 24));
-        let keys = |r: &mut Recorder| ops::linear_stack(r, context, &[("k", 16), ("v", 16)], false);
+        let keys = |r: &mut Recorder| ops::linear_stack_no_bias(r, context, &[("k", 16), ("v", 16)]);
         let kv = if apart { r.setup(keys) } else { keys(&mut r) }.unwrap();
         let h = ops::attention(&mut r, x, kv[0], kv[1], 2, false).unwrap();
-        let y = ops::linear(&mut r, h, "out", 16, false, Epilogue::default()).unwrap();
+        let y = ops::linear_no_bias(&mut r, h, "out", 16, Epilogue::default()).unwrap();
         r.output(y);
         (r.finish(), x, context, y)
     };
@@ -117,33 +130,39 @@ fn a_setup_follows_its_input() {
 
     let mut r = Recorder::new(&Options::default());
     let x = r.input(1, 1, 5, 16);
-    let h = ops::linear(&mut r, x, "a", 16, false, Epilogue::default()).unwrap();
-    assert!(r.setup(|r| ops::linear(r, h, "b", 16, false, Epilogue::default())).is_err());
+    let h = ops::linear_no_bias(&mut r, x, "a", 16, Epilogue::default()).unwrap();
+    assert!(r.setup(|r| ops::linear_no_bias(r, h, "b", 16, Epilogue::default())).is_err());
 }
 
 /// Attention of more than one dispatch holds: rows on both sides of the cut against the same in f64.
 #[test]
 fn attention_is_cut_into_dispatches() {
     let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    for subgroup in BTreeSet::from([0, gpu.subgroup]) {
+        cut_attention(&gpu, &Options { subgroup, ..Options::default() });
+    }
+}
+
+fn cut_attention(gpu: &Gpu, options: &Options) {
     let (length, heads, d) = (4400, 8, 40);
     let c = heads * d;
-    let mut r = Recorder::new(&Options::default());
+    let mut r = Recorder::new(options);
     let qkv = r.input(1, 1, length as u32, 3 * c as u32);
     let [q, k, v] = [0, 1, 2].map(|i| Columns::nth(qkv, i, c as u32));
     let y = ops::attention(&mut r, q, k, v, heads as u32, false).unwrap();
     r.output(y);
     let plan = r.finish();
     let [first, _] = plan.dispatches() else { panic!("{} dispatches", plan.dispatches().len()) };
-    assert!(plan.dispatches().iter().all(|d| d.flops <= ops::MAX_DISPATCH_FLOPS));
+    assert!(plan.dispatches().iter().all(|d| d.flops <= MAX_DISPATCH_FLOPS));
     let cut = (first.flops / (4 * (c * length) as u64)) as usize;
-    let executable = plan.instantiate(&gpu, &Weights::allocate(&gpu, &[])).unwrap();
+    let executable = plan.instantiate(gpu, &Weights::allocate(gpu, &[])).unwrap();
     // Sixteenths, which f16 holds, without a pattern.
     let values: Vec<f32> = (0..length * 3 * c)
         .map(|i| (((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 65) as f32 / 16.0 - 2.0)
         .collect();
-    executable.write(&gpu, qkv, &values).unwrap();
+    executable.write(gpu, qkv, &values).unwrap();
     executable.run(&gpu);
-    let got = block_on(executable.read(&gpu, y)).unwrap();
+    let got = block_on(executable.read(gpu, y)).unwrap();
     let at = |part: usize, row: usize, head: usize| &values[row * 3 * c + part * c + head * d..][..d];
     let (mut off, mut size) = (0.0, 0.0);
     for row in [0, cut - 1, cut, cut + 1, length - 1] {
@@ -163,6 +182,6 @@ fn attention_is_cut_into_dispatches() {
     }
     // As cases::attention: the output is rounded once.
     let (error, most) = ((off / size).sqrt(), 1.0 / 2048.0 + (length + d) as f64 / (1u64 << 24) as f64);
-    println!("attention in two dispatches: {error:.1e} of {most:.1e}");
+    println!("attention in two dispatches, subgroups of {}: {error:.1e} of {most:.1e}", options.subgroup);
     assert!(error <= most, "{error}");
 }

@@ -1,11 +1,11 @@
 //! Chooses tiles for matrix multiply and convolution by timing them on this GPU.
 
-use super::matmul::Tile;
 use super::selftest::TOLERANCE_F16;
+use super::tile::{TEXTS, Tile};
 use super::{Conv, Epilogue, conv2d, linear};
 use crate::clock::now;
 use crate::error::Result;
-use crate::gpu::tuning::{self, Choices, Class};
+use crate::gpu::choices::{Choices, Class, search};
 use crate::gpu::{Executable, Gpu, Options, Recorder, Tensor, Weights, random_values};
 use std::collections::HashMap;
 
@@ -39,13 +39,22 @@ pub fn candidates(options: &Options) -> usize {
     Tile::candidates(options.subgroup).len()
 }
 
-/// Under what choices are kept (see [`tuning::key`]).
+/// Under what choices are kept (see [`key_of`]).
 pub fn key(gpu: &Gpu, options: &Options) -> String {
     let list = format!("{:?} {EXAMPLES:?}", Tile::candidates(options.subgroup));
-    tuning::key(
-        gpu,
-        options,
-        &[crate::gpu::shader!("matmul.wgsl"), crate::gpu::shader!("prelude.wgsl"), &list],
+    key_of(gpu, options, &[&TEXTS[..], &[crate::gpu::shader!("prelude.wgsl"), &list]].concat())
+}
+
+/// "adapter|variant of the kernels|hash". What shares the first with another hash is out of date. `kernels`: all that
+/// the hash covers.
+pub fn key_of(gpu: &Gpu, options: &Options, kernels: &[&str]) -> String {
+    // FNV-1a, 64 bits
+    let hash = kernels.iter().flat_map(|text| text.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!(
+        "{} {} {}|{:?} {:?} {}|{hash:016x}",
+        gpu.vendor, gpu.architecture, gpu.name, options.arithmetic, options.activations, options.subgroup
     )
 }
 
@@ -61,7 +70,7 @@ pub async fn tune(gpu: &Gpu, options: &Options, examples: &[Example], budget: f6
         let mut timer = Timer::new(gpu, options, example)?;
         let usual = timer.usual;
         let measure = async |i: usize| if now() < end { timer.time(i).await.map(Some) } else { Ok(None) };
-        if let Some(fastest) = tuning::search(candidates(options), usual, measure).await?
+        if let Some(fastest) = search(candidates(options), usual, measure).await?
             && timer.agrees(fastest).await?
         {
             choices.set(class(example), Some(fastest));
@@ -102,9 +111,9 @@ impl<'a> Timer<'a> {
         let mut r = Recorder::new(options);
         let x = r.input(BATCH, side, side, c);
         let y = if conv {
-            conv2d(&mut r, x, "y", out, true, Conv::k3(), Epilogue::default())?
+            conv2d(&mut r, x, "y", out, Conv::k3(), Epilogue::default())?
         } else {
-            linear(&mut r, x, "y", out, true, Epilogue::default())?
+            linear(&mut r, x, "y", out, Epilogue::default())?
         };
         r.output(y);
         Ok((r, x, y))
@@ -148,8 +157,8 @@ impl<'a> Timer<'a> {
         Ok(executable.time(self.gpu, times).await? / times as f64)
     }
 
-    /// Whether candidate `i` computes what the usual one does: a kernel that this driver gets wrong is not taken however
-    /// fast it is.
+    /// Whether candidate `i` computes what the usual one does: a kernel that this driver gets wrong is not taken
+    /// however fast it is.
     async fn agrees(&self, i: usize) -> Result<bool> {
         let output = async |i| {
             let (executable, y) = self.instantiate(i)?;

@@ -1,0 +1,137 @@
+//! How a matrix multiply divides its output among workgroups, and the text of its shader.
+
+use crate::gpu::Options;
+use crate::gpu::choices::Class;
+
+const OPERANDS: &str = crate::gpu::shader!("matmul_operands.wgsl");
+const EPILOGUE: &str = crate::gpu::shader!("matmul_epilogue.wgsl");
+const LAYER_NORM: &str = crate::gpu::shader!("matmul_layer_norm.wgsl");
+const SHARED: &str = crate::gpu::shader!("matmul.wgsl");
+const SUBGROUP: &str = crate::gpu::shader!("matmul_subgroup.wgsl");
+const SPLIT: &str = crate::gpu::shader!("matmul_split.wgsl");
+/// All of its text, from which choices of tiles are known to be out of date.
+pub(super) const TEXTS: [&str; 6] = [OPERANDS, EPILOGUE, LAYER_NORM, SHARED, SUBGROUP, SPLIT];
+
+/// What the shader is put together from.
+pub(super) fn files(tile: Tile, layer_norm: bool) -> Vec<&'static str> {
+    let mut files = vec![OPERANDS, EPILOGUE, tile.file()];
+    files.extend(layer_norm.then_some(LAYER_NORM));
+    files
+}
+
+/// How a workgroup divides the output (see `shaders/matmul.wgsl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tile {
+    /// `sx` x `sy` subgroups of `size` lanes, each `rows` rows by four channels a lane.
+    Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
+    /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
+    Shared { tm: u32, tn: u32 },
+    /// 64 threads, which share the inputs of `rows` rows by four channels among them.
+    Split { rows: u32 },
+}
+
+impl Tile {
+    /// Threads each way of a shared tile.
+    const SIDE: u32 = 8;
+    /// Threads of a workgroup that splits its inputs.
+    const SPLIT: u32 = 64;
+
+    /// Rows of a workgroup.
+    pub(super) fn rows(self) -> u32 {
+        match self {
+            Tile::Subgroup { rows, sy, .. } => rows * sy,
+            Tile::Shared { tm, .. } => tm * Self::SIDE,
+            Tile::Split { rows } => rows,
+        }
+    }
+
+    /// Channels of a workgroup.
+    pub(super) fn columns(self) -> u32 {
+        match self {
+            Tile::Subgroup { size, sx, .. } => 4 * size * sx,
+            Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
+            Tile::Split { .. } => 4,
+        }
+    }
+
+    /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
+    pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
+        let mut tiles: Vec<Tile> =
+            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        tiles.push(Tile::Split { rows: 8 });
+        if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            for (rows, sx, sy) in
+                [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
+            {
+                let tile = Tile::Subgroup { size: subgroup, rows, sx, sy };
+                if !tiles.contains(&tile) {
+                    tiles.push(tile);
+                }
+            }
+        }
+        tiles
+    }
+
+    /// The tuned tile, or the usual one, for an output of `m` rows by `n` channels, each of `k4` vectors of input.
+    pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32, k4: u32) -> Self {
+        let tuned = options.choices.get(Class::of(conv, m, n));
+        let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
+        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n, k4))
+    }
+
+    /// The largest tile that still leaves workgroups enough to fill a GPU.
+    fn choose(subgroup: u32, m: u32, n: u32, k4: u32) -> Self {
+        const ENOUGH: u32 = 128;
+        let mut tiles = match 16u32.checked_div(subgroup).map(|n| n.max(1)) {
+            Some(wide) => [(16, wide, 4), (16, 1, 2), (8, 1, 1)]
+                .map(|(rows, sx, sy)| Tile::Subgroup { size: subgroup, rows, sx, sy })
+                .to_vec(),
+            None => [(8, 2), (8, 1), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec(),
+        };
+        // Where each of the threads that share a sum has something to add. Subgroups that share their rows read less of
+        // more than a few.
+        if k4 >= Self::SPLIT && (subgroup == 0 || m <= 8) {
+            tiles.push(Tile::Split { rows: m.next_power_of_two().min(8) });
+        }
+        let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= ENOUGH;
+        *tiles.iter().find(fills).unwrap_or(&tiles[tiles.len() - 1])
+    }
+
+    /// The part of the shader that has its `main`.
+    fn file(self) -> &'static str {
+        match self {
+            Tile::Subgroup { .. } => SUBGROUP,
+            Tile::Shared { .. } => SHARED,
+            Tile::Split { .. } => SPLIT,
+        }
+    }
+
+    /// The shader's names for it.
+    pub(super) fn defines(self) -> Vec<(&'static str, u32)> {
+        match self {
+            Tile::Subgroup { size, rows, sx, sy } => vec![
+                ("SUBGROUP", size),
+                ("ROWS", rows),
+                ("LANES", rows.min(size)),
+                ("SLOTS", rows.div_ceil(size)),
+                ("SX", sx),
+                ("SY", sy),
+            ],
+            Tile::Shared { tm, tn } => vec![
+                ("SUBGROUP", 0),
+                ("SPLIT", 0),
+                ("WX", Self::SIDE),
+                ("WY", Self::SIDE),
+                ("TM", tm),
+                ("TN", tn),
+                ("BK4", 4),
+                // A thread's part of the tiles that all of them load.
+                ("A_LOADS", 4 * tm / Self::SIDE),
+                ("W_LOADS", 16 * tn / Self::SIDE),
+            ],
+            Tile::Split { rows } => {
+                vec![("SUBGROUP", 0), ("SPLIT", 1), ("WX", Self::SPLIT), ("WY", 1), ("TM", rows), ("TN", 1)]
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Every op against a plain f64 reference over random shapes: odd sizes, 1, and what the tiles do not divide.
+//!
+//! Shared by the native test (`tests/ops/main.rs`) and the browser test (`tests/web/ops_check.rs`).
+//!
+//! Tolerances are relative L2 errors, derived from the arithmetic. u = 2^-11 is the worst rounding to f16.
+//! - Storing the output rounds it once: u.
+//! - Sums in f32 of K products add at most about K 2^-24 when signs are random.
+//! - With f16 products, each product and each of the three sums of a four-wide dot rounds: at most 4 u of the
+//!   terms, and independent errors add up as the terms themselves do, so 4 u of the result.
+
+mod adapted;
+mod attention;
+mod case;
+mod convolution;
+mod matmul;
+mod norm;
+mod pointwise;
+mod reference;
+
+use adapted::adapted;
+use attention::{attention, long_attention};
+use browser_diffusion::checkpoint::Bits;
+use browser_diffusion::gpu::choices::Class;
+use browser_diffusion::gpu::{Arithmetic, Dtype, Options};
+use browser_diffusion::ops::autotune;
+pub use case::{On, Outcome};
+use convolution::{convolution, convolution_of, with_shortcut};
+use matmul::{geglu, matmul, normed, stack};
+use norm::{group_norm, layer_norm};
+use pointwise::{pointwise, rows};
+
+/// The same with candidate `i` for whatever shape.
+fn with_tile(options: Options, i: usize) -> Options {
+    let mut tiled = options;
+    for conv in [false, true] {
+        // One of every class.
+        for rows in [8, 256, 1024, 4096, 4097] {
+            for channels in [640, 641] {
+                tiled.choices.set(Class::of(conv, rows, channels), Some(i));
+            }
+        }
+    }
+    tiled
+}
+
+/// Every op, under every way of recording that this adapter can run.
+pub async fn all(on: &On<'_>, rounds: u64) -> Vec<Outcome> {
+    let mut ways = vec![
+        ("f32", Options::default()),
+        ("f32 stored wide", Options { activations: Dtype::F32, ..Options::default() }),
+        ("q8", Options { weights: Some(Bits::Q8), ..Options::default() }),
+        ("q4", Options { weights: Some(Bits::Q4), ..Options::default() }),
+        (
+            "q4 stored wide",
+            Options { activations: Dtype::F32, weights: Some(Bits::Q4), ..Options::default() },
+        ),
+    ];
+    if on.gpu.shader_f16 {
+        let f16 = Options { arithmetic: Arithmetic::F16, ..Options::default() };
+        ways.push(("f16", f16));
+        ways.push(("q8 in f16", Options { weights: Some(Bits::Q8), ..f16 }));
+    }
+    let mut outcomes = Vec::new();
+    for (way, options) in ways {
+        let options = Options { subgroup: on.gpu.subgroup, ..options };
+        let mut of_way = products(on, &options, rounds).await;
+        // How weights and activations are read does not depend on the tile.
+        if ["f32", "f16"].contains(&way) {
+            of_way.extend(tiles(on, &options).await);
+        }
+        if options.weights.is_none() {
+            of_way.extend(without_matrices(on, &options, rounds).await);
+        }
+        for outcome in &mut of_way {
+            outcome.name = format!("{way}: {}", outcome.name);
+        }
+        outcomes.extend(of_way);
+    }
+    outcomes
+}
+
+async fn products(on: &On<'_>, options: &Options, rounds: u64) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for seed in 0..rounds * 6 {
+        outcomes.push(convolution(on, options, seed).await);
+    }
+    if options.weights.is_some() {
+        for shape in [[5, 36, 40, 3], [300, 64, 200, 12]] {
+            for part in [Some(0), Some(2), None] {
+                outcomes.push(adapted(on, options, shape, part).await);
+            }
+        }
+        // Of the random shapes few are wide enough to be quantised.
+        for seed in 100..100 + rounds * 6 {
+            outcomes.push(convolution_of(on, options, seed, true).await);
+        }
+    }
+    for seed in 0..rounds * 2 {
+        outcomes.push(with_shortcut(on, options, seed).await);
+    }
+    for (m, k, n) in
+        [(1, 1, 1), (3, 37, 5), (8, 320, 64), (130, 75, 33), (64, 512, 128), (700, 40, 321), (1024, 64, 512)]
+    {
+        outcomes.push(matmul(on, options, m, k, n).await);
+    }
+    // Rows of f16 that do not end where a binding may begin, and of blocks.
+    outcomes.push(stack(on, options, 37, 20, [24, 4, 12]).await);
+    outcomes.push(stack(on, options, 70, 100, [40, 36, 64]).await);
+    outcomes.push(geglu(on, options, 5, 12, 4, true).await);
+    outcomes.push(geglu(on, options, 90, 70, 52, false).await);
+    outcomes.push(geglu(on, options, 300, 64, 200, true).await);
+    outcomes
+}
+
+/// Every tile.
+async fn tiles(on: &On<'_>, options: &Options) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for i in 0..autotune::candidates(options) {
+        let options = with_tile(*options, i);
+        let seed = 1000 + i as u64;
+        outcomes.push(convolution(on, &options, seed).await);
+        outcomes.push(if i % 2 == 0 {
+            with_shortcut(on, &options, seed).await
+        } else {
+            normed(on, &options, seed).await
+        });
+        if on.cut {
+            // Rows for four workgroups of the largest.
+            outcomes.push(matmul(on, &options, 200, 40, 36).await);
+        }
+    }
+    outcomes
+}
+
+async fn without_matrices(on: &On<'_>, options: &Options, rounds: u64) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for seed in 0..rounds {
+        for d in [4, 8, 12, 40, 64, 80, 96, 128, 160, 260, 512] {
+            outcomes.push(attention(on, options, seed * 100 + d as u64, d).await);
+        }
+        if on.cut {
+            for d in [8, 40, 64, 80, 160] {
+                outcomes.push(long_attention(on, options, seed * 100 + d as u64, d).await);
+            }
+        }
+        outcomes.push(group_norm(on, options, seed, false).await);
+        outcomes.push(group_norm(on, options, seed + 50, false).await);
+        outcomes.push(layer_norm(on, options, seed).await);
+        outcomes.push(normed(on, options, 2 * seed).await);
+        outcomes.push(normed(on, options, 2 * seed + 1).await);
+        outcomes.extend(pointwise(on, options, seed * 10).await);
+        outcomes.extend(rows(on, options, seed).await);
+    }
+    outcomes.push(group_norm(on, options, 1000, true).await);
+    outcomes
+}
