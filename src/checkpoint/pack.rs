@@ -4,6 +4,7 @@ use super::header::{Dtype, TensorInfo};
 use super::quantise::{self, Bits};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
+use std::fmt;
 
 /// Bytes that are gathered before they go out, so that small rows make few writes.
 const PIECE: usize = 1 << 20;
@@ -19,6 +20,21 @@ pub enum Layout {
     Blocks { rows: usize, inner: usize, taps: usize, bits: Bits },
     /// `len` elements, filled with zeros up to a multiple of 4.
     Vector { len: usize },
+}
+
+/// As packed copies name it: a change makes those of earlier visits unreadable.
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Layout::Matrix { rows, inner, taps } => {
+                write!(f, "Matrix {{ rows: {rows}, inner: {inner}, taps: {taps} }}")
+            }
+            Layout::Blocks { rows, inner, taps, bits } => {
+                write!(f, "Blocks {{ rows: {rows}, inner: {inner}, taps: {taps}, bits: {bits:?} }}")
+            }
+            Layout::Vector { len } => write!(f, "Vector {{ len: {len} }}"),
+        }
+    }
 }
 
 impl Layout {
@@ -300,7 +316,7 @@ impl Packer {
 
 fn mismatch(tensor: &TensorInfo, layout: Layout) -> Error {
     Error::bad_checkpoint(format!(
-        "tensor {:?} has shape {:?}, but the model's configuration asks for {layout:?}. The weights and \
+        "tensor {:?} has shape {:?}, but the model's configuration asks for {layout}. The weights and \
          config.json are not of the same model",
         tensor.name, tensor.shape
     ))

@@ -17,7 +17,7 @@ struct Header {
 }
 
 fn layout_name(layout: Layout, wide: bool) -> String {
-    if wide { format!("f32 {layout:?}") } else { format!("{layout:?}") }
+    if wide { format!("f32 {layout}") } else { layout.to_string() }
 }
 
 fn size(layout: Layout, wide: bool) -> u64 {

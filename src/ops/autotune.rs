@@ -41,7 +41,8 @@ pub fn candidates(options: &Options) -> usize {
 
 /// Under what choices are kept (see [`key_of`]).
 pub fn key(gpu: &Gpu, options: &Options) -> String {
-    let list = format!("{:?} {EXAMPLES:?}", Tile::candidates(options.subgroup));
+    let tiles: Vec<_> = Tile::candidates(options.subgroup).into_iter().map(Tile::defines).collect();
+    let list = format!("{tiles:?} {EXAMPLES:?}");
     key_of(gpu, options, &[&TEXTS[..], &[crate::gpu::shader!("prelude.wgsl"), &list]].concat())
 }
 

@@ -117,7 +117,7 @@ impl<'a> Tries<'a> {
         let until = Date::now() + after_ms.unwrap_or(backoff).clamp(0.0, LONGEST_WAIT_MS);
         // In slices, so that an abort is noticed.
         while Date::now() < until {
-            gloo_timers::future::TimeoutFuture::new((until - Date::now()).clamp(1.0, 50.0) as u32).await;
+            gloo::timers::future::TimeoutFuture::new((until - Date::now()).clamp(1.0, 50.0) as u32).await;
             check(self.signal)?;
         }
         Ok(())
