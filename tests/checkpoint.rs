@@ -244,7 +244,6 @@ fn what_is_kept_of_quantised_weights_comes_back_or_is_refused() {
     while let Some(rest) = writer.take(10_000, true) {
         kept.extend(rest);
     }
-    assert_eq!(writer.taken(), kept.len() as u64);
 
     let read = |kept: &[u8], cut: usize, known: &[(&str, Layout, bool)]| -> Result<Option<_>> {
         let mut reader = packed::Reader::default();

@@ -31,8 +31,6 @@ pub struct Writer {
     begun: bool,
     /// What has not been taken.
     out: Vec<u8>,
-    /// Bytes that have been.
-    taken: u64,
 }
 
 impl Writer {
@@ -62,13 +60,7 @@ impl Writer {
             return None;
         }
         let after = self.out.split_off(most.min(self.out.len()));
-        self.taken += self.out.len() as u64;
         Some(std::mem::replace(&mut self.out, after))
-    }
-
-    /// How many bytes have been taken.
-    pub fn taken(&self) -> u64 {
-        self.taken
     }
 }
 
