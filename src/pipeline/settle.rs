@@ -5,7 +5,7 @@ use super::decode::Decoder;
 use super::model::{Kind, Model};
 use super::repaint::{self, Repaint};
 use super::request::{
-    Control, Enlarge, GenerateOptions, Hires, Lora, MaskedContent, Output, Picture, Preview, Settings,
+    Acting, Control, Enlarge, GenerateOptions, Hires, MaskedContent, Output, Picture, Preview, Settings,
     StrengthSteps,
 };
 use super::residence::Residence;
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     /// ControlNets act with the prompt only.
     pub guess: bool,
     /// Key and scale of each, none of them 0.
-    pub loras: Vec<(String, f32)>,
+    pub loras: Vec<Acting>,
     pub images: usize,
     pub seed: u64,
     pub noise: NoiseOptions,
@@ -530,42 +530,74 @@ fn texts(options: &GenerateOptions, facts: &Facts) -> Result<Texts> {
     })
 }
 
-/// Key and scale of each LoRA that acts. As in A1111, `<lora:name:weight>` in the prompt replaces the scale.
+/// Each LoRA that acts. As in A1111 (`extra_networks_lora.py`), a tag in the prompt replaces the scale:
+/// `<lora:name:te:unet>`, or `te=` and `unet=`, of which the second is the first where it is left out; `lyco` means `lora`;
+/// where several tags name one, it acts as often as it is named, each time as the last says.
 ///
 /// # Errors
-/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, and a key that was not loaded.
-fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<(String, f32)>> {
-    let mut loras: Vec<Lora> = options.loras.clone();
-    if options.prompt_syntax != Syntax::Plain {
-        let (_, networks) = grammar::extra_networks(&options.prompt);
-        for network in networks.iter().filter(|network| network.kind == "lora") {
-            let tag = format!("<lora:{}>", network.arguments.join(":"));
-            let name = network.arguments.first().map_or("", String::as_str);
-            let weight = match network.arguments.get(1).map(|weight| weight.trim()) {
-                None | Some("") => Some(1.0),
-                Some(weight) => weight.parse().ok().filter(|weight: &f32| weight.is_finite()),
-            };
-            let mut named = loras.iter_mut().filter(|lora| lora.name == name).peekable();
-            if named.peek().is_none() {
-                return Err(Error::invalid(format!(
-                    "loras has none for {tag} in the prompt; give {{ source }} of a file called {name}, or \
-                     take the tag out."
-                )));
-            }
-            let Some(weight) = weight else {
-                return Err(Error::invalid(format!(
-                    "loras: {tag} in the prompt has no number as its weight."
-                )));
-            };
-            named.for_each(|lora| lora.scale = weight);
-        }
-    }
-    if let Some(lora) = loras.iter().find(|lora| !facts.loras.contains(&lora.key) || !lora.scale.is_finite())
-    {
+/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, a rank (`dyn`), and a key that was
+/// not loaded.
+fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<Acting>> {
+    let tags = if options.prompt_syntax == Syntax::Plain { Vec::new() } else { tags(&options.prompt)? };
+    if let Some(tag) = tags.iter().find(|tag| options.loras.iter().all(|lora| lora.name != tag.name)) {
         return Err(Error::invalid(format!(
-            "LoRA {} was not loaded, or its scale is not a number.",
-            lora.key
+            "loras has none for {} in the prompt; give {{ source }} of a file called {}, or take the tag out.",
+            tag.text, tag.name
         )));
     }
-    Ok(loras.into_iter().filter(|lora| lora.scale != 0.0).map(|lora| (lora.key, lora.scale)).collect())
+    let mut acting = Vec::new();
+    for lora in &options.loras {
+        if !facts.loras.contains(&lora.key) || !lora.scale.is_finite() {
+            return Err(Error::invalid(format!(
+                "LoRA {} was not loaded, or its scale is not a number.",
+                lora.key
+            )));
+        }
+        let named: Vec<&Tag> = tags.iter().filter(|tag| tag.name == lora.name).collect();
+        let [text, unet] = named.last().map_or([lora.scale; 2], |tag| tag.weights);
+        let one = Acting { key: lora.key.clone(), unet, text };
+        acting.extend(std::iter::repeat_n(one, named.len().max(1)));
+    }
+    Ok(acting.into_iter().filter(|a| [a.unet, a.text] != [0.0; 2]).collect())
+}
+
+/// A LoRA's tag in a prompt.
+struct Tag {
+    text: String,
+    name: String,
+    /// Of the text encoders and of the UNet.
+    weights: [f32; 2],
+}
+
+/// The tags of LoRAs in a prompt, in A1111's order: those of the kind that stands first, then those of the other.
+fn tags(prompt: &str) -> Result<Vec<Tag>> {
+    let (_, networks) = grammar::extra_networks(prompt);
+    let mut networks: Vec<_> =
+        networks.into_iter().filter(|n| ["lora", "lyco"].contains(&&*n.kind)).collect();
+    let first = networks.first().map(|network| network.kind.clone());
+    networks.sort_by_key(|network| Some(&network.kind) != first.as_ref());
+    networks
+        .into_iter()
+        .map(|network| {
+            let text = format!("<{}:{}>", network.kind, network.arguments.join(":"));
+            let (named, placed) = network.named();
+            let number = |weight: &str| -> Result<f32> {
+                let number = if weight.trim().is_empty() { Some(1.0) } else { weight.trim().parse().ok() };
+                number.filter(|weight: &f32| weight.is_finite()).ok_or_else(|| {
+                    Error::invalid(format!("loras: {text} in the prompt has no number as its weight."))
+                })
+            };
+            let find = |name: &str| named.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| *value);
+            if find("dyn").or(placed.get(3).copied()).is_some() {
+                return Err(Error::invalid(format!(
+                    "loras: {text} in the prompt asks for a part of its rank (dyn), which is not read here; take that \
+                     out."
+                )));
+            }
+            let te = find("te").or(placed.get(1).copied()).map_or(Ok(1.0), number)?;
+            let unet = find("unet").or(placed.get(2).copied()).map_or(Ok(te), number)?;
+            let name = placed.first().copied().unwrap_or_default().to_owned();
+            Ok(Tag { name, weights: [te, unet], text })
+        })
+        .collect()
 }
