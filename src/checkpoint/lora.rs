@@ -8,7 +8,7 @@
 //! - DoRA: the changed weight's rows, or its columns, brought to the lengths that the file has.
 //! - Full differences (`.diff`, `.diff_b`, and LyCORIS' `.w_norm`, `.b_norm`): added as they are.
 //!
-//! `scale` is `alpha / rank`, and 1 where the file has no alpha. OFT, BOFT, GLoRA and IA3 are known by name and refused.
+//! `scale` is `alpha / rank`, and 1 where the file has no alpha. OFT, BOFT, GLoRA and IA3 are refused by name.
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};

@@ -24,8 +24,8 @@ impl Embeddings {
     }
 
     /// Reads a textual inversion embedding and keeps it under `key`: A1111's .pt (the one entry of
-    /// `string_to_param`) and its card (a PNG), a .safetensors or .bin that holds one tensor under any name, or SDXL's with
-    /// `clip_l` and `clip_g`; of one vector or several, `room` at most. `widths`: those of the text encoders.
+    /// `string_to_param`) and its card (a PNG), a .safetensors or .bin that holds one tensor under any name, or SDXL's
+    /// with `clip_l` and `clip_g`; of one vector or several, `room` at most. `widths`: those of the text encoders.
     ///
     /// # Errors
     /// `bad-checkpoint` for a file that is no embedding; `unsupported-model` for one of another kind of model; and

@@ -58,8 +58,8 @@ impl Loras {
     ///
     /// # Errors
     /// `unsupported-model` if nothing at all fits this model, or for a method that is not computed here;
-    /// `bad-checkpoint` for factors of the wrong shape or with values that are no numbers; `out-of-memory` for more than
-    /// can be held; and whatever reading the file fails with.
+    /// `bad-checkpoint` for factors of the wrong shape or with values that are no numbers; `out-of-memory` for more
+    /// than can be held; and whatever reading the file fails with.
     pub async fn load<R: ReadAt>(&self, residence: &Residence, key: &str, file: &R) -> Result<()> {
         if self.has(key) {
             return Ok(());
@@ -194,8 +194,8 @@ impl ChosenLoras<'_> {
     /// Gives the weights of `stage`, which are on the GPU, these LoRAs and no others.
     ///
     /// # Errors
-    /// `out-of-memory` where a merge does not fit the adapter; `unsupported-model` where f16 does not hold what it gives:
-    /// the weights are those of the checkpoint then.
+    /// `out-of-memory` where a merge does not fit the adapter; `unsupported-model` where f16 does not hold what it
+    /// gives: the weights are those of the checkpoint then.
     pub async fn merge(&self, residence: &Residence, stage: Stage) -> Result<()> {
         for (component, part) in components(residence) {
             let wanted = match stage {
@@ -277,8 +277,8 @@ fn is_small(parts: &[(&Product, f32)]) -> bool {
     fits(parts.iter().map(bound).sum())
 }
 
-/// Brings `touched`, by weight, into `weights`, and gives what has watched the merges, if there were some. `rescaled`: they
-/// are there, at other scales.
+/// Brings `touched`, by weight, into `weights`, and gives what has watched the merges, if there were some. `rescaled`:
+/// they are there, at other scales.
 fn adapt(
     residence: &Residence,
     component: usize,

@@ -9,8 +9,9 @@ use super::request::{
     StrengthSteps,
 };
 use super::residence::Residence;
+use super::tags;
 use crate::error::{Error, Result};
-use crate::prompt::{Syntax, grammar};
+use crate::prompt::Syntax;
 use crate::samplers::NoiseOptions;
 use crate::samplers::{Sampler, SchedulerConfig, Tuning, labels, names, scheduler};
 
@@ -530,15 +531,14 @@ fn texts(options: &GenerateOptions, facts: &Facts) -> Result<Texts> {
     })
 }
 
-/// Each LoRA that acts. As in A1111 (`extra_networks_lora.py`), a tag in the prompt replaces the scale:
-/// `<lora:name:te:unet>`, or `te=` and `unet=`, of which the second is the first where it is left out; `lyco` means `lora`;
-/// where several tags name one, it acts as often as it is named, each time as the last says.
+/// Each LoRA that acts. A tag in the prompt replaces the scale; where several name one LoRA, it acts as often as it is
+/// named, each time as the last says: A1111's `load_networks` gives one object, again and again, the weights.
 ///
 /// # Errors
-/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, a rank (`dyn`), and a key that was
-/// not loaded.
+/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, a rank (`dyn`), and a key that
+/// was not loaded.
 fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<Acting>> {
-    let tags = if options.prompt_syntax == Syntax::Plain { Vec::new() } else { tags(&options.prompt)? };
+    let tags = if options.prompt_syntax == Syntax::Plain { Vec::new() } else { tags::of(&options.prompt)? };
     if let Some(tag) = tags.iter().find(|tag| options.loras.iter().all(|lora| lora.name != tag.name)) {
         return Err(Error::invalid(format!(
             "loras has none for {} in the prompt; give {{ source }} of a file called {}, or take the tag out.",
@@ -553,51 +553,10 @@ fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<Acting>> {
                 lora.key
             )));
         }
-        let named: Vec<&Tag> = tags.iter().filter(|tag| tag.name == lora.name).collect();
+        let named: Vec<&tags::Tag> = tags.iter().filter(|tag| tag.name == lora.name).collect();
         let [text, unet] = named.last().map_or([lora.scale; 2], |tag| tag.weights);
         let one = Acting { key: lora.key.clone(), unet, text };
         acting.extend(std::iter::repeat_n(one, named.len().max(1)));
     }
     Ok(acting.into_iter().filter(|a| [a.unet, a.text] != [0.0; 2]).collect())
-}
-
-/// A LoRA's tag in a prompt.
-struct Tag {
-    text: String,
-    name: String,
-    /// Of the text encoders and of the UNet.
-    weights: [f32; 2],
-}
-
-/// The tags of LoRAs in a prompt, in A1111's order: those of the kind that stands first, then those of the other.
-fn tags(prompt: &str) -> Result<Vec<Tag>> {
-    let (_, networks) = grammar::extra_networks(prompt);
-    let mut networks: Vec<_> =
-        networks.into_iter().filter(|n| ["lora", "lyco"].contains(&&*n.kind)).collect();
-    let first = networks.first().map(|network| network.kind.clone());
-    networks.sort_by_key(|network| Some(&network.kind) != first.as_ref());
-    networks
-        .into_iter()
-        .map(|network| {
-            let text = format!("<{}:{}>", network.kind, network.arguments.join(":"));
-            let (named, placed) = network.named();
-            let number = |weight: &str| -> Result<f32> {
-                let number = if weight.trim().is_empty() { Some(1.0) } else { weight.trim().parse().ok() };
-                number.filter(|weight: &f32| weight.is_finite()).ok_or_else(|| {
-                    Error::invalid(format!("loras: {text} in the prompt has no number as its weight."))
-                })
-            };
-            let find = |name: &str| named.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| *value);
-            if find("dyn").or(placed.get(3).copied()).is_some() {
-                return Err(Error::invalid(format!(
-                    "loras: {text} in the prompt asks for a part of its rank (dyn), which is not read here; take that \
-                     out."
-                )));
-            }
-            let te = find("te").or(placed.get(1).copied()).map_or(Ok(1.0), number)?;
-            let unet = find("unet").or(placed.get(2).copied()).map_or(Ok(te), number)?;
-            let name = placed.first().copied().unwrap_or_default().to_owned();
-            Ok(Tag { name, weights: [te, unet], text })
-        })
-        .collect()
 }

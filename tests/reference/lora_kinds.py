@@ -1,4 +1,4 @@
-"""LoRAs of the kinds that PEFT does not merge, with weights computed in f64 by the rules of the software that made them.
+"""LoRAs of the kinds that PEFT does not merge, with weights in f64 by the rules of the software that made them.
 
     python tests/reference/lora_kinds.py        # adds to tests/reference/data/lora/, beside the files of lora.py
 
@@ -70,7 +70,8 @@ def metadata(name, scales, config):
     for module, (down, up, product) in factors().items():
         file |= {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
         merged[module] = base[module] + scales[module] * product
-    write(name, file, merged, {"format": "pt", "lora_adapter_metadata": json.dumps({f"unet.{k}": v for k, v in config.items()})})
+    config = json.dumps({f"unet.{k}": v for k, v in config.items()})
+    write(name, file, merged, {"format": "pt", "lora_adapter_metadata": config})
 
 
 dora("dora_columns")
