@@ -1,6 +1,8 @@
-//! LoRAs: every format against PEFT's merge (`tests/reference/lora.py`), and in and out of the embedded model.
+//! LoRAs: every format against PEFT's merge (`tests/reference/lora.py`), or its rule in f64
+//! (`lora_kinds.py`), and in and out of the embedded model.
 
 use browser_diffusion::Code;
+use browser_diffusion::checkpoint::alphas::Alphas;
 use browser_diffusion::checkpoint::lora::{Adapter, Factor, Names, Values};
 use browser_diffusion::checkpoint::{Header, Layout, Table};
 use browser_diffusion::gpu::{Dtype, Gpu, GpuOptions, Options, Recorder, WeightSpec, Weights};
@@ -16,9 +18,13 @@ const NEIGHBOUR: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.t
 const LINEAR: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";
 const CONV: &str = "down_blocks.0.resnets.0.conv1";
 
-fn read(name: &str) -> Vec<(String, Values)> {
+fn bytes(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/reference/data/lora/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-    let bytes = std::fs::read(path).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+fn read(name: &str) -> Vec<(String, Values)> {
+    let bytes = bytes(name);
     let file = bytes.as_slice();
     let table = block_on(Table::open(&file)).unwrap();
     let values = |t| block_on(table.values(&file, t)).unwrap();
@@ -77,19 +83,42 @@ fn every_format_merges_as_peft_does() {
     let before = on_gpu(&gpu, &weights);
     assert_eq!([&before[0][..], &before[1][..]], [get(&base, LINEAR), get(&base, CONV)]);
     let known = Names::new(names.iter().map(|n| (0, n.as_str())));
-    let formats = ["kohya", "original", "peft", "locon", "loha", "loha_core", "lokr", "lokr_parts", "dora"];
+    let formats = [
+        "kohya",
+        "original",
+        "peft",
+        "locon",
+        "loha",
+        "loha_core",
+        "lokr",
+        "lokr_parts",
+        "dora",
+        "dora_columns",
+        "diff",
+        "comfy",
+        "comfy_diff",
+        "alpha_metadata",
+        "alpha_pattern",
+        "alpha_rslora",
+    ];
     for format in formats {
+        let alphas = block_on(Alphas::read(&bytes(format).as_slice())).unwrap();
         let mut found: BTreeMap<String, BTreeMap<Factor, Values>> = BTreeMap::new();
         for (key, values) in read(format) {
             let (component, name, factor) = known.find(&key).unwrap_or_else(|| panic!("{format}: {key}"));
             assert_eq!(component, 0);
             found.entry(name.to_owned()).or_default().insert(factor, values);
         }
-        for (name, factors) in found {
+        for (name, mut factors) in found {
             let (module, shape) =
                 shapes.iter().find(|(module, _)| name == format!("{module}.weight")).unwrap();
+            if let Some(alpha) = alphas.of(0, module, 4).unwrap() {
+                factors.insert(Factor::Alpha, (Vec::new(), vec![alpha]));
+            }
             let adapter = Adapter::new(&name, factors, *shape).unwrap();
-            ops::merge(&gpu, &weights, module, &[(&adapter, adapter.scale)]).unwrap();
+            let watch = ops::Watch::new(&gpu, &weights, 1).unwrap();
+            ops::merge(&gpu, &weights, &name, &[(&adapter, adapter.scale)], &watch).unwrap();
+            block_on(watch.check(&gpu)).unwrap();
         }
         let merged = read(&format!("{format}.merged"));
         let ours = on_gpu(&gpu, &weights);

@@ -364,13 +364,15 @@ export interface GenerateOptions {
    */
   guessMode?: boolean;
   /**
-   * LoRA, LoCon, LoHa, LoKr or DoRA files; scale 1 where none is given. With `promptSyntax` "a1111" or "comfy",
-   * `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so. They are merged into f16
+   * LoRA, LoCon, LoHa, LoKr, DoRA and full difference files; scale 1 where none is given. With `promptSyntax` "a1111"
+   * or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so, and as A1111 has
+   * it, `<lora:name:te:unet>`, `te=`, `unet=` and `<lyco:...>`; named twice, it acts twice, as the last says. They are
+   * merged into f16
    * weights; over q8 and q4 LoRA and LoCon are added as the layers run, and a layer that another format touches takes
    * f16's memory.
    */
   loras?: { source: ModelSource; scale?: number }[];
-  /** Textual inversion: words of the prompts that stand for what these files (.safetensors, .bin, .pt) hold. */
+  /** Textual inversion: words of the prompts that stand for what these files (.safetensors, .bin, .pt, .png) hold. */
   embeddings?: { token: string; source: ModelSource }[];
   /**
    * Layers of the text encoder left out at its end, as in diffusers: 1 is what AUTOMATIC1111 calls clip skip 2. As

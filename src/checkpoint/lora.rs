@@ -5,9 +5,10 @@
 //! - LoRA, LoCon: `scale * up @ down`; with `lora_mid` (a convolution's core) `down` is `mid x down`.
 //! - LoHa: `scale * (w1_a @ w1_b) * (w2_a @ w2_b)`, element by element.
 //! - LoKr: `scale * kron(w1, w2)`.
-//! - DoRA: the changed weight's rows brought to the lengths that the file has.
+//! - DoRA: the changed weight's rows, or its columns, brought to the lengths that the file has.
+//! - Full differences (`.diff`, `.diff_b`, and LyCORIS' `.w_norm`, `.b_norm`): added as they are.
 //!
-//! `scale` is `alpha / rank`, and 1 where the file has no alpha.
+//! `scale` is `alpha / rank`, and 1 where the file has no alpha. OFT, BOFT, GLoRA and IA3 are refused by name.
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +20,14 @@ pub enum Factor {
     Up,
     Mid,
     Alpha,
+    /// LyCORIS' `dora_scale`, of rows (`[n, 1]`) or of columns (`[1, n]`).
     Magnitude,
+    /// PEFT's, always of rows.
+    RowLengths,
+    /// The difference itself, of a weight or of a bias.
+    Full,
+    /// Of a method that is not computed here; its name.
+    Foreign(&'static str),
     /// LoHa's `hada_w1_a`, `hada_w1_b`, `hada_t1`, and those of the second.
     HadaA(u8),
     HadaB(u8),
@@ -46,7 +54,11 @@ const FACTORS: &[(&str, Factor)] = &[
     (".lora_mid", Factor::Mid),
     (".alpha", Factor::Alpha),
     (".dora_scale", Factor::Magnitude),
-    (".lora_magnitude_vector", Factor::Magnitude),
+    (".lora_magnitude_vector", Factor::RowLengths),
+    (".diff", Factor::Full),
+    (".w_norm", Factor::Full),
+    (".diff_b", Factor::Full),
+    (".b_norm", Factor::Full),
     (".hada_w1_a", Factor::HadaA(1)),
     (".hada_w1_b", Factor::HadaB(1)),
     (".hada_w2_a", Factor::HadaA(2)),
@@ -60,12 +72,53 @@ const FACTORS: &[(&str, Factor)] = &[
     (".lokr_w1", Factor::KronW(1)),
     (".lokr_w2", Factor::KronW(2)),
     (".lokr_t2", Factor::KronT),
+    (".oft_blocks", Factor::Foreign("OFT")),
+    (".oft_diag", Factor::Foreign("OFT")),
+    (".oft_R", Factor::Foreign("OFT")),
+    (".boft_R", Factor::Foreign("BOFT")),
+    (".boft_s", Factor::Foreign("BOFT")),
+    (".a1", Factor::Foreign("GLoRA")),
+    (".a2", Factor::Foreign("GLoRA")),
+    (".b1", Factor::Foreign("GLoRA")),
+    (".b2", Factor::Foreign("GLoRA")),
+    (".on_input", Factor::Foreign("IA3")),
+    (".lora_B.bias", Factor::Foreign("LoRA with biases (lora_bias)")),
+    (".lora_up.bias", Factor::Foreign("LoRA with biases (lora_bias)")),
+    (".set_weight", Factor::Foreign("replaced weights (set_weight)")),
+    (".reshape_weight", Factor::Foreign("reshaped weights (reshape_weight)")),
 ];
+
+/// The ends of names that mean a bias.
+const OF_BIAS: [&str; 2] = [".diff_b", ".b_norm"];
+
+/// Refuses a tensor of a file that is added to a model (a LoRA's factor, an embedding's vectors) and could only spoil
+/// pictures: one without values, and one with values that f16 does not hold.
+///
+/// # Errors
+/// `bad-checkpoint`, which names the tensor.
+pub fn check(tensor: &str, shape: &[u64], values: &[f32]) -> Result<()> {
+    if shape.contains(&0) {
+        return Err(Error::bad_checkpoint(format!(
+            "tensor {tensor:?} is of shape {shape:?}, without any value. The file is broken; take another copy"
+        )));
+    }
+    match values.iter().find(|v| !fits(**v)) {
+        None => Ok(()),
+        Some(value) => Err(Error::bad_checkpoint(format!(
+            "tensor {tensor:?} holds {value}, which is no weight. Its training has failed; choose another file"
+        ))),
+    }
+}
+
+/// Whether f16 holds a value. What is next to infinite in f16 counts as infinite; NaN compares false.
+pub fn fits(value: f32) -> bool {
+    value.abs() <= 65504.0
+}
 
 /// The names of a model's weights, as files of LoRAs write them: without dots.
 pub struct Names {
-    /// (component, flat name) to the canonical name of the weight.
-    flat: HashMap<(usize, String), String>,
+    /// (component, flat name) to the canonical names of the weight and the bias, as far as there are some.
+    flat: HashMap<(usize, String), [Option<String>; 2]>,
     /// Of the UNet, for the original names.
     layers_per_block: u64,
 }
@@ -77,18 +130,24 @@ const PREFIXES: &[(&str, usize)] = &[
     ("lora_te1_", 1),
     ("lora_te2_", 2),
     ("lycoris_", 0),
+    ("diffusion_model.", 0),
+    ("text_encoders.clip_l.transformer.", 1),
+    ("text_encoders.clip_g.transformer.", 2),
     ("unet.", 0),
     ("text_encoder.", 1),
     ("text_encoder_2.", 2),
 ];
 
 impl Names {
-    /// `weights`: (component, canonical name `....weight`) of every matrix that may be changed.
+    /// `weights`: (component, canonical name `....weight` or `....bias`) of all that may be changed.
     pub fn new<'a>(weights: impl Iterator<Item = (usize, &'a str)>) -> Names {
-        let mut flat = HashMap::new();
+        let mut flat: HashMap<_, [Option<String>; 2]> = HashMap::new();
         for (component, name) in weights {
-            if let Some(module) = name.strip_suffix(".weight") {
-                flat.insert((component, module.replace('.', "_")), name.to_owned());
+            for (of, end) in [".weight", ".bias"].into_iter().enumerate() {
+                if let Some(module) = name.strip_suffix(end) {
+                    flat.entry((component, module.replace('.', "_"))).or_default()[of] =
+                        Some(name.to_owned());
+                }
             }
         }
         let layers = (0..16u64)
@@ -103,6 +162,7 @@ impl Names {
         let key = key.strip_suffix(".weight").unwrap_or(key);
         let key = key.strip_suffix(".default").unwrap_or(key);
         let (module, factor) = FACTORS.iter().find_map(|(end, f)| Some((key.strip_suffix(end)?, *f)))?;
+        let of = usize::from(OF_BIAS.iter().any(|end| key.ends_with(end)));
         let module = module.strip_prefix("base_model.model.").unwrap_or(module);
         let (component, module) = PREFIXES
             .iter()
@@ -127,7 +187,8 @@ impl Names {
                 module.push_str("_0");
             }
         }
-        self.flat.get(&(component, module)).map(|name| (component, name.as_str(), factor))
+        let name = self.flat.get(&(component, module))?[of].as_ref()?;
+        Some((component, name, factor))
     }
 
     /// diffusers' flat name for one of the original UNet.
@@ -138,6 +199,7 @@ impl Names {
             ("label_emb_0_0", "add_embedding_linear_1"),
             ("label_emb_0_2", "add_embedding_linear_2"),
             ("input_blocks_0_0", "conv_in"),
+            ("out_0", "conv_norm_out"),
             ("out_2", "conv_out"),
         ] {
             if module == from {
@@ -150,8 +212,10 @@ impl Names {
         };
         let part = |layer: u64, m: u64, rest: &str| -> String {
             let resnet = match rest {
+                "in_layers_0" => "norm1",
                 "in_layers_2" => "conv1",
                 "emb_layers_1" => "time_emb_proj",
+                "out_layers_0" => "norm2",
                 "out_layers_3" => "conv2",
                 "skip_connection" => "conv_shortcut",
                 other => other,
@@ -205,6 +269,15 @@ pub enum Change {
         o2: usize,
         i2: usize,
     },
+    /// As it is added.
+    Full(Vec<f32>),
+}
+
+/// DoRA: what the changed weight's rows, or its columns (all weights of an input channel), are brought to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Magnitude {
+    Rows(Vec<f32>),
+    Columns(Vec<f32>),
 }
 
 /// One module's change.
@@ -213,25 +286,26 @@ pub struct Adapter {
     pub change: Change,
     /// alpha / rank.
     pub scale: f32,
-    /// DoRA: the length of each row.
-    pub magnitude: Option<Vec<f32>>,
+    pub magnitude: Option<Magnitude>,
 }
 
 impl Adapter {
     /// From the tensors of one module, whose weight is `[rows][inner][taps]`.
     ///
-    /// `BadCheckpoint` where factors are missing or do not fit the weight, `UnsupportedModel` for DoRA over input
-    /// channels. `name` is for messages.
+    /// `BadCheckpoint` where factors are missing or do not fit the weight. `name` is for messages.
     pub fn new(
         name: &str,
         tensors: BTreeMap<Factor, Values>,
         [rows, inner, taps]: [usize; 3],
     ) -> Result<Adapter> {
         let mut factors = Factors { name, tensors, rows, inner, taps };
+        factors.pad_latents();
         let alpha = factors.tensors.remove(&Factor::Alpha).and_then(|(_, v)| v.first().copied());
         let magnitude = factors.magnitude()?;
         let has = |factor| factors.tensors.contains_key(&factor);
-        let (change, rank) = if has(Factor::Down) || has(Factor::Up) {
+        let (change, rank) = if has(Factor::Full) {
+            (Change::Full(factors.take(Factor::Full, &[rows, inner, taps], "difference")?), None)
+        } else if has(Factor::Down) || has(Factor::Up) {
             factors.product()?
         } else if has(Factor::HadaA(1)) {
             factors.hadamard()?
@@ -268,12 +342,34 @@ impl Factors<'_> {
         ))
     }
 
-    /// A dimension of a tensor; `what` is for the message where there is none. One beyond the number of values, which
-    /// an empty tensor may have, is refused, so that nothing is made of its size.
+    /// Zeros for the channels that an inpainting model's first layer has behind those of the latents (A1111's
+    /// `networks.py`), where the file's has those of the latents only.
+    fn pad_latents(&mut self) {
+        let Factors { inner, .. } = *self;
+        if !self.name.starts_with("conv_in.") || inner <= 4 {
+            return;
+        }
+        let by_input = [Factor::Down, Factor::HadaB(1), Factor::HadaB(2), Factor::Full];
+        for (_, (shape, values)) in self.tensors.iter_mut().filter(|(f, _)| by_input.contains(f)) {
+            let taps: u64 = shape.iter().skip(2).product();
+            if shape.get(1) != Some(&4) || taps == 0 {
+                continue;
+            }
+            let (from, to) = (4 * taps as usize, inner * taps as usize);
+            let padded = values
+                .chunks(from)
+                .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, to - from)));
+            *values = padded.collect();
+            shape[1] = inner as u64;
+        }
+    }
+
+    /// A dimension of a tensor; `what` is for the message where there is none. 0, and one beyond the number of values,
+    /// which an empty tensor may have, are refused, so that nothing is made of its size.
     fn dim(&self, factor: Factor, axis: usize, what: &str) -> Result<usize> {
         let dim = self.tensors.get(&factor).and_then(|(shape, values)| {
             let n = usize::try_from(*shape.get(axis)?).ok()?;
-            (n <= values.len().max(1)).then_some(n)
+            (1..=values.len()).contains(&n).then_some(n)
         });
         dim.ok_or_else(|| self.wrong(what))
     }
@@ -285,17 +381,19 @@ impl Factors<'_> {
         values.filter(|v| Some(v.len()) == len).ok_or_else(|| self.wrong(what))
     }
 
-    /// DoRA's length of each row.
-    fn magnitude(&mut self) -> Result<Option<Vec<f32>>> {
-        match self.tensors.remove(&Factor::Magnitude) {
-            None => Ok(None),
-            Some((_, v)) if v.len() == self.rows => Ok(Some(v)),
-            Some((_, v)) if v.len() == self.inner => Err(Error::unsupported(format!(
-                "the LoRA has magnitudes (dora_scale) of {}'s input channels; those of its outputs are supported. \
-                 Choose a LoRA without",
-                self.name
-            ))),
-            Some(_) => Err(self.wrong("dora_scale")),
+    /// DoRA's lengths. `[1, n]` are those of columns, as LyCORIS and ComfyUI have it, unless only rows are n.
+    fn magnitude(&mut self) -> Result<Option<Magnitude>> {
+        if let Some((_, values)) = self.tensors.remove(&Factor::RowLengths) {
+            let fit = values.len() == self.rows;
+            return if fit { Ok(Some(Magnitude::Rows(values))) } else { Err(self.wrong("magnitude vector")) };
+        }
+        let Some((shape, values)) = self.tensors.remove(&Factor::Magnitude) else { return Ok(None) };
+        let lies = shape.len() > 1 && shape[0] == 1 && self.rows != 1;
+        let (rows, columns) = (values.len() == self.rows, values.len() == self.inner);
+        match (lies, rows, columns) {
+            (true, _, true) | (false, false, true) => Ok(Some(Magnitude::Columns(values))),
+            (_, true, _) => Ok(Some(Magnitude::Rows(values))),
+            _ => Err(self.wrong("dora_scale")),
         }
     }
 

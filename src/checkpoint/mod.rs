@@ -11,12 +11,17 @@
 //!   `torch.save` for it, with `zip` and `pickle`, which executes nothing and makes `objects`; `located` is where a
 //!   tensor lies.
 //! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
-//! - [`lora`]: whose weights a LoRA changes, and by what.
+//! - [`lora`]: whose weights a LoRA changes, and by what; [`alphas`]: its alphas where they stand in its header.
+//! - [`card`]: textual inversion embeddings in PNGs.
+//! - [`kind`]: what a file is that was given in a wrong place.
 //! - [`configs`]: what a single file does not carry, from its names and shapes.
 //! - [`shards`]: the index of a checkpoint cut into several files.
 
+pub mod alphas;
+pub mod card;
 pub mod configs;
 pub mod header;
+pub mod kind;
 pub mod ldm;
 mod located;
 pub mod lora;

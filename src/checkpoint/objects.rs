@@ -151,6 +151,20 @@ impl<'a> Objects<'a> {
         }
     }
 
+    /// Gives an object its state: a module that holds parameters alone (`ParameterDict`) becomes their dictionary.
+    pub fn build(&mut self, object: Value<'a>, state: Value<'a>) -> Result<()> {
+        let (Value::Dict(object), Value::Dict(state)) = (object, state) else { return Ok(()) };
+        let own = |(key, value): &(Value<'a>, Value<'a>)| match (key, value) {
+            (Value::Text(b"_parameters"), Value::Dict(parameters)) => Some(*parameters),
+            _ => None,
+        };
+        let Some(parameters) = self.dicts[state as usize].iter().find_map(own) else { return Ok(()) };
+        let pairs = self.dicts[parameters as usize].clone();
+        self.spend(1 + 2 * pairs.len() as u32)?;
+        self.dicts[object as usize].extend(pairs);
+        Ok(())
+    }
+
     pub fn append(&mut self, to: Value<'a>, items: &[Value<'a>]) -> Result<()> {
         match to {
             Value::List(l) => {
@@ -198,6 +212,7 @@ impl<'a> Objects<'a> {
                 let flat: Vec<Value> = pairs.filter(|p| p.len() == 2).flatten().copied().collect();
                 self.dict(&flat)
             }
+            ("torch.nn.modules.container", "ParameterDict") => self.dict(&[]),
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => self.tensor(args),
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 match self.items(args).first() {

@@ -348,7 +348,12 @@ impl<'a> Machine<'a> {
                     self.push(value)?;
                 }
                 // An object's state, such as the versions that an OrderedDict of tensors carries.
-                BUILD => drop(self.pop()?),
+                BUILD => {
+                    let state = self.pop()?;
+                    if let Some(&object) = self.stack.last() {
+                        self.objects.build(object, state)?;
+                    }
+                }
                 BINPERSID => {
                     let id = self.pop()?;
                     let storage = self.objects.storage(id)?;

@@ -1,26 +1,87 @@
 //! LoRAs merged into a weight on the GPU.
 
-use crate::checkpoint::lora::{Adapter, Change};
+use crate::checkpoint::lora::{Adapter, Change, Magnitude};
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::{Binding, Dispatch, Dtype, Gpu, Kernel, Options, Recorder, Weights};
+use crate::gpu::{Binding, Dispatch, Dtype, Executable, Gpu, Kernel, Options, Recorder, Tensor, Weights};
+use std::cell::RefCell;
 
-/// `{prefix}.weight` plus every one of `adapters` times its scale, in f16; the sums are f32 and rounded once. An f16
-/// weight is replaced, and must be as the checkpoint has it ([`Weights::restore`]); a quantised one stays, and
-/// `{prefix}.merged.weight` is written beside it. DoRA's lengths are those of the checkpoint's weight and its own
-/// change, as in PEFT.
+/// Which of several merges made a value that f16 does not hold: a word for each, read once when all are done.
+pub struct Watch {
+    executable: Executable,
+    words: Tensor,
+    names: RefCell<Vec<String>>,
+}
+
+impl Watch {
+    /// Room for `merges`.
+    ///
+    /// # Errors
+    /// `out-of-memory`.
+    pub fn new(gpu: &Gpu, weights: &Weights, merges: usize) -> Result<Watch> {
+        let mut r = Recorder::new(&Options::default());
+        let words = r.input_of(Dtype::U32, 1, 1, 1, merges.max(1) as u32);
+        let executable = r.finish().instantiate(gpu, weights)?;
+        Ok(Watch { executable, words, names: RefCell::default() })
+    }
+
+    /// # Errors
+    /// `unsupported-model`, which names the weight, where a merge overflowed; `device-lost`.
+    pub async fn check(&self, gpu: &Gpu) -> Result<()> {
+        let (words, _) =
+            self.executable.finish_read(gpu, self.executable.start_read(gpu, self.words)?).await?;
+        let names = self.names.take();
+        match words.iter().zip(&names).find(|(word, _)| word.to_bits() != 0) {
+            None => Ok(()),
+            Some((_, name)) => Err(Error::unsupported(format!(
+                "with these LoRAs {name} has values that f16 does not hold, at these scales. Use smaller scales, or \
+                 leave the LoRA out"
+            ))),
+        }
+    }
+}
+
+/// How a change lies for the shader: what it binds as `up` and as `down`, and its parameters.
+fn operands(change: &Change, inner: usize) -> (Vec<f32>, Vec<f32>, [u32; 5]) {
+    match change {
+        Change::Product(p) => (p.up.clone(), p.down.clone(), [0, p.rank as u32, 0, 1, 1]),
+        Change::Hadamard(p, q) => (
+            [&p.up[..], &q.up].concat(),
+            [&p.down[..], &q.down].concat(),
+            [1, p.rank as u32, q.rank as u32, 1, 1],
+        ),
+        Change::Kronecker { w1, w2, o2, i2 } => {
+            (w1.clone(), w2.clone(), [2, (inner / *i2) as u32, 0, *o2 as u32, *i2 as u32])
+        }
+        Change::Full(values) => (values.clone(), vec![0.0], [3, 0, 0, 1, 1]),
+    }
+}
+
+/// The weight `name` plus every one of `adapters` times its scale, in f16; the sums are f32 and rounded once. An f16
+/// weight is replaced, and must be as the checkpoint has it ([`Weights::restore`]); a quantised one stays, and its
+/// `.merged.weight` is written beside it. DoRA's lengths are those of the checkpoint's weight and its own change, as in
+/// PEFT. `watch` is told where f16 does not hold the result.
 ///
 /// # Errors
-/// `unsupported-model` for a weight that is not a matrix, or lies as f32; `out-of-memory` where a buffer is too large.
-pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, f32)]) -> Result<()> {
-    let name = format!("{prefix}.weight");
-    let layout = weights.layout(&name);
+/// `unsupported-model` for a weight that lies as f32; `out-of-memory` where a buffer is too large.
+pub fn merge(
+    gpu: &Gpu,
+    weights: &Weights,
+    name: &str,
+    adapters: &[(&Adapter, f32)],
+    watch: &Watch,
+) -> Result<()> {
+    let layout = weights.layout(name);
     let (rows, inner, taps, bits) = match layout {
         Some(Layout::Matrix { rows, inner, taps }) => (rows, inner, taps, None),
         Some(Layout::Blocks { rows, inner, taps, bits }) => (rows, inner, taps, Some(bits)),
-        _ => return Err(Error::unsupported(format!("a LoRA changes {name}, which is no matrix"))),
+        Some(Layout::Vector { len }) => (1, len, 1, None),
+        None => {
+            return Err(Error::unsupported(format!("a LoRA changes {name}, which this model does not have")));
+        }
     };
+    let width = inner;
     let [rows, inner, taps] = [rows, inner, taps].map(|n| n as u32);
     let c4 = inner.div_ceil(4);
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
@@ -34,75 +95,94 @@ pub fn merge(gpu: &Gpu, weights: &Weights, prefix: &str, adapters: &[(&Adapter, 
             r.input_of(Dtype::U32, 1, 1, 1, words)
         }
     };
+    let words = r.input_of(Dtype::U32, 1, 1, 1, watch.words.c);
+    let place = watch.names.borrow().len() as u32;
     let base = Binding::Read(original);
     let mut current = base;
     let mut inputs = Vec::new();
     let mut out = None;
     for (i, (adapter, scale)) in adapters.iter().enumerate() {
-        let mut input = |values: &[f32]| {
+        let mut input = |values: Vec<f32>| {
             let t = r.input(1, 1, 1, values.len() as u32);
-            inputs.push((t, values.to_vec()));
+            inputs.push((t, values));
             Binding::Read(t)
         };
-        let (up, down, second, numbers) = match &adapter.change {
-            Change::Product(p) => (input(&p.up), input(&p.down), None, [0, p.rank as u32, 0, 1, 1]),
-            Change::Hadamard(p, q) => {
-                let second = Some((input(&q.up), input(&q.down)));
-                (input(&p.up), input(&p.down), second, [1, p.rank as u32, q.rank as u32, 1, 1])
-            }
-            Change::Kronecker { w1, w2, o2, i2 } => {
-                (input(w1), input(w2), None, [2, inner / *i2 as u32, 0, *o2 as u32, *i2 as u32])
-            }
+        let (up, down, numbers) = operands(&adapter.change, width);
+        let (up, down) = (input(up), input(down));
+        let (magnitude, axis) = match &adapter.magnitude {
+            None => (up, 0),
+            Some(Magnitude::Rows(lengths)) => (input(lengths.clone()), 1),
+            Some(Magnitude::Columns(lengths)) => (input(lengths.clone()), 2),
         };
-        let (up_2, down_2) = second.unwrap_or((up, down));
-        let magnitude = adapter.magnitude.as_ref().map(|m| input(m));
-        let last = i + 1 == adapters.len();
-        let dtype = if last { Dtype::F16 } else { Dtype::F32 };
-        let y = r.tensor_of(dtype, rows, 1, 1, taps * c4 * 4);
         let [mode, rank, rank_2, o2, i2] = numbers;
         let terms = u64::from(rank.max(1) + rank_2) * 2;
-        r.dispatch(Dispatch {
-            kernel: Kernel::new(
-                "lora",
-                &[crate::gpu::shader!("lora.wgsl")],
-                &[
-                    ("LAST", last as u32),
-                    ("QUANTISED", bits.is_some() as u32),
-                    ("Q4", (bits == Some(Bits::Q4)) as u32),
+        let dispatch = |r: &mut Recorder, magnitude, norms: bool, last: bool, y: Tensor| {
+            let mut bindings = vec![base, current, up, down, magnitude, Binding::Write(y)];
+            if last {
+                bindings.push(Binding::Write(words));
+            }
+            r.dispatch(Dispatch {
+                kernel: Kernel::new(
+                    "lora",
+                    &[crate::gpu::shader!("lora.wgsl")],
+                    &[
+                        ("LAST", last as u32),
+                        ("NORMS", norms as u32),
+                        ("QUANTISED", bits.is_some() as u32),
+                        ("Q4", (bits == Some(Bits::Q4)) as u32),
+                    ],
+                ),
+                bindings,
+                params: vec![
+                    ("row4", U32(taps * c4)),
+                    ("rows", U32(rows)),
+                    ("c4", U32(c4)),
+                    ("inner", U32(inner)),
+                    ("taps", U32(taps)),
+                    ("mode", U32(mode)),
+                    ("rank", U32(rank)),
+                    ("rank_2", U32(rank_2)),
+                    ("o2", U32(o2)),
+                    ("i2", U32(i2)),
+                    ("scale", F32(*scale)),
+                    ("is_first", Scalar::flag(i == 0)),
+                    ("axis", U32(axis)),
+                    ("place", U32(place)),
                 ],
-            ),
-            bindings: vec![base, current, up, down, up_2, down_2, magnitude.unwrap_or(up), Binding::Write(y)],
-            params: vec![
-                ("row4", U32(taps * c4)),
-                ("c4", U32(c4)),
-                ("inner", U32(inner)),
-                ("taps", U32(taps)),
-                ("mode", U32(mode)),
-                ("rank", U32(rank)),
-                ("rank_2", U32(rank_2)),
-                ("o2", U32(o2)),
-                ("i2", U32(i2)),
-                ("scale", F32(*scale)),
-                ("is_first", Scalar::flag(i == 0)),
-                ("has_magnitude", Scalar::flag(magnitude.is_some())),
-            ],
-            workgroups: [rows, 1, 1],
-            flops: u64::from(rows) * u64::from(taps * inner) * terms,
-        });
+                workgroups: [if norms { c4 } else { rows }, 1, 1],
+                flops: u64::from(rows) * u64::from(taps * inner) * terms,
+            });
+        };
+        let magnitude = if axis == 2 {
+            let factors = r.tensor_of(Dtype::F32, 1, 1, 1, c4 * 4);
+            dispatch(&mut r, magnitude, true, false, factors);
+            Binding::Read(factors)
+        } else {
+            magnitude
+        };
+        let last = i + 1 == adapters.len();
+        let y = r.tensor_of(if last { Dtype::F16 } else { Dtype::F32 }, rows, 1, 1, taps * c4 * 4);
+        dispatch(&mut r, magnitude, false, last, y);
         current = Binding::Read(y);
         out = Some(y);
     }
     let Some(out) = out else { return Ok(()) };
     r.output(out);
-    let executable = r.finish().instantiate(gpu, weights)?;
-    weights.copy(gpu, &name, executable.buffer(original)?, original)?;
+    let plan = r.finish();
+    let executable = plan.instantiate_over(gpu, weights, &[(words, &watch.executable, watch.words)])?;
+    weights.copy(gpu, name, executable.buffer(original)?, original)?;
     for (t, values) in inputs {
         executable.write(gpu, t, &values)?;
     }
     executable.run(gpu);
     let made = executable.buffer(out)?;
     match (bits, weights.adaptation()) {
-        (Some(_), Some(beside)) => beside.put(gpu, &format!("{prefix}.merged.weight"), made, out),
-        _ => weights.replace(gpu, &name, made, out),
+        (Some(_), Some(beside)) => {
+            let prefix = name.trim_end_matches(".weight");
+            beside.put(gpu, &format!("{prefix}.merged.weight"), made, out)?;
+        }
+        _ => weights.replace(gpu, name, made, out)?,
     }
+    watch.names.borrow_mut().push(name.to_owned());
+    Ok(())
 }

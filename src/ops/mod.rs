@@ -22,7 +22,7 @@ pub use canny::canny;
 pub use conv::Conv;
 pub use gather::{embed, gather};
 pub use input::{Columns, Input};
-pub use lora::merge;
+pub use lora::{Watch, merge};
 pub use matmul::{
     Epilogue, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_no_bias, linear_stack,
     linear_stack_no_bias,

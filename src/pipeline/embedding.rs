@@ -1,6 +1,8 @@
 //! Textual inversion: words that stand for vectors of the text encoder's input.
 
-use crate::checkpoint::{Located, ReadAt, Table};
+use crate::checkpoint::kind::kind;
+use crate::checkpoint::lora::{Values, check};
+use crate::checkpoint::{Located, ReadAt, Table, card};
 use crate::error::{Error, Result};
 use crate::prompt::Embedding;
 use std::cell::RefCell;
@@ -21,9 +23,9 @@ impl Embeddings {
         self.0.borrow().iter().any(|e| e.key == key)
     }
 
-    /// Reads a textual inversion embedding and keeps it under `key`: A1111's .pt (`string_to_param["*"]`), a
-    /// .safetensors or .bin that holds one tensor under any name, or SDXL's with `clip_l` and `clip_g`; of one vector or
-    /// several, `room` at most. `widths`: those of the text encoders.
+    /// Reads a textual inversion embedding and keeps it under `key`: A1111's .pt (the one entry of
+    /// `string_to_param`) and its card (a PNG), a .safetensors or .bin that holds one tensor under any name, or SDXL's
+    /// with `clip_l` and `clip_g`; of one vector or several, `room` at most. `widths`: those of the text encoders.
     ///
     /// # Errors
     /// `bad-checkpoint` for a file that is no embedding; `unsupported-model` for one of another kind of model; and
@@ -32,19 +34,18 @@ impl Embeddings {
         if self.has(key) {
             return Ok(());
         }
-        let table = Table::open(file).await?;
         let mut vectors = vec![None; widths.len()];
-        for tensor in tensors_of(key, &table)? {
-            let (count, width) = match tensor.shape[..] {
+        for (name, (shape, values)) in entries(key, file, room).await? {
+            check(&name, &shape, &values)?;
+            let (count, width) = match shape[..] {
                 [width] => (1, width),
                 [count, width] => (count, width),
                 _ => (0, 0),
             };
             if count == 0 || count > room {
                 return Err(Error::bad_checkpoint(format!(
-                    "{key} is no textual inversion embedding: a shape of {:?}, where 1 to {room} vectors \
-                     are due",
-                    tensor.shape
+                    "{key} is no textual inversion embedding: a shape of {shape:?}, where 1 to {room} vectors \
+                     are due"
                 )));
             }
             let mut places = widths.iter().zip(&mut vectors);
@@ -57,7 +58,7 @@ impl Embeddings {
                     widths.join(" and ")
                 ))
             })?;
-            *place = Some(table.values(file, tensor).await?);
+            *place = Some(values);
         }
         self.0.borrow_mut().push(LoadedEmbedding { key: key.to_owned(), vectors });
         Ok(())
@@ -94,6 +95,26 @@ impl Embeddings {
     }
 }
 
+/// The vectors' names, shapes and values.
+async fn entries<R: ReadAt>(key: &str, file: &R, room: u64) -> Result<Vec<(String, Values)>> {
+    if let Some(entries) = card::read(file).await? {
+        return match entries.len() {
+            1 => Ok(entries),
+            n => Err(no_embedding(key, &format!("its card has {n} entries, where one is due"))),
+        };
+    }
+    let table = Table::open(file).await?;
+    let mut out = Vec::new();
+    for tensor in tensors_of(key, &table)? {
+        // No text encoder is as wide as 64 Ki: what is not read need not be held.
+        if tensor.elements() > room.saturating_mul(1 << 16) {
+            return Err(no_embedding(key, &format!("{:?} is of shape {:?}", tensor.name, tensor.shape)));
+        }
+        out.push((tensor.name.clone(), (tensor.shape.clone(), table.values(file, tensor).await?)));
+    }
+    Ok(out)
+}
+
 /// The tensors that are an embedding's vectors.
 fn tensors_of<'a>(key: &str, table: &'a Table) -> Result<Vec<&'a Located>> {
     let named = |name: &str| table.tensors.iter().find(|t| t.name == name);
@@ -101,12 +122,26 @@ fn tensors_of<'a>(key: &str, table: &'a Table) -> Result<Vec<&'a Located>> {
     if l.is_some() || g.is_some() {
         return Ok(l.into_iter().chain(g).collect());
     }
-    let only = (table.tensors.len() == 1).then(|| &table.tensors[0]);
-    let one = named("string_to_param.*").or(named("emb_params")).or(only);
-    one.map(|tensor| vec![tensor]).ok_or_else(|| {
-        Error::bad_checkpoint(format!(
-            "{key} is no textual inversion embedding: it holds {} tensors. Choose another file",
-            table.tensors.len()
-        ))
-    })
+    // A1111 takes the one entry, whatever its key; `string_to_token` beside it is a number.
+    let starts = |begin: &str| table.tensors.iter().filter(|t| t.name.starts_with(begin)).collect::<Vec<_>>();
+    let trained = starts("string_to_param.");
+    let what = kind(table.tensors.iter().map(|t| t.name.as_str())).filter(|what| !what.contains("embedding"));
+    if let (Some(what), true) = (what, trained.is_empty()) {
+        return Err(no_embedding(key, &format!("it is {what}")));
+    }
+    let found = match named("emb_params") {
+        Some(one) if trained.is_empty() => vec![one],
+        _ if trained.is_empty() => {
+            table.tensors.iter().filter(|t| !t.name.starts_with("string_to_token.")).collect()
+        }
+        _ => trained,
+    };
+    if found.len() == 1 {
+        return Ok(found);
+    }
+    Err(no_embedding(key, &format!("it holds {} tensors, where one is due", found.len())))
+}
+
+fn no_embedding(key: &str, what: &str) -> Error {
+    Error::bad_checkpoint(format!("{key} is no textual inversion embedding: {what}. Choose another file"))
 }

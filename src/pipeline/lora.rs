@@ -11,14 +11,17 @@
 //! are made anew when the layers or ranks are others; another scale writes the small factors only.
 
 use super::part::Part;
+use super::request::Acting;
 use super::residence::{Residence, Stage};
-use crate::checkpoint::lora::{Adapter, Change, Factor, Names, Product, Values};
-use crate::checkpoint::{Layout, ReadAt, Table};
-use crate::error::{Error, Result};
+use crate::checkpoint::alphas::Alphas;
+use crate::checkpoint::kind::kind;
+use crate::checkpoint::lora::{Adapter, Change, Factor, Names, Product, Values, check, fits};
+use crate::checkpoint::{Layout, Located, ReadAt, Table};
+use crate::error::{Code, Error, Result};
 use crate::gpu::{Adapted, AdaptedLayers, WeightSpec, Weights};
 use crate::ops;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// LoRAs of one weight, each with its whole scale.
@@ -51,46 +54,41 @@ impl Loras {
         self.0.borrow().iter().map(|l| l.key.clone()).collect()
     }
 
-    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA) and keeps it under `key`.
+    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA, full differences) and keeps it under `key`.
     ///
     /// # Errors
-    /// `unsupported-model` if nothing at all fits this model; `bad-checkpoint` for factors of the wrong shape; and
-    /// whatever reading the file fails with.
+    /// `unsupported-model` if nothing at all fits this model, or for a method that is not computed here;
+    /// `bad-checkpoint` for factors of the wrong shape or with values that are no numbers; `out-of-memory` for more
+    /// than can be held; and whatever reading the file fails with.
     pub async fn load<R: ReadAt>(&self, residence: &Residence, key: &str, file: &R) -> Result<()> {
         if self.has(key) {
             return Ok(());
         }
-        let matrices =
-            || components(residence).flat_map(|(c, part)| part.specs().iter().map(move |s| (c, s)));
-        let names = Names::new(matrices().map(|(c, s)| (c, s.name.as_str())));
+        let layouts: HashMap<(usize, &str), Layout> = components(residence)
+            .flat_map(|(c, part)| part.specs().iter().map(move |s| ((c, s.name.as_str()), s.layout)))
+            .collect();
+        let names = Names::new(layouts.keys().copied());
         let table = Table::open(file).await?;
-        let mut found: BTreeMap<(usize, String), BTreeMap<Factor, Values>> = BTreeMap::new();
-        let mut unmatched = Vec::new();
-        for tensor in &table.tensors {
-            match names.find(&tensor.name) {
-                Some((component, name, factor)) => {
-                    let values = table.values(file, tensor).await?;
-                    let own = found.entry((component, name.to_owned())).or_default();
-                    own.insert(factor, (tensor.shape.clone(), values));
-                }
-                None => unmatched.push(tensor.name.clone()),
-            }
-        }
+        let alphas = Alphas::read(file).await?;
+        let (found, unmatched) = factors(key, file, &table, &names).await?;
         if found.is_empty() {
-            return Err(Error::unsupported(format!(
-                "none of the {} tensors of {key} belongs to a weight of this model (the first is {:?}). It \
-                 is no LoRA, or one for another kind of model",
-                table.tensors.len(),
-                table.tensors.first().map_or("", |t| &t.name)
-            )));
+            return Err(foreign(key, &table));
         }
         let mut adapters = BTreeMap::new();
-        for ((component, name), factors) in found {
-            let spec = matrices().find(|(c, s)| *c == component && s.name == name).map(|(_, s)| s.layout);
-            let Some(Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. }) = spec
-            else {
-                return Err(Error::unsupported(format!("{key} changes {name}, which is no matrix")));
+        for ((component, name), mut factors) in found {
+            let [rows, inner, taps] = match layouts.get(&(component, name.as_str())) {
+                Some(&(Layout::Matrix { rows, inner, taps } | Layout::Blocks { rows, inner, taps, .. })) => {
+                    [rows, inner, taps]
+                }
+                Some(&Layout::Vector { len }) => [1, len, 1],
+                None => continue,
             };
+            let rank = factors.get(&Factor::Down).and_then(|(shape, _)| shape.first().copied());
+            if let (Some(rank), false) = (rank, factors.contains_key(&Factor::Alpha))
+                && let Some(alpha) = alphas.of(component, name.trim_end_matches(".weight"), rank)?
+            {
+                factors.insert(Factor::Alpha, (Vec::new(), vec![alpha]));
+            }
             let adapter = Adapter::new(&name, factors, [rows, inner, taps])?;
             adapters.insert((component, name), adapter);
         }
@@ -99,17 +97,84 @@ impl Loras {
     }
 
     /// Those of one request, by key and scale.
-    pub fn chosen<'a>(&'a self, scales: &'a [(String, f32)]) -> ChosenLoras<'a> {
+    pub fn chosen<'a>(&'a self, scales: &'a [Acting]) -> ChosenLoras<'a> {
         ChosenLoras { loaded: self, scales }
     }
+}
+
+/// What a file changes, by component and weight, and the names of its tensors that belong to no weight of this model.
+type Found = (BTreeMap<(usize, String), BTreeMap<Factor, Values>>, Vec<String>);
+
+/// As much as can be held beside everything else where a program has 4 GiB.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// Reads what belongs to this model.
+async fn factors<R: ReadAt>(key: &str, file: &R, table: &Table, names: &Names) -> Result<Found> {
+    let mut found: BTreeMap<(usize, String), BTreeMap<Factor, Values>> = BTreeMap::new();
+    let mut unmatched = Vec::new();
+    let mut bytes = 0;
+    for tensor in &table.tensors {
+        let Some((component, name, factor)) = names.find(&tensor.name) else {
+            unmatched.push(tensor.name.clone());
+            continue;
+        };
+        if let Factor::Foreign(method) = factor {
+            return Err(Error::unsupported(format!(
+                "tensor {:?} of {key} is of {method}, which is not computed here: LoRA, LoCon, LoHa, LoKr, DoRA and \
+                 full differences are. Choose one of these",
+                tensor.name
+            )));
+        }
+        bytes += tensor.elements() * 4;
+        if bytes > MOST_BYTES {
+            return Err(Error::new(
+                Code::OutOfMemory,
+                format!(
+                    "{key} changes more than {} MiB of weights, more than is held here. Choose a LoRA of a \
+                         smaller rank",
+                    MOST_BYTES >> 20
+                ),
+            ));
+        }
+        let own = found.entry((component, name.to_owned())).or_default();
+        let values = values(file, table, tensor).await?;
+        if own.insert(factor, values).is_some() {
+            return Err(Error::bad_checkpoint(format!(
+                "{key} has two tensors for one factor of {name}, such as {:?}. Choose another copy",
+                tensor.name
+            )));
+        }
+    }
+    Ok((found, unmatched))
+}
+
+async fn values<R: ReadAt>(file: &R, table: &Table, tensor: &Located) -> Result<Values> {
+    let values = table.values(file, tensor).await?;
+    check(&tensor.name, &tensor.shape, &values)?;
+    Ok((tensor.shape.clone(), values))
+}
+
+/// Why a file is none that changes this model.
+fn foreign(key: &str, table: &Table) -> Error {
+    let first = table.tensors.first().map_or("", |t| &t.name);
+    let what = match kind(table.tensors.iter().map(|t| t.name.as_str())) {
+        Some(what) if what.contains("LoRA") && !what.contains("Control") => {
+            "It is a LoRA for another kind of model".to_owned()
+        }
+        Some(what) => format!("It is {what}, not a LoRA"),
+        None => "It is no LoRA, or one for another kind of model".to_owned(),
+    };
+    Error::unsupported(format!(
+        "none of the {} tensors of {key} belongs to a weight of this model (the first is {first:?}). {what}",
+        table.tensors.len()
+    ))
 }
 
 /// The LoRAs of one request.
 #[derive(Clone, Copy)]
 pub(super) struct ChosenLoras<'a> {
     loaded: &'a Loras,
-    /// Key and scale of each.
-    pub scales: &'a [(String, f32)],
+    pub scales: &'a [Acting],
 }
 
 impl ChosenLoras<'_> {
@@ -117,14 +182,21 @@ impl ChosenLoras<'_> {
     pub fn unmatched(&self) -> Vec<(String, Vec<String>)> {
         let loras = self.loaded.0.borrow();
         let own = |key: &String| loras.iter().find(|l| l.key == *key && !l.unmatched.is_empty());
-        self.scales.iter().filter_map(|(key, _)| Some((key.clone(), own(key)?.unmatched.clone()))).collect()
+        let mut told: Vec<(String, Vec<String>)> = Vec::new();
+        for Acting { key, .. } in self.scales {
+            if let Some(lora) = own(key).filter(|_| told.iter().all(|(k, _)| k != key)) {
+                told.push((key.clone(), lora.unmatched.clone()));
+            }
+        }
+        told
     }
 
     /// Gives the weights of `stage`, which are on the GPU, these LoRAs and no others.
     ///
     /// # Errors
-    /// `out-of-memory` where a merge does not fit the adapter.
-    pub fn merge(&self, residence: &Residence, stage: Stage) -> Result<()> {
+    /// `out-of-memory` where a merge does not fit the adapter; `unsupported-model` where f16 does not hold what it
+    /// gives: the weights are those of the checkpoint then.
+    pub async fn merge(&self, residence: &Residence, stage: Stage) -> Result<()> {
         for (component, part) in components(residence) {
             let wanted = match stage {
                 Stage::Unet => component == 0,
@@ -132,39 +204,49 @@ impl ChosenLoras<'_> {
                 Stage::Encoder | Stage::Vae => false,
             };
             if wanted {
-                self.merge_component(residence, component, part)?;
+                self.merge_component(residence, component, part).await?;
             }
         }
         residence.gpu.check()
     }
 
-    fn merge_component(&self, residence: &Residence, component: usize, part: &Part) -> Result<()> {
+    async fn merge_component(&self, residence: &Residence, component: usize, part: &Part) -> Result<()> {
         let weights = part.weights()?;
-        if *weights.merged.borrow() == *self.scales {
+        let own = |a: &Acting| (a.key.clone(), if component == 0 { a.unet } else { a.text });
+        let scales: Vec<(String, f32)> = self.scales.iter().map(own).filter(|(_, s)| *s != 0.0).collect();
+        if *weights.merged.borrow() == scales {
             return Ok(());
         }
         weights.restore(&residence.gpu);
         let before = weights.merged.take();
-        let loras = self.loaded.0.borrow();
-        let mut touched: BTreeMap<&str, Touched<'_>> = BTreeMap::new();
-        for (key, scale) in self.scales {
-            for lora in loras.iter().filter(|l| l.key == *key) {
-                for ((c, name), adapter) in &lora.adapters {
-                    if *c == component {
-                        touched.entry(name).or_default().push((adapter, scale * adapter.scale));
+        let watch = {
+            let loras = self.loaded.0.borrow();
+            let mut touched: BTreeMap<&str, Touched<'_>> = BTreeMap::new();
+            for (key, scale) in &scales {
+                for lora in loras.iter().filter(|l| l.key == *key) {
+                    for ((c, name), adapter) in &lora.adapters {
+                        if *c == component {
+                            touched.entry(name).or_default().push((adapter, scale * adapter.scale));
+                        }
                     }
                 }
             }
-        }
-        // Other scales of the same LoRAs: what does not depend on them is there already.
-        let rescaled = before.iter().map(|(key, _)| key).eq(self.scales.iter().map(|(key, _)| key));
-        if let Err(e) = adapt(residence, component, &weights, touched, rescaled) {
+            // Other scales of the same LoRAs: what does not depend on them is there already.
+            let rescaled = before.iter().map(|(key, _)| key).eq(scales.iter().map(|(key, _)| key));
+            adapt(residence, component, &weights, touched, rescaled)
+        };
+        let sound = match watch {
+            Ok(Some(watch)) => watch.check(&residence.gpu).await,
+            Ok(None) => Ok(()),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = sound {
             // Half of a LoRA must not be taken for a model without any.
             weights.restore(&residence.gpu);
             set_adapted(residence, component, &weights, AdaptedLayers::new(), &[]);
             return Err(e);
         }
-        *weights.merged.borrow_mut() = self.scales.to_vec();
+        *weights.merged.borrow_mut() = scales;
         Ok(())
     }
 }
@@ -176,7 +258,7 @@ fn beside(prefix: &str, [rows, inner, taps]: [usize; 3], adapters: &Touched) -> 
         WeightSpec { name: format!("{prefix}.{part}.weight"), layout, follows: false }
     };
     match low_rank(adapters) {
-        Some(parts) if rank(&parts) * (rows + inner * taps) < rows * inner * taps => {
+        Some(parts) if rank(&parts) * (rows + inner * taps) < rows * inner * taps && is_small(&parts) => {
             let rank = rank(&parts);
             let specs = vec![spec("lora_down", rank, inner, taps), spec("lora_up", rows, rank, 1)];
             (Adapted::LowRank(rank as u32), specs)
@@ -185,14 +267,25 @@ fn beside(prefix: &str, [rows, inner, taps]: [usize; 3], adapters: &Touched) -> 
     }
 }
 
-/// Brings `touched`, by weight, into `weights`. `rescaled`: they are there, at other scales.
+/// Whether f16 surely holds every factor and every value of their product; where not, it is merged, which is watched.
+fn is_small(parts: &[(&Product, f32)]) -> bool {
+    let largest = |values: &[f32]| values.iter().fold(0f32, |most, v| most.max(v.abs()));
+    let bound = |(p, scale): &(&Product, f32)| {
+        let up = largest(&p.up) * scale.abs();
+        if fits(up) { up * largest(&p.down) * p.rank as f32 } else { f32::INFINITY }
+    };
+    fits(parts.iter().map(bound).sum())
+}
+
+/// Brings `touched`, by weight, into `weights`, and gives what has watched the merges, if there were some. `rescaled`:
+/// they are there, at other scales.
 fn adapt(
     residence: &Residence,
     component: usize,
     weights: &Weights,
     touched: BTreeMap<&str, Touched<'_>>,
     rescaled: bool,
-) -> Result<()> {
+) -> Result<Option<ops::Watch>> {
     let gpu = &residence.gpu;
     let mut layers = AdaptedLayers::new();
     let mut specs = Vec::new();
@@ -208,6 +301,8 @@ fn adapt(
         set_adapted(residence, component, weights, layers, &specs);
     }
     let layers = weights.adapted();
+    let watch = ops::Watch::new(gpu, weights, touched.len())?;
+    let mut watched = false;
     for (name, adapters) in touched {
         let prefix = name.trim_end_matches(".weight");
         match (layers.get(prefix), low_rank(&adapters), weights.adaptation()) {
@@ -218,10 +313,13 @@ fn adapt(
                 }
                 beside.upload(gpu, &format!("{prefix}.lora_up.weight"), &joined_up(&parts))?;
             }
-            _ => ops::merge(gpu, weights, prefix, &adapters)?,
+            _ => {
+                ops::merge(gpu, weights, name, &adapters, &watch)?;
+                watched = true;
+            }
         }
     }
-    Ok(())
+    Ok(watched.then_some(watch))
 }
 
 /// The layers of a component that plans must be recorded with from now on; those recorded before go.

@@ -6,8 +6,8 @@
 //! - `diffusion`: [`DiffusionPipeline`], which owns what follows.
 //! - `inpainting`: what the loop begins with, and keeps of a picture.
 //! - `text`: prompts to conditioning; `embedding`: textual inversion; `lora`: LoRAs, merged into the weights.
-//! - `settle`: a request with every default filled in and every check done; `repaint`: A1111's options of inpainting,
-//!   and outpainting.
+//! - `settle`: a request with every default filled in and every check done; `tags`: LoRAs in its prompt; `repaint`:
+//!   A1111's options of inpainting, and outpainting.
 //! - `controlnet`: what ControlNets add to the UNet's steps. `preview`: what shows steps.
 //! - `encode`, `decode`: pixels to latents and back, in `tiles` where that needs too much memory.
 //! - `residence`: which weights are on the GPU; `weights`: how they come there; `part`: those of one module.
@@ -37,6 +37,7 @@ mod repaint;
 mod request;
 mod residence;
 mod settle;
+mod tags;
 mod text;
 mod text_to_image;
 pub mod tiles;

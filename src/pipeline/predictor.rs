@@ -55,7 +55,7 @@ impl<'a> Predictor<'a> {
     ) -> Result<Self> {
         let residence = &pipeline.residence;
         residence.bring(Stage::Unet, aborted).await?;
-        pipeline.loras.chosen(&shared.loras).merge(residence, Stage::Unet)?;
+        pipeline.loras.chosen(&shared.loras).merge(residence, Stage::Unet).await?;
         let [height, width] = pass.latent_size();
         let size = UnetSize {
             // Steps without guidance are then half the work.

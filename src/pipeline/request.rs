@@ -228,6 +228,14 @@ pub struct Lora {
     pub scale: f32,
 }
 
+/// A LoRA that acts: under which key it is kept, and how strongly it changes the UNet and the text encoders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acting {
+    pub key: String,
+    pub unet: f32,
+    pub text: f32,
+}
+
 /// One request for pictures; names as in diffusers.
 #[derive(Clone, Debug, Default)]
 pub struct GenerateOptions {

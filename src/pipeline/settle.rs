@@ -5,12 +5,13 @@ use super::decode::Decoder;
 use super::model::{Kind, Model};
 use super::repaint::{self, Repaint};
 use super::request::{
-    Control, Enlarge, GenerateOptions, Hires, Lora, MaskedContent, Output, Picture, Preview, Settings,
+    Acting, Control, Enlarge, GenerateOptions, Hires, MaskedContent, Output, Picture, Preview, Settings,
     StrengthSteps,
 };
 use super::residence::Residence;
+use super::tags;
 use crate::error::{Error, Result};
-use crate::prompt::{Syntax, grammar};
+use crate::prompt::Syntax;
 use crate::samplers::NoiseOptions;
 use crate::samplers::{Sampler, SchedulerConfig, Tuning, labels, names, scheduler};
 
@@ -58,7 +59,7 @@ pub(super) struct Shared {
     /// ControlNets act with the prompt only.
     pub guess: bool,
     /// Key and scale of each, none of them 0.
-    pub loras: Vec<(String, f32)>,
+    pub loras: Vec<Acting>,
     pub images: usize,
     pub seed: u64,
     pub noise: NoiseOptions,
@@ -530,42 +531,32 @@ fn texts(options: &GenerateOptions, facts: &Facts) -> Result<Texts> {
     })
 }
 
-/// Key and scale of each LoRA that acts. As in A1111, `<lora:name:weight>` in the prompt replaces the scale.
+/// Each LoRA that acts. A tag in the prompt replaces the scale; where several name one LoRA, it acts as often as it is
+/// named, each time as the last says: A1111's `load_networks` gives one object, again and again, the weights.
 ///
 /// # Errors
-/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, and a key that was not loaded.
-fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<(String, f32)>> {
-    let mut loras: Vec<Lora> = options.loras.clone();
-    if options.prompt_syntax != Syntax::Plain {
-        let (_, networks) = grammar::extra_networks(&options.prompt);
-        for network in networks.iter().filter(|network| network.kind == "lora") {
-            let tag = format!("<lora:{}>", network.arguments.join(":"));
-            let name = network.arguments.first().map_or("", String::as_str);
-            let weight = match network.arguments.get(1).map(|weight| weight.trim()) {
-                None | Some("") => Some(1.0),
-                Some(weight) => weight.parse().ok().filter(|weight: &f32| weight.is_finite()),
-            };
-            let mut named = loras.iter_mut().filter(|lora| lora.name == name).peekable();
-            if named.peek().is_none() {
-                return Err(Error::invalid(format!(
-                    "loras has none for {tag} in the prompt; give {{ source }} of a file called {name}, or \
-                     take the tag out."
-                )));
-            }
-            let Some(weight) = weight else {
-                return Err(Error::invalid(format!(
-                    "loras: {tag} in the prompt has no number as its weight."
-                )));
-            };
-            named.for_each(|lora| lora.scale = weight);
-        }
-    }
-    if let Some(lora) = loras.iter().find(|lora| !facts.loras.contains(&lora.key) || !lora.scale.is_finite())
-    {
+/// `invalid-option` for a tag without a LoRA of that name, a weight that is no number, a rank (`dyn`), and a key that
+/// was not loaded.
+fn loras(options: &GenerateOptions, facts: &Facts) -> Result<Vec<Acting>> {
+    let tags = if options.prompt_syntax == Syntax::Plain { Vec::new() } else { tags::of(&options.prompt)? };
+    if let Some(tag) = tags.iter().find(|tag| options.loras.iter().all(|lora| lora.name != tag.name)) {
         return Err(Error::invalid(format!(
-            "LoRA {} was not loaded, or its scale is not a number.",
-            lora.key
+            "loras has none for {} in the prompt; give {{ source }} of a file called {}, or take the tag out.",
+            tag.text, tag.name
         )));
     }
-    Ok(loras.into_iter().filter(|lora| lora.scale != 0.0).map(|lora| (lora.key, lora.scale)).collect())
+    let mut acting = Vec::new();
+    for lora in &options.loras {
+        if !facts.loras.contains(&lora.key) || !lora.scale.is_finite() {
+            return Err(Error::invalid(format!(
+                "LoRA {} was not loaded, or its scale is not a number.",
+                lora.key
+            )));
+        }
+        let named: Vec<&tags::Tag> = tags.iter().filter(|tag| tag.name == lora.name).collect();
+        let [text, unet] = named.last().map_or([lora.scale; 2], |tag| tag.weights);
+        let one = Acting { key: lora.key.clone(), unet, text };
+        acting.extend(std::iter::repeat_n(one, named.len().max(1)));
+    }
+    Ok(acting.into_iter().filter(|a| [a.unet, a.text] != [0.0; 2]).collect())
 }

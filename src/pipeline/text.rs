@@ -266,7 +266,7 @@ impl TextEncoders {
             syntax: texts.syntax,
             clip_skip,
             embeddings: texts.embeddings.clone(),
-            loras: loras.scales.to_vec(),
+            loras: loras.scales.iter().map(|a| (a.key.clone(), a.text)).collect(),
         };
 
         // Every text of every schedule, encoded together.
@@ -362,7 +362,7 @@ impl TextEncoders {
         requests: &[Request],
     ) -> Result<Vec<(Conditioning, Option<String>)>> {
         residence.bring(Stage::Text, &|| false).await?;
-        loras.merge(residence, Stage::Text)?;
+        loras.merge(residence, Stage::Text).await?;
         let mut truncated = vec![None; requests.len()];
         // Of each encoder and text: its rows, [token][channel].
         let mut parts: Vec<(Vec<Vec<f32>>, usize)> = Vec::new();

@@ -18,6 +18,21 @@ pub struct ExtraNetwork {
     pub arguments: Vec<String>,
 }
 
+impl ExtraNetwork {
+    /// Arguments `name=value`, and the others in their order.
+    pub fn named(&self) -> (Vec<(&str, &str)>, Vec<&str>) {
+        let (mut named, mut placed) = (Vec::new(), Vec::new());
+        for argument in &self.arguments {
+            // One with a second `=` is no pair, as in A1111.
+            match argument.split_once('=') {
+                Some((name, value)) if !value.contains('=') => named.push((name, value)),
+                _ => placed.push(argument.as_str()),
+            }
+        }
+        (named, placed)
+    }
+}
+
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }

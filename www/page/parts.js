@@ -106,7 +106,7 @@ export class Parts {
     }
     if (kind !== 'source') return [pair];
     const file = document.createElement('input');
-    Object.assign(file, { type: 'file', accept: '.safetensors,.pt,.pth,.bin,.ckpt' });
+    Object.assign(file, { type: 'file', accept: '.safetensors,.pt,.pth,.bin,.ckpt,.png' });
     file.setAttribute('aria-label', `${label} from disk`);
     file.onchange = () => {
       const [chosen] = file.files ?? [];

@@ -1,0 +1,340 @@
+//! LoRAs and embeddings of every kind that people have: what is read is read as A1111, ComfyUI and diffusers do; what
+//! is broken is refused by the tensor's name, and the model draws on as if nothing had been.
+
+use browser_diffusion::checkpoint::alphas::Alphas;
+use browser_diffusion::checkpoint::lora::{Adapter, Change, Factor, Magnitude, Names, Values, check};
+use browser_diffusion::checkpoint::{Table, card};
+use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, LoadOptions, Lora, Output};
+use browser_diffusion::prompt::Syntax;
+use browser_diffusion::store::disk::Folder;
+use browser_diffusion::{Code, Error, Result};
+use pollster::block_on;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const LAYER: &str = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight";
+
+fn case(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/reference/data/cases/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// What a file makes of a layer of 64x64, as the pipeline reads it.
+fn adapter(file: &[u8]) -> Result<Adapter> {
+    let names = Names::new([(0, LAYER)].into_iter());
+    let table = block_on(Table::open(&file))?;
+    let mut factors: BTreeMap<Factor, Values> = BTreeMap::new();
+    for tensor in &table.tensors {
+        let values = block_on(table.values(&file, tensor))?;
+        check(&tensor.name, &tensor.shape, &values)?;
+        let (_, _, factor) = names.find(&tensor.name).unwrap();
+        if let Factor::Foreign(method) = factor {
+            return Err(Error::unsupported(method));
+        }
+        factors.insert(factor, (tensor.shape.clone(), values));
+    }
+    let alphas = block_on(Alphas::read(&file))?;
+    if let Some(alpha) = alphas.of(0, LAYER.trim_end_matches(".weight"), 4)? {
+        factors.insert(Factor::Alpha, (Vec::new(), vec![alpha]));
+    }
+    Adapter::new(LAYER, factors, [64, 64, 1])
+}
+
+#[test]
+fn shared_cases_of_loras() {
+    let read = |name: &str| adapter(&case(&format!("lora-{name}.safetensors")));
+    for (name, tensor) in [("rank0", "lora_down"), ("nan", "lora_"), ("alpha-nan", ".alpha")] {
+        let error = read(name).unwrap_err();
+        assert_eq!(error.code, Code::BadCheckpoint, "{name}");
+        assert!(error.message.contains("tensor \"lora_unet_down_blocks_1"), "{name}: {}", error.message);
+        assert!(error.message.contains(tensor), "{name}: {}", error.message);
+    }
+    let [metadata, tensor] = ["alpha-in-metadata", "alpha-in-tensor"].map(|name| read(name).unwrap());
+    assert_eq!([metadata.scale, tensor.scale], [0.5, 0.5]);
+    let (Change::Product(a), Change::Product(b)) = (&metadata.change, &tensor.change) else { panic!() };
+    assert_eq!((&a.up, &a.down), (&b.up, &b.down));
+    assert!(matches!(read("dora-input-axis-square").unwrap().magnitude, Some(Magnitude::Columns(_))));
+    assert!(matches!(read("full-diff").unwrap().change, Change::Full(values) if values.len() == 4096));
+    assert_eq!(read("oft").unwrap_err().message, "OFT");
+}
+
+#[test]
+fn shared_cases_of_embeddings() {
+    let card = block_on(card::read(&case("ti-card.png").as_slice())).unwrap().unwrap();
+    let [(name, (shape, drawn))] = card.as_slice() else { panic!("{} entries", card.len()) };
+    assert_eq!((name.as_str(), shape.as_slice(), drawn.len()), ("string_to_param.*", &[2, 32][..], 64));
+    for (file, name) in [("ti-paramdict.pt", "string_to_param.*"), ("ti-otherkey.pt", "string_to_param.sks")]
+    {
+        let file = case(file);
+        let table = block_on(Table::open(&file.as_slice())).unwrap();
+        let values = block_on(table.values(&file.as_slice(), table.get(name).expect(name))).unwrap();
+        assert_eq!(&values, drawn, "{name}");
+    }
+}
+
+/// A .safetensors file of f32 tensors.
+fn file(tensors: &[(&str, &[u64], Vec<f32>)]) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape, values) in tensors {
+        let begin = data.len();
+        data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
+        header.insert((*name).to_owned(), entry);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+fn wave(len: u64, scale: f32) -> Vec<f32> {
+    (0..len).map(|i| scale * (i as f32 * 1.7).sin()).collect()
+}
+
+/// A PNG's chunk; readers of texts look at no checksum.
+fn chunk(kind: &str, content: &[u8]) -> Vec<u8> {
+    [&(content.len() as u32).to_be_bytes(), kind.as_bytes(), content, &[0; 4]].concat()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let four = |three: &[u8]| {
+        let n = (0..3).fold(0, |n, i| n << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
+        let digit =
+            |i: usize| if i > three.len() { '=' } else { DIGITS[(n >> (18 - 6 * i)) as usize & 63] as char };
+        (0..4).map(digit).collect::<String>()
+    };
+    bytes.chunks(3).map(four).collect()
+}
+
+struct Embedded(DiffusionPipeline);
+
+impl Embedded {
+    fn new() -> Embedded {
+        let folder = Rc::new(Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded")));
+        Embedded(block_on(DiffusionPipeline::load(folder, None, &LoadOptions::default(), &|| false)).unwrap())
+    }
+
+    fn draw(&self, prompt: &str, loras: &[(&str, f32)], words: &[(&str, &str)]) -> Result<Vec<f32>> {
+        let lora = |&(key, scale): &(&str, f32)| Lora { key: key.into(), name: key.into(), scale };
+        let options = GenerateOptions {
+            prompt: prompt.into(),
+            prompt_syntax: Syntax::A1111,
+            width: Some(64),
+            height: Some(64),
+            num_inference_steps: Some(1),
+            guidance_scale: Some(1.0),
+            seed: 7,
+            loras: loras.iter().map(lora).collect(),
+            embeddings: words.iter().map(|&(word, key)| (word.into(), key.into())).collect(),
+            output: Output::Latent,
+            ..Default::default()
+        };
+        let drawn = block_on(self.0.generate(&options, &mut |_| Ok(()), &|| false))?;
+        Ok(drawn.latents.concat())
+    }
+}
+
+const BROKEN: &str = "lora_unet_up_blocks_0_resnets_0_conv1";
+
+/// Rows and input channels of that layer.
+fn conv() -> [u64; 2] {
+    let unet = concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded/unet/diffusion_pytorch_model.safetensors");
+    let unet = std::fs::read(unet).unwrap();
+    let table = block_on(Table::open(&unet.as_slice())).unwrap();
+    let shape = &table.get("up_blocks.0.resnets.0.conv1.weight").unwrap().shape;
+    [shape[0], shape[1]]
+}
+
+#[test]
+fn broken_files_are_refused_by_name_and_the_model_draws_on() {
+    let model = Embedded::new();
+    let [rows, inner] = conv();
+    let before = model.draw("an apple", &[], &[]).unwrap();
+    let [down, up, alpha] =
+        ["lora_down.weight", "lora_up.weight", "alpha"].map(|end| format!("{BROKEN}.{end}"));
+    let (n, a, b) = (inner * 9, wave(inner * 9, 0.1), wave(rows, 0.1));
+    let with = |mut values: Vec<f32>, wrong: f32| {
+        values[3] = wrong;
+        values
+    };
+    let product = |a: Vec<f32>, b: Vec<f32>, c: f32| {
+        file(&[(&down, &[1, inner, 3, 3], a), (&up, &[rows, 1, 1, 1], b), (&alpha, &[], vec![c])])
+    };
+    let named = |end: &str| format!("{BROKEN}.{end}");
+    let one = |end: &str, shape: &[u64]| file(&[(&named(end), shape, wave(shape.iter().product(), 0.1))]);
+    for (what, file, says) in [
+        ("nan", product(with(a.clone(), f32::NAN), b.clone(), 1.0), down.as_str()),
+        ("infinite", product(a.clone(), with(b.clone(), f32::INFINITY), 1.0), &up),
+        ("overflow", product(a.clone(), with(b.clone(), 7e4), 1.0), &up),
+        ("alpha", product(a.clone(), b.clone(), f32::NEG_INFINITY), &alpha),
+        ("rank 0", file(&[(&down, &[0, inner, 3, 3], vec![]), (&up, &[rows, 0, 1, 1], vec![])]), "lora_"),
+        (
+            "loha",
+            file(&[(&named("hada_w1_a"), &[rows, 0], vec![]), (&named("hada_w1_b"), &[0, n], vec![])]),
+            "hada_w1_",
+        ),
+        (
+            "lokr",
+            file(&[
+                (&named("lokr_w1"), &[0, 0], vec![]),
+                (&named("lokr_w2"), &[rows, n], wave(rows * n, 0.1)),
+            ]),
+            "lokr_w1",
+        ),
+        ("dora", file(&[(&named("dora_scale"), &[0], vec![])]), "dora_scale"),
+        ("diff", one("diff", &[3, 3]), "difference"),
+        ("oft", one("oft_blocks", &[4, 4, 4]), "OFT"),
+        ("boft", one("boft_R", &[1, 4, 4]), "BOFT"),
+        ("glora", one("a1.weight", &[4, 4]), "GLoRA"),
+        ("t2i", file(&[("body.0.block1.weight", &[1], vec![0.0])]), "a T2I-Adapter"),
+        ("ip", file(&[("ip_adapter.1.to_k_ip.weight", &[1], vec![0.0])]), "an IP-Adapter"),
+        ("lllite", file(&[("lllite_unet_x.down.0.weight", &[1], vec![0.0])]), "a ControlNet-LLLite"),
+    ] {
+        let error = block_on(model.0.load_lora(what, &file.as_slice())).expect_err(what);
+        assert!(error.message.contains(says), "{what}: {}", error.message);
+    }
+    // Sound factors whose product is not.
+    let large = product(vec![400.0; n as usize], vec![200.0; rows as usize], 1.0);
+    block_on(model.0.load_lora("large", &large.as_slice())).unwrap();
+    for scale in [1.0, 1e30] {
+        let error = model.draw("an apple", &[("large", scale)], &[]).unwrap_err();
+        assert_eq!(error.code, Code::UnsupportedModel);
+        assert!(error.message.contains("up_blocks.0.resnets.0.conv1.weight"), "{}", error.message);
+    }
+    assert_eq!(model.draw("an apple", &[], &[]).unwrap(), before);
+}
+
+#[test]
+fn tags_act_as_in_a1111() {
+    let model = Embedded::new();
+    let [rows, inner] = conv();
+    let word = "lora_te_text_model_encoder_layers_0_mlp_fc1";
+    let text =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded/text_encoder/model.safetensors"));
+    let text = text.unwrap();
+    let table = block_on(Table::open(&text.as_slice())).unwrap();
+    let fc1 = table.tensors.iter().find(|t| t.name.ends_with("encoder.layers.0.mlp.fc1.weight")).unwrap();
+    let both = file(&[
+        (&format!("{BROKEN}.lora_down.weight"), &[1, inner, 3, 3], wave(inner * 9, 0.3)),
+        (&format!("{BROKEN}.lora_up.weight"), &[rows, 1, 1, 1], wave(rows, 0.3)),
+        (&format!("{word}.lora_down.weight"), &[1, fc1.shape[1]], wave(fc1.shape[1], 0.3)),
+        (&format!("{word}.lora_up.weight"), &[fc1.shape[0], 1], wave(fc1.shape[0], 0.3)),
+    ]);
+    block_on(model.0.load_lora("x", &both.as_slice())).unwrap();
+    let tagged = |tags: &str| model.draw(&format!("an apple{tags}"), &[("x", 1.0)], &[]);
+    let plain = |loras: &[(&str, f32)]| model.draw("an apple", loras, &[]).unwrap();
+    let base = plain(&[]);
+    let (text_only, unet_only) = (tagged("<lora:x:0.5:0>").unwrap(), tagged("<lora:x:0:0.5>").unwrap());
+    let half = plain(&[("x", 0.5)]);
+    assert!(
+        text_only != base
+            && unet_only != base
+            && text_only != unet_only
+            && half != text_only
+            && half != unet_only
+    );
+    for (tags, same) in [
+        ("<lora:x:0:0>", &base),
+        ("<lora:x:0.5>", &half),
+        ("<lyco:x:0.5>", &half),
+        ("<lora:x:0.5:0.5>", &half),
+        ("<lora:x:te=0.5>", &half),
+        ("<lora:x:te=0.5:unet=0>", &text_only),
+        ("<lora:x:0:unet=0.5>", &unet_only),
+        ("<lora:x:0.9:0.9:te=0:unet=0.5>", &unet_only),
+        // Each time as the last says.
+        ("<lora:x:0.1><lora:x:0.5>", &plain(&[("x", 0.5), ("x", 0.5)])),
+        ("<lora:x:0.5><lyco:x:0.25><lora:x:0.1>", &plain(&[("x", 0.25), ("x", 0.25), ("x", 0.25)])),
+    ] {
+        assert_eq!(&tagged(tags).unwrap(), same, "{tags}");
+    }
+    for (tags, says) in [
+        ("<lora:x:1:much>", "no number"),
+        ("<lora:x:unet=nan>", "no number"),
+        ("<lyco:y:1>", "<lyco:y:1>"),
+        ("<lora:x:1:1:8>", "dyn"),
+        ("<lora:x:1:dyn=8>", "dyn"),
+    ] {
+        let error = tagged(tags).unwrap_err();
+        assert_eq!(error.code, Code::InvalidOption, "{tags}");
+        assert!(error.message.contains(says), "{tags}: {}", error.message);
+    }
+}
+
+#[test]
+fn embeddings_of_every_kind() {
+    let model = Embedded::new();
+    let values = wave(2 * 128, 0.5);
+    let rows: Vec<&[f32]> = values.chunks(128).collect();
+    let list = serde_json::json!({"string_to_param": {"*": {"TORCHTENSOR": rows}}});
+    let card = |text: &str| {
+        let text = [b"sd-ti-embedding\0", text.as_bytes()].concat();
+        [&b"\x89PNG\r\n\x1a\n"[..], &chunk("IHDR", &[0; 13]), &chunk("tEXt", b"a\0b"), &chunk("tEXt", &text)]
+            .concat()
+    };
+    let own = |name: &str| file(&[(name, &[2, 128], values.clone())]);
+    let kinds = [
+        ("emb_params", own("emb_params")),
+        ("concept", own("<sks>")),
+        ("card", card(&base64(list.to_string().as_bytes()))),
+        (
+            "other key",
+            file(&[
+                ("string_to_param.sks", &[2, 128], values.clone()),
+                ("string_to_token.sks", &[1], vec![265.0]),
+            ]),
+        ),
+    ];
+    for (key, file) in &kinds {
+        block_on(model.0.load_embedding(key, &file.as_slice())).unwrap();
+    }
+    let draw = |key: &str| model.draw("an apple sks", &[], &[("sks", key)]).unwrap();
+    let first = draw("emb_params");
+    assert_ne!(first, model.draw("an apple sks", &[], &[]).unwrap());
+    for (key, _) in &kinds[1..] {
+        assert_eq!(draw(key), first, "{key}");
+    }
+    let mut broken = values.clone();
+    broken[5] = f32::NAN;
+    for (what, file, says) in [
+        ("nan", file(&[("emb_params", &[2, 128], broken)]), "emb_params"),
+        ("overflow", file(&[("emb_params", &[1, 128], vec![1e5; 128])]), "emb_params"),
+        ("empty", file(&[("emb_params", &[0, 128], vec![])]), "emb_params"),
+        ("no width", file(&[("emb_params", &[1, 0], vec![])]), "emb_params"),
+        (
+            "two",
+            file(&[
+                ("string_to_param.a", &[128], wave(128, 1.0)),
+                ("string_to_param.b", &[128], wave(128, 1.0)),
+            ]),
+            "2 tensors",
+        ),
+        ("lora", case("lora-full-diff.safetensors"), "LoRA"),
+        ("oft", case("lora-oft.safetensors"), "OFT"),
+        ("a picture", [&b"\x89PNG\r\n\x1a\n"[..], &chunk("IHDR", &[0; 13])].concat(), "sd-ti-embedding"),
+        ("damaged", card("e30"), "damaged"),
+        ("no base64", card("%%%"), "damaged"),
+        (
+            "uneven",
+            card(&base64(br#"{"string_to_param": {"*": {"TORCHTENSOR": [[1, 2], [3]]}}}"#)),
+            "damaged",
+        ),
+        ("other model", case("ti-card.png"), "32 wide"),
+    ] {
+        let error = block_on(model.0.load_embedding(what, &file.as_slice())).expect_err(what);
+        assert!(error.message.contains(says), "{what}: {}", error.message);
+    }
+    assert_eq!(draw("card"), first);
+}
+
+#[test]
+fn a_model_for_inpainting_takes_a_locon_of_four_channels() {
+    let down: Vec<f32> = (0..36).map(|i| i as f32).collect();
+    let factors = BTreeMap::from([
+        (Factor::Down, (vec![1, 4, 3, 3], down.clone())),
+        (Factor::Up, (vec![8, 1, 1, 1], vec![1.0; 8])),
+    ]);
+    let adapter = Adapter::new("conv_in.weight", factors.clone(), [8, 9, 9]).unwrap();
+    let Change::Product(product) = adapter.change else { panic!() };
+    assert_eq!(product.down[..36], down);
+    assert_eq!(product.down[36..], [0.0; 45]);
+    assert!(Adapter::new("mid_block.conv.weight", factors, [8, 9, 9]).is_err());
+}
