@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { png } from '../support/png.mjs';
 import { serve } from '../support/serve.mjs';
 import { status, withPage } from '../support/site.mjs';
 
@@ -122,8 +123,9 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       source: 'embedded',
       prompt: 'a (cat:1.1), sitting\nBREAK outdoors', 'negative-prompt': 'bad hands, worst quality',
       'prompt-syntax': 'a1111', width: '512', height: '768', steps: '28', guidance: '6.5', 'guidance-rescale': '0',
-      scheduler: 'euler_a', eta: '0.4', 's-churn': '0', seed: '1234567890', rng: 'torch-cuda', 'variation-seed': '5',
-      'variation-strength': '0.3', 'seed-resize-width': '256', 'seed-resize-height': '320', 'clip-skip': '1', strength,
+      scheduler: 'euler_a_normal', eta: '0.4', 's-churn': '0', seed: '1234567890', rng: 'torch-cuda',
+      'variation-seed': '5', 'variation-strength': '0.3', 'seed-resize-width': '256', 'seed-resize-height': '320',
+      'clip-skip': '1', strength,
       'hires-scale': '1.5', 'hires-strength': '0.55', 'hires-steps': '9', 'hires-upscaler': 'latent-nearest',
       'mask-blur': '0', 'masked-content': '', 'inpaint-area': 'whole', 'mask-padding': '32',
     };
@@ -258,27 +260,3 @@ test('every name of a scheduler, a syntax, an upscaler and of what is masked has
     assert.equal(back({ maskImage: {}, maskedContent }).maskedContent, maskedContent);
   }
 });
-
-/**
- * A PNG of one grey point with these chunks before the picture.
- * @param {[string, Buffer][]} chunks
- */
-function png(chunks) {
-  const crcs = Array.from({ length: 256 }, (_, n) => {
-    for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
-    return n >>> 0;
-  });
-  const chunk = (/** @type {string} */ type, /** @type {Buffer} */ content) => {
-    const body = Buffer.concat([Buffer.from(type), content]);
-    const crc = ~body.reduce((c, byte) => crcs[(c ^ byte) & 255] ^ (c >>> 8), ~0) >>> 0;
-    const ends = Buffer.alloc(8);
-    ends.writeUInt32BE(content.length);
-    ends.writeUInt32BE(crc, 4);
-    return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)]);
-  };
-  return Buffer.concat([
-    Buffer.from('89504e470d0a1a0a', 'hex'), chunk('IHDR', Buffer.from('00000001000000010800000000', 'hex')),
-    ...chunks.map(([type, content]) => chunk(type, content)),
-    chunk('IDAT', deflateSync(Buffer.from([0, 128]))), chunk('IEND', Buffer.alloc(0)),
-  ]);
-}
