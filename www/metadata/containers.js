@@ -6,7 +6,7 @@ import { invalid } from '../errors.js';
 
 /** @typedef {Map<string, string>} Texts */
 
-/** Bytes: more than any text of a picture; what claims to be larger is not read. */
+/** Bytes: more than all texts of a picture; what claims to be larger is not read. */
 const MOST_TEXT = 1 << 24;
 
 /**
@@ -43,6 +43,7 @@ const damaged = (where) =>
 /** @param {Uint8Array<ArrayBuffer>} png @param {Texts} texts */
 async function readPng(png, texts) {
   const view = viewOf(png);
+  let read = 0;
   for (let at = 8; at + 12 <= png.length;) {
     const length = view.getUint32(at);
     if (at + 12 + length > png.length) return;
@@ -54,7 +55,11 @@ async function readPng(png, texts) {
       if (nul < 0 || nul > 79) throw damaged(`${type} without a keyword`);
       const keyword = latin1(content.subarray(0, nul));
       // The first of a name counts, as it does for every reader of A1111's.
-      if (!texts.has(keyword)) texts.set(keyword, await pngText(type, content.subarray(nul + 1), keyword));
+      if (!texts.has(keyword) && read < MOST_TEXT) {
+        const text = await pngText(type, content.subarray(nul + 1), keyword);
+        texts.set(keyword, text);
+        read += text.length;
+      }
     }
     at += 12 + length;
   }
@@ -80,6 +85,13 @@ function latin1(bytes) {
   let text = '';
   for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
   return text;
+}
+
+/** Without the zeros at its end. @param {string} text */
+function trimmed(text) {
+  let end = text.length;
+  while (end > 0 && text[end - 1] === '\0') end--;
+  return text.slice(0, end);
 }
 
 /** Text of a chunk that is to be Latin-1: many programs write UTF-8 there, which Latin-1 is hardly ever by chance. */
@@ -123,7 +135,7 @@ function readJpeg(jpeg, texts) {
     const content = jpeg.subarray(at + 4, end);
     if (end > jpeg.length || end < at + 4) return;
     if (marker === 0xe1 && starts(content, 0, 'Exif\0\0')) readExif(content.subarray(6), texts);
-    if (marker === 0xfe) texts.set('Comment', narrow(content).replace(/\0+$/, ''));
+    if (marker === 0xfe) texts.set('Comment', trimmed(narrow(content)));
     at = end;
   }
 }
@@ -210,11 +222,13 @@ function itemAt(iloc, wanted) {
     const method = version > 0 ? take(2) & 15 : 0;
     take(2);
     const base = take(sizeOfBase);
-    const extents = Array.from({ length: take(2) }, () => {
+    const [extents, start] = [take(2), at];
+    if (id === wanted) {
+      if (method !== 0 || extents === 0) return undefined;
       take(sizeOfIndex);
       return { from: base + take(sizeOfOffset), length: take(sizeOfLength) };
-    });
-    if (id === wanted) return method === 0 ? extents[0] : undefined;
+    }
+    at = start + extents * (sizeOfIndex + sizeOfOffset + sizeOfLength);
   }
   return undefined;
 }
@@ -233,18 +247,20 @@ function readExif(exif, texts) {
   const view = viewOf(tiff);
   /** @param {number} at @param {boolean} [outer] */
   const readDirectory = (at, outer = true) => {
+    let inner = 0;
     for (let count = view.getUint16(at, little), entry = at + 2; count > 0; count--, entry += 12) {
       const tag = view.getUint16(entry, little);
       const length = view.getUint32(entry + 4, little);
       // What has up to four bytes stands in the entry itself.
       const from = length > 4 ? view.getUint32(entry + 8, little) : entry + 8;
       const name = TAGS.get(tag);
-      if (tag === EXIF_DIRECTORY && outer) readDirectory(view.getUint32(entry + 8, little), false);
+      if (tag === EXIF_DIRECTORY) inner ||= view.getUint32(entry + 8, little);
       if (!name || texts.has(name)) continue;
       if (from + length > tiff.length) throw damaged(`Exif's ${name} is cut off`);
       const content = tiff.subarray(from, from + length);
-      texts.set(name, name === 'UserComment' ? userComment(content, little) : narrow(content).replace(/\0+$/, ''));
+      texts.set(name, name === 'UserComment' ? userComment(content, little) : trimmed(narrow(content)));
     }
+    if (outer && inner) readDirectory(inner, false);
   };
   try {
     readDirectory(view.getUint32(4, little));
@@ -257,11 +273,11 @@ function readExif(exif, texts) {
 /** The text behind the eight bytes that say how it is written. @param {Uint8Array} content @param {boolean} little */
 function userComment(content, little) {
   const text = content.subarray(8);
-  const code = latin1(content.subarray(0, 8)).replace(/\0+$/, '');
+  const code = trimmed(latin1(content.subarray(0, 8)));
   const read = code === 'UNICODE' ? decoded(sixteen(text, little), text)
     : code === 'JIS' ? decoded('iso-2022-jp', text)
       : narrow(code === 'ASCII' || code === '' ? text : content);
-  return read.replace(/\0+$/, '');
+  return trimmed(read);
 }
 
 /**
