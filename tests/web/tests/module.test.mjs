@@ -213,6 +213,9 @@ test('a page of another origin draws: progress, steps in order, picture, PNG', {
   assert.deepEqual(seen.image, [64, 32, 'Uint8ClampedArray', 64 * 32 * 4]);
   assert.ok(seen.exact, 'the PNG has exactly the pixels');
   assert.deepEqual(seen.files.map(f => f.type), ['image/png', 'image/png', 'image/jpeg', 'image/webp']);
+  // Exif's user comment, in UTF-16 as the file's byte order has it.
+  const comment = Buffer.concat([Buffer.from('UNICODE\0'), Buffer.from(seen.parameters, 'utf16le').swap16()]);
+  for (const { bytes, type } of seen.files.slice(2)) assert.ok(Buffer.from(bytes).includes(comment), type);
   assert.equal(seen.bad.code, 'invalid-option');
   assert.deepEqual(seen.latentOnly, [0, 1]);
   // Text that is not Latin-1 goes into iTXt as UTF-8, other text into tEXt.
