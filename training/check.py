@@ -1,7 +1,7 @@
 """The automatic check: are the pictures what was asked for?
 
 A small classifier is trained apart, on augmented sprites only (it never sees the model's pictures); its accuracy on
-held-out augmentations is printed. Then over 200 prompts with fresh seeds go through the shipped files in ../ with
+held-out augmentations is printed. Then over 200 prompts with fresh seeds go through the files in www/embedded with
 diffusers' own scheduler, 20 steps; the picture's noun is the classifier's, the ground's colour the nearest of the twelve to
 the frame's median.
 
@@ -25,7 +25,7 @@ from compose import Composer
 from concepts import COLOURS, NOUNS, TINTS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODEL = os.path.join(HERE, "..")
+MODEL = os.path.join(HERE, "../www/embedded")
 
 
 class Classifier(nn.Sequential):

@@ -1,4 +1,4 @@
-"""STATE -> ../ in diffusers' layout, f16. The latents' mean and spread are folded into quant_conv and post_quant_conv
+"""STATE -> www/embedded in diffusers' layout, f16. The latents' mean and spread are folded into quant_conv and post_quant_conv
 (exact), so that scaling_factor is 1; vae/config.json also gets the preview factors (latents -> RGB at 16x16).
 
 usage: export.py STATE
@@ -19,7 +19,7 @@ from train_text import config
 from train_unet import CONFIG, text_encoder
 from train_vae import CONFIG as VAE_CONFIG, KINDS, to_tensor
 
-OUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../www/embedded")
 
 
 def half(model, path, prefix=""):
@@ -107,8 +107,7 @@ def main():
     with open(os.path.join(OUT, "concepts.json"), "w") as f:
         json.dump(NOUNS, f)
         f.write("\n")
-    files = [p for p in glob.glob(OUT + "/*/*") + glob.glob(OUT + "/*.json")
-             if os.path.isfile(p) and os.path.basename(os.path.dirname(p)) != "train"]
+    files = glob.glob(OUT + "/*/*") + glob.glob(OUT + "/*.json")
     for p in files:
         os.chmod(p, 0o644)
     print("%.1f MB" % (sum(map(os.path.getsize, files)) / 1e6))

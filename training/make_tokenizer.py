@@ -1,4 +1,4 @@
-"""Writes CLIP's own tokenizer (from the PyPI package open_clip_torch) to ../tokenizer.
+"""Writes CLIP's own tokenizer (from the PyPI package open_clip_torch) to www/embedded/tokenizer.
 
 usage: make_tokenizer.py
 """
@@ -28,7 +28,7 @@ def main():
     v = list(bytes_to_unicode().values())
     v = v + [x + "</w>" for x in v] + ["".join(m.split()) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
     assert len(v) == 49408
-    out = os.path.join(HERE, "..", "tokenizer")
+    out = os.path.join(HERE, "../www/embedded/tokenizer")
     os.makedirs(out, exist_ok=True)
     with open(os.path.join(out, "vocab.json"), "w") as f:
         json.dump({t: i for i, t in enumerate(v)}, f, ensure_ascii=False)

@@ -30,7 +30,7 @@ def config():
 
 class Tokens:
     def __init__(self):
-        self.tok = CLIPTokenizer.from_pretrained(os.path.join(HERE, "../tokenizer"))
+        self.tok = CLIPTokenizer.from_pretrained(os.path.join(HERE, "../www/embedded/tokenizer"))
 
     def __call__(self, captions):
         return self.tok(captions, padding="max_length", max_length=LENGTH, truncation=True,

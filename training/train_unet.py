@@ -60,7 +60,7 @@ def text_encoder(state):
     if os.path.exists(path):
         t.load_state_dict(torch.load(path, weights_only=True))
     else:
-        t = CLIPTextModel.from_pretrained(os.path.join(HERE, "../text_encoder"), torch_dtype=torch.float32)
+        t = CLIPTextModel.from_pretrained(os.path.join(HERE, "../www/embedded/text_encoder"), torch_dtype=torch.float32)
     return t.eval()
 
 
@@ -165,7 +165,7 @@ def main():
     state, minutes = sys.argv[1], float(sys.argv[2])
     every = float(os.environ.get("SHEET_MINUTES", 8)) * 60
     rank = parallel.start()
-    ckpt, committed = os.path.join(state, "unet.pt"), os.path.join(HERE, "../unet")
+    ckpt, committed = os.path.join(state, "unet.pt"), os.path.join(HERE, "../www/embedded/unet")
     saved = torch.load(ckpt, weights_only=True) if os.path.exists(ckpt) else None
     torch.manual_seed(0)
     if saved:

@@ -140,7 +140,7 @@ def main():
     held = np.stack(held + [comp.picture(hrng, None, None, c) for c in COLOURS])
 
     ckpt, done = os.path.join(state, "vae.pt"), dict(seconds=0.0, steps=0)
-    committed = os.path.join(HERE, "..", "vae")
+    committed = os.path.join(HERE, "../www/embedded/vae")
     saved = None
     if os.path.exists(ckpt):
         saved = torch.load(ckpt, weights_only=True)
