@@ -1,8 +1,9 @@
-"""The automatic check of a model folder: are the pictures what was asked for, do seeds give different drawings, do steps count?
+"""The automatic check of a model folder: are the pictures what was asked for, do seeds give different drawings, do
+steps count?
 
-The noun (and the drawing) is what a classifier takes a picture for that was trained apart (classifier.py); the ground's colour is
-the nearest of the twelve to the median of the picture's frame. Everything is drawn by diffusers from the exported f16 files, 20
-steps, with seeds not used elsewhere.
+The noun (and the drawing) is what a classifier takes a picture for that was trained apart (classifier.py); the
+ground's colour is the nearest of the twelve to the median of the picture's frame. Everything is drawn by diffusers
+from the exported f16 files, 20 steps, with seeds not used elsewhere.
 
 usage: check.py STATE FOLDER [--guidance 3] [--share 1]   --share 0.2: every fifth prompt, for a quick look
 """
@@ -102,7 +103,8 @@ def check_prompts(model, judge, specs, guidance, chinese=False):
 
 
 def check_drawings(model, judge, nouns, guidance, seeds=8):
-    """-> share of nouns of which eight seeds show at least three drawings (those rightly seen), mean number of drawings"""
+    """-> share of nouns of which eight seeds show at least three drawings (those rightly seen), mean number of
+    drawings"""
     prompts = [caption(None, Spec(((n, None),)), vary=False) for n in nouns for _ in range(seeds)]
     pictures = model(prompts, range(70000, 70000 + len(prompts)), guidance)
     _, drawings, _ = judge(pictures, [n for n in nouns for _ in range(seeds)])
@@ -137,7 +139,8 @@ def main():
     sheet(pictures[np.linspace(0, len(pictures) - 1, min(64, len(pictures))).astype(int)], 8,
           os.path.join(args.state, "contact-sheet.png"))
     alone = [s for s in specs if s.things[0][1] is None and s.ground == "white"]
-    once = model([caption(None, s, vary=False) for s in alone], range(90000, 90000 + len(alone)), args.guidance, steps=1)
+    prompts = [caption(None, s, vary=False) for s in alone]
+    once = model(prompts, range(90000, 90000 + len(alone)), args.guidance, steps=1)
     seen, _, first = judge(once, [s.things[0][0] for s in alone])
     out["one_step_noun_right"] = float(np.mean([a == s.things[0][0] for a, s in zip(seen, alone)]))
     out["margin_one_step"], out["margin_twenty_steps"] = float(first.mean()), float(margins[:len(alone)].mean())

@@ -1,4 +1,5 @@
-"""A small classifier of drawings, trained apart on augmented compositions of one thing; it never sees the model's pictures."""
+"""A small classifier of drawings, trained apart on augmented compositions of one thing; it never sees the model's
+pictures."""
 import os
 import time
 
@@ -41,7 +42,8 @@ def drawings_of(composer):
 
 
 def augmented(composer, index_of, rng, n):
-    """One thing on any ground, half of them tinted, moved, scaled, blurred, noisy. -> n x 3 x SIDE x SIDE, drawings"""
+    """One thing on any ground, half of them tinted, moved, scaled, blurred, noisy. -> n x 3 x SIDE x SIDE,
+    drawings"""
     specs, layouts = composer.draw(rng, rng.choice(KINDS, size=n))
     x = to_model(composer.pictures(layouts))
     theta = torch.eye(2, 3).repeat(n, 1, 1) + torch.from_numpy(rng.uniform(-0.06, 0.06, (n, 2, 3))).float()
@@ -61,7 +63,8 @@ def small(pictures):
 
 
 def trained(state, minutes=6.0, batch=96):
-    """-> classifier, composer, drawings, its accuracies on held-out augmentations (nouns, drawings). Kept in STATE."""
+    """-> classifier, composer, drawings, its accuracies on held-out augmentations (nouns, drawings). Kept in
+    STATE."""
     path, composer = os.path.join(state, "classifier.pt"), Composer(state)
     drawings, index_of = drawings_of(composer)
     torch.manual_seed(0)
@@ -88,7 +91,8 @@ def trained(state, minutes=6.0, batch=96):
     with torch.no_grad():
         logits = torch.cat([model(s) for s in x.split(100)])
     of = torch.tensor([NOUNS.index(noun) for noun, _ in drawings])
-    right = float((model.nouns(logits).argmax(1) == of[y]).float().mean()), float((logits.argmax(1) == y).float().mean())
-    print("classifier, %d held-out augmentations: nouns %.1f %%, drawings %.1f %%" % (len(y), 100 * right[0], 100 * right[1]),
-          flush=True)
+    share = lambda right: float(right.float().mean())
+    right = share(model.nouns(logits).argmax(1) == of[y]), share(logits.argmax(1) == y)
+    print("classifier, %d held-out augmentations: nouns %.1f %%, drawings %.1f %%" % (
+        len(y), 100 * right[0], 100 * right[1]), flush=True)
     return model, composer, drawings, right

@@ -1,7 +1,7 @@
 """Captioned 128x128 pictures of the sprites, composed in batches on any device.
 
-A Spec says what a picture shows and what its captions may say; Layout adds the seed's part: which drawing, where, how large,
-mirrored or not. `Composer.pictures` renders layouts, `caption` and `caption_zh` put specs into words.
+A Spec says what a picture shows and what its captions may say; Layout adds the seed's part: which drawing, where,
+how large, mirrored or not. `Composer.pictures` renders layouts, `caption` and `caption_zh` put specs into words.
 """
 import json
 import os
@@ -18,10 +18,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(HERE, "lexicon_zh.json"), encoding="utf-8") as _f:
     ZH = json.load(_f)
 NUMBERS = {2: "two", 3: "three"}
+GROUND_FORMS = [" on {a} background", " on {a} background", " on {0}", ", {0} background"]
 KINDS = ["plain", "ground", "tint", "tintground", "scene", "pair", "count"]
 
-# scene: colour on top and below (0..255), where they meet (share of the height), how far the top fades to white at the
-# horizon, how bright the upper part is, stars. Where a thing stands: its foot, or None for anywhere.
+# scene: colour on top and below (0..255), where they meet (share of the height), how far the top fades to white at
+# the horizon, how bright the upper part is, stars. Where a thing stands: its foot, or None for anywhere.
 _GROUNDS = {
     "on the grass": ((90, 180, 250), (95, 185, 80), 0.68, 0.4, 1.0, False),
     "on the beach": ((90, 180, 250), (240, 215, 150), 0.68, 0.4, 1.0, False),
@@ -47,7 +48,8 @@ class Spec:
 
 @dataclass
 class Layout:
-    """One picture. Per thing: number of the sprite, tint or None, centre and size (shares of the picture), mirrored."""
+    """One picture. Per thing: number of the sprite, tint or None, centre and size (shares of the picture),
+    mirrored."""
     things: list
     ground: str
     horizon: float
@@ -102,7 +104,8 @@ def random_layout(rng, spec, sprites_of):
                        bool(rng.random() < 0.5)))
     stars = []
     if spec.ground not in COLOURS and _GROUNDS[spec.ground][5]:
-        stars = [(int(rng.integers(2, SIZE - 2)), int(rng.integers(2, 0.7 * SIZE))) for _ in range(int(rng.integers(8, 14)))]
+        stars = [(int(rng.integers(2, SIZE - 2)), int(rng.integers(2, 0.7 * SIZE)))
+                 for _ in range(int(rng.integers(8, 14)))]
     return Layout(things, spec.ground, horizon, stars)
 
 
@@ -157,7 +160,8 @@ class Composer:
             rows = torch.tensor([index[k] for k in which], device=self.device)
             sprite = self.planes[level][torch.tensor([t[0] for t in part], device=self.device)].float()
             tinted = torch.tensor([t[1] is not None for t in part], device=self.device).view(-1, 1, 1, 1)
-            source = torch.cat([torch.where(tinted, sprite[:, 3:6], sprite[:, :3]), sprite[:, 6:7] * tinted, sprite[:, 7:]], 1)
+            colours = torch.where(tinted, sprite[:, 3:6], sprite[:, :3])
+            source = torch.cat([colours, sprite[:, 6:7] * tinted, sprite[:, 7:]], 1)
             x, y, s, flip = (torch.tensor([float(t[k]) for t in part], device=self.device) for k in (2, 3, 4, 5))
             theta = torch.zeros(len(part), 2, 3, device=self.device)
             theta[:, 0, 0] = (1 - 2 * flip) / s
@@ -225,7 +229,7 @@ def caption(rng, spec, vary=True):
     if spec.ground not in COLOURS:
         core += " " + spec.ground
     elif spec.ground != "white" or (vary and rng.random() < 0.1):
-        form = one_of(rng, [" on {a} background", " on {a} background", " on {0}", ", {0} background"]) if vary else " on {a} background"
+        form = one_of(rng, GROUND_FORMS) if vary else GROUND_FORMS[0]
         core += form.format(spec.ground, a=article(spec.ground))
     v = rng.random() if vary else 1.0
     if v < 0.06:

@@ -117,8 +117,8 @@ for _line in TABLE.strip().splitlines():
     SYNONYMS[_name] = [s.strip() for s in _syn.split(",") if s.strip()]
 
 # Mass nouns and plurals that take no article.
-NO_ARTICLE = {"grapes", "cherries", "french fries", "cheese", "fire", "pizza", "love", "fries", "chips", "coffee", "tea",
-              "mice"}
+NO_ARTICLE = {"grapes", "cherries", "french fries", "cheese", "fire", "pizza", "love", "fries", "chips", "coffee",
+              "tea", "mice"}
 # Nouns that are counted ("two cats") with another plural than plural() finds, and such that are not counted at all.
 PLURALS = {"mouse": "mice", "fish": "fish", "leaf": "leaves", "snowman": "snowmen"}
 UNCOUNTED = NO_ARTICLE | {"sun", "moon", "rainbow"}

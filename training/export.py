@@ -1,6 +1,6 @@
-"""STATE -> a folder in diffusers' layout, f16. The latents' frame is folded into quant_conv and post_quant_conv (exact), so that
-scaling_factor is 1; vae/config.json also gets the preview factors (latents -> RGB at 16x16). The LoRA and the ControlNet go
-beside the model, if they have been trained.
+"""STATE -> a folder in diffusers' layout, f16. The latents' frame is folded into quant_conv and post_quant_conv
+(exact), so that scaling_factor is 1; vae/config.json also gets the preview factors (latents -> RGB at 16x16). The
+LoRA and the ControlNet go beside the model, if they have been trained.
 
 usage: export.py STATE FOLDER
 """
@@ -52,7 +52,8 @@ def fold(vae, own_frame):
 
 
 def preview_factors(vae, composer):
-    """Least squares from latents to the picture at a latent's size, in 0..1 -> factors LATENTS x 3, bias 3, root mean square left"""
+    """Least squares from latents to the picture at a latent's size, in 0..1 -> factors LATENTS x 3, bias 3, root
+    mean square left"""
     rng = np.random.default_rng(5)
     x = to_model(composer.pictures(composer.draw(rng, [KINDS[i % len(KINDS)] for i in range(112)])[1]))
     z = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(16)])
@@ -101,7 +102,8 @@ def main():
     vae.save_config(folder("vae"))
     half(vae, os.path.join(out, "vae/diffusion_pytorch_model.safetensors"))
     rounded = lambda row: [round(float(v), 4) for v in row]
-    clean(os.path.join(out, "vae/config.json"), latent_rgb_factors=[rounded(r) for r in factors], latent_rgb_bias=rounded(bias))
+    clean(os.path.join(out, "vae/config.json"), latent_rgb_factors=[rounded(r) for r in factors],
+          latent_rgb_bias=rounded(bias))
 
     c = text_config()
     c.architectures = ["CLIPTextModel"]

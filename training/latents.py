@@ -1,9 +1,10 @@
 """Pictures as the UNet sees them: latents in the UNet's frame, and captions as tokens.
 
-The frame: each channel less its mean, over its spread, times a weight. The weight is larger for channels that move pixels
-more, so that noise drowns details before it drowns the composition, and sampling finds the composition first.
+The frame: each channel less its mean, over its spread, times a weight. The weight is larger for channels that move
+pixels more, so that noise drowns details before it drowns the composition, and sampling finds the composition
+first.
 
-usage: latents.py STATE --count N [--device cuda]   writes STATE/latents/NNN.npz, shard after shard; goes on where it ended
+usage: latents.py STATE --count N [--device cuda]   writes STATE/latents/NNN.npz, shard after shard
 """
 import argparse
 import os
@@ -68,7 +69,8 @@ def frame(state, vae, composer):
         x = to_model(composer.pictures(composer.draw(rng, [KINDS[i % len(KINDS)] for i in range(140)])[1]))
         f = Frame.of(vae, x)
         f.save(state)
-        print("frame: spread", [round(float(s), 2) for s in f.to(vae.encode(x).latent_dist.mean).std((0, 2, 3))], flush=True)
+        spread = f.to(vae.encode(x).latent_dist.mean).std((0, 2, 3))
+        print("frame: spread", [round(float(s), 2) for s in spread], flush=True)
     return Frame.load(state, composer.device)
 
 

@@ -67,9 +67,10 @@ def _eye(conv):
 
 @torch.no_grad()
 def fresh_vae(pictures):
-    """An autoencoder that begins as principal components of 8 x 8 patches: the encoder's way down stacks the pixels of 2 x 2
-    squares into channels, twice, and projects them the third time; the decoder begins as plain enlargement. From a random
-    start it stays grey for ten minutes. pictures: n x 3 x 128 x 128 in -1..1, to take the components from."""
+    """An autoencoder that begins as principal components of 8 x 8 patches: the encoder's way down stacks the pixels
+    of 2 x 2 squares into channels, twice, and projects them the third time; the decoder begins as plain
+    enlargement. From a random start it stays grey for ten minutes. pictures: n x 3 x 128 x 128 in -1..1, to take
+    the components from."""
     vae = AutoencoderKL(**VAE)
     e, d = vae.encoder, vae.decoder
     _no_residuals(vae)
@@ -98,8 +99,8 @@ def fresh_vae(pictures):
     conv.weight.zero_()
     conv.weight[:, :stacked, :2, :2] = axes.T.reshape(components, stacked, 2, 2).float()
     conv.bias.copy_(-(mean @ axes).float())
-    # The last norm would take each component's size away. Constants of both signs beside them in every group keep it: the
-    # components then pass the norm, and SiLU's upper arm, nearly unchanged.
+    # The last norm would take each component's size away. Constants of both signs beside them in every group keep
+    # it: the components then pass the norm, and SiLU's upper arm, nearly unchanged.
     groups, constant, centre = VAE["norm_num_groups"], 8.0, 4.0
     each, own = widths[3] // groups, components // groups
     shortcut = e.down_blocks[3].resnets[0].conv_shortcut

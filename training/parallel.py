@@ -1,5 +1,5 @@
-"""Single-thread processes that average their weights: on shared cores far better than one process with two threads, whose
-threads wait for each other at every layer. PROCS of them; 1, if it is not set."""
+"""Single-thread processes that average their weights: on shared cores far better than one process with two threads,
+whose threads wait for each other at every layer. PROCS of them; 1, if it is not set."""
 import os
 import subprocess
 import sys

@@ -2,9 +2,9 @@
 # The embedded model, from registry packages to weights:   training/run.sh [stage ...]
 #
 # Stages, all of them by default, in this order: data text vae latents unet decoder lora controlnet export check
-# Every stage goes on from what STATE holds (the default is .train/ at the repository's root, git-ignored). Of the repository
-# only the tokenizer and, where STATE has none, the text encoder are used. `check` passes or tells which goal was missed;
-# what it has passed is copied to www/embedded with   cp -r "$STATE"/model/. www/embedded/
+# Every stage goes on from what STATE holds (the default is .train/ at the repository's root, git-ignored). Of the
+# repository only the tokenizer and, where STATE has none, the text encoder are used. `check` says which goal was
+# missed; what has passed is copied to www/embedded:   cp -r "$STATE"/model/. www/embedded/
 #
 # STATE=folder   DEVICE=cpu|cuda   PYTHON=python3 (else a virtual environment in STATE)   PROCS=1 (processes, CPU only)
 # Minutes of each training: TEXT VAE UNET DECODER LORA CONTROLNET.   LATENTS: how many pictures the UNet learns from.

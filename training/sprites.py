@@ -1,7 +1,7 @@
 """Renders every drawing of every noun, from the icon families below, into one file: STATE/sprites.npz.
 
-Each sprite is cropped to what is drawn and centred in a square. It is kept as eight planes (uint8, premultiplied by alpha),
-so that any colour is one multiply-add when pictures are composed:
+Each sprite is cropped to what is drawn and centred in a square. It is kept as eight planes (uint8, premultiplied by
+alpha), so that any colour is one multiply-add when pictures are composed:
   0-2  red, green, blue as drawn
   3-5  red, green, blue of what stays when the drawing is tinted (and its highlights)
   6    how much of the tint's colour is added
@@ -21,13 +21,14 @@ from PIL import Image
 from concepts import ICONS, NOUNS
 
 SIZE = 128
-# npm package @iconify-json/NAME, in the order of the file. Not openmoji: CC BY-SA asks that adaptations carry the same
-# licence, and whether trained weights and what they draw are such is not settled.
+# npm package @iconify-json/NAME, in the order of the file. Not openmoji: CC BY-SA asks that adaptations carry the
+# same licence, and whether trained weights and what they draw are such is not settled.
 FAMILIES = ["fluent-emoji-flat", "fluent-emoji", "noto", "noto-v1", "twemoji"]
 LUMA = np.array([0.3, 0.59, 0.11], np.float32)
 # The colour that a tint replaces, where the most frequent one is not what one would paint.
 MAIN = {"bus": (255, 176, 46), "cow": (230, 230, 230)}
-# Two drawings whose thumbnails differ by less (root mean square, of 255) count as one, since no one could tell which it is.
+# Two drawings whose thumbnails differ by less (root mean square, of 255) count as one, since no one could tell
+# which it is.
 SAME = 22.0
 
 
@@ -84,13 +85,14 @@ def thumbnail(sprite):
 
 
 def group(own):
-    """(icon, family, planes) of one noun -> the number of the drawing that each one is, mirrored or not. Fluent's flat icons and
-    those with gradients are one drawing."""
+    """(icon, family, planes) of one noun -> the number of the drawing that each one is, mirrored or not. Fluent's
+    flat icons and those with gradients are one drawing."""
     small, numbers = [thumbnail(p) for _, _, p in own], []
     for i, (icon, family, _) in enumerate(own):
         def same(j):
             gradients = own[j][:2] == (icon, "fluent-emoji-flat") and family == "fluent-emoji"
-            return gradients or min(np.sqrt(np.square(small[i] - b).mean()) for b in (small[j], small[j][:, ::-1])) < SAME
+            either = (small[j], small[j][:, ::-1])
+            return gradients or min(np.sqrt(np.square(small[i] - b).mean()) for b in either) < SAME
         near = [numbers[j] for j in range(i) if same(j)]
         numbers.append(near[0] if near else max(numbers, default=-1) + 1)
     return numbers
@@ -109,7 +111,8 @@ def main():
             for family in FAMILIES:
                 found = icons[family]["icons"].get(icon)
                 if found:
-                    own.append((icon, family, planes(rasterise(found["body"], icons[family]["height"]), MAIN.get(noun))))
+                    sprite = rasterise(found["body"], icons[family]["height"])
+                    own.append((icon, family, planes(sprite, MAIN.get(noun))))
         numbers = group(own)
         drawn += [p for _, _, p in own]
         names += [(noun, icon, family, number) for (icon, family, _), number in zip(own, numbers)]

@@ -1,5 +1,5 @@
-"""A ControlNet that follows Canny's edges. It has the UNet's widths, which its zero convolutions need, but neither attention nor
-more than one block in the middle: 2.1 M parameters. Goes on from STATE/controlnet.pt.
+"""A ControlNet that follows Canny's edges. It has the UNet's widths, which its zero convolutions need, but neither
+attention nor more than one block in the middle: 2.1 M parameters. Goes on from STATE/controlnet.pt.
 
 usage: train_controlnet.py STATE --minutes M [--device cuda]
 """
@@ -23,7 +23,8 @@ KINDS = ["plain", "ground", "tint", "scene", "pair", "count"]
 
 
 def edges(pictures):
-    """uint8 n x 3 x h x w -> n x h x w bool: Canny of the grey picture, thresholds 100 and 200, as the engine's preprocessing"""
+    """uint8 n x 3 x h x w -> n x h x w bool: Canny of the grey picture, thresholds 100 and 200, as the engine's
+    preprocessing"""
     rgb = pictures.permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([cv2.Canny(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), 100, 200) > 0 for p in rgb]))
 
@@ -31,7 +32,8 @@ def edges(pictures):
 def fresh(unet):
     """What it shares with the UNet's way down begins as there."""
     net, own = ControlNetModel(**CONTROLNET), unet.state_dict()
-    net.load_state_dict({k: own[k] for k, v in net.state_dict().items() if k in own and own[k].shape == v.shape}, strict=False)
+    shared = [k for k, v in net.state_dict().items() if k in own and own[k].shape == v.shape]
+    net.load_state_dict({k: own[k] for k in shared}, strict=False)
     return net
 
 
@@ -58,18 +60,20 @@ def main():
     args = parser.parse_args()
     rank = parallel.start(args.device)
     torch.manual_seed(0)
-    composer, text, vae = Composer(args.state, args.device), Text(args.state, args.device), load_vae(args.state, args.device)
-    own_frame, unet = Frame.load(args.state, args.device), load_unet(args.state, args.device)
+    composer, text = Composer(args.state, args.device), Text(args.state, args.device)
+    vae, unet = load_vae(args.state, args.device), load_unet(args.state, args.device)
+    own_frame = Frame.load(args.state, args.device)
     unet.requires_grad_(False)
     net = fresh(unet).to(args.device, memory_format=torch.channels_last).train()
     model = Controlled(unet, net)
     rng = np.random.default_rng(12)
-    z, ids, pictures = draw(composer, vae, own_frame, Tokenised(), rng, [KINDS[i % len(KINDS)] for i in range(PICTURES)])
+    kinds = [KINDS[i % len(KINDS)] for i in range(PICTURES)]
+    z, ids, pictures = draw(composer, vae, own_frame, Tokenised(), rng, kinds)
     lines = edges(pictures)
     z, ids = torch.from_numpy(z).to(args.device), torch.from_numpy(ids.astype(np.int32)).to(args.device)
     batch = 16 if args.device == "cpu" else 256
-    with Training(os.path.join(args.state, "controlnet.pt"), dict(net.named_parameters()), LR, args.minutes, args.device,
-                  ema=0.995) as t:
+    path = os.path.join(args.state, "controlnet.pt")
+    with Training(path, dict(net.named_parameters()), LR, args.minutes, args.device, ema=0.995) as t:
         rng = np.random.default_rng(100 * t.steps + rank)
         while not t.over():
             index = rng.integers(len(z), size=batch)

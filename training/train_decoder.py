@@ -1,5 +1,5 @@
-"""The VAE's decoder goes on alone, on latents that the UNet has denoised, so that it learns to clean up what the UNet leaves. The
-encoder stays as it is, so the UNet's latents stay valid. Goes on from STATE/decoder.pt.
+"""The VAE's decoder goes on alone, on latents that the UNet has denoised, so that it learns to clean up what the
+UNet leaves. The encoder stays as it is, so the UNet's latents stay valid. Goes on from STATE/decoder.pt.
 
 usage: train_decoder.py STATE --minutes M [--device cuda]
 """

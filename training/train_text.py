@@ -1,8 +1,9 @@
-"""The CLIP text encoder, taught before the UNet begins, in English and Chinese: from its states at a caption's end (EOS and the
-padding) linear heads must tell what the picture shows, and a Chinese caption's states must be its English one's. It spares the
-UNet the finding out of what words mean. Of the token table only those rows learn that many tokens share (lone bytes of UTF-8,
-of which Chinese is made, and what the sentence encoder behind the table did not know); the rest is frozen, so that words which
-no caption has stay near their neighbours. Goes on from STATE/text-training.pt; the result is STATE/text.pt.
+"""The CLIP text encoder, taught before the UNet begins, in English and Chinese: from its states at a caption's end
+(EOS and the padding) linear heads must tell what the picture shows, and a Chinese caption's states must be its
+English one's. It spares the UNet the finding out of what words mean. Of the token table only those rows learn that
+many tokens share (lone bytes of UTF-8, of which Chinese is made, and what the sentence encoder behind the table did
+not know); the rest is frozen, so that words which no caption has stay near their neighbours. Goes on from
+STATE/text-training.pt; the result is STATE/text.pt.
 
 usage: train_text.py STATE --minutes M [--device cuda]
 """

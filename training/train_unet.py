@@ -1,5 +1,5 @@
-"""Trains the UNet on the shards of latents.py: v-prediction, zero terminal SNR, caption dropout, a running mean of the weights.
-Goes on from STATE/unet.pt; new shards are picked up as they appear.
+"""Trains the UNet on the shards of latents.py: v-prediction, zero terminal SNR, caption dropout, a running mean of
+the weights. Goes on from STATE/unet.pt; new shards are picked up as they appear.
 
 usage: train_unet.py STATE --minutes M [--device cuda]
 """
@@ -24,8 +24,8 @@ CHINESE = 0.3  # share of captions
 # Pictures seen, up to -> share of each kind: single things first, which is where nouns are learnt.
 MIX = [(20000, dict(plain=0.55, ground=0.25, tint=0.2)),
        (10 ** 12, dict(plain=0.24, ground=0.2, tint=0.17, tintground=0.08, scene=0.13, pair=0.1, count=0.08))]
-SHEET = ["a cat", "a cat", "a cat", "a cat", "a dog", "a red apple", "a pizza", "a rocket", "a house", "a tree", "a heart",
-         "a car", "a butterfly", "a mouse", "a guitar", "a robot", "a penguin", "an elephant", "a star",
+SHEET = ["a cat", "a cat", "a cat", "a cat", "a dog", "a red apple", "a pizza", "a rocket", "a house", "a tree",
+         "a heart", "a car", "a butterfly", "a mouse", "a guitar", "a robot", "a penguin", "an elephant", "a star",
          "a cat on a blue background", "a banana on a purple background", "a frog on a pink background", "a blue car",
          "a green balloon", "a purple fish", "a rocket at night", "a crab on the beach", "a cow on the grass",
          "mouse is playing guitar", "a cat and a dog", "three bananas", "一只猫", "蓝色背景上的一只猫", "一个红色的苹果"]
@@ -92,13 +92,15 @@ def v_loss(model, z, states, t, **more):
 def sample(unet, states, blank, seeds, steps=20, guidance=3.0, **more):
     """DDIM, trailing. states n x 77 x DIM -> latents in the frame"""
     device = states.device
-    x = torch.stack([torch.randn(LATENTS, SIDE, SIDE, generator=torch.Generator().manual_seed(s)) for s in seeds]).to(device)
+    noise = lambda seed: torch.randn(LATENTS, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    x = torch.stack([noise(s) for s in seeds]).to(device)
     h = torch.cat([states, blank.expand(len(x), -1, -1)])
     ts = (torch.arange(steps, 0, -1) * 1000 / steps).round().long() - 1
     for i, t in enumerate(ts):
         a, b = AB[t], AB[ts[i + 1]] if i + 1 < steps else torch.tensor(1.0)
         with precision(device):
-            v = unet(torch.cat([x, x]).contiguous(memory_format=torch.channels_last), t.to(device), h, **more).sample.float()
+            both = torch.cat([x, x]).contiguous(memory_format=torch.channels_last)
+            v = unet(both, t.to(device), h, **more).sample.float()
         c, u = v.chunk(2)
         v = u + guidance * (c - u)
         x0, e = a.sqrt() * x - (1 - a).sqrt() * v, (1 - a).sqrt() * x + a.sqrt() * v
@@ -149,7 +151,8 @@ def main():
         unet.train()
         grid(decode(vae, own_frame, torch.cat(z)), 10, os.path.join(args.state, "sheet-%07d.png" % t.seen))
 
-    with Training(os.path.join(args.state, "unet.pt"), dict(unet.named_parameters()), lr, args.minutes, args.device) as t:
+    path = os.path.join(args.state, "unet.pt")
+    with Training(path, dict(unet.named_parameters()), lr, args.minutes, args.device) as t:
         rng = np.random.default_rng(100 * t.steps + rank)
         torch.manual_seed(100 * t.steps + rank)
         if rank == 0:

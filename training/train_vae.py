@@ -1,4 +1,5 @@
-"""Trains the AutoencoderKL (128x128x3 <-> 16x16x12). Resumes from STATE/vae.pt, else starts from principal components.
+"""Trains the AutoencoderKL (128x128x3 <-> 16x16x12). Resumes from STATE/vae.pt, else starts from principal
+components.
 
 usage: train_vae.py STATE --minutes M [--device cuda]
 """

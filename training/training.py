@@ -1,5 +1,5 @@
-"""What every training here shares: the device, the weights' running mean, the optimiser, the clock, and a checkpoint from which
-a second run goes on."""
+"""What every training here shares: the device, the weights' running mean, the optimiser, the clock, and a
+checkpoint from which a second run goes on."""
 import contextlib
 import math
 import os
@@ -33,7 +33,8 @@ def precision(device):
 
 
 class Training:
-    """Trains named parameters for `minutes`; learning rate: warm-up, constant, from `decay` of the time on down to 3 %.
+    """Trains named parameters for `minutes`; learning rate: warm-up, constant, from `decay` of the time on down to
+    3 %.
 
     over() asks the clock (and SIGTERM), step(loss) moves the weights, averaged() lends them the running mean.
     """
@@ -84,7 +85,8 @@ class Training:
     def step(self, loss, pictures):
         """-> whether it is time for a look (the checkpoint has just been saved)"""
         p = min(self.gone, 1.0)
-        fade = 1.0 if p < self.decay else 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * (p - self.decay) / (1 - self.decay)))
+        late = max(0.0, p - self.decay) / (1 - self.decay)
+        fade = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * late))
         for g in self.opt.param_groups:
             g["lr"] = self.lr * min(1, (self.here + 1) / self.warm_up) * fade
         loss.backward()
