@@ -93,7 +93,7 @@ def main():
                 f.write(json.dumps(line) + "\n")
             print("held-out PSNR %.2f dB (goal %.0f)" % (psnr, GOAL), flush=True)
 
-        if rank == 0:
+        if rank == 0 and t.steps == 0:
             look()
         while not t.over():
             whole = not small or t.gone > 0.85

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import parallel
 
-SAVE_EVERY = 180  # seconds
+SAVE_EVERY, LOOK_EVERY = 180, 240  # seconds
 MEET_EVERY = 4  # steps after which the processes (PROCS) average their weights
 
 
@@ -36,7 +36,8 @@ class Training:
     """Trains named parameters for `minutes`; learning rate: warm-up, constant, from `decay` of the time on down to
     3 %.
 
-    over() asks the clock (and SIGTERM), step(loss) moves the weights, averaged() lends them the running mean.
+    over() asks the clock (and SIGTERM), step(loss) moves the weights, averaged() lends them the running mean. On the
+    CPU the clock counts this process's own time, since cores are shared.
     """
 
     def __init__(self, path, parameters, lr, minutes, device, ema=0.999, warm_up=100, decay=0.6, extra=None):
@@ -48,7 +49,9 @@ class Training:
         self.ema = [p.detach().clone() for p in self.params]
         if os.path.exists(path):
             self._load(torch.load(path, weights_only=True, map_location=device))
-        self.start = self.last_save = time.time()
+        self.clock = time.process_time if str(device) == "cpu" else time.time
+        self.start = self.last_look = self.clock()
+        self.last_save = time.time()
         self.before, self.first, self.here = self.seconds, self.seen, 0
         self.losses, self.stopped = [], False
         signal.signal(signal.SIGTERM, self._stop)  # finish this step, save, end
@@ -74,7 +77,7 @@ class Training:
         self.last_save = time.time()
 
     def progress(self):
-        return (time.time() - self.start) / (60 * self.minutes)
+        return (self.clock() - self.start) / (60 * self.minutes)
 
     def over(self):
         """The processes meet here, so that they end together."""
@@ -83,7 +86,7 @@ class Training:
         return self.gone >= 1
 
     def step(self, loss, pictures):
-        """-> whether it is time for a look (the checkpoint has just been saved)"""
+        """-> whether it is time for a look at what there is"""
         p = min(self.gone, 1.0)
         late = max(0.0, p - self.decay) / (1 - self.decay)
         fade = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * late))
@@ -96,7 +99,7 @@ class Training:
         self.steps += 1
         self.here += 1
         self.seen += pictures * parallel.WORLD
-        self.seconds = self.before + time.time() - self.start
+        self.seconds = self.before + self.clock() - self.start
         if self.here % MEET_EVERY == 0:
             parallel.average_weights(self.params)
         keep = min(self.ema_keep, (1 + self.steps) / (10 + self.steps))
@@ -106,11 +109,13 @@ class Training:
         if parallel.RANK == 0 and self.here % 50 == 0:
             print("step %d, %d pictures, %.0f s: loss %.4f, %.1f pictures/s, load %.1f" % (
                 self.steps, self.seen, self.seconds, float(torch.stack(self.losses).mean()),
-                (self.seen - self.first) / (time.time() - self.start), os.getloadavg()[0]), flush=True)
+                (self.seen - self.first) / (self.clock() - self.start), os.getloadavg()[0]), flush=True)
             self.losses.clear()
-        if time.time() - self.last_save < SAVE_EVERY:
+        if time.time() - self.last_save > SAVE_EVERY:
+            self.save()
+        if self.clock() - self.last_look < LOOK_EVERY:
             return False
-        self.save()
+        self.last_look = self.clock()
         return parallel.RANK == 0
 
     @contextlib.contextmanager
