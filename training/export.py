@@ -77,7 +77,8 @@ def write_index(out):
     with open(os.path.join(out, "concepts.json"), "w") as f:
         json.dump(NOUNS, f)
         f.write("\n")
-    shutil.copy(os.path.join(HERE, "lexicon_zh.json"), out)
+    for name in ("lexicon_zh.json", "NOTICE.md"):
+        shutil.copy(os.path.join(HERE, name), out)
 
 
 @torch.no_grad()

@@ -147,8 +147,10 @@ def load_text(state, device="cpu"):
     """The text encoder of STATE, else the committed one."""
     path = os.path.join(state, "text.pt")
     if os.path.exists(path):
-        model = CLIPTextModel(text_config())
-        model.load_state_dict(torch.load(path, weights_only=True))
+        model, prefix = CLIPTextModel(text_config()), "text_model."
+        saved = {k.removeprefix(prefix): v for k, v in torch.load(path, weights_only=True).items()}
+        # releases of transformers differ in whether names have the prefix
+        model.load_state_dict({k: saved[k.removeprefix(prefix)] for k in model.state_dict()})
     else:
         model = CLIPTextModel.from_pretrained(os.path.join(MODEL, "text_encoder"), torch_dtype=torch.float32)
     return model.eval().to(device)
