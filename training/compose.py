@@ -1,187 +1,266 @@
-"""Captioned 128x128 pictures from the Fluent flat icons: one noun, centred, on white, on plain colours, in scenes."""
-import io
+"""Captioned 128x128 pictures of the sprites, composed in batches on any device.
+
+A Spec says what a picture shows and what its captions may say; Layout adds the seed's part: which drawing, where,
+how large, mirrored or not. `Composer.pictures` renders layouts, `caption` and `caption_zh` put specs into words.
+"""
 import json
 import os
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+import torch
+import torch.nn.functional as F
 
-from concepts import COLOURS, ICON, NOUNS, NO_ARTICLE, SCENES, SYNONYMS, TINTS, article
+from concepts import COLOURS, NOUNS, SCENES, SYNONYMS, TINTS, UNCOUNTED, article, plural
 
 SIZE = 128
-BIG = 192  # sprites are kept at this size and scaled down
+HERE = os.path.dirname(os.path.abspath(__file__))
+with open(os.path.join(HERE, "lexicon_zh.json"), encoding="utf-8") as _f:
+    ZH = json.load(_f)
+NUMBERS = {2: "two", 3: "three"}
+GROUND_FORMS = [" on {a} background", " on {a} background", " on {0}", ", {0} background"]
+KINDS = ["plain", "ground", "tint", "tintground", "scene", "pair", "count"]
+
+# scene: colour on top and below (0..255), where they meet (share of the height), how far the top fades to white at
+# the horizon, how bright the upper part is, stars. Where a thing stands: its foot, or None for anywhere.
+_GROUNDS = {
+    "on the grass": ((90, 180, 250), (95, 185, 80), 0.68, 0.4, 1.0, False),
+    "on the beach": ((90, 180, 250), (240, 215, 150), 0.68, 0.4, 1.0, False),
+    "in the snow": ((130, 190, 240), (246, 250, 255), 0.68, 0.4, 1.0, False),
+    "in the sea": ((150, 210, 250), (25, 105, 190), 0.5, 0.4, 1.0, False),
+    "in the sky": ((70, 155, 245), (70, 155, 245), 1.0, 0.6, 1.0, False),
+    "at sunset": ((255, 130, 80), (110, 65, 70), 0.68, 0.4, 1.0, False),
+    "at night": ((18, 22, 66), (20, 40, 42), 0.75, 0.4, 0.75, True),
+}
+ANYWHERE = {"in the sky", "in the sea"}
 
 
-def load_icons(state):
-    with open(os.path.join(state, "npm/node_modules/@iconify-json/fluent-emoji-flat/icons.json")) as f:
-        return json.load(f)["icons"]
+@dataclass(frozen=True)
+class Spec:
+    """things: (noun, colour or None), left to right; a noun that is counted stands there once for each."""
+    things: tuple
+    ground: str = "white"
+
+    @property
+    def counted(self):
+        return len(self.things) > 1 and len(set(self.things)) == 1
 
 
-def rasterise(state):
-    """Noun -> RGBA array BIG x BIG; cached in state/sprites.npz."""
-    cache = os.path.join(state, "sprites.npz")
-    if os.path.exists(cache):
-        z = np.load(cache)
-        if all(n in z.files for n in NOUNS):
-            return {n: z[n] for n in NOUNS}
-    import resvg_py
-    icons, out = load_icons(state), {}
-    for noun in NOUNS:
-        svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-               f'viewBox="0 0 32 32" width="{BIG}" height="{BIG}">{icons[ICON[noun]]["body"]}</svg>')
-        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=BIG, height=BIG))
-        out[noun] = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).copy()
-    np.savez_compressed(cache, **out)
-    return out
+@dataclass
+class Layout:
+    """One picture. Per thing: number of the sprite, tint or None, centre and size (shares of the picture),
+    mirrored."""
+    things: list
+    ground: str
+    horizon: float
+    stars: list
 
 
-LUMA = np.array([0.3, 0.59, 0.11], np.float32)
+def one_of(rng, values):
+    return values[int(rng.integers(len(values)))]
 
 
-# The colour to replace, where the most frequent one is not what one would paint.
-MAIN = {"bus": (255, 176, 46), "cow": (230, 230, 230)}
+def random_spec(rng, kind, noun=None):
+    """kind: one of KINDS."""
+    noun = noun or one_of(rng, NOUNS)
+    colour, ground = None, "white"
+    if kind in ("tint", "tintground") or (kind in ("scene", "count", "pair") and rng.random() < 0.25):
+        colour = one_of(rng, TINTS)
+    if kind in ("ground", "tintground") or (kind in ("count", "pair") and rng.random() < 0.4):
+        ground = one_of(rng, [c for c in COLOURS if c not in ("white", colour)])
+    if kind == "scene" or (kind in ("count", "pair") and rng.random() < 0.15):
+        ground = one_of(rng, SCENES)
+    if kind == "count" and noun not in UNCOUNTED:
+        return Spec(((noun, colour),) * int(rng.integers(2, 4)), ground)
+    if kind in ("pair", "count"):
+        if rng.random() < 0.02:
+            noun, second = "mouse", "guitar"
+        else:
+            second = one_of(rng, [n for n in NOUNS if n != noun])
+        tint = one_of(rng, TINTS) if colour and rng.random() < 0.5 else None
+        things = ((noun, colour), (second, tint))
+        return Spec(things, ground)
+    return Spec(((noun, colour),), ground)
 
 
-def tint(sprite, colour, base=None):
-    """Gives the sprite's main colour (the most frequent that is not near black) another one; the rest stays."""
-    a = sprite.astype(np.float32)
-    rgb, alpha = a[..., :3], a[..., 3]
-    lum = rgb @ LUMA
-    q = (rgb // 32).astype(int)
-    key = (q[..., 0] * 64 + q[..., 1] * 8 + q[..., 2])
-    ok = (alpha > 200) & (lum > 60)
-    main = np.bincount(key[ok], minlength=512).argmax()
-    base = np.median(rgb[ok & (key == main)], axis=0) if base is None else np.array(base, np.float32)
-
-    def chroma(x):  # two chroma axes and how saturated
-        u, v = x[..., 0] - x[..., 1], (x[..., 0] + x[..., 1]) / 2 - x[..., 2]
-        return u, v
-    bu, bv = chroma(base)
-    u, v = chroma(rgb)
-    blum, bsat = float(base @ LUMA), float(np.hypot(bu, bv))
-    sat = np.hypot(u, v)
-    if bsat > 40:
-        cosine = (u * bu + v * bv) / (sat * bsat + 1e-3)
-        hit = (cosine > 0.88) & (sat > 0.25 * bsat) & (lum > 40)
-    else:
-        hit = (sat < 40) & (lum > min(110.0, 0.7 * blum))
-    c = np.array(colour, np.float32)
-    r = (lum / max(blum, 1.0))[..., None]
-    dark = c * r.clip(0.35, 1.0)
-    light = c + (255 - c) * ((lum - blum) / max(255 - blum, 40.0)).clip(0, 1)[..., None] * 0.6
-    new = np.where(r < 1.0, dark, light)
-    out = np.where(hit[..., None], new, rgb)
-    return np.concatenate([out, alpha[..., None]], -1).clip(0, 255).astype(np.uint8)
+def random_layout(rng, spec, sprites_of):
+    """The seed's part of a picture. sprites_of: noun -> numbers of its sprites."""
+    n, horizon = len(spec.things), float(rng.uniform(-0.06, 0.06))
+    sizes = {1: (0.5, 0.94), 2: (0.36, 0.5), 3: (0.27, 0.35)}[n]
+    same = one_of(rng, sprites_of[spec.things[0][0]]) if spec.counted and rng.random() < 0.6 else None
+    size = rng.uniform(*sizes)
+    things = []
+    for k, (noun, colour) in enumerate(spec.things):
+        s = float(np.clip(size * rng.uniform(0.92, 1.08), sizes[0], sizes[1]))
+        free = (1 / n - s) / 2 + 0.02
+        x = (k + 0.5) / n + rng.uniform(-free, free)
+        if spec.ground in COLOURS or spec.ground in ANYWHERE:
+            reach = max(0.0, 0.5 - s / 2) + 0.02
+            y = 0.5 + rng.uniform(-reach, reach) * (1 if n == 1 else 0.6)
+        else:  # it stands on the ground
+            foot = rng.uniform(_GROUNDS[spec.ground][2] + horizon + 0.06, 0.99)
+            y = max(foot - s / 2, s / 2 - 0.02)
+        things.append((same if same is not None else one_of(rng, sprites_of[noun]), colour, float(x), float(y), s,
+                       bool(rng.random() < 0.5)))
+    stars = []
+    if spec.ground not in COLOURS and _GROUNDS[spec.ground][5]:
+        stars = [(int(rng.integers(2, SIZE - 2)), int(rng.integers(2, 0.7 * SIZE)))
+                 for _ in range(int(rng.integers(8, 14)))]
+    return Layout(things, spec.ground, horizon, stars)
 
 
 class Composer:
-    """kind: plain (white ground), ground, tint, tintground, scene, pair."""
+    """Holds the sprites on a device."""
 
-    def __init__(self, state):
-        self.sprites = rasterise(state)
-        self.cache = {}
+    def __init__(self, state, device="cpu"):
+        with np.load(os.path.join(state, "sprites.npz")) as f:
+            self.names = [tuple(n) for n in json.loads(str(f["names"]))]
+            planes = torch.from_numpy(f["planes"])
+        self.device = device
+        # Large things are drawn from the first, small ones from the second, so that nothing is sampled too coarsely.
+        self.planes = [planes.to(device), (F.avg_pool2d(planes.float(), 2).round().byte()).to(device)]
+        self.sprites_of = {n: [i for i, name in enumerate(self.names) if name[0] == n] for n in NOUNS}
 
-    def sprite(self, noun, colour=None):
-        k = (noun, colour)
-        if k not in self.cache:
-            a = self.sprites[noun]
-            if colour:
-                a = tint(a, COLOURS[colour], MAIN.get(noun))
-            self.cache[k] = Image.fromarray(a, "RGBA")  # Pillow premultiplies by itself when it scales
-        return self.cache[k]
+    def layout(self, rng, spec):
+        return random_layout(rng, spec, self.sprites_of)
 
-    def ground(self, kind, rng):
-        y = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
-        one = np.ones((SIZE, SIZE, 1), np.float32)
+    def draw(self, rng, kinds):
+        """-> specs, layouts, one for each of kinds."""
+        specs = [random_spec(rng, k) for k in kinds]
+        return specs, [self.layout(rng, s) for s in specs]
 
-        def two(top, bottom, h):
-            top, bottom = np.array(top, np.float32), np.array(bottom, np.float32)
-            return np.where(y < h, top + (255 - top) * (y / h) * 0.4, bottom) * one
-        if kind in COLOURS:
-            return np.array(COLOURS[kind], np.float32) * one
-        if kind == "on the grass":
-            return two((90, 180, 250), (95, 185, 80), 0.68)
-        if kind == "on the beach":
-            return two((90, 180, 250), (240, 215, 150), 0.68)
-        if kind == "in the snow":
-            return two((130, 190, 240), (246, 250, 255), 0.68)
-        if kind == "in the sea":
-            return two((150, 210, 250), (25, 105, 190), 0.5)
-        if kind == "in the sky":
-            g = np.array((70, 155, 245), np.float32)
-            return (g + (255 - g) * y * 0.6) * one
-        if kind == "at sunset":
-            return two((255, 130, 80), (110, 65, 70), 0.68)
-        g = two((18, 22, 66), (20, 40, 42), 0.75) * np.where(y < 0.75, 0.75, 1)
-        for sx, sy in ((10, 14), (30, 6), (118, 12), (98, 5), (8, 52), (122, 50), (64, 4), (121, 82), (5, 88)):
-            g[sy - 1:sy + 2, sx] = g[sy, sx - 1:sx + 2] = 235
-        return g
+    def grounds(self, layouts):
+        """-> n x 3 x SIZE x SIZE, 0..255"""
+        rows = []
+        for l in layouts:
+            if l.ground in COLOURS:
+                rows.append(COLOURS[l.ground] + COLOURS[l.ground] + (1.0, 0.0, 1.0))
+            else:
+                top, bottom, h, fade, bright, _ = _GROUNDS[l.ground]
+                rows.append(top + bottom + (h + l.horizon if h < 1 else h, fade, bright))
+        p = torch.tensor(rows, dtype=torch.float32, device=self.device)
+        top, bottom = p[:, 0:3, None, None], p[:, 3:6, None, None]
+        h, fade, bright = (p[:, k, None, None, None] for k in (6, 7, 8))
+        y = torch.linspace(0, 1, SIZE, device=self.device).view(1, 1, SIZE, 1)
+        out = torch.where(y < h, (top + (255 - top) * (y / h) * fade) * bright, bottom)
+        out = out.expand(-1, -1, SIZE, SIZE).contiguous()
+        for i, l in enumerate(layouts):
+            for x, y in l.stars:
+                out[i, :, y - 1:y + 2, x] = 235
+                out[i, :, y, x - 1:x + 2] = 235
+        return out
 
-    def put(self, canvas, noun, colour, cx, cy, size):
-        d = int(round(size * SIZE))
-        s = np.asarray(self.sprite(noun, colour).resize((d, d), Image.BOX if d * 2 < BIG else Image.LANCZOS), np.float32)
-        x, y = int(round(cx * SIZE - d / 2)), int(round(cy * SIZE - d / 2))
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + d, SIZE), min(y + d, SIZE)
-        s = s[y0 - y:y1 - y, x0 - x:x1 - x]
-        part = canvas[y0:y1, x0:x1]
-        alpha = s[..., 3:] / 255
-        part[:] = s[..., :3] * alpha + part * (1 - alpha)
+    def put(self, canvas, index, things):
+        """Draws one thing onto each of the pictures `index` of canvas."""
+        for level, small in enumerate((False, True)):
+            which = [k for k, t in enumerate(things) if (t[4] < 0.55) == small]
+            if not which:
+                continue
+            part = [things[k] for k in which]
+            rows = torch.tensor([index[k] for k in which], device=self.device)
+            sprite = self.planes[level][torch.tensor([t[0] for t in part], device=self.device)].float()
+            tinted = torch.tensor([t[1] is not None for t in part], device=self.device).view(-1, 1, 1, 1)
+            colours = torch.where(tinted, sprite[:, 3:6], sprite[:, :3])
+            source = torch.cat([colours, sprite[:, 6:7] * tinted, sprite[:, 7:]], 1)
+            x, y, s, flip = (torch.tensor([float(t[k]) for t in part], device=self.device) for k in (2, 3, 4, 5))
+            theta = torch.zeros(len(part), 2, 3, device=self.device)
+            theta[:, 0, 0] = (1 - 2 * flip) / s
+            theta[:, 0, 2] = -(2 * x - 1) * (1 - 2 * flip) / s
+            theta[:, 1, 1] = 1 / s
+            theta[:, 1, 2] = -(2 * y - 1) / s
+            grid = F.affine_grid(theta, (len(part), 5, SIZE, SIZE), align_corners=False)
+            got = F.grid_sample(source, grid, align_corners=False)
+            tint = torch.tensor([COLOURS[t[1] or "white"] for t in part], dtype=torch.float32, device=self.device)
+            colour = got[:, :3] + got[:, 3:4] / 255 * tint[:, :, None, None]
+            canvas[rows] = colour + canvas[rows] * (1 - got[:, 4:] / 255)
 
-    def picture(self, rng, noun=None, colour=None, ground="white", second=None, jitter=1.0):
-        canvas = self.ground(ground, rng).copy()
-        j = lambda a: rng.uniform(-a, a) * jitter
-        if second:
-            self.put(canvas, noun, colour, 0.27 + j(0.01), 0.5 + j(0.02), 0.46)
-            self.put(canvas, second, None, 0.73 + j(0.01), 0.5 + j(0.02), 0.46)
-        elif noun:
-            scale = 0.82 if ground in COLOURS else 0.76
-            self.put(canvas, noun, colour, 0.5 + j(0.025), 0.5 + j(0.025), scale * (1 + j(0.05)))
-        return canvas.round().clip(0, 255).astype(np.uint8)
+    def pictures(self, layouts):
+        """-> n x 3 x SIZE x SIZE, uint8"""
+        canvas = self.grounds(layouts)
+        for k in range(max(len(l.things) for l in layouts)):
+            index = [i for i, l in enumerate(layouts) if len(l.things) > k]
+            self.put(canvas, index, [layouts[i].things[k] for i in index])
+        return canvas.round().clamp(0, 255).byte()
 
-    def caption(self, rng, noun, colour=None, ground="white", second=None, vary=True):
-        name = noun
-        if vary and SYNONYMS[noun] and rng.random() < 0.12:
-            name = str(rng.choice(SYNONYMS[noun]))
-        core = f"{colour} {name}" if colour else name
-        u = rng.random() if vary else 0.0
-        core = article(core) if u < 0.75 else core
-        if second:
-            core += str(rng.choice([" and ", " and ", " next to ", " with "])) + article(second)
-            if {noun, second} == {"mouse", "guitar"} and rng.random() < 0.5:
-                core = str(rng.choice(["mouse is playing guitar", "a mouse is playing guitar", "a mouse playing a guitar"]))
-        if ground in COLOURS:
-            if ground != "white" or (vary and rng.random() < 0.1):
-                core += str(rng.choice([" on a {} background", " on a {} background", " on {}", ", {} background"])
-                            if vary else " on a {} background").format(ground)
-        else:
-            core += " " + ground
-        v = rng.random() if vary else 1.0
-        if v < 0.06:
-            core = "a picture of " + core
-        elif v < 0.10:
-            core = "an emoji of " + core
-        elif v < 0.13:
-            core = core[0].upper() + core[1:] + "."
-        return core.replace("on a orange", "on an orange")
 
-    def draw(self, rng, kind, noun=None):
-        """-> (spec, picture); spec = (noun, colour, ground, second)."""
-        noun = noun or NOUNS[rng.integers(len(NOUNS))]
-        colour = ground = second = None
-        if kind in ("tint", "tintground"):
-            colour = TINTS[rng.integers(len(TINTS))]
-        if kind in ("ground", "tintground"):
-            names = list(COLOURS)[:-1]
-            ground = names[rng.integers(len(names))]
-            if colour == ground:
-                ground = "white"
-        if kind == "scene":
-            ground = SCENES[rng.integers(len(SCENES))]
-        if kind == "pair":
-            second = NOUNS[rng.integers(len(NOUNS))]
-            if rng.random() < 0.08:
-                noun, second = ("mouse", "guitar") if rng.random() < 0.8 else ("guitar", "mouse")
-            if second == noun:
-                second = NOUNS[(NOUNS.index(noun) + 1) % len(NOUNS)]
-        spec = (noun, colour, ground or "white", second)
-        return spec, self.picture(rng, *spec)
+def ink(pictures):
+    """The style of the LoRA: dark lines where colours meet, a grey wash in between, on warm paper. uint8 -> uint8"""
+    x = pictures.float()
+    pad = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    dx, dy = pad[:, :, 1:-1, 2:] - pad[:, :, 1:-1, :-2], pad[:, :, 2:, 1:-1] - pad[:, :, :-2, 1:-1]
+    edge = (dx.square() + dy.square()).sqrt().amax(1, keepdim=True)
+    line = F.max_pool2d((edge / 90).clamp(0, 1), 2, 1, 1)[:, :, :SIZE, :SIZE]
+    luma = (x * torch.tensor([0.3, 0.59, 0.11], device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True) / 255
+    paper = torch.tensor([252.0, 246.0, 232.0], device=x.device).view(1, 3, 1, 1)
+    dark = torch.tensor([38.0, 34.0, 48.0], device=x.device).view(1, 3, 1, 1)
+    wash = paper * (1 - 0.3 * (1 - luma))
+    return (wash + (dark - wash) * line).round().clamp(0, 255).byte()
+
+
+def to_model(pictures):
+    """uint8 -> -1..1"""
+    return pictures.float() / 127.5 - 1
+
+
+def to_bytes(x):
+    """-1..1, n x 3 x h x w -> n x h x w x 3 uint8, as numpy"""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def phrase(rng, thing, vary):
+    noun, colour = thing
+    name = one_of(rng, SYNONYMS[noun]) if vary and SYNONYMS[noun] and rng.random() < 0.12 else noun
+    return f"{colour} {name}" if colour else name
+
+
+def caption(rng, spec, vary=True):
+    """English. Not `vary`: the plainest words ("a red apple on a blue background")."""
+    if spec.counted:
+        noun, colour = spec.things[0]
+        words = [NUMBERS[len(spec.things)], colour, plural(noun)]
+        core = " ".join(w for w in words if w)
+    else:
+        parts = [phrase(rng, t, vary) for t in spec.things]
+        bare = vary and rng.random() < 0.25
+        joint = one_of(rng, [" and ", " and ", " next to ", " with "]) if vary else " and "
+        core = joint.join(p if bare else article(p) for p in parts)
+        if [t[0] for t in spec.things] == ["mouse", "guitar"] and vary and rng.random() < 0.5:
+            core = one_of(rng, ["mouse is playing guitar", "a mouse is playing guitar", "a mouse playing a guitar"])
+    if spec.ground not in COLOURS:
+        core += " " + spec.ground
+    elif spec.ground != "white" or (vary and rng.random() < 0.1):
+        form = one_of(rng, GROUND_FORMS) if vary else GROUND_FORMS[0]
+        core += form.format(spec.ground, a=article(spec.ground))
+    v = rng.random() if vary else 1.0
+    if v < 0.06:
+        core = "a picture of " + core
+    elif v < 0.10:
+        core = "an emoji of " + core
+    elif v < 0.13:
+        core = core[0].upper() + core[1:] + "."
+    return core
+
+
+def caption_zh(rng, spec, vary=True):
+    """Simplified Chinese, by the patterns that the page's lexicon reads. Not `vary`: the plainest words."""
+    some = lambda words: one_of(rng, words) if vary else words[0]
+
+    def thing(t, number=None):
+        noun, colour = t
+        name = some(ZH["nouns"][noun]["names"])
+        colour = some(ZH["colours"][colour]) if colour else ""
+        of = "的" if len(colour) > 1 else ""
+        count = (number or "一") + ZH["nouns"][noun]["measure"] if number or not vary or rng.random() < 0.6 else ""
+        return count + colour + of + name
+    if spec.counted:
+        core = thing(spec.things[0], ZH["numbers"][len(spec.things) - 1])
+    else:
+        core = some(ZH["and"]).join(thing(t) for t in spec.things)
+    if spec.ground not in COLOURS:
+        before, after = (some(ZH["scenes"][spec.ground][k]) for k in ("before", "after"))
+        core = core + after if vary and rng.random() < 0.3 else before + core
+    elif spec.ground != "white" or (vary and rng.random() < 0.1):
+        core = some(ZH["ground"]).format(thing=core, colour=some(ZH["colours"][spec.ground]))
+    if vary and rng.random() < 0.1:
+        core = some(ZH["picture of"]).format(core)
+    return core

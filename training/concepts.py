@@ -1,25 +1,25 @@
-"""The nouns the model knows: everyday name -> (icon in @iconify-json/fluent-emoji-flat, other names)."""
+"""The nouns the model knows: everyday name -> icons (as the families of sprites.py call them) and other names."""
 
-# name: icon [| synonym, synonym ...]
+# name: icon [, icon ...] [| synonym, synonym ...]
 TABLE = """
-cat: cat-face | kitten, kitty
-dog: dog-face | puppy
-mouse: mouse-face | mice
-rabbit: rabbit-face | bunny
+cat: cat-face, cat | kitten, kitty
+dog: dog-face, dog | puppy
+mouse: mouse-face, mouse | mice
+rabbit: rabbit-face, rabbit | bunny
 fox: fox
 bear: bear
 panda: panda
-tiger: tiger-face
+tiger: tiger-face, tiger
 lion: lion
-cow: cow-face
-pig: pig-face
+cow: cow-face, cow
+pig: pig-face, pig
 frog: frog
-monkey: monkey-face
-chicken: chicken | hen
+monkey: monkey-face, monkey
+chicken: chicken, rooster | hen
 penguin: penguin
 duck: duck
 owl: owl
-horse: horse-face
+horse: horse-face, horse
 unicorn: unicorn
 bee: honeybee | honeybee
 butterfly: butterfly
@@ -29,30 +29,30 @@ turtle: turtle | tortoise
 snake: snake
 octopus: octopus
 crab: crab
-fish: fish
+fish: fish, tropical-fish
 shark: shark
-whale: spouting-whale
+whale: spouting-whale, whale
 elephant: elephant
 giraffe: giraffe
-dinosaur: sauropod
-dragon: dragon-face
+dinosaur: sauropod, t-rex
+dragon: dragon-face, dragon
 rose: rose
 sunflower: sunflower
 tulip: tulip
 cactus: cactus
 palm tree: palm-tree | palm
-tree: deciduous-tree
-leaf: maple-leaf
+tree: deciduous-tree, evergreen-tree
+leaf: maple-leaf, leaf-fluttering-in-wind
 mushroom: mushroom
-sun: sun
-moon: crescent-moon
-star: star
+sun: sun, sun-with-face
+moon: crescent-moon, last-quarter-moon-face
+star: star, glowing-star
 cloud: cloud
 rainbow: rainbow
 fire: fire | flame
 snowflake: snowflake
-snowman: snowman-without-snow
-apple: red-apple
+snowman: snowman-without-snow, snowman
+apple: red-apple, green-apple
 banana: banana
 lemon: lemon
 watermelon: watermelon
@@ -66,22 +66,22 @@ cheese: cheese-wedge
 hamburger: hamburger | burger
 french fries: french-fries | fries, chips
 pizza: pizza
-ice cream: soft-ice-cream
+ice cream: soft-ice-cream, ice-cream
 donut: doughnut | doughnut
 cookie: cookie | biscuit
-cake: birthday-cake
-cup: hot-beverage | coffee, tea
-car: automobile | automobile
-bus: bus
+cake: birthday-cake, shortcake
+cup: hot-beverage, teacup-without-handle | coffee, tea
+car: automobile, sport-utility-vehicle | automobile
+bus: bus, oncoming-bus
 tractor: tractor
 bicycle: bicycle | bike
-train: locomotive | locomotive
-airplane: airplane | plane
+train: locomotive, bullet-train | locomotive
+airplane: airplane, small-airplane | plane
 helicopter: helicopter
 rocket: rocket | spaceship
-boat: sailboat | sailboat
-house: house | home
-castle: castle
+boat: sailboat, speedboat | sailboat
+house: house, house-with-garden | home
+castle: castle, japanese-castle
 football: soccer-ball | soccer ball
 basketball: basketball
 guitar: guitar
@@ -90,35 +90,38 @@ balloon: balloon
 gift: wrapped-gift | present
 christmas tree: christmas-tree
 teddy bear: teddy-bear
-heart: red-heart | love
+heart: red-heart, sparkling-heart | love
 crown: crown
-hat: top-hat | top hat
-umbrella: umbrella
-key: key
-book: blue-book
-clock: alarm-clock | alarm clock
+hat: top-hat, womans-hat | top hat
+umbrella: umbrella, umbrella-on-ground
+key: key, old-key
+book: blue-book, open-book
+clock: alarm-clock, mantelpiece-clock | alarm clock
 light bulb: light-bulb | lamp
 bell: bell
 anchor: anchor
 pencil: pencil
 robot: robot
-alien: alien
+alien: alien, alien-monster
 ghost: ghost
 skull: skull
-smiley: grinning-face | smiley face, smile, happy face
+smiley: grinning-face, smiling-face-with-smiling-eyes | smiley face, smile, happy face
 """
 
-NOUNS, ICON, SYNONYMS = [], {}, {}
+NOUNS, ICONS, SYNONYMS = [], {}, {}
 for _line in TABLE.strip().splitlines():
     _name, _rest = _line.split(": ")
-    _icon, _, _syn = _rest.partition(" | ")
+    _icons, _, _syn = _rest.partition(" | ")
     NOUNS.append(_name)
-    ICON[_name] = _icon.strip()
+    ICONS[_name] = [i.strip() for i in _icons.split(",")]
     SYNONYMS[_name] = [s.strip() for s in _syn.split(",") if s.strip()]
 
 # Mass nouns and plurals that take no article.
-NO_ARTICLE = {"grapes", "cherries", "french fries", "cheese", "fire", "pizza", "love", "fries",
-              "chips", "coffee", "tea", "candy", "mice"}
+NO_ARTICLE = {"grapes", "cherries", "french fries", "cheese", "fire", "pizza", "love", "fries", "chips", "coffee",
+              "tea", "mice"}
+# Nouns that are counted ("two cats") with another plural than plural() finds, and such that are not counted at all.
+PLURALS = {"mouse": "mice", "fish": "fish", "leaf": "leaves", "snowman": "snowmen"}
+UNCOUNTED = NO_ARTICLE | {"sun", "moon", "rainbow"}
 
 COLOURS = {
     "red": (226, 45, 45), "orange": (250, 135, 10), "yellow": (252, 215, 50), "green": (60, 165, 70),
@@ -128,6 +131,17 @@ COLOURS = {
 TINTS = [c for c in COLOURS if c != "white"]
 
 SCENES = ["on the grass", "on the beach", "in the snow", "in the sea", "in the sky", "at sunset", "at night"]
+
+
+def plural(noun):
+    """mice, foxes, butterflies, cats."""
+    if noun in PLURALS:
+        return PLURALS[noun]
+    if noun.endswith(("s", "x", "ch")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + "s"
 
 
 def article(words):

@@ -37,7 +37,8 @@ def main():
     special = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>",
                    unk_token="<|endoftext|>")
     with open(os.path.join(out, "tokenizer_config.json"), "w") as f:
-        json.dump(dict(tokenizer_class="CLIPTokenizer", model_max_length=77, do_lower_case=True, **special), f, indent=2)
+        json.dump(dict(tokenizer_class="CLIPTokenizer", model_max_length=77, do_lower_case=True, **special), f,
+                  indent=2)
     with open(os.path.join(out, "special_tokens_map.json"), "w") as f:
         json.dump(special, f, indent=2)
 

@@ -1,5 +1,5 @@
-"""Two single-thread processes that average gradients or weights: on shared cores far better than one process with two threads,
-whose threads wait for each other at every layer."""
+"""Single-thread processes that average their weights: on shared cores far better than one process with two threads,
+whose threads wait for each other at every layer. PROCS of them; 1, if it is not set."""
 import os
 import subprocess
 import sys
@@ -11,11 +11,13 @@ import torch.distributed as dist
 RANK, WORLD = 0, 1
 
 
-def start():
-    """Starts PROCS - 1 (default 1) copies of this very command and joins them. -> rank"""
+def start(device="cpu"):
+    """Starts PROCS - 1 copies of this very command and joins them. -> rank"""
     global RANK, WORLD
+    if device != "cpu":
+        return 0
     torch.set_num_threads(1)
-    WORLD = int(os.environ.get("PROCS", 2))
+    WORLD = int(os.environ.get("PROCS", 1))
     if WORLD == 1:
         return 0
     RANK = int(os.environ.get("PART", 0))
@@ -25,19 +27,6 @@ def start():
             subprocess.Popen([sys.executable] + sys.argv, env=dict(os.environ, PART=str(k)))
     dist.init_process_group("gloo", init_method="file://" + os.environ["MEET"], rank=RANK, world_size=WORLD)
     return RANK
-
-
-def average_gradients(params):
-    if WORLD == 1:
-        return
-    grads = [p.grad for p in params if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in grads])
-    dist.all_reduce(flat)
-    flat /= WORLD
-    at = 0
-    for g in grads:
-        g.copy_(flat[at:at + g.numel()].view(g.shape))
-        at += g.numel()
 
 
 @torch.no_grad()
@@ -61,11 +50,6 @@ def same(x):
     t = torch.tensor([float(x)], dtype=torch.float64)
     dist.broadcast(t, 0)
     return float(t)
-
-
-def wait():
-    if WORLD > 1:
-        dist.barrier()
 
 
 def end():

@@ -1,15 +1,25 @@
 #!/usr/bin/env bash
-# From registry packages to weights, one command:   training/run.sh [minutes for the UNet, default 60]
-# State (weights, EMA, optimisers, latents) is kept in .train/ at the repository's root; a second run goes on from there, and
-# where it is lost, from the committed weights. Needs python3 >= 3.10 with requirements.txt installed (set PYTHON) and npm.
-# PROCS=2 single-thread processes are used.
+# The embedded model, from registry packages to weights:   training/run.sh [stage ...]
+#
+# Stages, all of them by default, in this order: data text vae latents unet decoder lora controlnet export check
+# Every stage goes on from what STATE holds (the default is .train/ at the repository's root, git-ignored). Of the
+# repository only the tokenizer and, where STATE has none, the text encoder are used. `check` says which goal was
+# missed; what has passed is copied to www/embedded:   cp -r "$STATE"/model/. www/embedded/
+#
+# STATE=folder   DEVICE=cpu|cuda   PYTHON=python3 (else a virtual environment in STATE)   PROCS=1 (processes, CPU only)
+# Minutes of each training: TEXT VAE UNET DECODER LORA CONTROLNET.   LATENTS: how many pictures the UNet learns from.
+# With DEVICE=cuda all from text to export takes under nine minutes; data is one file made beforehand (sprites.npz).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-model=$here/../www/embedded
 state=${STATE:-$here/../.train}
+device=${DEVICE:-cpu}
 mkdir -p "$state"
 state=$(cd "$state" && pwd)
-minutes=${1:-60}
+if [ "$device" = cpu ]; then
+  : "${TEXT:=45}" "${VAE:=100}" "${UNET:=240}" "${DECODER:=20}" "${LORA:=20}" "${CONTROLNET:=30}" "${LATENTS:=20000}"
+else
+  : "${TEXT:=0.7}" "${VAE:=2}" "${UNET:=3.5}" "${DECODER:=0.4}" "${LORA:=0.3}" "${CONTROLNET:=0.5}" "${LATENTS:=60000}"
+fi
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=$state/venv/bin/python
   if [ ! -x "$PYTHON" ]; then
@@ -17,23 +27,35 @@ if [ -z "${PYTHON:-}" ]; then
     "$PYTHON" -m pip install -q -r "$here/requirements.txt"
   fi
 fi
-export OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 py() { echo "== $*"; nice -n "${NICE:-15}" "$PYTHON" "$here/$1" "${@:2}" 2>&1 | tee -a "$state/log.txt"; }
+learn() { py "$1" "$state" --minutes "$2" --device "$device"; }
 
-[ -d "$state/npm/node_modules/@iconify-json/fluent-emoji-flat" ] ||
-  npm install --no-audit --no-fund --prefix "$state/npm" @iconify-json/fluent-emoji-flat
-[ -f "$model/tokenizer/vocab.json" ] || py make_tokenizer.py
-if [ ! -f "$state/text.pt" ] && [ ! -f "$model/text_encoder/model.safetensors" ]; then
-  [ -f "$state/table.npy" ] || py make_table.py "$state"
-  py train_text.py "$state" "${TEXT_STEPS:-700}"
-fi
-# from scratch the VAE wants some 40 minutes, a committed one none
-if [ ! -f "$state/vae.pt" ]; then
-  if [ -f "$model/vae/config.json" ]; then py train_vae.py "$state" "${VAE_MINUTES:-0}"
-  else py train_vae.py "$state" "${VAE_MINUTES:-40}"; fi
-fi
-py make_latents.py "$state" "${SHARDS:-5}"
-py train_unet.py "$state" "$minutes"
-WITH_UNET=1 py train_decoder.py "$state" "${DECODER_MINUTES:-10}"
-py export.py "$state"
-py check.py "$state" "${GUIDANCE:-3}"
+data() {
+  local packages=() family
+  if [ ! -f "$state/sprites.npz" ]; then
+    for family in fluent-emoji-flat fluent-emoji noto noto-v1 twemoji; do packages+=("@iconify-json/$family"); done
+    npm install --no-audit --no-fund --prefix "$state/npm" "${packages[@]}"
+    py sprites.py "$state"
+  fi
+  [ -f "$here/../www/embedded/tokenizer/vocab.json" ] || py make_tokenizer.py
+  [ -f "$here/../www/embedded/text_encoder/config.json" ] || [ -f "$state/table.npy" ] || py make_table.py "$state"
+}
+text() { learn train_text.py "$TEXT"; }
+vae() { learn train_vae.py "$VAE"; }
+latents() { py latents.py "$state" --count "$LATENTS" --device "$device"; }
+unet() { learn train_unet.py "$UNET"; }
+decoder() { learn train_decoder.py "$DECODER"; }
+lora() { learn train_lora.py "$LORA"; }
+controlnet() { learn train_controlnet.py "$CONTROLNET"; }
+export_() { rm -rf "$state/model"; py export.py "$state" "$state/model"; }
+check() { py check.py "$state" "$state/model"; }
+
+[ $# -gt 0 ] || set -- data text vae latents unet decoder lora controlnet export check
+for stage; do
+  case $stage in
+    data|text|vae|latents|unet|decoder|lora|controlnet|check) "$stage" ;;
+    export) export_ ;;
+    *) echo "no such stage: $stage" >&2; exit 2 ;;
+  esac
+done

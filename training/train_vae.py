@@ -1,12 +1,11 @@
-"""Trains the AutoencoderKL (128x128x3 <-> 16x16x4). Resumes from STATE/vae.pt, else the committed weights, else scratch.
+"""Trains the AutoencoderKL (128x128x3 <-> 16x16x12). Resumes from STATE/vae.pt, else starts from principal
+components.
 
-usage: train_vae.py STATE MINUTES
+usage: train_vae.py STATE --minutes M [--device cuda]
 """
+import argparse
 import json
-import math
 import os
-import sys
-import time
 
 import numpy as np
 import torch
@@ -15,223 +14,105 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 import parallel
-from compose import Composer
-from concepts import COLOURS
+from compose import KINDS, Composer, ink, to_bytes, to_model
+from models import VAE, fresh_vae
+from training import Training, add_arguments, precision
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-CONFIG = dict(in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 4,
-              up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(32, 64, 128, 128), layers_per_block=1,
-              latent_channels=4, norm_num_groups=16, sample_size=128, act_fn="silu", scaling_factor=1.0)
-KINDS = ["plain"] * 5 + ["ground"] * 6 + ["tint"] * 4 + ["tintground"] * 2 + ["scene"] * 2 + ["pair"] * 1
-LR, CROPS, KL = 8e-4, 8, 5e-5
-
-
-def fresh():
-    """Residual branches near zero, downsamplers as averages, upsamplers as identities: begins as a linear colour
-    autoencoder, which saves the ten grey minutes of a random start."""
-    m = AutoencoderKL(**CONFIG)
-    with torch.no_grad():
-        for mod in m.modules():
-            c = type(mod).__name__
-            if c == "ResnetBlock2D":
-                mod.conv2.weight.mul_(0.05)
-                mod.conv2.bias.zero_()
-            elif c == "Attention":
-                mod.to_out[0].weight.mul_(0.05)
-            elif c in ("Downsample2D", "Upsample2D"):
-                w = mod.conv.weight
-                w.mul_(0.05)
-                eye = torch.eye(w.shape[0])
-                if c == "Upsample2D":
-                    w[:, :, 1, 1] += eye
-                else:
-                    w[:, :, :2, :2] += 0.25 * eye[:, :, None, None]
-                mod.conv.bias.zero_()
-    return m
-
-
-@torch.no_grad()
-def revive(m, x):
-    """A latent channel with almost no spread is replaced by what the others tell least about: green against magenta."""
-    spread = m.encode(x).latent_dist.mean.std((0, 2, 3))
-    print("latent spread", [round(float(s), 2) for s in spread], flush=True)
-    dead = int(spread.argmin())
-    if spread[dead] > 0.3 * spread.median():
-        return
-    feats = []
-    hook = m.encoder.conv_act.register_forward_hook(lambda _m, _i, o: feats.append(o))
-    z = m.encode(x).latent_dist.mean
-    hook.remove()
-    q, c = m.quant_conv, m.encoder.conv_out
-    qw = q.weight[:, :, 0, 0].clone()
-    c.weight.copy_(torch.einsum("ab,bcij->acij", qw, c.weight))
-    c.bias.copy_(qw @ c.bias + q.bias)
-    q.weight.copy_(torch.eye(8)[:, :, None, None])
-    q.bias.zero_()
-    rgb = F.avg_pool2d(x, 8)
-    flat = lambda t: t.permute(0, 2, 3, 1).reshape(-1, t.shape[1]).double()
-    target = flat(rgb[:, 1:2] - (rgb[:, :1] + rgb[:, 2:]) / 2)
-    others = flat(z)[:, [i for i in range(4) if i != dead]]
-    others = torch.cat([others, torch.ones_like(target)], 1)
-    target = target - others @ torch.linalg.lstsq(others, target).solution
-    target = 2.5 * (target - target.mean()) / target.std()
-    f = flat(feats[0])
-    f = torch.cat([f, torch.ones_like(target)], 1)
-    w = torch.linalg.solve(f.T @ f + 1e-3 * len(f) * torch.eye(f.shape[1]).double(), f.T @ target)[:, 0].float()
-    c.weight[dead] = 0
-    c.weight[dead, :, 1, 1] = w[:-1]
-    c.bias[dead] = w[-1]
-    c.weight[4 + dead] = 0
-    c.bias[4 + dead] = -4.0
-    m.post_quant_conv.weight[:, dead] = 0.2 * torch.randn(4, 1, 1)
-    print("revived channel", dead, [round(float(s), 2) for s in m.encode(x).latent_dist.mean.std((0, 2, 3))], flush=True)
-
-
-def to_tensor(a):
-    t = torch.from_numpy(np.ascontiguousarray(a)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return t.contiguous(memory_format=torch.channels_last)
+LR, KL, NOISE, INKED = 1e-3, 1e-5, 0.06, 0.06
+GOAL = 30.0  # dB
+MIX = ["plain"] * 3 + ["ground"] * 4 + ["tint"] * 3 + ["tintground"] * 2 + ["scene"] * 3 + ["pair"] * 2 + ["count"] * 2
 
 
 def loss_of(y, x):
+    """Squares for the PSNR, absolute values for sharp edges, differences of neighbours against halos."""
     d = y - x
-    l = d.abs().mean() + d.square().mean()
+    loss = d.abs().mean() + 5 * d.square().mean()
     for k in (2, 3):
-        l = l + 0.3 * d.diff(dim=k).abs().mean()
-    for k in (4, 8):
-        l = l + F.avg_pool2d(d, k).abs().mean()
-    return l
+        loss = loss + 0.3 * d.diff(dim=k).abs().mean()
+    return loss + 0.5 * F.avg_pool2d(d, 8).abs().mean()
+
+
+def held_out(composer):
+    """72 compositions that no training draws, of every kind."""
+    rng = np.random.default_rng(12345)
+    return composer.pictures(composer.draw(rng, [KINDS[i % len(KINDS)] for i in range(72)])[1])
 
 
 @torch.no_grad()
-def evaluate(m, held, path):
-    m.eval()
-    x = to_tensor(held)
-    y, z = [], []
-    for part in x.split(16):
-        with torch.autocast("cpu", torch.bfloat16):
-            d = m.encode(part).latent_dist
-            y.append(m.decode(d.mean).sample.float().clamp(-1, 1))
-            z.append(d.mean.float())
-    y, z = torch.cat(y), torch.cat(z)
-    psnr = -10 * torch.log10((y - x).square().mean((1, 2, 3)) / 4)
-    byte = lambda t: ((t + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    a, b = byte(x), byte(y)
-    sheet = Image.new("RGB", (12 * 128, 8 * 128))
-    for k in range(48):
-        for j, s in enumerate((a, b)):
-            sheet.paste(Image.fromarray(s[k]), (k % 12 * 128, (k // 12 * 2 + j) * 128))
+def evaluate(vae, pictures, path):
+    """-> mean PSNR in dB; writes pictures above their reconstructions to `path`."""
+    vae.eval()
+    y = []
+    for part in pictures.split(12):
+        with precision(part.device):
+            y.append(vae.decode(vae.encode(to_model(part)).latent_dist.mean).sample)
+    vae.train()
+    a, b = to_bytes(to_model(pictures)), to_bytes(torch.cat(y))
+    psnr = -10 * np.log10(np.square(a / 255.0 - b / 255.0).mean((1, 2, 3)))
+    sheet = Image.new("RGB", (14 * 128, 8 * 128))
+    for k in range(56):
+        for j, p in enumerate((a, b)):
+            sheet.paste(Image.fromarray(p[k]), (k % 14 * 128, (k // 14 * 2 + j) * 128))
     sheet.save(path)
-    flat = {}
-    for k, (name, rgb) in enumerate(COLOURS.items()):  # the last twelve are plain fields of colour
-        got = b[len(b) - len(COLOURS) + k][32:96, 32:96].reshape(-1, 3).mean(0)
-        flat[name] = int(np.abs(got - np.array(rgb)).max())
-    print("eval PSNR %.2f spread %s off by %s" % (psnr.mean(), [round(float(v), 2) for v in z.std((0, 2, 3))], flat),
-          flush=True)
-    m.train()
     return float(psnr.mean())
 
 
+def crops(rng, pictures, side=64):
+    """One crop of each picture, where things mostly are."""
+    at = rng.integers(8, 128 - side - 7, (len(pictures), 2))
+    return torch.stack([p[:, y:y + side, x:x + side] for p, (y, x) in zip(pictures, at)])
+
+
 def main():
-    state, minutes = sys.argv[1], float(sys.argv[2])
-    rank = parallel.start()
-    comp = Composer(state)
-    hrng = np.random.default_rng(12345)
-    held = [comp.draw(hrng, KINDS[i * 7 % len(KINDS)])[1] for i in range(60)]
-    held = np.stack(held + [comp.picture(hrng, None, None, c) for c in COLOURS])
-
-    ckpt, done = os.path.join(state, "vae.pt"), dict(seconds=0.0, steps=0)
-    committed = os.path.join(HERE, "../www/embedded/vae")
-    saved = None
-    if os.path.exists(ckpt):
-        saved = torch.load(ckpt, weights_only=True)
-        m = AutoencoderKL(**CONFIG)
-        m.load_state_dict(saved["model"])
-        done = saved["done"]
-    elif os.path.exists(os.path.join(committed, "config.json")):
-        m = AutoencoderKL.from_pretrained(committed, torch_dtype=torch.float32)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args()
+    rank = parallel.start(args.device)
+    composer = Composer(args.state, args.device)
+    held = held_out(composer)
+    path = os.path.join(args.state, "vae.pt")
+    torch.manual_seed(0)
+    if os.path.exists(path):
+        vae = AutoencoderKL(**VAE)
     else:
-        m = fresh()
-    # each process has its own pictures and noise, all have the same weights
-    torch.manual_seed(1000 * done["steps"] + rank)
-    rng = np.random.default_rng(1000 * done["steps"] + rank)
-    pool = np.stack([comp.draw(rng, KINDS[i % len(KINDS)])[1] for i in range(1500)])
-    m = m.to(memory_format=torch.channels_last)
-    opt = torch.optim.AdamW(m.parameters(), LR, betas=(0.9, 0.99), weight_decay=1e-3)
-    if saved and "opt" in saved:
-        opt.load_state_dict(saved["opt"])
-    else:
-        torch.manual_seed(0)
-        revive(m, to_tensor(held[:60]))
-        torch.manual_seed(rank)
-    ema = {k: v.detach().clone() for k, v in (saved["ema"] if saved and "ema" in saved else m.state_dict()).items()}
+        start = composer.draw(np.random.default_rng(0), [MIX[i % len(MIX)] for i in range(400)])[1]
+        vae = fresh_vae(to_model(composer.pictures(start)).cpu())
+    vae = vae.to(args.device, memory_format=torch.channels_last).train()
+    # On the CPU crops, a quarter of a picture each, and whole pictures at the end; on a GPU whole pictures.
+    small, batch = args.device == "cpu", 8 if args.device == "cpu" else 64
+    with Training(path, dict(vae.named_parameters()), LR, args.minutes, args.device) as t:
+        rng = np.random.default_rng(1000 * t.steps + rank)
+        torch.manual_seed(1000 * t.steps + rank)
 
-    def save():
-        torch.save(dict(model=m.state_dict(), ema=ema, opt=opt.state_dict(), done=done), ckpt + ".tmp")
-        os.replace(ckpt + ".tmp", ckpt)
+        def look():
+            with t.averaged():
+                psnr = evaluate(vae, held, os.path.join(args.state, "vae.png"))
+            t.extra = dict(psnr=round(psnr, 2))
+            line = dict(steps=t.steps, pictures=t.seen, seconds=round(t.seconds), psnr=round(psnr, 2))
+            with open(os.path.join(args.state, "vae.jsonl"), "a") as f:
+                f.write(json.dumps(line) + "\n")
+            print("held-out PSNR %.2f dB (goal %.0f)" % (psnr, GOAL), flush=True)
 
-    def evaluate_ema():
-        now = {k: v.clone() for k, v in m.state_dict().items()}
-        m.load_state_dict(ema)
-        p = evaluate(m, held, os.path.join(state, "vae.png"))
-        m.load_state_dict(now)
-        return p
-
-    start, before = time.time(), done["seconds"]
-    total, acc, last, step = minutes * 60, [], time.time(), 0
-    while True:
-        gone = parallel.same(time.time() - start)
-        if gone > total:
-            break
-        p = gone / total
-        for g in opt.param_groups:
-            g["lr"] = LR * min(1, (step + 1) / 60) * (0.5 * (1 + math.cos(math.pi * p)) * 0.97 + 0.03)
-        full = step % 4 == 3 or p > 0.85
-        idx = rng.integers(len(pool), size=CROPS // 4 if full else CROPS)
-        if full:
-            a = pool[idx]
-        else:
-            a = []
-            for i in idx:
-                yx = rng.integers(0, 65, 2) if rng.random() < 0.3 else rng.integers(12, 53, 2)
-                a.append(pool[i, yx[0]:yx[0] + 64, yx[1]:yx[1] + 64])
-            a = np.stack(a)
-        x = to_tensor(a)
-        with torch.autocast("cpu", torch.bfloat16):
-            d = m.encode(x).latent_dist
-            mu, lv = d.mean.float(), d.logvar.float()
-            noise = (0.5 * lv).exp() + 0.1 * rng.random() * mu.detach().std((0, 2, 3), keepdim=True)
-            y = m.decode(mu + noise * torch.randn_like(mu)).sample
-        loss = loss_of(y.float(), x)
-        (loss + KL * 0.5 * (mu.square() + lv.exp() - 1 - lv).mean()).backward()
-        parallel.average_gradients(list(m.parameters()))
-        torch.nn.utils.clip_grad_norm_(m.parameters(), 1.0)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
-        keep = min(0.995, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for k, v in m.state_dict().items():
-                ema[k].lerp_(v, 1 - keep)
-        step += 1
-        done["steps"] += 1
-        done["seconds"] = before + time.time() - start
-        acc.append(loss.item())
-        if rank == 0 and step % 50 == 0:
-            print("vae step %d %.0fs loss %.4f %.1f pictures/s load %.1f" % (
-                done["steps"], gone, np.mean(acc[-50:]), step * parallel.WORLD * CROPS / 4 / (time.time() - start), os.getloadavg()[0]),
-                flush=True)
-        if rank == 0 and time.time() - last > 300:
-            evaluate_ema()
-            save()
-            last = time.time()
-    if rank == 0:
-        finish(evaluate_ema(), save, state, done)
-    parallel.end()
-
-
-def finish(psnr, save, state, done):
-    save()
-    with open(os.path.join(state, "vae.json"), "w") as f:
-        json.dump(dict(psnr=round(psnr, 2), steps=done["steps"], minutes=round(done["seconds"] / 60, 1)), f)
+        if rank == 0 and t.steps == 0:
+            look()
+        while not t.over():
+            whole = not small or t.gone > 0.85
+            count = batch // 4 if small and whole else batch
+            pictures = composer.pictures(composer.draw(rng, rng.choice(MIX, size=count))[1])
+            inked = torch.from_numpy(rng.random(count) < INKED).to(args.device)  # the style of the LoRA
+            pictures = torch.where(inked.view(-1, 1, 1, 1), ink(pictures), pictures)
+            x = to_model(pictures if whole else crops(rng, pictures)).contiguous(memory_format=torch.channels_last)
+            with precision(args.device):
+                posterior = vae.encode(x).latent_dist
+                mean, logvar = posterior.mean.float(), posterior.logvar.float()
+                # the UNet's latents will not be exact: the decoder must bear some noise
+                spread = (0.5 * logvar).exp() + NOISE * rng.random() * mean.detach().std((0, 2, 3), keepdim=True)
+                y = vae.decode(mean + spread * torch.randn_like(mean)).sample
+            kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+            if t.step(loss_of(y.float(), x) + KL * kl, batch // 4 if small else batch):
+                look()
+        if rank == 0:
+            look()
 
 
 if __name__ == "__main__":
