@@ -58,6 +58,94 @@ fn operands(change: &Change, inner: usize) -> (Vec<f32>, Vec<f32>, [u32; 5]) {
     }
 }
 
+/// Sizes of the weight that is changed, and how it lies.
+struct Sizes {
+    rows: u32,
+    inner: u32,
+    taps: u32,
+    bits: Option<Bits>,
+}
+
+impl Sizes {
+    fn of(layout: Option<Layout>, name: &str) -> Result<Sizes> {
+        let (rows, inner, taps, bits) = match layout {
+            Some(Layout::Matrix { rows, inner, taps }) => (rows, inner, taps, None),
+            Some(Layout::Blocks { rows, inner, taps, bits }) => (rows, inner, taps, Some(bits)),
+            Some(Layout::Vector { len }) => (1, len, 1, None),
+            None => {
+                let message = format!("a LoRA changes {name}, which this model does not have");
+                return Err(Error::unsupported(message));
+            }
+        };
+        let [rows, inner, taps] = [rows, inner, taps].map(|n| n as u32);
+        Ok(Sizes { rows, inner, taps, bits })
+    }
+
+    /// Vectors of a row's inputs.
+    fn c4(&self) -> u32 {
+        self.inner.div_ceil(4)
+    }
+
+    /// Values of a row, with its fill.
+    fn row(&self) -> u32 {
+        self.taps * self.c4() * 4
+    }
+}
+
+/// What one adapter's dispatches have in common.
+struct Merge<'a> {
+    sizes: &'a Sizes,
+    /// `mode`, `rank`, `rank_2`, `o2`, `i2`, as [`operands`] gives them.
+    change: [u32; 5],
+    scale: f32,
+    is_first: bool,
+    /// 1: lengths of rows, 2: of columns; 0: no DoRA.
+    axis: u32,
+    /// The word of [`Watch`].
+    place: u32,
+}
+
+impl Merge<'_> {
+    /// `norms`: finds the columns' factors; `last`: writes f16 and watches it.
+    fn dispatch(&self, norms: bool, last: bool, bindings: Vec<Binding>) -> Dispatch {
+        let Sizes { rows, inner, taps, bits } = *self.sizes;
+        let c4 = self.sizes.c4();
+        let [mode, rank, rank_2, o2, i2] = self.change;
+        let terms = u64::from(rank.max(1) + rank_2) * 2;
+        Dispatch {
+            kernel: Kernel::new(
+                "lora",
+                &[crate::gpu::shader!("lora.wgsl")],
+                &[
+                    ("LAST", last as u32),
+                    ("NORMS", norms as u32),
+                    ("QUANTISED", bits.is_some() as u32),
+                    ("Q4", (bits == Some(Bits::Q4)) as u32),
+                ],
+            ),
+            bindings,
+            params: vec![
+                ("row4", U32(taps * c4)),
+                ("rows", U32(rows)),
+                ("c4", U32(c4)),
+                ("inner", U32(inner)),
+                ("taps", U32(taps)),
+                ("mode", U32(mode)),
+                ("rank", U32(rank)),
+                ("rank_2", U32(rank_2)),
+                ("o2", U32(o2)),
+                ("i2", U32(i2)),
+                ("scale", F32(self.scale)),
+                ("is_first", Scalar::flag(self.is_first)),
+                ("axis", U32(self.axis)),
+                ("place", U32(self.place)),
+            ],
+            workgroups: [if norms { c4 } else { rows }, 1, 1],
+            flops: u64::from(rows) * u64::from(taps * inner) * terms,
+        }
+    }
+}
+
 /// The weight `name` plus every one of `adapters` times its scale, in f16; the sums are f32 and rounded once. An f16
 /// weight is replaced, and must be as the checkpoint has it ([`Weights::restore`]); a quantised one stays, and its
 /// `.merged.weight` is written beside it. DoRA's lengths are those of the checkpoint's weight and its own change, as in
@@ -73,21 +161,11 @@ pub fn merge(
     watch: &Watch,
 ) -> Result<()> {
     let layout = weights.layout(name);
-    let (rows, inner, taps, bits) = match layout {
-        Some(Layout::Matrix { rows, inner, taps }) => (rows, inner, taps, None),
-        Some(Layout::Blocks { rows, inner, taps, bits }) => (rows, inner, taps, Some(bits)),
-        Some(Layout::Vector { len }) => (1, len, 1, None),
-        None => {
-            return Err(Error::unsupported(format!("a LoRA changes {name}, which this model does not have")));
-        }
-    };
-    let width = inner;
-    let [rows, inner, taps] = [rows, inner, taps].map(|n| n as u32);
-    let c4 = inner.div_ceil(4);
+    let sizes = Sizes::of(layout, name)?;
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
     // A copy: a part of a stack may begin where nothing can be bound.
-    let original = match bits {
-        None => r.input_of(Dtype::F16, rows, 1, 1, taps * c4 * 4),
+    let original = match sizes.bits {
+        None => r.input_of(Dtype::F16, sizes.rows, 1, 1, sizes.row()),
         Some(_) => {
             let bytes = layout.and_then(Layout::packed_bytes).unwrap_or(u64::MAX);
             let words =
@@ -107,62 +185,27 @@ pub fn merge(
             inputs.push((t, values));
             Binding::Read(t)
         };
-        let (up, down, numbers) = operands(&adapter.change, width);
+        let (up, down, change) = operands(&adapter.change, sizes.inner as usize);
         let (up, down) = (input(up), input(down));
-        let (magnitude, axis) = match &adapter.magnitude {
+        let (mut magnitude, axis) = match &adapter.magnitude {
             None => (up, 0),
             Some(Magnitude::Rows(lengths)) => (input(lengths.clone()), 1),
             Some(Magnitude::Columns(lengths)) => (input(lengths.clone()), 2),
         };
-        let [mode, rank, rank_2, o2, i2] = numbers;
-        let terms = u64::from(rank.max(1) + rank_2) * 2;
-        let dispatch = |r: &mut Recorder, magnitude, norms: bool, last: bool, y: Tensor| {
-            let mut bindings = vec![base, current, up, down, magnitude, Binding::Write(y)];
-            if last {
-                bindings.push(Binding::Write(words));
-            }
-            r.dispatch(Dispatch {
-                kernel: Kernel::new(
-                    "lora",
-                    &[crate::gpu::shader!("lora.wgsl")],
-                    &[
-                        ("LAST", last as u32),
-                        ("NORMS", norms as u32),
-                        ("QUANTISED", bits.is_some() as u32),
-                        ("Q4", (bits == Some(Bits::Q4)) as u32),
-                    ],
-                ),
-                bindings,
-                params: vec![
-                    ("row4", U32(taps * c4)),
-                    ("rows", U32(rows)),
-                    ("c4", U32(c4)),
-                    ("inner", U32(inner)),
-                    ("taps", U32(taps)),
-                    ("mode", U32(mode)),
-                    ("rank", U32(rank)),
-                    ("rank_2", U32(rank_2)),
-                    ("o2", U32(o2)),
-                    ("i2", U32(i2)),
-                    ("scale", F32(*scale)),
-                    ("is_first", Scalar::flag(i == 0)),
-                    ("axis", U32(axis)),
-                    ("place", U32(place)),
-                ],
-                workgroups: [if norms { c4 } else { rows }, 1, 1],
-                flops: u64::from(rows) * u64::from(taps * inner) * terms,
-            });
-        };
-        let magnitude = if axis == 2 {
-            let factors = r.tensor_of(Dtype::F32, 1, 1, 1, c4 * 4);
-            dispatch(&mut r, magnitude, true, false, factors);
-            Binding::Read(factors)
-        } else {
-            magnitude
-        };
+        let merge = Merge { sizes: &sizes, change, scale: *scale, is_first: i == 0, axis, place };
+        if axis == 2 {
+            let factors = r.tensor_of(Dtype::F32, 1, 1, 1, sizes.c4() * 4);
+            let bindings = vec![base, current, up, down, magnitude, Binding::Write(factors)];
+            r.dispatch(merge.dispatch(true, false, bindings));
+            magnitude = Binding::Read(factors);
+        }
         let last = i + 1 == adapters.len();
-        let y = r.tensor_of(if last { Dtype::F16 } else { Dtype::F32 }, rows, 1, 1, taps * c4 * 4);
-        dispatch(&mut r, magnitude, false, last, y);
+        let y = r.tensor_of(if last { Dtype::F16 } else { Dtype::F32 }, sizes.rows, 1, 1, sizes.row());
+        let mut bindings = vec![base, current, up, down, magnitude, Binding::Write(y)];
+        if last {
+            bindings.push(Binding::Write(words));
+        }
+        r.dispatch(merge.dispatch(false, last, bindings));
         current = Binding::Read(y);
         out = Some(y);
     }
@@ -176,7 +219,7 @@ pub fn merge(
     }
     executable.run(gpu);
     let made = executable.buffer(out)?;
-    match (bits, weights.adaptation()) {
+    match (sizes.bits, weights.adaptation()) {
         (Some(_), Some(beside)) => {
             let prefix = name.trim_end_matches(".weight");
             beside.put(gpu, &format!("{prefix}.merged.weight"), made, out)?;
