@@ -245,6 +245,29 @@ fn real_configurations() {
     assert_eq!(compared, 11);
 }
 
+/// SDXL's shapes with the keys of another way of training are refused by that key: with no such key the same file is SDXL.
+#[test]
+fn edm_is_refused_by_name() {
+    let sdxl = real_files().remove("sdxl").unwrap().remove("original").unwrap();
+    // As playground-v2.5-1024px-aesthetic.fp16.safetensors and cosxl.safetensors have them.
+    let keys: [(&str, &[u64]); 4] = [
+        ("edm_mean", &[1, 4, 1, 1]),
+        ("edm_std", &[1, 4, 1, 1]),
+        ("edm_vpred.sigma_max", &[]),
+        ("edm_vpred.sigma_min", &[]),
+    ];
+    assert!(ldm::sort(&table_of(&sdxl)).is_ok());
+    for (key, shape) in keys {
+        for root in ["", "state_dict."] {
+            let mut file: Shapes = sdxl.iter().map(|(n, s)| (format!("{root}{n}"), s.clone())).collect();
+            file.insert(format!("{root}{key}"), shape.to_vec());
+            let refused = ldm::sort(&table_of(&file)).unwrap_err();
+            assert_eq!(refused.code, browser_diffusion::Code::UnsupportedModel, "{root}{key}");
+            assert!(refused.message.contains(key) && refused.message.contains("Choose"), "{refused:?}");
+        }
+    }
+}
+
 /// A file that holds the UNet or the VAE of those alone, by the names that it has within them or by its own, is the same
 /// network to us.
 #[test]

@@ -191,7 +191,7 @@ struct Numbers {
 
 /// Sorts a file's tensors into components.
 ///
-/// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, SD 3, Flux), `BadCheckpoint`
+/// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, EDM, SD 3, Flux), `BadCheckpoint`
 /// for one that holds nothing of Stable Diffusion.
 pub fn sort(table: &Table) -> Result<Contents> {
     let root = root(table);
@@ -253,6 +253,26 @@ fn refuse_unsupported(has: impl Fn(&str) -> bool) -> Result<()> {
             return Err(Error::unsupported(format!(
                 "the file is {what}. This engine runs Stable Diffusion 1.x, 2.x and SDXL and whole \
                  ControlNets of theirs; choose such a checkpoint"
+            )));
+        }
+    }
+    // Their networks have SDXL's shapes, and would draw without complaint what is not theirs.
+    for (name, what) in [
+        (
+            "edm_mean",
+            "trained as Playground v2.5 is, in EDM's terms on latents of a mean and spread of its own",
+        ),
+        (
+            "edm_std",
+            "trained as Playground v2.5 is, in EDM's terms on latents of a mean and spread of its own",
+        ),
+        ("edm_vpred.sigma_max", "trained as CosXL is, on noise levels of EDM"),
+        ("edm_vpred.sigma_min", "trained as CosXL is, on noise levels of EDM"),
+    ] {
+        if has(name) {
+            return Err(Error::unsupported(format!(
+                "the file is {what} (it holds {name}), which no sampler here computes. Choose a checkpoint of \
+                 SDXL that predicts noise or velocity, such as stabilityai/stable-diffusion-xl-base-1.0"
             )));
         }
     }
