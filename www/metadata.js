@@ -160,7 +160,7 @@ function controlText({ key, preprocess = 'none', low = 100, high = 200, scale = 
 
 /**
  * Every field, in the order in which they are written: an option of `generate` that a PNG is to tell is one row. Names
- * and values are A1111's, but for "Guidance rescale", which it does not have.
+ * and values are A1111's, but for those of guidance, which it does not have.
  * @type {Field[]}
  */
 const FIELDS = [
@@ -276,6 +276,14 @@ const FIELDS = [
     read: (value) => ({ maskPadding: numberIn(value) }),
   },
   number('Guidance rescale', 'guidanceRescale', { usual: 0 }),
+  {
+    name: 'Guidance interval',
+    write: ({ guidanceInterval: [start, end] = [0, 1] }) => (start > 0 || end < 1) && `${start} to ${end}`,
+    read: (value = '') => {
+      const [start = NaN, end = NaN] = value.split(' to ').map(Number);
+      return { guidanceInterval: 0 <= start && start < end && end <= 1 ? [start, end] : undefined };
+    },
+  },
   { name: 'Version', write: () => `browser-diffusion ${VERSION}` },
 ];
 

@@ -184,12 +184,12 @@ test('every option that the text has a field for is written, and read again', ()
   const first = {
     promptSyntax: 'comfy', guidanceScale: Math.fround(7.2), clipSkip: 2, variationSeed: 9, variationStrength: 0.1,
     seedResizeFrom: [72, 64], eta: 0, sChurn: 4, sTmin: 0.05, sTmax: 12.5, sNoise: 1.003, rng: 'torch-cuda',
-    guidanceRescale: 0.7,
+    guidanceRescale: 0.7, guidanceInterval: [0.15, 0.8],
   };
   const start = 'a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale: 7.2, Seed: 42, Size: 512x768, Model: m, ';
   const noise = 'Clip skip: 3, Variation seed: 9, Variation seed strength: 0.1, Seed resize from: 72x64, Eta: 0, ' +
     'Sigma churn: 4, Sigma tmin: 0.05, Sigma tmax: 12.5, Sigma noise: 1.003, RNG: NV, Emphasis: Comfy, ';
-  const end = 'Guidance rescale: 0.7, Version: browser-diffusion 0.1.0';
+  const end = 'Guidance rescale: 0.7, Guidance interval: 0.15 to 0.8, Version: browser-diffusion 0.1.0';
   const { model, ...base } = { ...settled, ...first, guidanceScale: 7.2 };
   /** @param {any} more @param {string} before @param {string} after @param {any} [read] */
   const bothWays = (more, before, after, read = more) => {
@@ -216,6 +216,15 @@ test('every option that the text has a field for is written, and read again', ()
     'ControlNet 0: "Module: none, Model: a/b, Weight: 1, Guidance Start: 0, Guidance End: 1, ' +
     'Control Mode: ControlNet is more important", ControlNet 1: "Module: canny, Threshold A: 100, Threshold B: 150, ' +
     'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ', {});
+});
+
+test('an interval of guidance that is none is not written, and one that is wrong is not read', () => {
+  assert.doesNotMatch(parametersOf({ ...settled, guidanceInterval: [0, 1] }), /Guidance interval/);
+  const text = parametersOf({ ...settled, guidanceInterval: [0, 0.5] });
+  assert.deepEqual(optionsOf(text).guidanceInterval, [0, 0.5]);
+  for (const wrong of ['0.5', '0.5 to 0.2', '-1 to 0.5', '0 to 1.5', 'a to b', '']) {
+    assert.equal(optionsOf(text.replace('0 to 0.5', wrong)).guidanceInterval, undefined, wrong);
+  }
 });
 
 test('every name of a scheduler, a syntax, an upscaler and of what is masked has its word', async () => {

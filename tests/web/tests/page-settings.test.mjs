@@ -137,6 +137,54 @@ test('the same by keyboard alone', () => withPage({ height: 1500 }, async page =
   assert.equal(preview, 'full', 'the embedded model has no smaller decoder');
 }));
 
+test('the steps in which guidance acts: by mouse, by keyboard, and back from the picture', () =>
+  withPage({ height: 1500 }, async page => {
+    const ends = () => Promise.all(['start', 'end'].map(end => page.inputValue(`#guidance-${end}`)));
+    await status(page, /^Ready/);
+    await page.click('#generate');
+    await hasResult(page);
+    assert.equal((await asked(page)).guidanceInterval, undefined, 'all of them, which is not said');
+    await page.click('#sampling summary');
+    await page.click('#guidance-start', { clickCount: 3 });
+    await page.keyboard.type('0.25');
+    await drawAgain(page);
+    assert.deepEqual((await asked(page)).guidanceInterval, [0.25, 1]);
+    await tabTo(page, 'guidance-end');
+    await type(page, '0.8');
+    await shot(page, 'guidance-interval');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    assert.deepEqual((await asked(page)).guidanceInterval, [0.25, 0.8]);
+
+    const dropDrawn = () => page.evaluate(async () => {
+      const [image] = /** @type {any} */ (window).browserDiffusion.lastResult.images;
+      const data = new DataTransfer();
+      data.items.add(new File([await image.toBlob()], 'drawn.png', { type: 'image/png' }));
+      window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+    });
+    await page.fill('#guidance-start', '0');
+    await page.fill('#guidance-end', '0.5');
+    await dropDrawn();
+    await status(page, /settings of drawn\.png are back/);
+    assert.deepEqual(await ends(), ['0.25', '0.8']);
+    await page.fill('#guidance-start', '0');
+    await page.fill('#guidance-end', '1');
+    await drawAgain(page);
+    assert.equal((await asked(page)).guidanceInterval, undefined);
+    await page.fill('#guidance-end', '0.5');
+    await dropDrawn();
+    await page.waitForFunction(
+      () => /** @type {HTMLInputElement} */ (document.getElementById('guidance-end')).value === '1',
+    );
+
+    await page.fill('#guidance-start', '0.9');
+    await page.fill('#guidance-end', '0.1');
+    await page.click('#generate');
+    await page.waitForFunction(() =>
+      /guidanceInterval must be/.test(document.getElementById('error')?.textContent ?? ''),
+    );
+  }),
+);
+
 test("the prompt's syntax and how it is read: by mouse and by keyboard", () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
