@@ -456,14 +456,29 @@ export interface GeneratedImage {
 
 /**
  * How a picture was made: the `parameters` text that AUTOMATIC1111 and this module write into a PNG, and the options of
- * `generate` that it stands for; `model` is the model's name where it was made. Without such a text `parameters` is
- * left out and the prompt is empty.
+ * `generate` that it stands for; `model` is the model's name where it was made, and `needs` the files beside it, which
+ * a text names and does not say where to find. Without such a text `parameters` is left out and the prompt is empty.
  */
 export function readParameters(source: Blob | string): Promise<{
   parameters?: string;
   options: GenerateOptions;
   model?: string;
+  needs: Needs;
 }>;
+
+/** Files beside the model that a picture was drawn with, each called as there. */
+export interface Needs {
+  /**
+   * `name` is the file's name without its ending, as `<lora:name:weight>` in a prompt has it, or for one that no tag
+   * named the file or its address. `hash`: the first 12 digits of the SHA-256 of its tensors, where A1111 wrote it.
+   */
+  loras: { name: string; scale: number; hash?: string }[];
+  /**
+   * What a {@link ControlNet} takes but for `source` and `image`, which no text has. `module` is the preprocessor by
+   * its name there; `preprocess` is left out where this module does not have that one.
+   */
+  controlnets: (Omit<ControlNet, 'source' | 'image'> & { name: string; module: string })[];
+}
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {

@@ -20,7 +20,7 @@
 
 import { loadedEngine, once } from './engine.js';
 import { DiffusionError, aborted, invalid, show } from './errors.js';
-import { modelOf, optionsOf, parametersOf } from './metadata.js';
+import { modelOf, needsOf, optionsOf, parametersOf } from './metadata.js';
 import {
   CANNY_RULES, GENERATE_RULES, LOAD_RULES, SCHEDULERS, UPSCALER_RULES, abortSignal, callback, checked, checkedRequest,
 } from './options.js';
@@ -343,14 +343,15 @@ export async function canny(image, options = {}) {
 /**
  * How a picture was made: the `parameters` text of a PNG, AUTOMATIC1111's or ours, as options of `generate`.
  * @param {Blob | string} source a picture, or the text itself
- * @returns {Promise<{ parameters?: string, options: GenerateOptions, model?: string }>}
+ * @returns {ReturnType<typeof import('./browser-diffusion.js').readParameters>}
  */
 export async function readParameters(source) {
   if (typeof source !== 'string' && !(source instanceof Blob)) {
     throw invalid(`${show(source)} is neither a picture (a Blob or File) nor a text.`);
   }
   const text = typeof source === 'string' ? source : await parametersIn(new Uint8Array(await source.arrayBuffer()));
-  return { parameters: text, options: optionsOf(text ?? ''), model: modelOf(text ?? '') };
+  const told = text ?? '';
+  return { parameters: text, options: optionsOf(told), model: modelOf(told), needs: needsOf(told) };
 }
 
 // -------------------------------------------------------------------------------------------- the cache

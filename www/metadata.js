@@ -4,17 +4,21 @@
  */
 import { SAMPLERS, SCHEDULES } from './samplers.js';
 
-/** @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions */
+/**
+ * @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions
+ * @typedef {import('./browser-diffusion.js').Needs} Needs
+ */
 
 /** Of Cargo.toml; a test compares them. */
 const VERSION = '0.1.0';
 
 /**
  * A request as it was drawn: the caller's options, with what the engine settled in place of those left out.
- * @typedef {{ key: string, preprocess?: string, low?: number, high?: number, scale?: number, start?: number,
- *   end?: number }} MadeControl
- * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets'> & { model: string, image?: object,
- *   maskImage?: object, controlnets?: MadeControl[] }} Made
+ * @typedef {{ key: string, source?: string, preprocess?: string, low?: number, high?: number, scale?: number,
+ *   start?: number, end?: number }} MadeControl
+ * @typedef {{ source: string, name: string, scale: number }} MadeLora
+ * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets' | 'loras'> & { model: string, image?: object,
+ *   maskImage?: object, controlnets?: MadeControl[], loras?: MadeLora[] }} Made
  */
 
 /**
@@ -151,16 +155,89 @@ const hasMask = ({ maskImage, outpaint }) => Boolean(maskImage || outpaint);
  * @param {MadeControl} control
  * @param {boolean} [guessMode]
  */
-function controlText({ key, preprocess = 'none', low = 100, high = 200, scale = 1, start = 0, end = 1 }, guessMode) {
+function controlText({ key, source = key, preprocess = 'none', ...more }, guessMode) {
+  const { low = 100, high = 200, scale = 1, start = 0, end = 1 } = more;
   const module = preprocess === 'canny' ? `canny, Threshold A: ${low}, Threshold B: ${high}` : preprocess;
-  const mode = guessMode ? 'ControlNet is more important' : 'Balanced';
-  return `Module: ${module}, Model: ${key}, Weight: ${single(scale)}, Guidance Start: ${start}, ` +
+  const mode = guessMode ? GUESSES : 'Balanced';
+  return `Module: ${module}, Model: ${source}, Weight: ${single(scale)}, Guidance Start: ${start}, ` +
     `Guidance End: ${end}, Control Mode: ${mode}`;
+}
+
+/** A1111's word for guess mode. */
+const GUESSES = 'ControlNet is more important';
+/** No picture has more; a text that says so is not believed. */
+const MOST_NEEDS = 64;
+
+/**
+ * The values of a list, the parts of each by their names in small letters.
+ * @param {Fields} fields
+ * @param {string} name "name", "name 0", "name 1" ...
+ * @returns {Partial<Fields>[]}
+ */
+function listIn(fields, name) {
+  const values = Object.entries(fields).filter(([key]) => key.replace(/ \d+$/, '') === name);
+  return values.slice(0, MOST_NEEDS).map(([, value]) =>
+    Object.fromEntries(partsIn(value).map(([part, its]) => [part.toLowerCase(), its])));
+}
+
+/** The parts of "Module: canny, Model: ...". @param {string} value @returns {[string, string][]} */
+function partsIn(value) {
+  return value.split(/, (?=[^,:]+: )/).flatMap((part) => {
+    const colon = part.indexOf(': ');
+    return colon < 0 ? [] : [[part.slice(0, colon).trim(), part.slice(colon + 2).trim()]];
+  });
+}
+
+/** The LoRAs that "LoRA 0", "LoRA 1" ... name, and how strong each is. @param {Fields} fields */
+const fieldLoras = (fields) => listIn(fields, 'LoRA').flatMap(({ model, weight }) =>
+  (model ? [/** @type {const} */ ([model, numberIn(weight) ?? 1])] : []));
+
+/**
+ * A ControlNet as A1111's extension for them writes it, now and until 2023 ("starting/ending: (0, 1)").
+ * @param {Partial<Fields>} parts
+ * @returns {Needs['controlnets']}
+ */
+function controlIn(parts) {
+  const { module = parts.preprocessor ?? 'none', model = 'None', weight } = parts;
+  const name = withoutHash(model);
+  if (name === 'None' || name === '') return []; // a preprocessor alone, which changes nothing here
+  const both = (/** @type {string} */ old) => parts[old]?.replace(/[()]/g, '').split(',').map(Number) ?? [];
+  const [from, to] = both('starting/ending');
+  const [, a, b] = both('preprocessor params');
+  const start = numberIn(parts['guidance start']) ?? from;
+  const end = numberIn(parts['guidance end']) ?? to;
+  const low = numberIn(parts['threshold a']) ?? a ?? NaN;
+  const high = numberIn(parts['threshold b']) ?? b ?? NaN;
+  return [{
+    name,
+    module,
+    ...((module === 'none' || module === 'canny') && { preprocess: module }),
+    ...(module === 'canny' && low >= 0 && high >= 0 && { low, high }),
+    scale: numberIn(weight) ?? 1,
+    ...(0 <= start && start < end && end <= 1 ? { start, end } : { start: 0, end: 1 }),
+  }];
+}
+
+/** "control_v11p_sd15_canny [d14c016b]": the name. @param {string} model */
+const withoutHash = (model) => model.replace(/ \[\w+\]$/, '');
+
+/**
+ * The LoRAs that tags of a prompt name. What a tag does, the engine knows (src/prompt/grammar.rs); which file it takes
+ * is all that is read here.
+ * @param {string} prompt
+ * @param {string} [syntax] of the prompt; in a plain one a tag is text
+ */
+function tagged(prompt, syntax = 'plain') {
+  const tags = syntax === 'plain' ? [] : prompt.split('<lora:').slice(1).filter((tag) => tag.indexOf('>') > 0);
+  return tags.map((tag) => {
+    const [name, weight = ''] = tag.slice(0, tag.indexOf('>')).split(':');
+    return /** @type {const} */ ([name, numberIn(weight.trim() || '1') ?? 1]);
+  });
 }
 
 /**
  * Every field, in the order in which they are written: an option of `generate` that a PNG is to tell is one row. Names
- * and values are A1111's, but for those of guidance, which it does not have.
+ * and values are A1111's, but for those of guidance and "LoRA", which it does not have.
  * @type {Field[]}
  */
 const FIELDS = [
@@ -223,6 +300,20 @@ const FIELDS = [
   {
     name: 'ControlNet',
     write: ({ controlnets = [], guessMode }) => controlnets.map((control) => controlText(control, guessMode)),
+    // There each has its own mode.
+    read: (_, fields) => {
+      const guesses = listIn(fields, 'ControlNet').some((parts) => parts['control mode'] === GUESSES);
+      return { guessMode: guesses || undefined };
+    },
+  },
+  {
+    // Those that no tag of the prompt names, for which A1111 has no field: there every LoRA has a tag.
+    name: 'LoRA',
+    write: ({ loras = [], prompt, promptSyntax }) => {
+      const names = tagged(prompt, promptSyntax).map(([name]) => name);
+      return loras.filter(({ name, scale }) => scale !== 0 && !names.includes(name))
+        .map(({ source, scale }) => `Model: ${source}, Weight: ${single(scale)}`);
+    },
   },
   {
     // The second pass's, where there is one: see optionsOf.
@@ -362,6 +453,25 @@ export function optionsOf(text) {
     delete options.strength;
   }
   return options;
+}
+
+/**
+ * The files beside the model that the picture was drawn with.
+ * @param {string} text
+ * @returns {Needs}
+ */
+export function needsOf(text) {
+  const { prompt, fields } = parseParameters(text);
+  /** @type {Map<string, Needs['loras'][number]>} by name: a tag counts before a field, the last tag before the first */
+  const loras = new Map();
+  for (const [name, hash] of partsIn(fields['Lora hashes'] ?? '')) loras.set(name, { name, scale: 1, hash });
+  for (const [name, scale] of [...fieldLoras(fields), ...tagged(prompt, optionsOf(text).promptSyntax)]) {
+    loras.set(name, { ...loras.get(name), name, scale });
+  }
+  return {
+    loras: [...loras.values()].slice(0, MOST_NEEDS),
+    controlnets: listIn(fields, 'ControlNet').flatMap(controlIn),
+  };
 }
 
 /** What is not undefined. @param {object} options */

@@ -123,7 +123,8 @@ const TABLE = [
   { id: 'eta', option: 'eta', read: given, when: ({ tuning }) => tuning.eta !== undefined, kept: true,
     png: { usual: '' } },
   { id: 's-churn', option: 'sChurn', read: some, when: ({ tuning }) => tuning.sChurn, kept: true, png: { usual: 0 } },
-  { id: 'guess-mode', option: 'guessMode', read: Boolean, when: (asks) => asks.controlnets },
+  { id: 'guess-mode', option: 'guessMode', read: Boolean, when: (asks) => asks.controlnets,
+    png: ({ guessMode }) => (guessMode ? 'guess' : '') },
   // The noise.
   { id: 'variation-seed', option: 'variationSeed', read: given, kept: true, png: { usual: '' } },
   { id: 'variation-strength', option: 'variationStrength', read: number, kept: true, png: {},

@@ -5,7 +5,7 @@ import { any, button, details, element, input, say, showError } from './ui.js';
 
 /**
  * What a picture tells of how it was made.
- * @typedef {{ options: import('../browser-diffusion.js').GenerateOptions, model?: string }} Told
+ * @typedef {Omit<Awaited<ReturnType<typeof readParameters>>, 'parameters'>} Told
  */
 
 export class Start {
