@@ -161,7 +161,7 @@ fn cut_attention(gpu: &Gpu, options: &Options) {
         .map(|i| (((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 65) as f32 / 16.0 - 2.0)
         .collect();
     executable.write(gpu, qkv, &values).unwrap();
-    executable.run(&gpu);
+    executable.run(gpu);
     let got = block_on(executable.read(gpu, y)).unwrap();
     let at = |part: usize, row: usize, head: usize| &values[row * 3 * c + part * c + head * d..][..d];
     let (mut off, mut size) = (0.0, 0.0);

@@ -9,5 +9,9 @@ use wasm_bindgen_cli_support::Bindgen;
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [module, folder] = args.as_slice() else { bail!("usage: bindgen MODULE.wasm FOLDER") };
-    Bindgen::new().input_path(module).web(true)?.typescript(true).generate(folder)
+    let mut bindgen = Bindgen::new();
+    bindgen.input_path(module).web(true)?;
+    // Without these its JavaScript does not know where the module is, and has no types.
+    bindgen.omit_default_module_path(false).typescript(true);
+    bindgen.generate(folder)
 }
