@@ -450,18 +450,26 @@ export interface GeneratedImage {
   data: Uint8ClampedArray<ArrayBuffer>;
   /** The AUTOMATIC1111 "parameters" text; "" where there is none. */
   readonly parameters: string;
-  /** The picture as a file, default PNG; a PNG carries `parameters` in a text chunk of that name. */
+  /**
+   * The picture as a file, default PNG. It carries `parameters` as AUTOMATIC1111 writes them: a PNG in a text chunk of
+   * that name, JPEG and WebP as Exif's user comment (a JPEG only up to some 32,000 characters).
+   */
   toBlob(type?: 'image/png' | 'image/jpeg' | 'image/webp'): Promise<Blob>;
 }
 
 /**
- * How a picture was made: the `parameters` text that AUTOMATIC1111 and this module write into a PNG, and the options of
- * `generate` that it stands for; `model` is the model's name where it was made, and `needs` the files beside it, which
- * a text names and does not say where to find. Without such a text `parameters` is left out and the prompt is empty.
+ * How a picture was made, from the text in a PNG, JPEG, WebP or AVIF: that of AUTOMATIC1111, Forge, this module and
+ * stable-diffusion.cpp, of ComfyUI, SwarmUI, InvokeAI, NovelAI, Fooocus, Easy Diffusion or Draw Things. `options` are such
+ * as `generate` takes; what it would refuse is left out, and sizes are cut to multiples of 8. `withImage` is for
+ * `generate` too, with the picture that this one was made from as `image`. `parameters` is the text as it was found,
+ * `model` the model's name where it was made, and `needs` the files beside it, which A1111's text and ours name without
+ * saying where to find them. Without such a text `parameters` is left out and the prompt is empty. A text that is damaged
+ * rejects with "invalid-option".
  */
 export function readParameters(source: Blob | string): Promise<{
   parameters?: string;
   options: GenerateOptions;
+  withImage: Pick<GenerateOptions, 'strength' | 'strengthSteps'>;
   model?: string;
   needs: Needs;
 }>;

@@ -20,11 +20,12 @@
 
 import { loadedEngine, once } from './engine.js';
 import { DiffusionError, aborted, invalid, show } from './errors.js';
-import { modelOf, needsOf, optionsOf, parametersOf } from './metadata.js';
+import { parametersOf, settingsIn } from './metadata.js';
+import { textsIn } from './metadata/containers.js';
 import {
   CANNY_RULES, GENERATE_RULES, LOAD_RULES, SCHEDULERS, UPSCALER_RULES, abortSignal, callback, checked, checkedRequest,
 } from './options.js';
-import { GeneratedImage, imageSource, parametersIn, pixels } from './picture.js';
+import { GeneratedImage, imageSource, pixels } from './picture.js';
 import { HUB, addition, base, keeps, resolveEmbeddings, resolveLoras, resolveSource } from './sources.js';
 
 export { detect } from './engine.js';
@@ -341,17 +342,17 @@ export async function canny(image, options = {}) {
 // ------------------------------------------------------------------------------------------- the settings
 
 /**
- * How a picture was made: the `parameters` text of a PNG, AUTOMATIC1111's or ours, as options of `generate`.
+ * How a picture was made: the text in a PNG, JPEG, WebP or AVIF, of AUTOMATIC1111, ours or others, as options of
+ * `generate`; `withImage` are those that it takes with a picture to start from.
  * @param {Blob | string} source a picture, or the text itself
- * @returns {ReturnType<typeof import('./browser-diffusion.js').readParameters>}
+ * @returns {Promise<{ parameters?: string, options: GenerateOptions, withImage: Partial<GenerateOptions>,
+ *   model?: string, needs: import('./browser-diffusion.js').Needs }>}
  */
 export async function readParameters(source) {
   if (typeof source !== 'string' && !(source instanceof Blob)) {
     throw invalid(`${show(source)} is neither a picture (a Blob or File) nor a text.`);
   }
-  const text = typeof source === 'string' ? source : await parametersIn(new Uint8Array(await source.arrayBuffer()));
-  const told = text ?? '';
-  return { parameters: text, options: optionsOf(told), model: modelOf(told), needs: needsOf(told) };
+  return settingsIn(typeof source === 'string' ? source : await textsIn(new Uint8Array(await source.arrayBuffer())));
 }
 
 // -------------------------------------------------------------------------------------------- the cache

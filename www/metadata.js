@@ -1,13 +1,18 @@
 /**
- * The `parameters` text of AUTOMATIC1111: how a picture was made, as its PNG carries it, and back into options of
- * `generate`. Layout and words: `create_infotext` and `parse_generation_parameters` of A1111 1.10. No DOM.
+ * The `parameters` text of AUTOMATIC1111: how a picture was made, as its file carries it, and back into options of
+ * `generate`. Layout and words: `create_infotext` and `parse_generation_parameters` of A1111 1.10. What other programs
+ * write is read by metadata/formats.js. No DOM.
  */
-import { SAMPLERS, SCHEDULES } from './samplers.js';
+import { accepted } from './metadata/accepted.js';
+import { toldBy, toldByJson } from './metadata/formats.js';
+import { GUESSES, listIn, needsOf, tagged } from './metadata/needs.js';
+import { partsOf, schedulerIn } from './metadata/schedulers.js';
+import { parseParameters } from './metadata/text.js';
 
-/**
- * @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions
- * @typedef {import('./browser-diffusion.js').Needs} Needs
- */
+export { schedulerLabel, tuningOf } from './metadata/schedulers.js';
+
+/** @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions */
+/** @typedef {import('./browser-diffusion.js').Needs} Needs */
 
 /** Of Cargo.toml; a test compares them. */
 const VERSION = '0.1.0';
@@ -26,7 +31,7 @@ const VERSION = '0.1.0';
  * written as "name 0", "name 1". `read` turns its value, where there is one, into options; what it cannot read is
  * undefined.
  * @typedef {string | number | false | undefined} Value
- * @typedef {Record<string, string>} Fields
+ * @typedef {import('./metadata/text.js').Fields} Fields
  * @typedef {{
  *   name: string,
  *   write(made: Made): Value | string[],
@@ -91,61 +96,21 @@ const valueOf = (words, word) => (word !== undefined && Object.hasOwn(words, wor
 /** @param {Record<string, string>} words @param {string | undefined} value */
 const wordOf = (words, value) => Object.keys(words).find((word) => words[word] === value);
 
-// ----------------------------------------------------------------------------------------------- samplers
-
-/**
- * The rows of the sampler and the schedule that a name of `scheduler` stands for.
- * @param {string} name
- */
-function partsOf(name) {
-  for (const sampler of SAMPLERS) {
-    if (name === sampler.name) return { sampler };
-    const schedule = SCHEDULES.find((each) => sampler.schedules && name === `${sampler.name}_${each.name}`);
-    if (schedule) return { sampler, schedule };
-  }
-  return {};
-}
-
-/**
- * What can be turned on a sampler: the usual `eta`, and whether it knows `sChurn`.
- * @param {string} name of `scheduler`
- * @returns {{ eta?: number, sChurn: boolean }}
- */
-export function tuningOf(name) {
-  const { sampler } = partsOf(name);
-  return { eta: sampler?.eta, sChurn: sampler?.churn ?? false };
-}
-
-/**
- * A name of `scheduler` in A1111's words: "DPM++ 2M · Karras".
- * @param {string} name
- */
-export function schedulerLabel(name) {
-  const { sampler, schedule } = partsOf(name);
-  return schedule ? `${sampler.label} · ${schedule.label}` : sampler?.label ?? name;
-}
-
-/**
- * The name of `scheduler` that two fields mean, if there is one.
- * @param {string | undefined} label
- * @param {string | undefined} scheduleLabel
- */
-function schedulerIn(label, scheduleLabel) {
-  if (label === undefined) return undefined;
-  const isLabel = (/** @type {string} */ other) => SAMPLERS.some((each) => each.label === other);
-  // Until A1111 1.8 the schedule stood in the sampler's name.
-  const within = isLabel(label) ? undefined : SCHEDULES.find((each) => label.endsWith(` ${each.label}`));
-  const own = within ? label.slice(0, -within.label.length - 1) : label;
-  const schedule = within ?? SCHEDULES.find((each) => each.label === scheduleLabel);
-  const name = SAMPLERS.find((each) => each.label === own)?.name ?? own;
-  return [schedule && `${name}_${schedule.name}`, name].find((each) => each !== undefined && partsOf(each).sampler);
-}
-
 // --------------------------------------------------------------------------------------------- the fields
 
 /** @param {NonNullable<GenerateOptions['hires']>['upscaler']} [upscaler] */
 const upscalerWord = (upscaler = 'latent') =>
   (typeof upscaler === 'string' ? wordOf(UPSCALERS, upscaler) : 'ESRGAN');
+
+/** @param {Fields} fields */
+const isOurs = ({ Version = '' }) => Version.startsWith('browser-diffusion');
+
+/** Whether a program wrote this that takes k-diffusion's levels where it names no schedule, as A1111 and its kin do. */
+const isKDiffusion = (/** @type {Fields} */ fields) =>
+  !isOurs(fields) && (fields.Version !== undefined || fields['Model hash'] !== undefined);
+
+/** Whether there was a second pass. @param {Fields} fields */
+const isTwice = (fields) => fields['Hires upscale'] !== undefined || fields['Hires resize'] !== undefined;
 
 /** @param {Made} made */
 const hasMask = ({ maskImage, outpaint }) => Boolean(maskImage || outpaint);
@@ -163,78 +128,6 @@ function controlText({ key, source = key, preprocess = 'none', ...more }, guessM
     `Guidance End: ${end}, Control Mode: ${mode}`;
 }
 
-/** A1111's word for guess mode. */
-const GUESSES = 'ControlNet is more important';
-/** No picture has more; a text that says so is not believed. */
-const MOST_NEEDS = 64;
-
-/**
- * The values of a list, the parts of each by their names in small letters.
- * @param {Fields} fields
- * @param {string} name "name", "name 0", "name 1" ...
- * @returns {Partial<Fields>[]}
- */
-function listIn(fields, name) {
-  const values = Object.entries(fields).filter(([key]) => key.replace(/ \d+$/, '') === name);
-  return values.slice(0, MOST_NEEDS).map(([, value]) =>
-    Object.fromEntries(partsIn(value).map(([part, its]) => [part.toLowerCase(), its])));
-}
-
-/** The parts of "Module: canny, Model: ...". @param {string} value @returns {[string, string][]} */
-function partsIn(value) {
-  return value.split(/, (?=[^,:]+: )/).flatMap((part) => {
-    const colon = part.indexOf(': ');
-    return colon < 0 ? [] : [[part.slice(0, colon).trim(), part.slice(colon + 2).trim()]];
-  });
-}
-
-/** The LoRAs that "LoRA 0", "LoRA 1" ... name, and how strong each is. @param {Fields} fields */
-const fieldLoras = (fields) => listIn(fields, 'LoRA').flatMap(({ model, weight }) =>
-  (model ? [/** @type {const} */ ([model, numberIn(weight) ?? 1])] : []));
-
-/**
- * A ControlNet as A1111's extension for them writes it, now and until 2023 ("starting/ending: (0, 1)").
- * @param {Partial<Fields>} parts
- * @returns {Needs['controlnets']}
- */
-function controlIn(parts) {
-  const { module = parts.preprocessor ?? 'none', model = 'None', weight } = parts;
-  const name = withoutHash(model);
-  if (name === 'None' || name === '') return []; // a preprocessor alone, which changes nothing here
-  const both = (/** @type {string} */ old) => parts[old]?.replace(/[()]/g, '').split(',').map(Number) ?? [];
-  const [from, to] = both('starting/ending');
-  const [, a, b] = both('preprocessor params');
-  const start = numberIn(parts['guidance start']) ?? from;
-  const end = numberIn(parts['guidance end']) ?? to;
-  const low = numberIn(parts['threshold a']) ?? a ?? NaN;
-  const high = numberIn(parts['threshold b']) ?? b ?? NaN;
-  return [{
-    name,
-    module,
-    ...((module === 'none' || module === 'canny') && { preprocess: module }),
-    ...(module === 'canny' && low >= 0 && high >= 0 && { low, high }),
-    scale: numberIn(weight) ?? 1,
-    ...(0 <= start && start < end && end <= 1 ? { start, end } : { start: 0, end: 1 }),
-  }];
-}
-
-/** "control_v11p_sd15_canny [d14c016b]": the name. @param {string} model */
-const withoutHash = (model) => model.replace(/ \[\w+\]$/, '');
-
-/**
- * The LoRAs that tags of a prompt name. What a tag does, the engine knows (src/prompt/grammar.rs); which file it takes
- * is all that is read here.
- * @param {string} prompt
- * @param {string} [syntax] of the prompt; in a plain one a tag is text
- */
-function tagged(prompt, syntax = 'plain') {
-  const tags = syntax === 'plain' ? [] : prompt.split('<lora:').slice(1).filter((tag) => tag.indexOf('>') > 0);
-  return tags.map((tag) => {
-    const [name, weight = ''] = tag.slice(0, tag.indexOf('>')).split(':');
-    return /** @type {const} */ ([name, numberIn(weight.trim() || '1') ?? 1]);
-  });
-}
-
 /**
  * Every field, in the order in which they are written: an option of `generate` that a PNG is to tell is one row. Names
  * and values are A1111's, but for those of guidance and "LoRA", which it does not have.
@@ -245,7 +138,8 @@ const FIELDS = [
   {
     name: 'Sampler',
     write: ({ scheduler = '' }) => partsOf(scheduler).sampler?.label ?? scheduler,
-    read: (value, fields) => ({ scheduler: schedulerIn(value, fields['Schedule type']) }),
+    read: (value, fields) => (
+      { scheduler: schedulerIn(value, fields['Schedule type'] ?? fields.Scheduler, isKDiffusion(fields)) }),
   },
   { name: 'Schedule type', write: ({ scheduler = '' }) => partsOf(scheduler).schedule?.label },
   number('CFG scale', 'guidanceScale', { f32: true }),
@@ -289,13 +183,17 @@ const FIELDS = [
     // A1111 writes the generator unless it is the graphics card's.
     name: 'RNG',
     write: ({ rng }) => (rng === 'torch-cuda' ? 'NV' : 'CPU'),
-    read: (value, { Seed }) => ({ rng: Seed === undefined ? undefined : value === 'CPU' ? 'torch-cpu' : 'torch-cuda' }),
+    read: (value, { Seed, Version = '' }) => {
+      const cpu = value?.toUpperCase() === 'CPU' || Version.startsWith('Fooocus');
+      return { rng: Seed === undefined ? undefined : cpu ? 'torch-cpu' : 'torch-cuda' };
+    },
   },
   {
     // "None" is A1111's word for reading brackets and colons as they stand.
     name: 'Emphasis',
     write: ({ promptSyntax = 'plain' }) => wordOf(EMPHASIS, promptSyntax),
-    read: (value) => ({ promptSyntax: valueOf(EMPHASIS, value) ?? 'a1111' }),
+    read: (value, { Version = '' }) => (
+      { promptSyntax: valueOf(EMPHASIS, value) ?? (Version.startsWith('Fooocus') ? 'comfy' : 'a1111') }),
   },
   {
     name: 'ControlNet',
@@ -324,15 +222,22 @@ const FIELDS = [
   {
     name: 'Hires resize',
     write: ({ hires }) => hires?.width && hires.height && `${hires.width}x${hires.height}`,
-    read: (value) => {
-      const [width, height] = sizeIn(value) ?? [];
-      return { hires: { width, height } };
+    read: (value, { Size }) => {
+      const [width = 0, height = 0] = sizeIn(value) ?? [];
+      const [firstWidth, firstHeight] = sizeIn(Size) ?? [];
+      // A1111 takes one side from the other where that is 0.
+      const other = firstWidth && firstHeight ? firstWidth / firstHeight : undefined;
+      return { hires: {
+        width: width || (height && other && Math.floor(height * other)) || undefined,
+        height: height || (width && other && Math.floor(width / other)) || undefined,
+      } };
     },
   },
   {
     name: 'Hires upscale',
     write: ({ hires }) => hires && !(hires.width && hires.height) && (hires.scale ?? 2),
-    read: (value, fields) => ({ hires: { scale: sizeIn(fields['Hires resize']) ? undefined : numberIn(value) } }),
+    read: (value, fields) => (
+      { hires: { scale: sizeIn(fields['Hires resize'])?.some(Boolean) ? undefined : numberIn(value) } }),
   },
   {
     name: 'Hires steps',
@@ -375,6 +280,17 @@ const FIELDS = [
       return { guidanceInterval: 0 <= start && start < end && end <= 1 ? [start, end] : undefined };
     },
   },
+  {
+    // Other programs do not write theirs. A1111: int(strength * steps) + 1 of a picture, all steps in a second pass.
+    name: 'Strength steps',
+    write: ({ image, hires, strengthSteps = 'diffusers' }) =>
+      (image || hires) && strengthSteps !== 'diffusers' && strengthSteps,
+    read: (value, fields) => {
+      const own = isOurs(fields) || fields['Denoising strength'] === undefined;
+      const rule = value ?? (own ? undefined : isTwice(fields) ? 'exact' : 'a1111');
+      return { strengthSteps: /** @type {GenerateOptions['strengthSteps']} */ (rule) };
+    },
+  },
   { name: 'Version', write: () => `browser-diffusion ${VERSION}` },
 ];
 
@@ -399,45 +315,14 @@ export function parametersOf(made) {
 const quoted = (value) => (/[,:\n]/.test(value) ? JSON.stringify(value) : value);
 
 /**
- * Prompt, negative prompt and the fields of the last line.
- * @param {string} text
- * @returns {{ prompt: string, negativePrompt: string, fields: Fields }}
- */
-export function parseParameters(text) {
-  const field = /\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g;
-  const lines = text.trim().split('\n');
-  /** @type {Fields} */
-  const fields = {};
-  const last = [...(lines.at(-1) ?? '').matchAll(field)];
-  // A1111's own rule: a last line of fewer fields is still prompt.
-  if (last.length >= 3) {
-    lines.pop();
-    for (const [, name, value] of last) fields[name] = unquoted(value.trim());
-  }
-  const negative = lines.findIndex((line) => line.trim().startsWith('Negative prompt:'));
-  const prompt = (negative < 0 ? lines : lines.slice(0, negative)).join('\n').trim();
-  const negativePrompt =
-    negative < 0 ? '' : lines.slice(negative).join('\n').trim().slice('Negative prompt:'.length).trim();
-  return { prompt, negativePrompt, fields };
-}
-
-/** @param {string} value */
-function unquoted(value) {
-  if (!value.startsWith('"')) return value;
-  try {
-    return String(JSON.parse(value));
-  } catch {
-    return value;
-  }
-}
-
-/**
  * What `generate` takes to draw that picture again. What was not written, or is not had here, is left out.
  * @param {string} text
  * @returns {GenerateOptions}
  */
-export function optionsOf(text) {
-  const { prompt, negativePrompt, fields } = parseParameters(text);
+export const optionsOf = (text) => optionsIn(parseParameters(text));
+
+/** @param {ReturnType<typeof parseParameters>} parsed @returns {GenerateOptions} */
+function optionsIn({ prompt, negativePrompt, fields }) {
   /** @type {GenerateOptions} */
   const options = { prompt, negativePrompt };
   /** @type {NonNullable<GenerateOptions['hires']>} */
@@ -447,35 +332,54 @@ export function optionsOf(text) {
     Object.assign(options, present(others));
     Object.assign(hires, present(part ?? {}));
   }
-  if (hires.scale !== undefined || hires.width !== undefined) {
-    options.hires = hires;
-    // With a second pass "Denoising strength" is that one's.
-    delete options.strength;
-  }
-  return options;
-}
-
-/**
- * The files beside the model that the picture was drawn with.
- * @param {string} text
- * @returns {Needs}
- */
-export function needsOf(text) {
-  const { prompt, fields } = parseParameters(text);
-  /** @type {Map<string, Needs['loras'][number]>} by name: a tag counts before a field, the last tag before the first */
-  const loras = new Map();
-  for (const [name, hash] of partsIn(fields['Lora hashes'] ?? '')) loras.set(name, { name, scale: 1, hash });
-  for (const [name, scale] of [...fieldLoras(fields), ...tagged(prompt, optionsOf(text).promptSyntax)]) {
-    loras.set(name, { ...loras.get(name), name, scale });
-  }
-  return {
-    loras: [...loras.values()].slice(0, MOST_NEEDS),
-    controlnets: listIn(fields, 'ControlNet').flatMap(controlIn),
-  };
+  const kept = accepted({ ...options, hires });
+  // With a second pass "Denoising strength" is that one's.
+  if (isTwice(fields)) delete kept.strength;
+  return kept;
 }
 
 /** What is not undefined. @param {object} options */
 const present = (options) => Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 
-/** The model that a picture was made with, as its text calls it. @param {string} text @returns {string | undefined} */
-export const modelOf = (text) => parseParameters(text).fields.Model;
+// ----------------------------------------------------------------------------------- of any program's text
+
+/** Options that say how a picture is started from; without one `generate` refuses them. */
+const OF_PICTURE = /** @type {const} */ (['strength', 'strengthSteps']);
+
+/**
+ * What a picture's texts tell: A1111's, or another program's. `options` are such as `generate` takes; what it takes only
+ * with `image` is in `withImage`.
+ * @param {import('./metadata/containers.js').Texts | string} texts or the text itself
+ * @returns {{ parameters?: string, options: GenerateOptions, withImage: Partial<GenerateOptions>, model?: string,
+ *   needs: Needs }}
+ */
+export function settingsIn(texts) {
+  const all = typeof texts === 'string' ? new Map([['parameters', texts]]) : texts;
+  const own = all.get('parameters');
+  const told = own === undefined ? toldBy(all) : toldByJson(own, all);
+  if (told) return settings(told.source, accepted(told.options), told.model);
+  // A comment of A1111's, or of a photograph: only with fields it is taken for settings.
+  const comments = [all.get('UserComment'), all.get('Comment'), all.get('Description')];
+  const text = own ?? comments.find((each) => Object.keys(parseParameters(each ?? '').fields).length > 0);
+  const parsed = parseParameters(text ?? '');
+  const options = optionsIn(parsed);
+  return settings(text, options, parsed.fields.Model, needsOf(parsed, options.promptSyntax));
+}
+
+/**
+ * @param {string | undefined} parameters
+ * @param {GenerateOptions} options
+ * @param {string} [model]
+ * @param {Needs} [needs]
+ */
+function settings(parameters, options, model, needs = { loras: [], controlnets: [] }) {
+  /** @type {Partial<GenerateOptions>} */
+  const withImage = {};
+  if (!options.hires && options.strength !== undefined) {
+    for (const name of OF_PICTURE) {
+      Object.assign(withImage, present({ [name]: options[name] }));
+      delete options[name];
+    }
+  }
+  return { parameters, options, withImage, model, needs };
+}

@@ -100,7 +100,7 @@ const TABLE = [
   { id: 'memory', kept: true },
   // From a picture.
   { id: 'strength', option: 'strength', read: number, when: starts, kept: true, png: {}, axis: 'number' },
-  { id: 'strength-steps', option: 'strengthSteps', read: text, when: starts },
+  { id: 'strength-steps', option: 'strengthSteps', read: text, when: starts, png: { usual: 'diffusers' } },
   { id: 'mask-blur', option: 'maskBlur', read: number, when: repaints, png: { usual: 0 } },
   { id: 'masked-content', option: 'maskedContent', read: word, when: paints, png: { usual: '' } },
   { id: 'inpaint-area', option: 'inpaintArea', read: text, when: paints, png: { usual: 'whole' } },

@@ -5,8 +5,19 @@ import { any, button, details, element, input, say, showError } from './ui.js';
 
 /**
  * What a picture tells of how it was made.
- * @typedef {Omit<Awaited<ReturnType<typeof readParameters>>, 'parameters'>} Told
+ * @typedef {Omit<Awaited<ReturnType<typeof readParameters>>, 'parameters' | 'withImage'>} Told
  */
+
+/** Nothing where it tells nothing; where its text is damaged, that is said. @param {Blob} picture */
+async function told(picture) {
+  try {
+    const { parameters, options, withImage, ...rest } = await readParameters(picture);
+    return parameters === undefined ? undefined : { options: { ...options, ...withImage }, ...rest };
+  } catch (error) {
+    showError(error);
+    return undefined;
+  }
+}
 
 export class Start {
   #view = details('start');
@@ -68,8 +79,7 @@ export class Start {
     }
     this.#told = undefined;
     if (source instanceof Blob) {
-      const { parameters, ...told } = await readParameters(source);
-      if (parameters !== undefined) this.#told = told;
+      this.#told = await told(source);
     }
     this.#takeSettings.hidden = !this.#told;
     this.#tools.hidden = !this.picture;
@@ -89,13 +99,13 @@ export class Start {
    * @param {File} file
    */
   async drop(file) {
-    const { parameters, ...told } = await readParameters(file);
-    if (parameters === undefined) {
+    const tells = await told(file);
+    if (!tells) {
       await this.from(file);
       say(`${file.name} is the picture to start from.`);
       return;
     }
-    const words = await this.#take(told);
+    const words = await this.#take(tells);
     say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.${words}`);
   }
 }

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { png } from '../support/png.mjs';
 import { serve } from '../support/serve.mjs';
 import { status, withPage } from '../support/site.mjs';
 
@@ -22,7 +23,8 @@ const READ = `
 import json, sys
 from sd_prompt_reader.image_data_reader import ImageDataReader
 r = ImageDataReader(sys.argv[1])
-print(json.dumps({"tool": r.tool, "status": r.status.name, "positive": r.positive, "negative": r.negative, "parameter": r.parameter, "setting": r.setting}))`;
+print(json.dumps({"tool": r.tool, "status": r.status.name, "positive": r.positive, "negative": r.negative,
+  "parameter": r.parameter, "setting": r.setting}))`;
 const WRITE = `
 import sys
 from sd_prompt_reader.image_data_reader import ImageDataReader
@@ -38,12 +40,22 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
     const page = await context.newPage();
     await page.goto(server.url);
     const asked = [
-      { prompt: 'a (red:1.2) apple, on a table', negativePrompt: 'blurry, "text": none', promptSyntax: 'a1111', width: 64, height: 72, numInferenceSteps: 2, guidanceScale: 7.5, scheduler: 'euler_a', seed: 42 },
-      { prompt: 'ein Größenvergleich: 猫\nin zwei Zeilen', width: 64, height: 64, numInferenceSteps: 3, guidanceScale: 3, scheduler: 'dpmpp_2m_karras', seed: 7, clipSkip: 1 },
-      { prompt: 'plain', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 1, scheduler: 'ddim', seed: 2 ** 40 },
       {
-        prompt: 'twice', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 3, guidanceRescale: 0.5, scheduler: 'euler', sChurn: 4, seed: 3, variationSeed: 9,
-        variationStrength: 0.25, seedResizeFrom: [72, 64], hires: { scale: 1.25, upscaler: 'latent-bicubic', steps: 3, strength: 0.5 },
+        prompt: 'a (red:1.2) apple, on a table', negativePrompt: 'blurry, "text": none', promptSyntax: 'a1111',
+        width: 64, height: 72, numInferenceSteps: 2, guidanceScale: 7.5, scheduler: 'euler_a', seed: 42,
+      },
+      {
+        prompt: 'ein Größenvergleich: 猫\nin zwei Zeilen', width: 64, height: 64, numInferenceSteps: 3,
+        guidanceScale: 3, scheduler: 'dpmpp_2m_karras', seed: 7, clipSkip: 1,
+      },
+      {
+        prompt: 'plain', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 1, scheduler: 'ddim',
+        seed: 2 ** 40,
+      },
+      {
+        prompt: 'twice', width: 64, height: 64, numInferenceSteps: 2, guidanceScale: 3, guidanceRescale: 0.5,
+        scheduler: 'euler', sChurn: 4, seed: 3, variationSeed: 9, variationStrength: 0.25, seedResizeFrom: [72, 64],
+        hires: { scale: 1.25, upscaler: 'latent-bicubic', steps: 3, strength: 0.5 },
       },
     ];
     const made = await page.evaluate(async options => {
@@ -51,9 +63,11 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       const pipeline = await DiffusionPipeline.fromPretrained('embedded', { cache: false });
       const made = [];
       for (const each of options) {
-        const { images: [image], parameters } = await pipeline.generate(/** @type {import('../../../www/browser-diffusion.js').GenerateOptions} */ (each));
+        const request = /** @type {import('../../../www/browser-diffusion.js').GenerateOptions} */ (each);
+        const { images: [image], parameters } = await pipeline.generate(request);
         const blob = await image.toBlob();
-        made.push({ parameters, bytes: [...new Uint8Array(await blob.arrayBuffer())], back: await readParameters(blob) });
+        const bytes = [...new Uint8Array(await blob.arrayBuffer())];
+        made.push({ parameters, bytes, back: await readParameters(blob) });
       }
       await pipeline.dispose();
       return made;
@@ -62,28 +76,34 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       const file = join(folder, `ours-${i}.png`);
       writeFileSync(file, Buffer.from(bytes));
       const seen = JSON.parse(python(READ, file));
-      const { prompt, negativePrompt = '', width, height, numInferenceSteps, guidanceScale, seed, clipSkip } = /** @type {any} */ (asked[i]);
+      const request = /** @type {any} */ (asked[i]);
+      const { prompt, negativePrompt = '', width, height, numInferenceSteps, guidanceScale, seed, clipSkip } = request;
       assert.equal(seen.tool, 'A1111 webUI');
       assert.equal(seen.status, 'READ_SUCCESS');
       assert.deepEqual([seen.positive, seen.negative], [prompt, negativePrompt]);
       const sampler = ['Euler a', 'DPM++ 2M', 'DDIM', 'Euler'][i];
       assert.deepEqual(seen.parameter, {
-        model: 'embedded', sampler, seed: String(seed), cfg: String(guidanceScale), steps: String(numInferenceSteps), size: `${width}x${height}`,
+        model: 'embedded', sampler, seed: String(seed), cfg: String(guidanceScale), steps: String(numInferenceSteps),
+        size: `${width}x${height}`,
       });
       assert.deepEqual([back.parameters, back.model], [parameters, 'embedded']);
-      const { promptSyntax = 'plain', ...same } = /** @type {any} */ (asked[i]);
-      assert.deepEqual(back.options, { negativePrompt: '', ...same, promptSyntax, rng: 'torch-cpu', ...(clipSkip && { clipSkip }) });
+      const { promptSyntax = 'plain', ...same } = request;
+      const skipped = clipSkip && { clipSkip };
+      assert.deepEqual(back.options, { negativePrompt: '', ...same, promptSyntax, rng: 'torch-cpu', ...skipped });
     }
   });
 
   // The other way: its file, over a picture that had no text.
   const bare = join(folder, 'bare.png'), theirs = join(folder, 'theirs.png');
   writeFileSync(bare, png([]));
-  const setting = 'Steps: 28, Sampler: Euler a, Schedule type: Automatic, CFG scale: 6.5, Seed: 1234567890, Size: 512x768, Model hash: 6ce0161689, ' +
-    'Model: v1-5-pruned-emaonly, Variation seed: 5, Variation seed strength: 0.3, Seed resize from: 256x320, Denoising strength: 0.55, Clip skip: 2, ' +
+  const setting = 'Steps: 28, Sampler: Euler a, Schedule type: Automatic, CFG scale: 6.5, Seed: 1234567890, ' +
+    'Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Variation seed: 5, ' +
+    'Variation seed strength: 0.3, Seed resize from: 256x320, Denoising strength: 0.55, Clip skip: 2, ' +
     'Hires upscale: 1.5, Hires steps: 9, Hires upscaler: Latent (nearest), Eta: 0.4, Version: v1.10.1';
-  const other = 'Steps: 7, Sampler: Heun, Schedule type: Karras, CFG scale: 5, Seed: 3, Size: 64x64, Denoising strength: 0.8, RNG: CPU, Sigma churn: 12, ' +
-    'Mask blur: 6, Inpaint area: Only masked, Masked area padding: 20, Masked content: latent nothing, Emphasis: Comfy, Guidance rescale: 0.7, Model: stabilityai/sd-turbo, Version: f2.0.1';
+  const other = 'Steps: 7, Sampler: Heun, Schedule type: Karras, CFG scale: 5, Seed: 3, Size: 64x64, ' +
+    'Denoising strength: 0.8, RNG: CPU, Sigma churn: 12, Mask blur: 6, Inpaint area: Only masked, ' +
+    'Masked area padding: 20, Masked content: latent nothing, Emphasis: Comfy, Guidance rescale: 0.7, ' +
+    'Model: stabilityai/sd-turbo, Version: f2.0.1';
   const masked = join(folder, 'masked.png');
   python(WRITE, bare, theirs, 'a (cat:1.1), sitting\nBREAK outdoors', 'bad hands, worst quality', setting);
   python(WRITE, bare, masked, 'a dog', '', other);
@@ -95,18 +115,22 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
       window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
     }, [...readFileSync(file)]);
     await drop(theirs);
-    await status(page, /settings of picture\.png are back\..* It was drawn with v1-5-pruned-emaonly, which this page does not have\.$/);
+    await status(page, new RegExp('settings of picture\\.png are back\\..* It was drawn with v1-5-pruned-emaonly, ' +
+      'which this page does not have\\.$'));
     const strength = await page.inputValue('#strength');
     /** @type {Record<string, string>} */
     const want = {
       source: 'embedded',
-      prompt: 'a (cat:1.1), sitting\nBREAK outdoors', 'negative-prompt': 'bad hands, worst quality', 'prompt-syntax': 'a1111', width: '512', height: '768',
-      steps: '28', guidance: '6.5', 'guidance-rescale': '0', scheduler: 'euler_a', eta: '0.4', 's-churn': '0', seed: '1234567890', rng: 'torch-cuda',
-      'variation-seed': '5', 'variation-strength': '0.3', 'seed-resize-width': '256', 'seed-resize-height': '320', 'clip-skip': '1', strength,
+      prompt: 'a (cat:1.1), sitting\nBREAK outdoors', 'negative-prompt': 'bad hands, worst quality',
+      'prompt-syntax': 'a1111', width: '512', height: '768', steps: '28', guidance: '6.5', 'guidance-rescale': '0',
+      scheduler: 'euler_a_normal', eta: '0.4', 's-churn': '0', seed: '1234567890', rng: 'torch-cuda',
+      'variation-seed': '5', 'variation-strength': '0.3', 'seed-resize-width': '256', 'seed-resize-height': '320',
+      'clip-skip': '1', strength,
       'hires-scale': '1.5', 'hires-strength': '0.55', 'hires-steps': '9', 'hires-upscaler': 'latent-nearest',
       'mask-blur': '0', 'masked-content': '', 'inpaint-area': 'whole', 'mask-padding': '32',
     };
-    const form = async () => Object.fromEntries(await Promise.all(Object.keys(want).map(async id => [id, await page.inputValue(`#${id}`)])));
+    const form = async () =>
+      Object.fromEntries(await Promise.all(Object.keys(want).map(async id => [id, await page.inputValue(`#${id}`)])));
     assert.deepEqual(await form(), want);
     await page.screenshot({ path: join(root, '.tools/screenshots/settings-back.png') });
     await drop(bare);
@@ -122,9 +146,11 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
     await page.keyboard.press('Enter');
     await status(page, /settings of your picture are back\.$/);
     assert.deepEqual(await form(), {
-      ...want, source: 'stabilityai/sd-turbo', prompt: 'a dog', 'negative-prompt': '', 'prompt-syntax': 'comfy', width: '64', height: '64', steps: '7', guidance: '5', 'guidance-rescale': '0.7',
-      scheduler: 'heun_karras', eta: '', 's-churn': '12', seed: '3', rng: 'torch-cpu', 'variation-seed': '', 'seed-resize-width': '', 'seed-resize-height': '',
-      'clip-skip': '0', strength: '0.8', 'hires-scale': '', 'hires-steps': '', 'mask-blur': '6', 'masked-content': 'nothing', 'inpaint-area': 'masked', 'mask-padding': '20',
+      ...want, source: 'stabilityai/sd-turbo', prompt: 'a dog', 'negative-prompt': '', 'prompt-syntax': 'comfy',
+      width: '64', height: '64', steps: '7', guidance: '5', 'guidance-rescale': '0.7', scheduler: 'heun_karras',
+      eta: '', 's-churn': '12', seed: '3', rng: 'torch-cpu', 'variation-seed': '', 'seed-resize-width': '',
+      'seed-resize-height': '', 'clip-skip': '0', strength: '0.8', 'hires-scale': '', 'hires-steps': '',
+      'mask-blur': '6', 'masked-content': 'nothing', 'inpaint-area': 'masked', 'mask-padding': '20',
     });
     await page.screenshot({ path: join(root, '.tools/screenshots/settings-back-by-keyboard.png'), fullPage: true });
   });
@@ -132,13 +158,16 @@ test('a PNG from here is read by an independent reader, and one that it wrote is
 
 test('every way in which a PNG holds text, and none', async () => {
   const { readParameters } = await import(join(root, 'www/browser-diffusion.js'));
-  const text = 'a cat\nNegative prompt: dog\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 512x512, RNG: CPU';
+  const text = 'a cat\nNegative prompt: dog\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, ' +
+    'Size: 512x512, RNG: CPU';
   const utf8 = 'чёрный кот\nSteps: 5, Sampler: Euler, CFG scale: 7, Seed: 1';
   const files = {
     tEXt: png([['tEXt', Buffer.from(`parameters\0${text}`, 'latin1')]]),
     zTXt: png([['zTXt', Buffer.concat([Buffer.from('parameters\0\0'), deflateSync(Buffer.from(text, 'latin1'))])]]),
     iTXt: png([['tEXt', Buffer.from('Comment\0no')], ['iTXt', Buffer.from(`parameters\0\0\0de\0Werte\0${utf8}`)]]),
-    'iTXt, compressed': png([['iTXt', Buffer.concat([Buffer.from('parameters\0\u0001\0\0\0'), deflateSync(Buffer.from(utf8))])]]),
+    'iTXt, compressed': png([
+      ['iTXt', Buffer.concat([Buffer.from('parameters\0\u0001\0\0\0'), deflateSync(Buffer.from(utf8))])],
+    ]),
   };
   for (const [name, bytes] of Object.entries(files)) {
     const { parameters, options } = await readParameters(new Blob([bytes]));
@@ -148,7 +177,8 @@ test('every way in which a PNG holds text, and none', async () => {
     assert.equal(options.rng, name.startsWith('iTXt') ? 'torch-cuda' : 'torch-cpu');
   }
   const whole = files.tEXt;
-  for (const bytes of [png([]), Buffer.from('no picture'), Buffer.alloc(0), ...Array.from({ length: whole.length - 13 }, (_, i) => whole.subarray(0, i))]) {
+  const cutOff = Array.from({ length: whole.length - 13 }, (_, i) => whole.subarray(0, i));
+  for (const bytes of [png([]), Buffer.from('no picture'), Buffer.alloc(0), ...cutOff]) {
     const { parameters, options } = await readParameters(new Blob([bytes]));
     assert.ok(parameters === undefined || parameters === text, 'a PNG that is cut off says nothing, or all');
     assert.equal(typeof options.prompt, 'string');
@@ -157,7 +187,9 @@ test('every way in which a PNG holds text, and none', async () => {
   assert.deepEqual(options, { prompt: 'only words, no settings: at all', negativePrompt: '', promptSyntax: 'a1111' });
 });
 
-const { needsOf, optionsOf, parametersOf } = await import(join(root, 'www/metadata.js'));
+const { optionsOf, parametersOf, settingsIn } = await import(join(root, 'www/metadata.js'));
+/** @param {string} text */
+const needsOf = text => settingsIn(text).needs;
 /** A request with all that the engine settles. */
 const settled = {
   prompt: 'a cat, sitting', width: 512, height: 768, numInferenceSteps: 20, guidanceScale: 7.5, scheduler: 'pndm',
@@ -306,23 +338,3 @@ test('every name of a scheduler, a syntax, an upscaler and of what is masked has
     assert.equal(back({ maskImage: {}, maskedContent }).maskedContent, maskedContent);
   }
 });
-
-/**
- * A PNG of one grey point with these chunks before the picture.
- * @param {[string, Buffer][]} chunks
- */
-function png(chunks) {
-  const crcs = Array.from({ length: 256 }, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1; return n >>> 0; });
-  const chunk = (/** @type {string} */ type, /** @type {Buffer} */ content) => {
-    const body = Buffer.concat([Buffer.from(type), content]);
-    const crc = ~body.reduce((c, byte) => crcs[(c ^ byte) & 255] ^ (c >>> 8), ~0) >>> 0;
-    const ends = Buffer.alloc(8);
-    ends.writeUInt32BE(content.length);
-    ends.writeUInt32BE(crc, 4);
-    return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)]);
-  };
-  return Buffer.concat([
-    Buffer.from('89504e470d0a1a0a', 'hex'), chunk('IHDR', Buffer.from('00000001000000010800000000', 'hex')),
-    ...chunks.map(([type, content]) => chunk(type, content)), chunk('IDAT', deflateSync(Buffer.from([0, 128]))), chunk('IEND', Buffer.alloc(0)),
-  ]);
-}
