@@ -72,14 +72,19 @@ function readJob() {
 /**
  * Sets the form to what a picture tells.
  * @param {import('./page/start.js').Told} told
- * @returns {Promise<string>} what to say of the model
+ * @returns {Promise<string>} what else to say: what it needs and does not bring
  */
-async function takeSettings({ options, model }) {
+async function takeSettings({ options, model, needs }) {
   const has = model === undefined || await models.take(model);
-  // The picture's settings come after those that go with the model.
-  if (model !== undefined && has) await recipes.follow();
+  const files = [...loras.take(needs.loras), ...controls.take(needs.controlnets)];
+  // The picture's settings come after those that go with the model and the LoRAs.
+  await recipes.follow();
   settings.take(options);
-  return has ? '' : ` It was drawn with ${model}, which this page does not have.`;
+  return [
+    has ? '' : ` It was drawn with ${model}, which this page does not have.`,
+    files.length > 0 ? ` It needs ${files.join(', ')}: the rows for LoRAs and ControlNets ask for the files.` : '',
+    needs.controlnets.length > 0 ? ' What its ControlNets were shown is not in it: choose that again.' : '',
+  ].join('');
 }
 
 settings.on('change', ['width', 'height'], () => {

@@ -464,15 +464,31 @@ export interface GeneratedImage {
  * stable-diffusion.cpp, of ComfyUI, SwarmUI, InvokeAI, NovelAI, Fooocus, Easy Diffusion or Draw Things. `options` are such
  * as `generate` takes; what it would refuse is left out, and sizes are cut to multiples of 8. `withImage` is for
  * `generate` too, with the picture that this one was made from as `image`. `parameters` is the text as it was found,
- * `model` the model's name where it was made. Without such a text `parameters` is left out and the prompt is empty. A
- * text that is damaged rejects with "invalid-option".
+ * `model` the model's name where it was made, and `needs` the files beside it, which A1111's text and ours name without
+ * saying where to find them. Without such a text `parameters` is left out and the prompt is empty. A text that is damaged
+ * rejects with "invalid-option".
  */
 export function readParameters(source: Blob | string): Promise<{
   parameters?: string;
   options: GenerateOptions;
   withImage: Pick<GenerateOptions, 'strength' | 'strengthSteps'>;
   model?: string;
+  needs: Needs;
 }>;
+
+/** Files beside the model that a picture was drawn with, each called as there. */
+export interface Needs {
+  /**
+   * `name` is the file's name without its ending, as `<lora:name:weight>` in a prompt has it, or for one that no tag
+   * named the file or its address. `hash`: the first 12 digits of the SHA-256 of its tensors, where A1111 wrote it.
+   */
+  loras: { name: string; scale: number; hash?: string }[];
+  /**
+   * What a {@link ControlNet} takes but for `source` and `image`, which no text has. `module` is the preprocessor by
+   * its name there; `preprocess` is left out where this module does not have that one.
+   */
+  controlnets: (Omit<ControlNet, 'source' | 'image'> & { name: string; module: string })[];
+}
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
 export const cache: {

@@ -346,7 +346,7 @@ export async function canny(image, options = {}) {
  * `generate`; `withImage` are those that it takes with a picture to start from.
  * @param {Blob | string} source a picture, or the text itself
  * @returns {Promise<{ parameters?: string, options: GenerateOptions, withImage: Partial<GenerateOptions>,
- *   model?: string }>}
+ *   model?: string, needs: import('./browser-diffusion.js').Needs }>}
  */
 export async function readParameters(source) {
   if (typeof source !== 'string' && !(source instanceof Blob)) {

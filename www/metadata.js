@@ -5,22 +5,25 @@
  */
 import { accepted } from './metadata/accepted.js';
 import { toldBy, toldByJson } from './metadata/formats.js';
+import { GUESSES, listIn, needsOf, tagged } from './metadata/needs.js';
 import { partsOf, schedulerIn } from './metadata/schedulers.js';
 import { parseParameters } from './metadata/text.js';
 
 export { schedulerLabel, tuningOf } from './metadata/schedulers.js';
 
 /** @typedef {import('./browser-diffusion.js').GenerateOptions} GenerateOptions */
+/** @typedef {import('./browser-diffusion.js').Needs} Needs */
 
 /** Of Cargo.toml; a test compares them. */
 const VERSION = '0.1.0';
 
 /**
  * A request as it was drawn: the caller's options, with what the engine settled in place of those left out.
- * @typedef {{ key: string, preprocess?: string, low?: number, high?: number, scale?: number, start?: number,
- *   end?: number }} MadeControl
- * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets'> & { model: string, image?: object,
- *   maskImage?: object, controlnets?: MadeControl[] }} Made
+ * @typedef {{ key: string, source?: string, preprocess?: string, low?: number, high?: number, scale?: number,
+ *   start?: number, end?: number }} MadeControl
+ * @typedef {{ source: string, name: string, scale: number }} MadeLora
+ * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets' | 'loras'> & { model: string, image?: object,
+ *   maskImage?: object, controlnets?: MadeControl[], loras?: MadeLora[] }} Made
  */
 
 /**
@@ -117,16 +120,17 @@ const hasMask = ({ maskImage, outpaint }) => Boolean(maskImage || outpaint);
  * @param {MadeControl} control
  * @param {boolean} [guessMode]
  */
-function controlText({ key, preprocess = 'none', low = 100, high = 200, scale = 1, start = 0, end = 1 }, guessMode) {
+function controlText({ key, source = key, preprocess = 'none', ...more }, guessMode) {
+  const { low = 100, high = 200, scale = 1, start = 0, end = 1 } = more;
   const module = preprocess === 'canny' ? `canny, Threshold A: ${low}, Threshold B: ${high}` : preprocess;
-  const mode = guessMode ? 'ControlNet is more important' : 'Balanced';
-  return `Module: ${module}, Model: ${key}, Weight: ${single(scale)}, Guidance Start: ${start}, ` +
+  const mode = guessMode ? GUESSES : 'Balanced';
+  return `Module: ${module}, Model: ${source}, Weight: ${single(scale)}, Guidance Start: ${start}, ` +
     `Guidance End: ${end}, Control Mode: ${mode}`;
 }
 
 /**
  * Every field, in the order in which they are written: an option of `generate` that a PNG is to tell is one row. Names
- * and values are A1111's, but for "Guidance rescale", which it does not have.
+ * and values are A1111's, but for those of guidance and "LoRA", which it does not have.
  * @type {Field[]}
  */
 const FIELDS = [
@@ -194,6 +198,20 @@ const FIELDS = [
   {
     name: 'ControlNet',
     write: ({ controlnets = [], guessMode }) => controlnets.map((control) => controlText(control, guessMode)),
+    // There each has its own mode.
+    read: (_, fields) => {
+      const guesses = listIn(fields, 'ControlNet').some((parts) => parts['control mode'] === GUESSES);
+      return { guessMode: guesses || undefined };
+    },
+  },
+  {
+    // Those that no tag of the prompt names, for which A1111 has no field: there every LoRA has a tag.
+    name: 'LoRA',
+    write: ({ loras = [], prompt, promptSyntax }) => {
+      const names = tagged(prompt, promptSyntax).map(([name]) => name);
+      return loras.filter(({ name, scale }) => scale !== 0 && !names.includes(name))
+        .map(({ source, scale }) => `Model: ${source}, Weight: ${single(scale)}`);
+    },
   },
   {
     // The second pass's, where there is one: see optionsOf.
@@ -254,6 +272,14 @@ const FIELDS = [
     read: (value) => ({ maskPadding: numberIn(value) }),
   },
   number('Guidance rescale', 'guidanceRescale', { usual: 0 }),
+  {
+    name: 'Guidance interval',
+    write: ({ guidanceInterval: [start, end] = [0, 1] }) => (start > 0 || end < 1) && `${start} to ${end}`,
+    read: (value = '') => {
+      const [start = NaN, end = NaN] = value.split(' to ').map(Number);
+      return { guidanceInterval: 0 <= start && start < end && end <= 1 ? [start, end] : undefined };
+    },
+  },
   {
     // Other programs do not write theirs. A1111: int(strength * steps) + 1 of a picture, all steps in a second pass.
     name: 'Strength steps',
@@ -324,7 +350,8 @@ const OF_PICTURE = /** @type {const} */ (['strength', 'strengthSteps']);
  * What a picture's texts tell: A1111's, or another program's. `options` are such as `generate` takes; what it takes only
  * with `image` is in `withImage`.
  * @param {import('./metadata/containers.js').Texts | string} texts or the text itself
- * @returns {{ parameters?: string, options: GenerateOptions, withImage: Partial<GenerateOptions>, model?: string }}
+ * @returns {{ parameters?: string, options: GenerateOptions, withImage: Partial<GenerateOptions>, model?: string,
+ *   needs: Needs }}
  */
 export function settingsIn(texts) {
   const all = typeof texts === 'string' ? new Map([['parameters', texts]]) : texts;
@@ -335,11 +362,17 @@ export function settingsIn(texts) {
   const comments = [all.get('UserComment'), all.get('Comment'), all.get('Description')];
   const text = own ?? comments.find((each) => Object.keys(parseParameters(each ?? '').fields).length > 0);
   const parsed = parseParameters(text ?? '');
-  return settings(text, optionsIn(parsed), parsed.fields.Model);
+  const options = optionsIn(parsed);
+  return settings(text, options, parsed.fields.Model, needsOf(parsed, options.promptSyntax));
 }
 
-/** @param {string | undefined} parameters @param {GenerateOptions} options @param {string} [model] */
-function settings(parameters, options, model) {
+/**
+ * @param {string | undefined} parameters
+ * @param {GenerateOptions} options
+ * @param {string} [model]
+ * @param {Needs} [needs]
+ */
+function settings(parameters, options, model, needs = { loras: [], controlnets: [] }) {
   /** @type {Partial<GenerateOptions>} */
   const withImage = {};
   if (!options.hires && options.strength !== undefined) {
@@ -348,5 +381,5 @@ function settings(parameters, options, model) {
       delete options[name];
     }
   }
-  return { parameters, options, withImage, model };
+  return { parameters, options, withImage, model, needs };
 }

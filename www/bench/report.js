@@ -11,7 +11,9 @@
  * @property {number} flops
  * @property {number} bytes
  * @property {number} workgroups
- * @property {number} share of the peak: of FLOP/s or (for norms) of bytes/s
+ * @property {keyof import('./probes.js').Peaks} of which peak is its own: FLOP/s or (for norms) bytes/s
+ * @property {number} rate in the unit of that peak
+ * @property {number} share of that peak, which is the most that a probe or an operation reached
  * @property {{ loads: number, registers: number }} [kernel] see `figures`
  *
  * @typedef {object} Step one step of the UNet

@@ -69,6 +69,20 @@ export class Controls {
     }
   }
 
+  /**
+   * The rows become those of a picture. What each was shown, its text does not hold.
+   * @param {import('../browser-diffusion.js').Needs['controlnets']} controlnets
+   * @returns {string[]} the names of those whose files are asked for
+   */
+  take(controlnets) {
+    return this.#parts.take(controlnets.map(({ module, preprocess, ...values }) => ({
+      ...values,
+      preprocess: preprocess ?? 'none',
+      remark: preprocess ? undefined
+        : `It was shown what “${module}” makes of a picture. This page cannot: choose one that is made.`,
+    })));
+  }
+
   /** Follows a change of the size that is drawn. */
   resize() {
     for (const row of this.#list.children) this.#scribbles.get(row)?.resize();

@@ -2,6 +2,12 @@
  * Lists of what is added to a model: LoRAs, ControlNets, words of textual inversion. Each row names a source, by
  * address or as a file from disk.
  */
+import { element, make } from './ui.js';
+
+/**
+ * What a picture was drawn with: what it was called there, values of the row's fields, and what else is to be said.
+ * @typedef {{ name: string, remark?: string } & Record<string, unknown>} Need
+ */
 
 /**
  * @typedef {object} Field
@@ -79,6 +85,43 @@ export class Parts {
     return row;
   }
 
+  /**
+   * The rows become those of a picture. A source that stands here already, or that the page offers, is taken by its
+   * name; for the others a row asks.
+   * @param {Need[]} needs
+   * @returns {string[]} the names of what a row asks for
+   */
+  take(needs) {
+    const before = /** @type {HTMLElement[]} */ ([...this.#list.children]);
+    const rows = needs.map((need) => {
+      const at = before.findIndex((row) => isCalled(sourceIn(row).value, need.name));
+      const [row = this.add()] = at < 0 ? [] : before.splice(at, 1);
+      this.#fill(row, need);
+      return row;
+    });
+    for (const row of before) row.remove();
+    this.#list.append(...rows);
+    if (rows.length > 0) this.#list.closest('details')?.setAttribute('open', '');
+    this.#rowsChanged();
+    return needs.flatMap(({ name }, i) => (sourceIn(rows[i]).value ? [] : [name]));
+  }
+
+  /** @param {HTMLElement} row @param {Need} need */
+  #fill(row, need) {
+    row.querySelector('.remark')?.remove();
+    if (need.remark) row.prepend(make('p', { className: 'hint remark', textContent: need.remark }));
+    for (const { key, kind, list } of this.#fields) {
+      const input = fieldIn(row, key);
+      if (kind === 'source' && !input.value) {
+        const offered = list ? [...element(list, HTMLDataListElement).options].map(({ value }) => value) : [];
+        input.value = offered.find((source) => isCalled(source, need.name)) ?? '';
+        if (!input.value) ask(row, input, need.name);
+      }
+      if (kind === 'number' || kind === 'choice') input.value = String(need[key] ?? input.value);
+    }
+    row.dispatchEvent(new Event('change'));
+  }
+
   /** @param {Field} field @param {number} number @param {string | number} [value] @returns {HTMLElement[]} */
   #input({ key, label, kind, value: usual = '', min, max, step, list, choices = [] }, number, value) {
     const input = document.createElement(kind === 'choice' ? 'select' : 'input');
@@ -127,7 +170,7 @@ export class Parts {
     return [...this.#list.children].map((row) => {
       const values = more(row);
       for (const { key, kind } of this.#fields) {
-        const input = /** @type {HTMLInputElement} */ (row.querySelector(`[data-key=${key}]`));
+        const input = fieldIn(row, key);
         const file = files.get(input);
         if (kind === 'picture') values[key] = input.files?.[0];
         else if (kind === 'number') values[key] = input.valueAsNumber;
@@ -136,6 +179,39 @@ export class Parts {
       return values;
     }).filter(({ source }) => source);
   }
+}
+
+/** @param {Element} row @param {string} key */
+const fieldIn = (row, key) => /** @type {HTMLInputElement} */ (row.querySelector(`[data-key=${key}]`));
+/** @param {Element} row */
+const sourceIn = (row) => fieldIn(row, 'source');
+
+/**
+ * Whether a picture's text means this source: it has the whole of it, or the file's name without its ending.
+ * @param {string} source
+ * @param {string} name
+ */
+function isCalled(source, name) {
+  const file = source.split(/[?#]/)[0].split('/').at(-1) ?? '';
+  return source !== '' && [source, file.replace(/\.\w+$/, '')].includes(name);
+}
+
+/**
+ * A row says which file it is for, until it has one.
+ * @param {HTMLElement} row
+ * @param {HTMLInputElement} source
+ * @param {string} name
+ */
+function ask(row, source, name) {
+  const note = make('p', { className: 'hint asks', id: `${source.id}-asks` });
+  note.textContent = `The picture was drawn with “${name}”. Choose that file, or type its address.`;
+  source.setAttribute('aria-describedby', note.id);
+  row.prepend(note);
+  row.addEventListener('change', () => {
+    if (!source.value) return;
+    note.remove();
+    source.removeAttribute('aria-describedby');
+  });
 }
 
 /** @type {WeakMap<HTMLInputElement, File>} files whose names stand in the fields */

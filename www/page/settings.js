@@ -71,9 +71,12 @@ const given = (value) => (value === '' ? undefined : Number(value));
 /** @param {Asks} asks */ const enlarges = ({ image, value }) => !image && value('hires-scale') !== '';
 /** @param {Asks} asks */
 const resizes = ({ value }) => SEED_RESIZE.some((side) => value(`seed-resize-${side}`) !== '');
+/** @param {Asks} asks */
+const interrupts = ({ value }) => GUIDANCE.some((end, i) => Number(value(`guidance-${end}`)) !== i);
 
 const SIDES = ['left', 'right', 'top', 'bottom'];
 const SEED_RESIZE = ['width', 'height'];
+const GUIDANCE = ['start', 'end'];
 
 /** @type {readonly Setting[]} */
 const TABLE = [
@@ -112,11 +115,16 @@ const TABLE = [
     read: (value) => (value === 'file' ? undefined : value), // a model from disk, which page/enlarge.js has
     png: ({ hires }) => hires && /** @type {string} */ (hires.upscaler ?? 'file') },
   // The sampler.
+  ...GUIDANCE.map((end, i) => ({
+    id: `guidance-${end}`, option: `guidanceInterval.${i}`, read: number, when: interrupts, kept: true,
+    png: { usual: i },
+  })),
   { id: 'guidance-rescale', option: 'guidanceRescale', read: some, kept: true, png: { usual: 0 } },
   { id: 'eta', option: 'eta', read: given, when: ({ tuning }) => tuning.eta !== undefined, kept: true,
     png: { usual: '' } },
   { id: 's-churn', option: 'sChurn', read: some, when: ({ tuning }) => tuning.sChurn, kept: true, png: { usual: 0 } },
-  { id: 'guess-mode', option: 'guessMode', read: Boolean, when: (asks) => asks.controlnets },
+  { id: 'guess-mode', option: 'guessMode', read: Boolean, when: (asks) => asks.controlnets,
+    png: ({ guessMode }) => (guessMode ? 'guess' : '') },
   // The noise.
   { id: 'variation-seed', option: 'variationSeed', read: given, kept: true, png: { usual: '' } },
   { id: 'variation-strength', option: 'variationStrength', read: number, kept: true, png: {},

@@ -5,14 +5,14 @@ import { any, button, details, element, input, say, showError } from './ui.js';
 
 /**
  * What a picture tells of how it was made.
- * @typedef {{ options: import('../browser-diffusion.js').GenerateOptions, model?: string }} Told
+ * @typedef {Omit<Awaited<ReturnType<typeof readParameters>>, 'parameters' | 'withImage'>} Told
  */
 
 /** Nothing where it tells nothing; where its text is damaged, that is said. @param {Blob} picture */
 async function told(picture) {
   try {
-    const { parameters, options, withImage, model } = await readParameters(picture);
-    return parameters === undefined ? undefined : { options: { ...options, ...withImage }, model };
+    const { parameters, options, withImage, ...rest } = await readParameters(picture);
+    return parameters === undefined ? undefined : { options: { ...options, ...withImage }, ...rest };
   } catch (error) {
     showError(error);
     return undefined;

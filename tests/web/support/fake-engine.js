@@ -1,15 +1,21 @@
 // Stands where wasm-bindgen's pkg/browser_diffusion.js stands, for tests of the module, the worker and the page
-// that need no model: what is drawn is known, and prompts and sources call up what seldom happens. A prompt that "holds at 5"
-// is drawn as far as its fifth step, and no further until `goOn` of site.mjs says so or it is stopped: what a page looks like
-// meanwhile does not depend on how fast a test is.
+// that need no model: what is drawn is known, and prompts and sources call up what seldom happens. A prompt that
+// "holds at 5" is drawn as far as its fifth step, and no further until `goOn` of site.mjs says so or it is stopped: what
+// a page looks like meanwhile does not depend on how fast a test is.
 
 export default async function init() {}
 
 /** What the fake draws: every level of red, green and blue somewhere. @param {number} width @param {number} height */
 function picture(width, height) {
   const data = new Uint8ClampedArray(width * height * 4);
-  for (let i = 0; i < width * height; i++) data.set([i, i * 7 + 1, i * 11 + 2, 255].map(v => v % 256), i * 4);
-  data.forEach((_, i) => { if (i % 4 === 3) data[i] = 255; });
+  for (let i = 0; i < width * height; i++)
+    data.set(
+      [i, i * 7 + 1, i * 11 + 2, 255].map(v => v % 256),
+      i * 4,
+    );
+  data.forEach((_, i) => {
+    if (i % 4 === 3) data[i] = 255;
+  });
   return data;
 }
 
@@ -18,12 +24,15 @@ let made = 0;
 const tick = () => new Promise(done => setTimeout(done, 20));
 const told = new BroadcastChannel('fake engine');
 /** @param {AbortSignal} signal */
-const goneOn = signal => new Promise(done => {
-  told.addEventListener('message', done, { once: true });
-  signal.addEventListener('abort', done, { once: true });
-});
+const goneOn = signal =>
+  new Promise(done => {
+    told.addEventListener('message', done, { once: true });
+    signal.addEventListener('abort', done, { once: true });
+  });
 /** @param {string} code @param {string} message @returns {never} */
-const fail = (code, message) => { throw Object.assign(new Error(message), { code }); };
+const fail = (code, message) => {
+  throw Object.assign(new Error(message), { code });
+};
 
 export class Pipeline {
   /** @param {any} spec @param {Function} onProgress @param {AbortSignal} signal */
@@ -43,11 +52,15 @@ export class Pipeline {
   /** The spec stands in `name`, so that tests see what reached the engine. */
   model() {
     const { spec } = /** @type {any} */ (this);
-    const few = spec.source.includes('consistent') ? { numInferenceSteps: 4, guidanceScale: 8.5, scheduler: 'lcm' } : { numInferenceSteps: 20, guidanceScale: 3, scheduler: 'pndm' };
+    const few = spec.source.includes('consistent')
+      ? { numInferenceSteps: 4, guidanceScale: 8.5, scheduler: 'lcm' }
+      : { numInferenceSteps: 20, guidanceScale: 3, scheduler: 'pndm' };
     return { name: JSON.stringify(spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, ...few };
   }
 
-  tuning() { return { key: 'fake||', text: '', origin: 'shipped' }; }
+  tuning() {
+    return { key: 'fake||', text: '', origin: 'shipped' };
+  }
 
   async tune() {}
 
@@ -60,7 +73,9 @@ export class Pipeline {
     const total = numInferenceSteps;
     if (prompt === 'too big') fail('out-of-memory', 'Choose a smaller width and height.');
     if (prompt === 'crash') {
-      setTimeout(() => { throw new Error('unreachable'); });
+      setTimeout(() => {
+        throw new Error('unreachable');
+      });
       await new Promise(() => {});
     }
     const length = (width / 8) * (height / 8) * 4;
@@ -68,48 +83,91 @@ export class Pipeline {
       await tick();
       if (signal.aborted) fail('aborted', 'stopped');
       made++;
-      const preview = options.preview === 'none' ? undefined
-        : { width: width / 8, height: height / 8, data: picture(width / 8, height / 8).map((v, i) => (i % 4 === 3 ? 255 : v + step)) };
+      const preview =
+        options.preview === 'none'
+          ? undefined
+          : {
+              width: width / 8,
+              height: height / 8,
+              data: picture(width / 8, height / 8).map((v, i) => (i % 4 === 3 ? 255 : v + step)),
+            };
       onStep({
-        step, total, timestep: 999 - step, sigma: total - step, preview,
-        latents: new Float32Array(length).fill(step), x0: new Float32Array(length).fill(-step),
+        step,
+        total,
+        timestep: 999 - step,
+        sigma: total - step,
+        preview,
+        latents: new Float32Array(length).fill(step),
+        x0: new Float32Array(length).fill(-step),
       });
       if (prompt.endsWith(`holds at ${step}`)) await goneOn(signal);
     }
     /** The seeds that give a picture of the batch alone. @param {number} i */
-    const seedsOf = i => (variationStrength ? { seed, variationSeed: variationSeed + i }
-      : { seed: seed + (options.generatorPerImage ? i : 0) });
+    const seedsOf = i =>
+      variationStrength
+        ? { seed, variationSeed: variationSeed + i }
+        : { seed: seed + (options.generatorPerImage ? i : 0) };
     const count = options.output === 'latent' ? 0 : numImages;
     return {
       latents: [new Float32Array(length).fill(total)],
       images: Array.from({ length: count }, (_, i) => ({ width, height, data: picture(width, height), ...seedsOf(i) })),
-      options, settled,
+      options,
+      settled,
       truncated: options.promptSyntax !== 'a1111' && prompt.length > 77 ? [prompt.slice(77)] : [],
-      unmatched: (options.loras ?? []).filter((/** @type {any} */ l) => l.source.includes('other')).map((/** @type {any} */ { source }) => ({ source, keys: ['lora_unet_a', 'lora_unet_b'] })),
+      unmatched: (options.loras ?? [])
+        .filter((/** @type {any} */ l) => l.source.includes('other'))
+        .map((/** @type {any} */ { source }) => ({ source, keys: ['lora_unet_a', 'lora_unet_b'] })),
       seed,
-      timings: { textEncoder: 1, steps: Array(total).fill(20), vae: 1, total: 20 * total, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } },
+      timings: {
+        textEncoder: 1,
+        steps: Array(total).fill(20),
+        vae: 1,
+        total: 20 * total,
+        step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 },
+      },
     };
   }
 
   /** Words are tokens here. @param {any} options */
   tokenize({ prompt, promptSyntax = 'plain' }) {
     const words = prompt.split(/\s+/).filter(Boolean);
-    const tokens = words.map((/** @type {string} */ text, /** @type {number} */ id) => ({ text, id, weight: text.startsWith('(') ? 1.1 : 1, chunk: 0, cut: id > 74 && promptSyntax === 'plain', unknown: /[^\x00-\x7f]/.test(text) }));
-    return { tokens, chunks: promptSyntax === 'plain' ? 1 : Math.ceil(tokens.length / 75) || 1, foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown) };
+    const tokens = words.map((/** @type {string} */ text, /** @type {number} */ id) => ({
+      text,
+      id,
+      weight: text.startsWith('(') ? 1.1 : 1,
+      chunk: 0,
+      cut: id > 74 && promptSyntax === 'plain',
+      unknown: /[^\x00-\x7f]/.test(text),
+    }));
+    return {
+      tokens,
+      chunks: promptSyntax === 'plain' ? 1 : Math.ceil(tokens.length / 75) || 1,
+      foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown),
+    };
   }
 
   /** How many steps were made in all. */
-  memory() { return { steps: made }; }
+  memory() {
+    return { steps: made };
+  }
   free() {}
 }
 
-export async function cacheList() { return [{ name: 'embedded', bytes: 4000, complete: true }]; }
+export async function cacheList() {
+  return [{ name: 'embedded', bytes: 4000, complete: true }];
+}
 /** @param {string} name */
-export async function cacheDelete(name) { if (name !== 'embedded') fail('invalid-option', `${name} is not kept here.`); }
+export async function cacheDelete(name) {
+  if (name !== 'embedded') fail('invalid-option', `${name} is not kept here.`);
+}
 
 /** Every second column is an edge here. @param {any} options */
 export async function canny({ image: { width, height } }) {
-  return { width, height, data: new Uint8ClampedArray(width * height * 4).map((_, i) => (i % 4 === 3 || (i >> 2) % 2 === 0 ? 255 : 0)) };
+  return {
+    width,
+    height,
+    data: new Uint8ClampedArray(width * height * 4).map((_, i) => (i % 4 === 3 || (i >> 2) % 2 === 0 ? 255 : 0)),
+  };
 }
 
 /** The worker imports it; no test of the fake engine enlarges. */

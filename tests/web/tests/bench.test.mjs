@@ -32,7 +32,7 @@ test('bench.html measures operations and a UNet, and copies the table', async t 
     for (const row of report.rows) {
       assert.ok(row.ms > 0 && row.flops > 0 && row.bytes > 0 && row.workgroups > 0, JSON.stringify(row));
       // Nothing is faster than the fastest that was measured.
-      assert.ok(row.share > 0 && row.share < 1.5, `${row.name}: ${row.share} of the peak`);
+      assert.ok(row.share > 0 && row.share <= 1, `${row.name}: ${row.share} of the peak`);
     }
     // A matrix multiply of 4096 x 320 x 320 and a bias, an FMA counting two.
     assert.equal(

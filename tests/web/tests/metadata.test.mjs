@@ -187,7 +187,9 @@ test('every way in which a PNG holds text, and none', async () => {
   assert.deepEqual(options, { prompt: 'only words, no settings: at all', negativePrompt: '', promptSyntax: 'a1111' });
 });
 
-const { optionsOf, parametersOf } = await import(join(root, 'www/metadata.js'));
+const { optionsOf, parametersOf, settingsIn } = await import(join(root, 'www/metadata.js'));
+/** @param {string} text */
+const needsOf = text => settingsIn(text).needs;
 /** A request with all that the engine settles. */
 const settled = {
   prompt: 'a cat, sitting', width: 512, height: 768, numInferenceSteps: 20, guidanceScale: 7.5, scheduler: 'pndm',
@@ -214,12 +216,12 @@ test('every option that the text has a field for is written, and read again', ()
   const first = {
     promptSyntax: 'comfy', guidanceScale: Math.fround(7.2), clipSkip: 2, variationSeed: 9, variationStrength: 0.1,
     seedResizeFrom: [72, 64], eta: 0, sChurn: 4, sTmin: 0.05, sTmax: 12.5, sNoise: 1.003, rng: 'torch-cuda',
-    guidanceRescale: 0.7,
+    guidanceRescale: 0.7, guidanceInterval: [0.15, 0.8],
   };
   const start = 'a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale: 7.2, Seed: 42, Size: 512x768, Model: m, ';
   const noise = 'Clip skip: 3, Variation seed: 9, Variation seed strength: 0.1, Seed resize from: 72x64, Eta: 0, ' +
     'Sigma churn: 4, Sigma tmin: 0.05, Sigma tmax: 12.5, Sigma noise: 1.003, RNG: NV, Emphasis: Comfy, ';
-  const end = 'Guidance rescale: 0.7, Version: browser-diffusion 0.1.0';
+  const end = 'Guidance rescale: 0.7, Guidance interval: 0.15 to 0.8, Version: browser-diffusion 0.1.0';
   const { model, ...base } = { ...settled, ...first, guidanceScale: 7.2 };
   /** @param {any} more @param {string} before @param {string} after @param {any} [read] */
   const bothWays = (more, before, after, read = more) => {
@@ -245,7 +247,83 @@ test('every option that the text has a field for is written, and read again', ()
   bothWays({ controlnets: [{ key: 'a/b' }, canny], guessMode: true }, '',
     'ControlNet 0: "Module: none, Model: a/b, Weight: 1, Guidance Start: 0, Guidance End: 1, ' +
     'Control Mode: ControlNet is more important", ControlNet 1: "Module: canny, Threshold A: 100, Threshold B: 150, ' +
-    'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ', {});
+    'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ',
+    { guessMode: true });
+  const loras = [{ source: 'https://host/a.safetensors', name: 'a', scale: Math.fround(0.6) }];
+  bothWays({ loras }, '', 'LoRA 0: "Model: https://host/a.safetensors, Weight: 0.6", ', {});
+});
+
+test('the files that a picture needs are read as they were written here', () => {
+  const made = {
+    ...settled, promptSyntax: 'a1111', prompt: 'a cat <lora:style:0.7>',
+    loras: [
+      { source: 'style.safetensors', name: 'style', scale: 1 }, { source: 'o/other', name: 'other', scale: -0.5 },
+      { source: 'o/off', name: 'off', scale: 0 },
+    ],
+    controlnets: [
+      { key: 'e.pth 12 34', source: 'e.pth', preprocess: 'canny', low: 40, scale: 0.7, end: 0.8 },
+      { key: 'https://host/depth', start: 0.25 },
+    ],
+  };
+  const text = parametersOf(made);
+  assert.deepEqual(needsOf(text), {
+    loras: [{ name: 'o/other', scale: -0.5 }, { name: 'style', scale: 0.7 }],
+    controlnets: [
+      { name: 'e.pth', module: 'canny', preprocess: 'canny', low: 40, high: 200, scale: 0.7, start: 0, end: 0.8 },
+      { name: 'https://host/depth', module: 'none', preprocess: 'none', scale: 1, start: 0.25, end: 1 },
+    ],
+  });
+  const plain = { ...made, promptSyntax: 'plain', loras: [], controlnets: [] };
+  assert.deepEqual(needsOf(parametersOf(plain)), { loras: [], controlnets: [] }, 'a tag of a plain prompt is text');
+  assert.deepEqual(needsOf(''), { loras: [], controlnets: [] });
+});
+
+// Texts as AUTOMATIC1111 and its extension for ControlNets wrote them, of 2024 and of 2023.
+test('the files that a picture of AUTOMATIC1111 needs', () => {
+  const start = 'a cat <lora:LCM_15:1>, <lora:face_v2:0.65:0.3> <lora:half:>\nSteps: 6, Sampler: LCM, ' +
+    'CFG scale: 1.5, Seed: 3748719078, Size: 768x1024, Model: m, ';
+  const unit = 'Weight: 0.8, Resize Mode: Crop and Resize, Low Vram: False, Processor Res: 512';
+  const now = needsOf(`${start}ControlNet 0: "Module: canny, Model: control_v11p_sd15_canny [d14c016b], ${unit}, ` +
+    'Threshold A: 75, Threshold B: 150, Guidance Start: 0.23, Guidance End: 0.5, Pixel Perfect: True, ' +
+    `Control Mode: Balanced, Hr Option: Both", ControlNet 1: "Module: scribble_pidinet, ` +
+    `Model: scribble [d4ba51ff], ${unit}, ` +
+    'Guidance Start: 0, Guidance End: 1, Pixel Perfect: False, Control Mode: ControlNet is more important", ' +
+    'ControlNet 2: "Module: reference_only, Model: None, Weight: 1", ' +
+    'Lora hashes: "LCM_15: aaebf6360f7d, face_v2: a95a0f4bdcb9, gone: 0123456789ab", Version: v1.9.4');
+  assert.deepEqual(now.loras, [
+    { name: 'LCM_15', scale: 1, hash: 'aaebf6360f7d' }, { name: 'face_v2', scale: 0.65, hash: 'a95a0f4bdcb9' },
+    { name: 'gone', scale: 1, hash: '0123456789ab' }, { name: 'half', scale: 1 },
+  ]);
+  assert.deepEqual(now.controlnets, [
+    { name: 'control_v11p_sd15_canny', module: 'canny', preprocess: 'canny', low: 75, high: 150, scale: 0.8,
+      start: 0.23, end: 0.5 },
+    { name: 'scribble', module: 'scribble_pidinet', scale: 0.8, start: 0, end: 1 },
+  ]);
+  const before = `${start}ControlNet: "preprocessor: canny, model: control_sd15_canny [fef5e48e], weight: 1, ` +
+    'starting/ending: (0.25, 0.5), resize mode: Crop and Resize, pixel perfect: False, ' +
+    'control mode: ControlNet is more important, preprocessor params: (512, 100, 200)", Version: v1.5.1';
+  assert.deepEqual(needsOf(before).controlnets, [{
+    name: 'control_sd15_canny', module: 'canny', preprocess: 'canny', low: 100, high: 200, scale: 1, start: 0.25,
+    end: 0.5,
+  }]);
+  assert.equal(optionsOf(before).guessMode, true);
+  const wrong = 'Weight: many, Guidance Start: 0.9, Guidance End: 0.1, Threshold A: -3';
+  assert.deepEqual(needsOf(`${start}ControlNet 0: "Module: canny, Model: c, ${wrong}"`).controlnets, [
+    { name: 'c', module: 'canny', preprocess: 'canny', scale: 1, start: 0, end: 1 },
+  ]);
+  const many = Array.from({ length: 5000 }, (_, i) => `ControlNet ${i}: "Module: none, Model: c"`).join(', ');
+  const tags = Array.from({ length: 5000 }, (_, i) => `<lora:${i}:1>`).join('');
+  const { loras, controlnets } = needsOf(`${tags}\nSteps: 6, Sampler: LCM, ${many}`);
+  assert.ok(loras.length < 100 && controlnets.length < 100, 'a picture does not fill the page with rows');
+});
+
+test('an interval of guidance that is none is not written, and one that is wrong is not read', () => {
+  assert.doesNotMatch(parametersOf({ ...settled, guidanceInterval: [0, 1] }), /Guidance interval/);
+  const text = parametersOf({ ...settled, guidanceInterval: [0, 0.5] });
+  assert.deepEqual(optionsOf(text).guidanceInterval, [0, 0.5]);
+  for (const wrong of ['0.5', '0.5 to 0.2', '-1 to 0.5', '0 to 1.5', 'a to b', '']) {
+    assert.equal(optionsOf(text.replace('0 to 0.5', wrong)).guidanceInterval, undefined, wrong);
+  }
 });
 
 test('every name of a scheduler, a syntax, an upscaler and of what is masked has its word', async () => {

@@ -1,13 +1,12 @@
-// The public module, the worker between it and the engine, and the page: everything that needs no model. The engine
-// is fake-engine.js here; pictures from the real one are other tests' business.
+// The public module and the worker between it and the engine: everything that needs no model. The engine is
+// fake-engine.js here; pictures from the real one are other tests' business.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/serve.mjs';
-import { hasResult, site, status, withPage, www } from '../support/site.mjs';
+import { site, www } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -32,7 +31,11 @@ async function withModule(work) {
             await work();
           } catch (error) {
             const e = /** @type {any} */ (error);
-            return { typed: e instanceof module.DiffusionError && e instanceof Error, code: e.code, message: e.message };
+            return {
+              typed: e instanceof module.DiffusionError && e instanceof Error,
+              code: e.code,
+              message: e.message,
+            };
           }
         };
         Object.assign(window, { module, caught });
@@ -48,183 +51,287 @@ async function withModule(work) {
 /** A test that takes so long hangs; nothing else is judged by the clock. */
 const timeout = 1_800_000;
 
-// ------------------------------------------------------------------------------------------------ the module
-
 test('without WebGPU: detect says where there is, nothing throws', async () => {
   const { detect, DiffusionPipeline, DiffusionError } = await import(join(www, 'browser-diffusion.js'));
   const found = await detect();
   assert.equal(found.webgpu, false);
   for (const browser of ['Chrome', 'Edge', 'Safari', 'Firefox']) assert.match(found.reason, new RegExp(browser));
-  await assert.rejects(DiffusionPipeline.fromPretrained('embedded'), (/** @type {any} */ error) => error instanceof DiffusionError && error.code === 'webgpu-unavailable');
+  await assert.rejects(
+    DiffusionPipeline.fromPretrained('embedded'),
+    (/** @type {any} */ error) => error instanceof DiffusionError && error.code === 'webgpu-unavailable',
+  );
 });
 
-test('detect in a browser', { timeout }, () => withModule(async (page, url, requests) => {
-  const before = requests.length;
-  const found = await page.evaluate(() => /** @type {any} */ (window).module.detect());
-  assert.equal(found.webgpu, true);
-  assert.equal(found.reason, undefined);
-  for (const key of ['vendor', 'architecture', 'description']) assert.equal(typeof found.adapter[key], 'string');
-  assert.equal(typeof found.adapter.fallback, 'boolean');
-  assert.equal(typeof found.shaderF16, 'boolean');
-  assert.equal(typeof found.subgroups, 'boolean');
-  assert.ok(found.maxStorageBufferBindingSize >= 128 * 2 ** 20, 'WebGPU guarantees 128 MiB');
-  assert.ok(found.maxBufferSize >= 256 * 2 ** 20, 'WebGPU guarantees 256 MiB');
-  assert.equal(requests.length, before, 'it downloads nothing');
-}));
+test('detect in a browser', { timeout }, () =>
+  withModule(async (page, url, requests) => {
+    const before = requests.length;
+    const found = await page.evaluate(() => /** @type {any} */ (window).module.detect());
+    assert.equal(found.webgpu, true);
+    assert.equal(found.reason, undefined);
+    for (const key of ['vendor', 'architecture', 'description']) assert.equal(typeof found.adapter[key], 'string');
+    assert.equal(typeof found.adapter.fallback, 'boolean');
+    assert.equal(typeof found.shaderF16, 'boolean');
+    assert.equal(typeof found.subgroups, 'boolean');
+    assert.ok(found.maxStorageBufferBindingSize >= 128 * 2 ** 20, 'WebGPU guarantees 128 MiB');
+    assert.ok(found.maxBufferSize >= 256 * 2 ** 20, 'WebGPU guarantees 256 MiB');
+    assert.equal(requests.length, before, 'it downloads nothing');
+  }),
+);
 
-test('detect where the browser has no adapter, or fails', { timeout }, () => withModule(async page => {
-  for (const answer of ['null', 'throw']) {
-    const found = await page.evaluate(async how => {
-      const requestAdapter = async () => {
-        if (how === 'throw') throw new Error('the GPU process is gone');
-        return null;
-      };
-      Object.defineProperty(navigator, 'gpu', { value: { requestAdapter }, configurable: true });
-      return /** @type {any} */ (window).module.detect();
-    }, answer);
-    assert.equal(found.webgpu, false);
-    assert.ok(found.reason.length > 40, found.reason);
-  }
-}));
-
-test('the embedded sources, Hub ids and URLs reach the engine as what they are', { timeout }, () => withModule(async (page, url) => {
-  const base = new URL(page.url()).origin;
-  const specs = await page.evaluate(async () => {
-    const { DiffusionPipeline } = /** @type {any} */ (window).module;
-    const seen = [];
-    for (const [source, options] of /** @type {[string, any][]} */ ([
-      ['embedded', undefined], ['stabilityai/sd-turbo', { variant: 'fp16', hub: '/mirror/', cache: false, precision: 'f32' }], ['./models/a', {}],
-    ])) {
-      const pipeline = await DiffusionPipeline.fromPretrained(source, options);
-      seen.push(JSON.parse(pipeline.model.name));
-      await pipeline.dispose();
+test('detect where the browser has no adapter, or fails', { timeout }, () =>
+  withModule(async page => {
+    for (const answer of ['null', 'throw']) {
+      const found = await page.evaluate(async how => {
+        const requestAdapter = async () => {
+          if (how === 'throw') throw new Error('the GPU process is gone');
+          return null;
+        };
+        Object.defineProperty(navigator, 'gpu', { value: { requestAdapter }, configurable: true });
+        return /** @type {any} */ (window).module.detect();
+      }, answer);
+      assert.equal(found.webgpu, false);
+      assert.ok(found.reason.length > 40, found.reason);
     }
-    return seen;
-  });
-  // The embedded model's vocabulary serves single files, so its address always goes along.
-  const embedded = `${url}embedded/`;
-  const defaults = { revision: 'main', cache: true, precision: 'auto', hub: 'https://huggingface.co', embedded };
-  assert.deepEqual(specs, [
-    { ...defaults, source: 'embedded' },
-    { embedded, revision: 'main', variant: 'fp16', hub: `${base}/mirror`, cache: false, precision: 'f32', source: 'stabilityai/sd-turbo' },
-    { ...defaults, source: `${base}/models/a` },
-  ]);
-}));
+  }),
+);
 
-test('fromPretrained refuses what it cannot do, before anything is fetched', { timeout }, () => withModule(async (page, url, requests) => {
-  const before = requests.length;
-  /** @type {[any, any, RegExp][]} */
-  const cases = [
-    ['nowhere', {}, /nowhere.*Hub id/], ['', {}, /model source/], ['a/b/c', {}, /a\/b\/c/], [3, {}, /disk/], ['a/b', 'fast', /options/],
-    ['a/b', { weights: 'f8' }, /weights.*f16, q8, q4/], ['a/b', { memory: 'small' }, /memory/],
-    ['a/b', { precision: 'f64' }, /precision.*auto, f16, f32/], ['a/b', { revision: 1 }, /revision/], ['a/b', { cache: 'yes' }, /cache/],
-    ['a/b', { hub: 'http://' }, /hub/], ['a/b', { signal: {} }, /signal/], ['a/b', { onProgress: 1 }, /onProgress/], ['a/b', { dtype: 'fp16' }, /dtype/],
-  ];
-  for (const [source, options, message] of cases) {
-    const error = await page.evaluate(([s, o]) => {
-      const { module, caught } = /** @type {any} */ (window);
-      return caught(() => module.DiffusionPipeline.fromPretrained(s, o));
-    }, [source, options]);
-    assert.deepEqual([error?.typed, error?.code], [true, 'invalid-option'], `${source} ${JSON.stringify(options)}`);
-    assert.match(error.message, message);
-  }
-  const constructed = await page.evaluate(() => {
-    const { module, caught } = /** @type {any} */ (window);
-    return caught(() => new module.DiffusionPipeline());
-  });
-  assert.equal(constructed.code, 'invalid-option');
-  assert.equal(requests.length, before);
-}));
-
-test('generate refuses what it cannot do, and stays usable', { timeout }, () => withModule(async page => {
-  /** @type {[string, RegExp][]} values as source text, since not all of them travel */
-  const cases = [
-    ['undefined', /options/], ['null', /options/], ['{}', /prompt/], ['{ prompt: 1 }', /prompt/], ['{ prompt: "", negativePrompt: 1 }', /negativePrompt/],
-    ['{ prompt: "", width: 65 }', /width.*multiple of 8.*65/], ['{ prompt: "", height: 0 }', /height/], ['{ prompt: "", height: -64 }', /height/],
-    ['{ prompt: "", width: "64" }', /width/], ['{ prompt: "", numInferenceSteps: 0 }', /numInferenceSteps/], ['{ prompt: "", numInferenceSteps: 1.5 }', /numInferenceSteps/],
-    ['{ prompt: "", guidanceScale: NaN }', /guidanceScale/], ['{ prompt: "", guidanceScale: -1 }', /guidanceScale/], ['{ prompt: "", guidanceRescale: 2 }', /guidanceRescale/],
-    ['{ prompt: "", scheduler: "euler_b" }', /scheduler.*ddim.*euler_b/], ['{ prompt: "", seed: -1 }', /seed/], ['{ prompt: "", seed: 2 ** 60 }', /seed/], ['{ prompt: "", numImages: 0 }', /numImages/],
-    ['{ prompt: "", latents: [1, 2] }', /latents.*Float32Array/], ['{ prompt: "", latents: new Float32Array(0) }', /latents/], ['{ prompt: "", numImages: 2, latents: new Float32Array(3) }', /latents.*3/],
-    ['{ prompt: "", promptEmbeds: "a" }', /promptEmbeds/], ['{ prompt: "", output: "jpeg" }', /output/], ['{ prompt: "", rng: "mt19937" }', /rng.*torch-cpu/],
-    ['{ prompt: "", onStep: true }', /onStep/], ['{ prompt: "", signal: true }', /signal/], ['{ prompt: "", guidance: 7 }', /guidance.*guidanceScale/],
-    ['{ prompt: "", width: 16392 }', /width.*16384/], ['{ prompt: "", numImages: 65 }', /numImages.*64/],
-    ['{ prompt: "", seedResizeFrom: [2 ** 40, 8] }', /seedResizeFrom/],
-    ['{ prompt: "", hires: { upscaler: {} } }', /an Upscaler or one of latent/],
-    ...['controlnets', 'loras', 'embeddings'].map(key => /** @type {[string, RegExp]} */ ([`{ prompt: "", ${key}: 1 }`, new RegExp(`${key}.*list`)])),
-  ];
-  const answers = await page.evaluate(async sources => {
-    const { module, caught } = /** @type {any} */ (window);
-    const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
-    const errors = [];
-    for (const source of sources) errors.push(await caught(() => pipeline.generate((0, eval)(`(${source})`))));
-    const { images, seed } = await pipeline.generate({ prompt: 'x', seed: undefined, loras: undefined });
-    return { errors, images: images.length, seed };
-  }, cases.map(([source]) => source));
-  for (const [i, [source, message]] of cases.entries()) {
-    assert.deepEqual([answers.errors[i]?.typed, answers.errors[i]?.code], [true, 'invalid-option'], source);
-    assert.match(answers.errors[i].message, message);
-  }
-  assert.equal(answers.images, 1, 'undefined is as good as left out');
-  assert.ok(Number.isInteger(answers.seed) && answers.seed >= 0, 'a random seed is reported');
-}));
-
-test('a page of another origin draws: progress, steps in order, picture, PNG', { timeout }, () => withModule(async page => {
-  const seen = await page.evaluate(async () => {
-    const { module } = /** @type {any} */ (window);
-    /** @type {any[]} */
-    const progress = [];
-    /** @type {any[]} */
-    const steps = [];
-    const pipeline = await module.DiffusionPipeline.fromPretrained('embedded', { onProgress: (/** @type {any} */ p) => progress.push(p) });
-    const result = await pipeline.generate({
-      prompt: 'Fuß 猫', seed: 7, width: 64, height: 32,
-      onStep: async (/** @type {any} */ { preview, latents, x0, ...numbers }) => {
-        const step = { ...numbers, preview: [preview.width, preview.height, preview instanceof ImageBitmap] };
-        steps.push(step);
-        Object.assign(step, { latents: (await latents())[0], x0: (await x0())[31], length: (await latents()).length });
-      },
+test('the embedded sources, Hub ids and URLs reach the engine as what they are', { timeout }, () =>
+  withModule(async (page, url) => {
+    const base = new URL(page.url()).origin;
+    const specs = await page.evaluate(async () => {
+      const { DiffusionPipeline } = /** @type {any} */ (window).module;
+      const seen = [];
+      for (const [source, options] of /** @type {[string, any][]} */ ([
+        ['embedded', undefined],
+        ['stabilityai/sd-turbo', { variant: 'fp16', hub: '/mirror/', cache: false, precision: 'f32' }],
+        ['./models/a', {}],
+      ])) {
+        const pipeline = await DiffusionPipeline.fromPretrained(source, options);
+        seen.push(JSON.parse(pipeline.model.name));
+        await pipeline.dispose();
+      }
+      return seen;
     });
-    const [image] = result.images;
-    const files = [];
-    for (const type of [undefined, 'image/png', 'image/jpeg', 'image/webp']) {
-      const blob = await image.toBlob(type);
-      files.push({ type: blob.type, bytes: [...new Uint8Array(await blob.arrayBuffer())] });
+    // The embedded model's vocabulary serves single files, so its address always goes along.
+    const embedded = `${url}embedded/`;
+    const defaults = { revision: 'main', cache: true, precision: 'auto', hub: 'https://huggingface.co', embedded };
+    assert.deepEqual(specs, [
+      { ...defaults, source: 'embedded' },
+      {
+        embedded,
+        revision: 'main',
+        variant: 'fp16',
+        hub: `${base}/mirror`,
+        cache: false,
+        precision: 'f32',
+        source: 'stabilityai/sd-turbo',
+      },
+      { ...defaults, source: `${base}/models/a` },
+    ]);
+  }),
+);
+
+test('fromPretrained refuses what it cannot do, before anything is fetched', { timeout }, () =>
+  withModule(async (page, url, requests) => {
+    const before = requests.length;
+    /** @type {[any, any, RegExp][]} */
+    const cases = [
+      ['nowhere', {}, /nowhere.*Hub id/],
+      ['', {}, /model source/],
+      ['a/b/c', {}, /a\/b\/c/],
+      [3, {}, /disk/],
+      ['a/b', 'fast', /options/],
+      ['a/b', { weights: 'f8' }, /weights.*f16, q8, q4/],
+      ['a/b', { memory: 'small' }, /memory/],
+      ['a/b', { precision: 'f64' }, /precision.*auto, f16, f32/],
+      ['a/b', { revision: 1 }, /revision/],
+      ['a/b', { cache: 'yes' }, /cache/],
+      ['a/b', { hub: 'http://' }, /hub/],
+      ['a/b', { signal: {} }, /signal/],
+      ['a/b', { onProgress: 1 }, /onProgress/],
+      ['a/b', { dtype: 'fp16' }, /dtype/],
+    ];
+    for (const [source, options, message] of cases) {
+      const error = await page.evaluate(
+        ([s, o]) => {
+          const { module, caught } = /** @type {any} */ (window);
+          return caught(() => module.DiffusionPipeline.fromPretrained(s, o));
+        },
+        [source, options],
+      );
+      assert.deepEqual([error?.typed, error?.code], [true, 'invalid-option'], `${source} ${JSON.stringify(options)}`);
+      assert.match(error.message, message);
     }
-    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(64, 32).getContext('2d'));
-    context.drawImage(await createImageBitmap(await image.toBlob()), 0, 0);
-    const decoded = context.getImageData(0, 0, 64, 32).data;
-    const latin = (await (await pipeline.generate({ prompt: 'Fuß', seed: 7 })).images[0].toBlob()).arrayBuffer();
-    const latentOnly = await pipeline.generate({ prompt: '', output: 'latent' });
-    return {
-      progress, steps, seed: result.seed, parameters: result.parameters, timings: result.timings, latents: result.latents.map((/** @type {any} */ l) => [l.constructor.name, l.length, l[0]]),
-      image: [image.width, image.height, image.data.constructor.name, image.data.length], exact: decoded.every((v, i) => v === image.data[i]), files,
-      latin: [...new Uint8Array(await latin)], latentOnly: [latentOnly.images.length, latentOnly.latents.length], isolated: crossOriginIsolated,
-      bad: await /** @type {any} */ (window).caught(() => image.toBlob('image/tiff')),
-    };
-  });
-  assert.equal(seen.isolated, false, 'no cross-origin isolation is needed');
-  assert.deepEqual(seen.progress.map(p => p.status), ['initiate', 'progress', 'progress', 'progress', 'progress', 'ready']);
-  assert.equal(seen.progress[2].progress, 50);
-  assert.deepEqual(seen.steps, [1, 2, 3, 4].map(step => ({
-    step, total: 4, timestep: 999 - step, sigma: 4 - step, preview: [8, 4, true], latents: step, x0: -step, length: 128,
-  })));
-  assert.deepEqual([seen.seed, seen.latents], [7, [['Float32Array', 128, 4]]]);
-  assert.deepEqual(seen.timings, { textEncoder: 1, steps: [20, 20, 20, 20], vae: 1, total: 80, step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 } });
-  assert.deepEqual(seen.image, [64, 32, 'Uint8ClampedArray', 64 * 32 * 4]);
-  assert.ok(seen.exact, 'the PNG has exactly the pixels');
-  assert.deepEqual(seen.files.map(f => f.type), ['image/png', 'image/png', 'image/jpeg', 'image/webp']);
-  // Exif's user comment, in UTF-16 as the file's byte order has it.
-  const comment = Buffer.concat([Buffer.from('UNICODE\0'), Buffer.from(seen.parameters, 'utf16le').swap16()]);
-  for (const { bytes, type } of seen.files.slice(2)) assert.ok(Buffer.from(bytes).includes(comment), type);
-  assert.equal(seen.bad.code, 'invalid-option');
-  assert.deepEqual(seen.latentOnly, [0, 1]);
-  // Text that is not Latin-1 goes into iTXt as UTF-8, other text into tEXt.
-  const international = pngText(Buffer.from(seen.files[0].bytes));
-  assert.deepEqual(international, { type: 'iTXt', text: `parameters\0\0\0\0\0${seen.parameters}` });
-  const plain = pngText(Buffer.from(seen.latin), 'latin1');
-  assert.equal(plain.type, 'tEXt');
-  assert.match(plain.text, /^parameters\0Fuß\nSteps: 4, Sampler: PLMS, CFG scale: 3, Seed: 7, Size: 64x64, Model: "/);
-}));
+    const constructed = await page.evaluate(() => {
+      const { module, caught } = /** @type {any} */ (window);
+      return caught(() => new module.DiffusionPipeline());
+    });
+    assert.equal(constructed.code, 'invalid-option');
+    assert.equal(requests.length, before);
+  }),
+);
+
+test('generate refuses what it cannot do, and stays usable', { timeout }, () =>
+  withModule(async page => {
+    /** @type {[string, RegExp][]} values as source text, since not all of them travel */
+    const cases = [
+      ['undefined', /options/],
+      ['null', /options/],
+      ['{}', /prompt/],
+      ['{ prompt: 1 }', /prompt/],
+      ['{ prompt: "", negativePrompt: 1 }', /negativePrompt/],
+      ['{ prompt: "", width: 65 }', /width.*multiple of 8.*65/],
+      ['{ prompt: "", height: 0 }', /height/],
+      ['{ prompt: "", height: -64 }', /height/],
+      ['{ prompt: "", width: "64" }', /width/],
+      ['{ prompt: "", numInferenceSteps: 0 }', /numInferenceSteps/],
+      ['{ prompt: "", numInferenceSteps: 1.5 }', /numInferenceSteps/],
+      ['{ prompt: "", guidanceScale: NaN }', /guidanceScale/],
+      ['{ prompt: "", guidanceScale: -1 }', /guidanceScale/],
+      ['{ prompt: "", guidanceRescale: 2 }', /guidanceRescale/],
+      ['{ prompt: "", scheduler: "euler_b" }', /scheduler.*ddim.*euler_b/],
+      ['{ prompt: "", seed: -1 }', /seed/],
+      ['{ prompt: "", seed: 2 ** 60 }', /seed/],
+      ['{ prompt: "", numImages: 0 }', /numImages/],
+      ['{ prompt: "", latents: [1, 2] }', /latents.*Float32Array/],
+      ['{ prompt: "", latents: new Float32Array(0) }', /latents/],
+      ['{ prompt: "", numImages: 2, latents: new Float32Array(3) }', /latents.*3/],
+      ['{ prompt: "", promptEmbeds: "a" }', /promptEmbeds/],
+      ['{ prompt: "", output: "jpeg" }', /output/],
+      ['{ prompt: "", rng: "mt19937" }', /rng.*torch-cpu/],
+      ['{ prompt: "", onStep: true }', /onStep/],
+      ['{ prompt: "", signal: true }', /signal/],
+      ['{ prompt: "", guidance: 7 }', /guidance.*guidanceScale/],
+      ['{ prompt: "", width: 16392 }', /width.*16384/],
+      ['{ prompt: "", numImages: 65 }', /numImages.*64/],
+      ['{ prompt: "", seedResizeFrom: [2 ** 40, 8] }', /seedResizeFrom/],
+      ['{ prompt: "", hires: { upscaler: {} } }', /an Upscaler or one of latent/],
+      ...['controlnets', 'loras', 'embeddings'].map(
+        key => /** @type {[string, RegExp]} */ ([`{ prompt: "", ${key}: 1 }`, new RegExp(`${key}.*list`)]),
+      ),
+    ];
+    const answers = await page.evaluate(
+      async sources => {
+        const { module, caught } = /** @type {any} */ (window);
+        const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
+        const errors = [];
+        for (const source of sources) errors.push(await caught(() => pipeline.generate((0, eval)(`(${source})`))));
+        const { images, seed } = await pipeline.generate({ prompt: 'x', seed: undefined, loras: undefined });
+        return { errors, images: images.length, seed };
+      },
+      cases.map(([source]) => source),
+    );
+    for (const [i, [source, message]] of cases.entries()) {
+      assert.deepEqual([answers.errors[i]?.typed, answers.errors[i]?.code], [true, 'invalid-option'], source);
+      assert.match(answers.errors[i].message, message);
+    }
+    assert.equal(answers.images, 1, 'undefined is as good as left out');
+    assert.ok(Number.isInteger(answers.seed) && answers.seed >= 0, 'a random seed is reported');
+  }),
+);
+
+test('a page of another origin draws: progress, steps in order, picture, PNG', { timeout }, () =>
+  withModule(async page => {
+    const seen = await page.evaluate(async () => {
+      const { module } = /** @type {any} */ (window);
+      /** @type {any[]} */
+      const progress = [];
+      /** @type {any[]} */
+      const steps = [];
+      const pipeline = await module.DiffusionPipeline.fromPretrained('embedded', {
+        onProgress: (/** @type {any} */ p) => progress.push(p),
+      });
+      const result = await pipeline.generate({
+        prompt: 'Fuß 猫',
+        seed: 7,
+        width: 64,
+        height: 32,
+        onStep: async (/** @type {any} */ { preview, latents, x0, ...numbers }) => {
+          const step = { ...numbers, preview: [preview.width, preview.height, preview instanceof ImageBitmap] };
+          steps.push(step);
+          Object.assign(step, {
+            latents: (await latents())[0],
+            x0: (await x0())[31],
+            length: (await latents()).length,
+          });
+        },
+      });
+      const [image] = result.images;
+      const files = [];
+      for (const type of [undefined, 'image/png', 'image/jpeg', 'image/webp']) {
+        const blob = await image.toBlob(type);
+        files.push({ type: blob.type, bytes: [...new Uint8Array(await blob.arrayBuffer())] });
+      }
+      const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(64, 32).getContext('2d'));
+      context.drawImage(await createImageBitmap(await image.toBlob()), 0, 0);
+      const decoded = context.getImageData(0, 0, 64, 32).data;
+      const latin = (await (await pipeline.generate({ prompt: 'Fuß', seed: 7 })).images[0].toBlob()).arrayBuffer();
+      const latentOnly = await pipeline.generate({ prompt: '', output: 'latent' });
+      return {
+        progress,
+        steps,
+        seed: result.seed,
+        parameters: result.parameters,
+        timings: result.timings,
+        latents: result.latents.map((/** @type {any} */ l) => [l.constructor.name, l.length, l[0]]),
+        image: [image.width, image.height, image.data.constructor.name, image.data.length],
+        exact: decoded.every((v, i) => v === image.data[i]),
+        files,
+        latin: [...new Uint8Array(await latin)],
+        latentOnly: [latentOnly.images.length, latentOnly.latents.length],
+        isolated: crossOriginIsolated,
+        bad: await /** @type {any} */ (window).caught(() => image.toBlob('image/tiff')),
+      };
+    });
+    assert.equal(seen.isolated, false, 'no cross-origin isolation is needed');
+    assert.deepEqual(
+      seen.progress.map(p => p.status),
+      ['initiate', 'progress', 'progress', 'progress', 'progress', 'ready'],
+    );
+    assert.equal(seen.progress[2].progress, 50);
+    assert.deepEqual(
+      seen.steps,
+      [1, 2, 3, 4].map(step => ({
+        step,
+        total: 4,
+        timestep: 999 - step,
+        sigma: 4 - step,
+        preview: [8, 4, true],
+        latents: step,
+        x0: -step,
+        length: 128,
+      })),
+    );
+    assert.deepEqual([seen.seed, seen.latents], [7, [['Float32Array', 128, 4]]]);
+    assert.deepEqual(seen.timings, {
+      textEncoder: 1,
+      steps: [20, 20, 20, 20],
+      vae: 1,
+      total: 80,
+      step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 },
+    });
+    assert.deepEqual(seen.image, [64, 32, 'Uint8ClampedArray', 64 * 32 * 4]);
+    assert.ok(seen.exact, 'the PNG has exactly the pixels');
+    assert.deepEqual(
+      seen.files.map(f => f.type),
+      ['image/png', 'image/png', 'image/jpeg', 'image/webp'],
+    );
+    // Exif's user comment, in UTF-16 as the file's byte order has it.
+    const comment = Buffer.concat([Buffer.from('UNICODE\0'), Buffer.from(seen.parameters, 'utf16le').swap16()]);
+    for (const { bytes, type } of seen.files.slice(2)) assert.ok(Buffer.from(bytes).includes(comment), type);
+    assert.equal(seen.bad.code, 'invalid-option');
+    assert.deepEqual(seen.latentOnly, [0, 1]);
+    // Text that is not Latin-1 goes into iTXt as UTF-8, other text into tEXt.
+    const international = pngText(Buffer.from(seen.files[0].bytes));
+    assert.deepEqual(international, { type: 'iTXt', text: `parameters\0\0\0\0\0${seen.parameters}` });
+    const plain = pngText(Buffer.from(seen.latin), 'latin1');
+    assert.equal(plain.type, 'tEXt');
+    assert.match(
+      plain.text,
+      /^parameters\0Fuß\nSteps: 4, Sampler: PLMS, CFG scale: 3, Seed: 7, Size: 64x64, Model: "/,
+    );
+  }),
+);
 
 /**
  * The one text chunk of a PNG. Every chunk's CRC is held against zlib's, as gzip writes it after its data.
@@ -235,7 +342,11 @@ function pngText(png, encoding = 'utf8') {
   for (let at = 8; at < png.length;) {
     const length = png.readUInt32BE(at);
     const checked = png.subarray(at + 4, at + 8 + length);
-    assert.equal(png.readUInt32BE(at + 8 + length), gzipSync(checked).readUInt32LE(gzipSync(checked).length - 8), 'CRC');
+    assert.equal(
+      png.readUInt32BE(at + 8 + length),
+      gzipSync(checked).readUInt32LE(gzipSync(checked).length - 8),
+      'CRC',
+    );
     const type = checked.toString('latin1', 0, 4);
     if (type.endsWith('Xt')) texts.push({ type, text: checked.toString(encoding, 4) });
     at += 12 + length;
@@ -244,138 +355,220 @@ function pngText(png, encoding = 'utf8') {
   return texts[0];
 }
 
-test('hires fix by an upscaler: pictures drawn over, and their texts', { timeout }, () => withModule(async page => {
-  const seen = await page.evaluate(async () => {
-    const pipeline = await /** @type {any} */ (window).module.DiffusionPipeline.fromPretrained('embedded');
-    /** @type {[number, number][]} */
-    const steps = [], /** @type {number[][]} */ enlarged = [];
-    const upscaler = {
-      upscale: async (/** @type {any} */ image) => {
-        enlarged.push([image.width, image.height]);
-        return new ImageData(image.width * 4, image.height * 4);
-      },
-    };
-    const result = await pipeline.generate({
-      prompt: 'a cat', seed: 7, numImages: 2, generatorPerImage: true, numInferenceSteps: 3, width: 64, height: 48,
-      latents: new Float32Array(2 * 8 * 6 * 4), hires: { upscaler, scale: 1.5, steps: 2 },
-      onStep: (/** @type {any} */ { step, total }) => steps.push([step, total]),
+test('hires fix by an upscaler: pictures drawn over, and their texts', { timeout }, () =>
+  withModule(async page => {
+    const seen = await page.evaluate(async () => {
+      const pipeline = await /** @type {any} */ (window).module.DiffusionPipeline.fromPretrained('embedded');
+      /** @type {[number, number][]} */
+      const steps = [],
+        /** @type {number[][]} */ enlarged = [];
+      const upscaler = {
+        upscale: async (/** @type {any} */ image) => {
+          enlarged.push([image.width, image.height]);
+          return new ImageData(image.width * 4, image.height * 4);
+        },
+      };
+      const result = await pipeline.generate({
+        prompt: 'a cat',
+        seed: 7,
+        numImages: 2,
+        generatorPerImage: true,
+        numInferenceSteps: 3,
+        width: 64,
+        height: 48,
+        latents: new Float32Array(2 * 8 * 6 * 4),
+        hires: { upscaler, scale: 1.5, steps: 2 },
+        onStep: (/** @type {any} */ { step, total }) => steps.push([step, total]),
+      });
+      const { options, images, latents, timings, seed, parameters } = result;
+      const texts = images.map((/** @type {any} */ image) => image.parameters);
+      return {
+        options,
+        steps,
+        enlarged,
+        texts,
+        parameters,
+        seed,
+        latents: latents.length,
+        times: timings.steps.length,
+        sizes: images.map((/** @type {any} */ { width, height, data }) => [width, height, data.length]),
+      };
     });
-    const { options, images, latents, timings, seed, parameters } = result;
-    const texts = images.map((/** @type {any} */ image) => image.parameters);
-    return {
-      options, steps, enlarged, texts, parameters, seed, latents: latents.length, times: timings.steps.length,
-      sizes: images.map((/** @type {any} */ { width, height, data }) => [width, height, data.length]),
-    };
-  });
-  assert.deepEqual(seen.enlarged, [[64, 48], [64, 48]]);
-  assert.deepEqual(seen.sizes, [[96, 72, 96 * 72 * 4], [96, 72, 96 * 72 * 4]]);
-  assert.deepEqual(seen.steps, [[1, 3], [2, 3], [3, 3], [4, 5], [5, 5], [6, 7], [7, 7]]);
-  assert.deepEqual([seen.seed, seen.latents, seen.times], [7, 2, 7]);
-  const text = (/** @type {number} */ seed) => new RegExp(`Steps: 3, .*Seed: ${seed}, Size: 64x48, .*` +
-    'Denoising strength: 0.7, Hires upscale: 1.5, Hires steps: 2, Hires upscaler: ESRGAN, Version');
-  seen.texts.forEach((/** @type {string} */ each, /** @type {number} */ i) => assert.match(each, text(7 + i)));
-  assert.equal(seen.parameters, seen.texts[0]);
-}));
+    assert.deepEqual(seen.enlarged, [
+      [64, 48],
+      [64, 48],
+    ]);
+    assert.deepEqual(seen.sizes, [
+      [96, 72, 96 * 72 * 4],
+      [96, 72, 96 * 72 * 4],
+    ]);
+    assert.deepEqual(seen.steps, [
+      [1, 3],
+      [2, 3],
+      [3, 3],
+      [4, 5],
+      [5, 5],
+      [6, 7],
+      [7, 7],
+    ]);
+    assert.deepEqual([seen.seed, seen.latents, seen.times], [7, 2, 7]);
+    const text = (/** @type {number} */ seed) =>
+      new RegExp(
+        `Steps: 3, .*Seed: ${seed}, Size: 64x48, .*` +
+          'Denoising strength: 0.7, Hires upscale: 1.5, Hires steps: 2, Hires upscaler: ESRGAN, Version',
+      );
+    seen.texts.forEach((/** @type {string} */ each, /** @type {number} */ i) => assert.match(each, text(7 + i)));
+    assert.equal(seen.parameters, seen.texts[0]);
+  }),
+);
 
-test('calls wait for each other; signals stop one of them and leave the pipeline usable', { timeout }, () => withModule(async page => {
-  const seen = await page.evaluate(async () => {
-    const { module, caught } = /** @type {any} */ (window);
-    const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
-    /** @type {string[]} */
-    const order = [];
-    /** @param {string} prompt @param {any} [more] */
-    const draw = (prompt, more) => pipeline.generate({ prompt, onStep: (/** @type {any} */ s) => order.push(prompt + s.step), ...more });
-    const waiting = new AbortController();
-    const first = draw('a', { numInferenceSteps: 2 });
-    const second = caught(() => draw('b', { signal: waiting.signal }));
-    const third = draw('c', { numInferenceSteps: 2 });
-    waiting.abort();
-    const stoppedWaiting = await second;
-    const orderThen = [...order];
-    await Promise.all([first, third]);
-    const running = new AbortController();
-    const { steps: before } = await pipeline.memory();
-    let last = 0;
-    const stopped = await caught(() => pipeline.generate({
-      prompt: 'd', numInferenceSteps: 1000, signal: running.signal,
-      onStep: (/** @type {any} */ { step }) => { last = step; if (step === 3) running.abort(); },
-    }));
-    const { steps } = await pipeline.memory();
-    const after = await pipeline.generate({ prompt: 'e', seed: 5 });
-    const already = await caught(() => draw('f', { signal: AbortSignal.abort() }));
-    await pipeline.generate({ prompt: 'g' });
-    return { order, orderThen, stoppedWaiting, stopped, last, after: after.parameters, already, before, engineSteps: steps - before };
-  });
-  for (const error of [seen.stoppedWaiting, seen.stopped, seen.already]) assert.deepEqual([error.typed, error.code], [true, 'aborted']);
-  assert.deepEqual(seen.orderThen, [], 'a call that waits is told at once');
-  assert.deepEqual(seen.order, ['a1', 'a2', 'c1', 'c2']);
-  assert.equal(seen.before, 4, 'the call that was stopped while it waited never reached the engine');
-  assert.equal(seen.last, 3, 'no step is reported after the stop');
-  assert.ok(seen.engineSteps <= 4, `the engine stops within one step, not after ${seen.engineSteps}`);
-  assert.match(seen.after, /^e\n.*Seed: 5/);
-}));
+test('calls wait for each other; signals stop one of them and leave the pipeline usable', { timeout }, () =>
+  withModule(async page => {
+    const seen = await page.evaluate(async () => {
+      const { module, caught } = /** @type {any} */ (window);
+      const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
+      /** @type {string[]} */
+      const order = [];
+      /** @param {string} prompt @param {any} [more] */
+      const draw = (prompt, more) =>
+        pipeline.generate({ prompt, onStep: (/** @type {any} */ s) => order.push(prompt + s.step), ...more });
+      const waiting = new AbortController();
+      const first = draw('a', { numInferenceSteps: 2 });
+      const second = caught(() => draw('b', { signal: waiting.signal }));
+      const third = draw('c', { numInferenceSteps: 2 });
+      waiting.abort();
+      const stoppedWaiting = await second;
+      const orderThen = [...order];
+      await Promise.all([first, third]);
+      const running = new AbortController();
+      const { steps: before } = await pipeline.memory();
+      let last = 0;
+      const stopped = await caught(() =>
+        pipeline.generate({
+          prompt: 'd',
+          numInferenceSteps: 1000,
+          signal: running.signal,
+          onStep: (/** @type {any} */ { step }) => {
+            last = step;
+            if (step === 3) running.abort();
+          },
+        }),
+      );
+      const { steps } = await pipeline.memory();
+      const after = await pipeline.generate({ prompt: 'e', seed: 5 });
+      const already = await caught(() => draw('f', { signal: AbortSignal.abort() }));
+      await pipeline.generate({ prompt: 'g' });
+      return {
+        order,
+        orderThen,
+        stoppedWaiting,
+        stopped,
+        last,
+        after: after.parameters,
+        already,
+        before,
+        engineSteps: steps - before,
+      };
+    });
+    for (const error of [seen.stoppedWaiting, seen.stopped, seen.already])
+      assert.deepEqual([error.typed, error.code], [true, 'aborted']);
+    assert.deepEqual(seen.orderThen, [], 'a call that waits is told at once');
+    assert.deepEqual(seen.order, ['a1', 'a2', 'c1', 'c2']);
+    assert.equal(seen.before, 4, 'the call that was stopped while it waited never reached the engine');
+    assert.equal(seen.last, 3, 'no step is reported after the stop');
+    assert.ok(seen.engineSteps <= 4, `the engine stops within one step, not after ${seen.engineSteps}`);
+    assert.match(seen.after, /^e\n.*Seed: 5/);
+  }),
+);
 
-test('a load can be stopped, and fails with the engine\'s own error', { timeout }, () => withModule(async page => {
-  const seen = await page.evaluate(async () => {
-    const { module, caught } = /** @type {any} */ (window);
-    const controller = new AbortController();
-    const onProgress = () => controller.abort();
-    const load = module.DiffusionPipeline.fromPretrained;
-    return {
-      stopped: await caught(() => load.call(module.DiffusionPipeline, './endless', { signal: controller.signal, onProgress })),
-      already: await caught(() => load.call(module.DiffusionPipeline, 'embedded', { signal: AbortSignal.abort() })),
-      missing: await caught(() => load.call(module.DiffusionPipeline, 'missing/model')),
-    };
-  });
-  assert.deepEqual([seen.stopped.code, seen.already.code, seen.missing.code], ['aborted', 'aborted', 'network']);
-  assert.match(seen.missing.message, /missing\/model/);
-}));
+test("a load can be stopped, and fails with the engine's own error", { timeout }, () =>
+  withModule(async page => {
+    const seen = await page.evaluate(async () => {
+      const { module, caught } = /** @type {any} */ (window);
+      const controller = new AbortController();
+      const onProgress = () => controller.abort();
+      const load = module.DiffusionPipeline.fromPretrained;
+      return {
+        stopped: await caught(() =>
+          load.call(module.DiffusionPipeline, './endless', { signal: controller.signal, onProgress }),
+        ),
+        already: await caught(() => load.call(module.DiffusionPipeline, 'embedded', { signal: AbortSignal.abort() })),
+        missing: await caught(() => load.call(module.DiffusionPipeline, 'missing/model')),
+      };
+    });
+    assert.deepEqual([seen.stopped.code, seen.already.code, seen.missing.code], ['aborted', 'aborted', 'network']);
+    assert.match(seen.missing.message, /missing\/model/);
+  }),
+);
 
-test('an engine that stops rejects what waits with device-lost, and the next load starts afresh', { timeout }, () => withModule(async (page, url, requests, errors) => {
-  const seen = await page.evaluate(async () => {
-    const { module, caught } = /** @type {any} */ (window);
-    const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
-    const tooBig = await caught(() => pipeline.generate({ prompt: 'too big' }));
-    const fine = (await pipeline.generate({ prompt: 'a' })).images.length;
-    const crashed = await Promise.all([caught(() => pipeline.generate({ prompt: 'crash' })), caught(() => pipeline.generate({ prompt: 'b' }))]);
-    const later = await caught(() => pipeline.memory());
-    const fresh = await module.DiffusionPipeline.fromPretrained('embedded');
-    const again = (await fresh.generate({ prompt: 'a' })).images.length;
-    await pipeline.dispose();
-    return { tooBig, fine, crashed, later, again };
-  });
-  errors.length = 0; // the browser may report the crash itself
-  assert.equal(seen.tooBig.code, 'out-of-memory');
-  for (const error of [...seen.crashed, seen.later]) assert.deepEqual([error.typed, error.code], [true, 'device-lost']);
-  assert.deepEqual([seen.fine, seen.again], [1, 1]);
-}));
+test('an engine that stops rejects what waits with device-lost, and the next load starts afresh', { timeout }, () =>
+  withModule(async (page, url, requests, errors) => {
+    const seen = await page.evaluate(async () => {
+      const { module, caught } = /** @type {any} */ (window);
+      const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
+      const tooBig = await caught(() => pipeline.generate({ prompt: 'too big' }));
+      const fine = (await pipeline.generate({ prompt: 'a' })).images.length;
+      const crashed = await Promise.all([
+        caught(() => pipeline.generate({ prompt: 'crash' })),
+        caught(() => pipeline.generate({ prompt: 'b' })),
+      ]);
+      const later = await caught(() => pipeline.memory());
+      const fresh = await module.DiffusionPipeline.fromPretrained('embedded');
+      const again = (await fresh.generate({ prompt: 'a' })).images.length;
+      await pipeline.dispose();
+      return { tooBig, fine, crashed, later, again };
+    });
+    errors.length = 0; // the browser may report the crash itself
+    assert.equal(seen.tooBig.code, 'out-of-memory');
+    for (const error of [...seen.crashed, seen.later])
+      assert.deepEqual([error.typed, error.code], [true, 'device-lost']);
+    assert.deepEqual([seen.fine, seen.again], [1, 1]);
+  }),
+);
 
-test('dispose ends what runs, and the pipeline with it', { timeout }, () => withModule(async page => {
-  const seen = await page.evaluate(async () => {
-    const { module, caught } = /** @type {any} */ (window);
-    const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
-    const running = caught(() => pipeline.generate({ prompt: 'a', numInferenceSteps: 1000 }));
-    await Promise.all([pipeline.dispose(), pipeline.dispose()]);
-    return [await running, await caught(() => pipeline.generate({ prompt: 'a' })), await caught(() => pipeline.memory())].map(e => e?.code);
-  });
-  assert.deepEqual(seen, ['aborted', 'invalid-option', 'invalid-option']);
-  for (let i = 0; i < 50 && page.workers().length > 0; i++) await page.waitForTimeout(100);
-  assert.equal(page.workers().length, 0, 'no worker is left');
-}));
+test('dispose ends what runs, and the pipeline with it', { timeout }, () =>
+  withModule(async page => {
+    const seen = await page.evaluate(async () => {
+      const { module, caught } = /** @type {any} */ (window);
+      const pipeline = await module.DiffusionPipeline.fromPretrained('embedded');
+      const running = caught(() => pipeline.generate({ prompt: 'a', numInferenceSteps: 1000 }));
+      await Promise.all([pipeline.dispose(), pipeline.dispose()]);
+      return [
+        await running,
+        await caught(() => pipeline.generate({ prompt: 'a' })),
+        await caught(() => pipeline.memory()),
+      ].map(e => e?.code);
+    });
+    assert.deepEqual(seen, ['aborted', 'invalid-option', 'invalid-option']);
+    for (let i = 0; i < 50 && page.workers().length > 0; i++) await page.waitForTimeout(100);
+    assert.equal(page.workers().length, 0, 'no worker is left');
+  }),
+);
 
-test('the cache is listed and cleared without a pipeline', { timeout }, () => withModule(async page => {
-  const seen = await page.evaluate(async () => {
-    const { module: { cache }, caught } = /** @type {any} */ (window);
-    return { list: await cache.list(), gone: await cache.delete('embedded'), wrong: await caught(() => cache.delete('other')), estimate: await cache.estimate(), persist: await cache.persist() };
-  });
-  assert.deepEqual(seen.list, [{ name: 'embedded', bytes: 4000, complete: true }]);
-  assert.equal(seen.gone, undefined);
-  assert.equal(seen.wrong.code, 'invalid-option');
-  assert.ok(seen.estimate.quota > 0 && seen.estimate.usage >= 0);
-  assert.equal(typeof seen.persist, 'boolean');
-}));
+test('the cache is listed and cleared without a pipeline', { timeout }, () =>
+  withModule(async page => {
+    const seen = await page.evaluate(async () => {
+      const {
+        module: { cache },
+        caught,
+      } = /** @type {any} */ (window);
+      return {
+        list: await cache.list(),
+        gone: await cache.delete('embedded'),
+        wrong: await caught(() => cache.delete('other')),
+        estimate: await cache.estimate(),
+        persist: await cache.persist(),
+      };
+    });
+    assert.deepEqual(seen.list, [{ name: 'embedded', bytes: 4000, complete: true }]);
+    assert.equal(seen.gone, undefined);
+    assert.equal(seen.wrong.code, 'invalid-option');
+    assert.ok(seen.estimate.quota > 0 && seen.estimate.usage >= 0);
+    assert.equal(typeof seen.persist, 'boolean');
+  }),
+);
 
-test('the module lists exactly the engine\'s schedulers', { timeout }, async () => {
+test("the module lists exactly the engine's schedulers", { timeout }, async () => {
   const server = await serve(www, 0, { '/blank.html': '<!doctype html><link rel="icon" href="data:,">' });
   try {
     await withBrowser({}, async context => {
@@ -393,179 +586,3 @@ test('the module lists exactly the engine\'s schedulers', { timeout }, async () 
     server.close();
   }
 });
-
-// -------------------------------------------------------------------------------------------------- the page
-
-for (const width of [360, 1280]) {
-  test(`the page at ${width} px scrolls in one direction, before and after a picture`, { timeout }, () => withPage({ width, height: 740 }, async page => {
-    const widths = () => page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-    await status(page, /^Ready/);
-    assert.deepEqual(await widths(), [width, width]);
-    await page.fill('#steps', '50');
-    await page.fill('#prompt', 'a'.repeat(300));
-    await page.click('#generate');
-    await hasResult(page);
-    await page.click('#cache summary');
-    await page.waitForSelector('#cache-list button');
-    assert.deepEqual(await widths(), [width, width]);
-  }));
-}
-
-test('every field has a name that is spoken', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  const unnamed = await page.evaluate(() => [...document.querySelectorAll('input, select, textarea, button')]
-    .filter(e => !(/** @type {HTMLInputElement} */ (e).labels?.length) && !e.textContent?.trim() && !e.getAttribute('aria-label')).map(e => e.outerHTML));
-  assert.deepEqual(unnamed, []);
-}));
-
-test('by keyboard alone: Enter draws, arrows look at the steps, Escape stops and brings the picture back', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  for (let i = 0; i < 3 && await page.evaluate(() => document.activeElement?.id) !== 'prompt'; i++) await page.keyboard.press('Tab');
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'prompt');
-  await page.keyboard.press('Control+A');
-  await page.keyboard.type('a cat');
-  await page.keyboard.press('Shift+Enter');
-  await page.keyboard.type('asleep');
-  await page.keyboard.press('Enter');
-  await hasResult(page);
-  const parameters = () => page.evaluate(() => /** @type {any} */ (window).browserDiffusion.lastResult.parameters);
-  assert.match(await parameters(), /^a cat\nasleep\nSteps: 20/);
-  const pixels = () => page.evaluate(() => /** @type {HTMLCanvasElement} */ (document.getElementById('canvas')).toDataURL());
-  const finished = await pixels();
-  assert.equal(await page.locator('#strip li').count(), 21, 'twenty steps and the picture');
-  await page.focus('#scrub');
-  await page.keyboard.press('ArrowLeft');
-  assert.match(await page.innerText('#caption'), /Step 20 of 20\s+timestep 979 · noise level σ 0\.00/);
-  assert.notEqual(await pixels(), finished);
-  await page.keyboard.press('Home');
-  assert.match(await page.innerText('#caption'), /Step 1 of 20/);
-  await page.keyboard.press('End');
-  assert.equal(await pixels(), finished);
-  await page.focus('#steps');
-  await page.keyboard.press('Control+A');
-  await page.keyboard.type('900');
-  await page.keyboard.press('Control+Enter');
-  await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 3'));
-  assert.notEqual(await pixels(), finished, 'steps are shown as they happen');
-  await page.keyboard.press('Escape');
-  await status(page, /^Stopped after step/);
-  assert.equal(await pixels(), finished);
-  assert.equal(await page.locator('#strip li').count(), 21);
-}));
-
-test('stopped before the first picture: the steps that were made can be looked at', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  await page.fill('#steps', '900');
-  await page.click('#generate');
-  await page.waitForFunction(() => document.getElementById('caption')?.textContent?.startsWith('Step 3'));
-  await page.click('#stop');
-  await status(page, /^Stopped after step/);
-  const made = await page.locator('#strip li').count();
-  assert.ok(made >= 3 && made < 900);
-  await page.focus('#scrub');
-  await page.keyboard.press('Home');
-  await page.keyboard.press('ArrowRight');
-  assert.match(await page.innerText('#caption'), /Step 2 of 900/);
-  assert.equal(await page.getAttribute('#scrub', 'max'), String(made));
-}));
-
-test('the canvas holds the picture, Save gives the PNG, the settings are there next time', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  await page.fill('#width', '64');
-  await page.fill('#height', '48');
-  await page.fill('#prompt', 'A Red, Apple!');
-  await page.fill('#seed', '9');
-  await page.selectOption('#scheduler', 'euler_a');
-  assert.ok(await page.isDisabled('#save'));
-  await page.click('#generate');
-  await hasResult(page);
-  assert.ok(await page.evaluate(() => {
-    const canvas = /** @type {HTMLCanvasElement} */ (document.getElementById('canvas'));
-    const [image] = /** @type {any} */ (window).browserDiffusion.lastResult.images;
-    const shown = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height).data ?? [];
-    return canvas.width === 64 && canvas.height === 48 && image.data.every((/** @type {number} */ v, /** @type {number} */ i) => v === shown[i]);
-  }), 'pixel by pixel');
-  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#save')]);
-  assert.equal(download.suggestedFilename(), 'a-red-apple-9.png');
-  await page.reload();
-  assert.deepEqual(await Promise.all(['prompt', 'width', 'seed', 'scheduler'].map(id => page.inputValue(`#${id}`))), ['A Red, Apple!', '64', '9', 'euler_a']);
-}));
-
-test('errors stand beside the form; prompt and picture stay', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  await page.click('#generate');
-  await hasResult(page);
-  const pixels = () => page.evaluate(() => /** @type {HTMLCanvasElement} */ (document.getElementById('canvas')).toDataURL());
-  const finished = await pixels();
-  /** @param {Record<string, string>} values @param {RegExp} message */
-  const refused = async (values, message) => {
-    for (const [id, value] of Object.entries(values)) await page.fill(`#${id}`, value);
-    await page.click('#generate');
-    await page.waitForFunction(source => new RegExp(source).test(document.getElementById('error')?.textContent ?? ''), message.source);
-    assert.ok(await page.isVisible('#error'));
-    assert.equal(await pixels(), finished);
-    for (const [id, value] of Object.entries(values)) assert.equal(await page.inputValue(`#${id}`), value);
-  };
-  await refused({ prompt: 'too big' }, /Too big.*smaller width/);
-  await refused({ prompt: 'a', width: '65' }, /Width/);
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'width');
-  await refused({ width: '64', seed: 'abc' }, /Seed/);
-  await refused({ seed: '', source: 'missing/model' }, /fetched.*404/);
-  await page.fill('#source', 'embedded');
-  await page.click('#generate');
-  await status(page, /^Done/);
-  assert.ok(await page.isHidden('#error'));
-}));
-
-test('words that the model cannot read any more are named', { timeout }, () => withPage({}, async page => {
-  await status(page, /^Ready/);
-  await page.fill('#prompt', `${'a'.repeat(77)} and a dog`);
-  await page.click('#reading > summary');
-  await page.selectOption('#prompt-syntax', 'plain'); // A1111's reads any length
-  await page.click('#generate');
-  await status(page, /^Done/);
-  assert.match(await page.innerText('#status'), /left out: “ ?and a dog”$/);
-  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).browserDiffusion.lastResult.truncated), [' and a dog']);
-  await page.fill('#prompt', 'a dog');
-  await page.click('#generate');
-  await status(page, /^Done.*Seed \d+\.$/);
-}));
-
-test('suggestions fill the prompt', { timeout }, () => withPage({}, async page => {
-  await page.waitForSelector('#suggestions button');
-  await page.click('#suggestions summary');
-  const all = page.locator('#suggestions details button');
-  assert.deepEqual(await all.allInnerTexts(), ['an apple', 'fire', 'a light bulb']);
-  await all.nth(2).click();
-  assert.equal(await page.inputValue('#prompt'), 'a light bulb');
-}));
-
-test('without WebGPU the page names browsers that have it, and offers no form', { timeout }, () => withPage({
-  width: 360, before: () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }),
-}, async (page, requests) => {
-  await page.waitForSelector('#no-webgpu:not([hidden])');
-  for (const browser of ['Chrome', 'Safari', 'Firefox']) assert.match(await page.innerText('#no-webgpu'), new RegExp(browser));
-  for (const id of ['prompt', 'generate', 'canvas', 'source']) assert.ok(await page.isHidden(`#${id}`), id);
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
-  assert.deepEqual(requests.filter(url => /worker\.js$|embedded/.test(url)), [], 'nothing is loaded');
-}));
-
-test('after one visit a new version arrives with the next, and the page opens and draws without a network', { timeout }, () => withPage({}, async (page, requests, server) => {
-  await status(page, /^Ready/);
-  await page.evaluate(async () => {
-    await navigator.serviceWorker.ready;
-    if (!navigator.serviceWorker.controller) await new Promise(done => { navigator.serviceWorker.oncontrollerchange = done; });
-  });
-  const style = readFileSync(join(site, 'style.css'), 'utf8');
-  writeFileSync(join(site, 'style.css'), `${style} body { --version: new; }`);
-  const version = () => page.evaluate(() => getComputedStyle(document.body).getPropertyValue('--version'));
-  await page.reload();
-  assert.equal(await version(), 'new');
-  writeFileSync(join(site, 'style.css'), style);
-  server.close();
-  await page.reload();
-  await status(page, /^Ready/);
-  assert.equal(await version(), 'new', 'the set of the last visit');
-  await page.click('#generate');
-  await hasResult(page);
-}));

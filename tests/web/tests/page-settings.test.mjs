@@ -137,6 +137,54 @@ test('the same by keyboard alone', () => withPage({ height: 1500 }, async page =
   assert.equal(preview, 'full', 'the embedded model has no smaller decoder');
 }));
 
+test('the steps in which guidance acts: by mouse, by keyboard, and back from the picture', () =>
+  withPage({ height: 1500 }, async page => {
+    const ends = () => Promise.all(['start', 'end'].map(end => page.inputValue(`#guidance-${end}`)));
+    await status(page, /^Ready/);
+    await page.click('#generate');
+    await hasResult(page);
+    assert.equal((await asked(page)).guidanceInterval, undefined, 'all of them, which is not said');
+    await page.click('#sampling summary');
+    await page.click('#guidance-start', { clickCount: 3 });
+    await page.keyboard.type('0.25');
+    await drawAgain(page);
+    assert.deepEqual((await asked(page)).guidanceInterval, [0.25, 1]);
+    await tabTo(page, 'guidance-end');
+    await type(page, '0.8');
+    await shot(page, 'guidance-interval');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    assert.deepEqual((await asked(page)).guidanceInterval, [0.25, 0.8]);
+
+    const dropDrawn = () => page.evaluate(async () => {
+      const [image] = /** @type {any} */ (window).browserDiffusion.lastResult.images;
+      const data = new DataTransfer();
+      data.items.add(new File([await image.toBlob()], 'drawn.png', { type: 'image/png' }));
+      window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+    });
+    await page.fill('#guidance-start', '0');
+    await page.fill('#guidance-end', '0.5');
+    await dropDrawn();
+    await status(page, /settings of drawn\.png are back/);
+    assert.deepEqual(await ends(), ['0.25', '0.8']);
+    await page.fill('#guidance-start', '0');
+    await page.fill('#guidance-end', '1');
+    await drawAgain(page);
+    assert.equal((await asked(page)).guidanceInterval, undefined);
+    await page.fill('#guidance-end', '0.5');
+    await dropDrawn();
+    await page.waitForFunction(
+      () => /** @type {HTMLInputElement} */ (document.getElementById('guidance-end')).value === '1',
+    );
+
+    await page.fill('#guidance-start', '0.9');
+    await page.fill('#guidance-end', '0.1');
+    await page.click('#generate');
+    await page.waitForFunction(() =>
+      /guidanceInterval must be/.test(document.getElementById('error')?.textContent ?? ''),
+    );
+  }),
+);
+
 test("the prompt's syntax and how it is read: by mouse and by keyboard", () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
@@ -291,5 +339,89 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
     assert.deepEqual(await fields(), ['4', '8.5', 'lcm']);
     assert.match(await page.innerText('#recipe-text'), /^consistent is an LCM model, by its pipeline/);
     assert.deepEqual([(await asked(page)).numInferenceSteps, (await asked(page)).guidanceScale], [4, 8.5]);
+  }),
+);
+
+test('a dropped picture brings its LoRAs and ControlNets back, and says which files it needs', () =>
+  withPage({ height: 1600 }, async page => {
+    const drop = (/** @type {string} */ text) => page.evaluate(async text => {
+      const { GeneratedImage } = await import(new URL('/picture.js', location.href).href);
+      const file = await new GeneratedImage(8, 8, new Uint8ClampedArray(256).fill(255), text).toBlob();
+      const data = new DataTransfer();
+      data.items.add(new File([file], 'theirs.png', { type: 'image/png' }));
+      window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+    }, text);
+    /** What stands in the fields of a list's rows. @param {string} list */
+    const rows = list => page.locator(`#${list} > li`).evaluateAll(all => all.map(row => Object.fromEntries(
+      [.../** @type {NodeListOf<HTMLInputElement>} */ (row.querySelectorAll('[data-key]:not([type=file])'))]
+        .map(field => [field.dataset.key, field.value]),
+    )));
+    const text = 'a cat <lora:style:0.65> <lora:mine:0.4>\nSteps: 6, Sampler: LCM, CFG scale: 1.5, Seed: 7, ' +
+      'Size: 64x64, ControlNet 0: "Module: canny, Model: control_v11p_sd15_canny [d14c016b], Weight: 0.8, ' +
+      'Threshold A: 75, Threshold B: 150, Guidance Start: 0.25, Guidance End: 0.5, ' +
+      'Control Mode: ControlNet is more important", ControlNet 1: "Module: depth_midas, Model: my_depth [0123abcd], ' +
+      'Weight: 1, Guidance Start: 0, Guidance End: 1, Control Mode: Balanced", ' +
+      'Lora hashes: "style: aaebf6360f7d, mine: a95a0f4bdcb9", Version: v1.9.4';
+    await status(page, /^Ready/);
+    await page.click('#additions summary');
+    await page.click('#add-lora');
+    const lora = (/** @type {string} */ name) => ({ name, mimeType: '', buffer: Buffer.from('x') });
+    await page.setInputFiles('#loras input[type=file]', lora('mine.safetensors'));
+    await page.click('#add-lora');
+    await page.keyboard.type('https://example.org/lcm-lora-sdv1-5/other.safetensors');
+    await drop(text);
+    await status(page, new RegExp('theirs.png are back.* It needs style, my_depth: the rows .* ask for the files. ' +
+      'What its ControlNets were shown is not in it'));
+    assert.deepEqual(await rows('loras'), [
+      { source: '', scale: '0.65' }, { source: 'mine.safetensors', scale: '0.4' },
+    ], 'what stood there is taken by its name, and what the picture was drawn without is gone');
+    const [edges, depth] = await rows('controls');
+    assert.deepEqual(edges, {
+      source: 'lllyasviel/control_v11p_sd15_canny', from: 'file', preprocess: 'canny', low: '75', high: '150',
+      scale: '0.8', start: '0.25', end: '0.5',
+    });
+    assert.deepEqual([depth.source, depth.preprocess, depth.scale], ['', 'none', '1']);
+    assert.equal(await page.inputValue('#guess-mode'), 'guess');
+    assert.equal(await page.inputValue('#steps'), '6', 'the settings of the picture, not of the LoRA that is gone');
+    assert.ok(await page.isVisible('#controls [data-key=low] >> nth=0'));
+    assert.match(await page.innerText('#loras .asks'), /drawn with “style”/);
+    assert.match(await page.innerText('#controls .remark'), /“depth_midas”/);
+    await shot(page, 'needs');
+
+    // By mouse a file, by keyboard an address: nothing is asked any more, and it is drawn with them.
+    await page.setInputFiles('#loras li:nth-child(1) input[type=file]', lora('style.safetensors'));
+    await page.focus('#controls li:nth-child(2) [data-key=source]');
+    await page.keyboard.type('owner/my_depth');
+    await page.keyboard.press('Tab');
+    assert.equal(await page.locator('.asks').count(), 0);
+    const buffer = await page.locator('canvas').first().screenshot();
+    const shown = { name: 'shown.png', mimeType: 'image/png', buffer };
+    for (const row of [1, 2]) await page.setInputFiles(`#controls li:nth-child(${row}) [data-key=image]`, shown);
+    await page.click('#generate');
+    await hasResult(page);
+    const { loras, controlnets, guessMode } = await asked(page);
+    assert.deepEqual(
+      loras.map((/** @type {any} */ l) => [l.name, l.scale, Boolean(l.files)]),
+      [['style', 0.65, true], ['mine', 0.4, true]],
+    );
+    assert.deepEqual(
+      controlnets.map((/** @type {any} */ c) => [c.source, c.preprocess, c.low, c.scale, c.start, c.end]),
+      [
+        ['lllyasviel/control_v11p_sd15_canny', 'canny', 75, 0.8, 0.25, 0.5],
+        ['owner/my_depth', undefined, undefined, 1, 0, 1],
+      ],
+    );
+    assert.equal(guessMode, true);
+
+    // What was drawn here is told again: the rows stay as they are, and one without LoRAs takes them away.
+    const drawn = await page.evaluate(() => /** @type {any} */ (window).browserDiffusion.lastResult.parameters);
+    const before = [await rows('loras'), await rows('controls')];
+    await page.fill('#loras li:nth-child(1) [data-key=scale]', '2');
+    await drop(drawn);
+    await status(page, /^The settings of theirs\.png are back\.(?!.*It needs)/);
+    assert.deepEqual([await rows('loras'), await rows('controls')], before);
+    await drop('a dog\nSteps: 5, Sampler: Euler, CFG scale: 3');
+    await page.waitForFunction(() => /** @type {any} */ (document.getElementById('steps')).value === '5');
+    assert.deepEqual([await rows('loras'), await rows('controls')], [[], []]);
   }),
 );
