@@ -513,3 +513,84 @@ fn reads_shard_indices() {
         assert_eq!(shards::files(bad.as_bytes()).map_err(|e| e.code), Err(Code::BadCheckpoint), "{bad}");
     }
 }
+
+/// Numbers of eight bits are torch's own, bit for bit, as they are and times ComfyUI's scales (`tests/reference/fp8.py`);
+/// what is not finite is refused by name. Files are cut at every size up to seven bytes.
+#[test]
+fn eight_bits() {
+    const SCALES: [f32; 3] = [0.0123456789, 1.7, 3.0517578e-05];
+    let all = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data/fp8.bin")).unwrap();
+    let theirs: Vec<u16> = all.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b)).collect();
+    let finite = |bits: &u16| bits & 0x7c00 != 0x7c00;
+    let layouts = |n| BTreeMap::from([("a.weight".to_owned(), matrix(n / 2, 2, 1))]);
+    let file = |tensors: &[(&str, FileDtype, &[usize], &[u8])]| {
+        let views = tensors.iter().map(|&(name, dtype, shape, bytes)| {
+            (name.to_owned(), TensorView::new(dtype, shape.to_vec(), bytes).unwrap())
+        });
+        serialize(views, None).unwrap()
+    };
+    let mut compared = 0;
+    for (kind, theirs) in [FileDtype::F8_E4M3, FileDtype::F8_E5M2].into_iter().zip(theirs.chunks_exact(1024))
+    {
+        for (case, theirs) in theirs.chunks_exact(256).enumerate() {
+            let good: Vec<u8> = (0..=255).filter(|&i| finite(&theirs[usize::from(i)])).collect();
+            let n = good.len();
+            let due: Vec<u16> = good.iter().map(|&i| theirs[usize::from(i)]).collect();
+            let scale = case.checked_sub(1).map(|i| SCALES[i].to_le_bytes());
+            for name in ["a.scale_weight", "a.weight_scale"] {
+                let mut tensors: Vec<(&str, FileDtype, &[usize], &[u8])> =
+                    vec![("a.weight", kind, &[0, 2], &good), ("scaled_fp8", kind, &[0], &[])];
+                let shape = [n / 2, 2];
+                tensors[0].2 = &shape;
+                if let Some(scale) = &scale {
+                    tensors.push((name, FileDtype::F32, &[], scale));
+                }
+                let bytes = file(&tensors);
+                for cut in 1..8 {
+                    let got = unpack(bytes.chunks(cut), &layouts(n)).unwrap();
+                    let rows = got.written["a.weight"].as_chunks::<8>().0;
+                    let got: Vec<u16> = rows
+                        .iter()
+                        .flat_map(|r| [[r[0], r[1]], [r[2], r[3]]].map(u16::from_le_bytes))
+                        .collect();
+                    assert_eq!(got, due, "{kind:?} case {case} cut {cut}");
+                    compared += 1;
+                }
+                // One more, that is not finite: refused by the weight's name.
+                for bad in (0..=255).filter(|&i| !finite(&theirs[usize::from(i)])) {
+                    let pair = [0, bad];
+                    let mut pairs = tensors.clone();
+                    (pairs[0].2, pairs[0].3) = (&[1, 2], &pair);
+                    let e = unpack([file(&pairs).as_slice()], &layouts(2)).err().unwrap();
+                    assert_eq!(e.code, Code::BadCheckpoint);
+                    assert!(e.message.contains("a.weight"), "{e}");
+                }
+            }
+        }
+    }
+    assert_eq!(compared, 2 * 4 * 2 * 7);
+
+    // One scale a row; other numbers of them, other kinds, and scales that come too late are refused by name.
+    let rows = [2f32.to_le_bytes(), 0.5f32.to_le_bytes()].concat();
+    let one = [0x38, 0x38, 0x38, 0x38]; // 1 in F8_E4M3
+    let weight = ("a.weight", FileDtype::F8_E4M3, &[2usize, 2][..], &one[..]);
+    let got =
+        unpack([file(&[weight, ("a.scale_weight", FileDtype::F32, &[2, 1], &rows)]).as_slice()], &layouts(4));
+    let got = &got.unwrap().written["a.weight"];
+    let got: Vec<f32> = got.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect();
+    assert_eq!(got, [2.0, 2.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0]);
+    let three = [rows.as_slice(), &[0; 4]].concat();
+    for wrong in [
+        file(&[weight, ("a.scale_weight", FileDtype::F32, &[3], &three)]),
+        file(&[weight, ("a.scale_weight", FileDtype::F8_E8M0, &[1], &[127])]),
+        [with_header(
+            r#"{"a.weight":{"dtype":"F8_E4M3","shape":[2,2],"data_offsets":[0,4]},
+                    "a.scale_weight":{"dtype":"F32","shape":[],"data_offsets":[4,8]}}"#,
+            8,
+        )]
+        .concat(),
+    ] {
+        let e = unpack([wrong.as_slice()], &layouts(4)).err().unwrap();
+        assert!(e.code == Code::BadCheckpoint && e.message.contains("a.scale_weight"), "{e}");
+    }
+}

@@ -3,6 +3,7 @@
 //! or OpenCLIP's; ControlNets are those of lllyasviel's code. Everything that is known of those names stands in the
 //! tables here; they agree with diffusers' `loaders/single_file_utils.py`.
 
+use super::fp8;
 use super::header::Dtype;
 use super::located::Located;
 use super::names;
@@ -26,7 +27,7 @@ pub struct Part {
     pub transposed: bool,
 }
 
-/// A component's tensors, in the order of the file.
+/// A component's tensors: what others are scaled by, then the others, both in the order of the file.
 pub type Parts = Vec<Part>;
 
 /// What a single file holds.
@@ -223,7 +224,8 @@ pub fn sort(table: &Table) -> Result<Contents> {
         if component == "unet" {
             contents.spread = last_attention_bias(&tensors);
         }
-        parts.sort_by_key(|p| (table.tensors[p.tensor].order(), p.begin));
+        // Scales first, wherever they are in the file: a weight is scaled as it arrives.
+        parts.sort_by_key(|p| (!fp8::is_scale(&p.name), table.tensors[p.tensor].order(), p.begin));
         contents.components.insert(component, parts);
     }
     Ok(contents)

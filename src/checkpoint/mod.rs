@@ -6,6 +6,7 @@
 //! - [`pack`]: one tensor's bytes into its layout on the GPU, in f16.
 //! - [`packed`]: what is kept of quantised weights.
 //! - [`unpack`]: a whole file's bytes, routed tensor by tensor.
+//! - `fp8`: numbers of eight bits, and their scales.
 //! - [`quantise`]: f16 rows into blocks of 8 or 4 bits a weight.
 //! - [`table`]: the tensors of any file, .safetensors or .ckpt, by random access. `torch` reads the formats of
 //!   `torch.save` for it, with `zip` and `pickle`, which executes nothing and makes `objects`; `located` is where a
@@ -20,6 +21,7 @@
 pub mod alphas;
 pub mod card;
 pub mod configs;
+mod fp8;
 pub mod header;
 pub mod kind;
 pub mod ldm;

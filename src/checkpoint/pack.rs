@@ -1,5 +1,6 @@
 //! One tensor's bytes, as they arrive, into the layout that the kernels read: f16, or blocks of few bits.
 
+use super::fp8;
 use super::header::{Dtype, TensorInfo};
 use super::quantise::{self, Bits};
 use crate::error::{Error, Result};
@@ -96,19 +97,22 @@ pub struct Packer {
     offset: u64,
     /// How `out` is quantised on its way.
     blocks: Option<quantise::Rows>,
+    /// What the values are multiplied by: nothing, one for all of them, or one for each of the shape's rows.
+    scales: Vec<f32>,
     /// A value that was too large for f16 ended the work.
     overflowed: bool,
 }
 
 impl Packer {
     /// A packer for `tensor`. `BadCheckpoint` if its shape does not hold what `layout` wants, or its
-    /// element type is not a floating-point type that we read (F16, BF16, F32, F64).
+    /// element type is not a floating-point type that we read (F16, BF16, F32, F64, F8_E4M3, F8_E5M2).
     pub fn new(tensor: &TensorInfo, layout: Layout) -> Result<Packer> {
         let TensorInfo { name, dtype, shape, .. } = tensor;
-        if !matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+        let floats = [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64, Dtype::F8_E4M3, Dtype::F8_E5M2];
+        if !floats.contains(dtype) {
             return Err(Error::bad_checkpoint(format!(
-                "tensor {name:?} is {dtype:?}; weights are read from F16, BF16, F32 and F64. Choose a \
-                 checkpoint that is not quantised"
+                "tensor {name:?} is {dtype:?}; weights are read from F16, BF16, F32, F64, F8_E4M3 and F8_E5M2. \
+                 Choose a checkpoint that is not quantised otherwise"
             )));
         }
         let rows_fit = match layout {
@@ -153,6 +157,7 @@ impl Packer {
             out: Vec::new(),
             offset: 0,
             blocks,
+            scales: Vec::new(),
             overflowed: false,
         })
     }
@@ -160,6 +165,12 @@ impl Packer {
     /// Elements go out as f32, unquantised: [`Layout::wide_bytes`] of them.
     pub fn wide(self) -> Packer {
         Packer { halves: 2, blocks: None, ..self }
+    }
+
+    /// Every value is multiplied, in f32, by the one number in `scales`, or by that of its row of the tensor's shape. To be
+    /// called before the first byte.
+    pub fn scale(&mut self, scales: Vec<f32>) {
+        self.scales = scales;
     }
 
     /// Whether [`Packer::push`] has failed because f16 does not hold a value.
@@ -224,11 +235,17 @@ impl Packer {
             bytes = rest;
             let to = if straight { &mut self.out } else { &mut self.row };
             let from = to.len();
-            let bad = if self.halves == 2 {
+            if !self.scales.is_empty() {
+                let scale = |i: usize| scale_of(&self.scales, self.seen + i as u64, self.elements);
+                scaled(self.dtype, now, scale, self.halves == 2, to);
+            } else if self.halves == 2 {
                 widen(self.dtype, now, to);
-                to[from..].chunks_exact(2).position(|h| h[1] & 0x7f80 == 0x7f80)
             } else {
                 convert(self.dtype, now, to);
+            }
+            let bad = if self.halves == 2 {
+                to[from..].chunks_exact(2).position(|h| h[1] & 0x7f80 == 0x7f80)
+            } else {
                 first_non_finite(&to[from..])
             };
             if let Some(i) = bad {
@@ -291,12 +308,14 @@ impl Packer {
 
     fn non_finite(&mut self, at: u64, bytes: &[u8]) -> Error {
         let value = match *bytes {
+            [a] => fp8::value(self.dtype, a).into(),
             [a, b] if self.dtype == Dtype::F16 => f16::from_le_bytes([a, b]).to_f64(),
             [a, b] => bf16::from_le_bytes([a, b]).to_f64(),
             [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).into(),
             [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
             _ => f64::NAN,
         };
+        let value = value * f64::from(scale_of(&self.scales, at, self.elements));
         let name = &self.name;
         // f64 may hold what f32 does not.
         self.overflowed = value.is_finite() && self.halves == 1 && (value as f32).is_finite();
@@ -335,6 +354,7 @@ fn convert(dtype: Dtype, bytes: &[u8], out: &mut Vec<u16>) {
             let wide = bf16::from_le_bytes(b).to_f32();
             f16::from_f32(wide).to_bits()
         })),
+        Dtype::F8_E4M3 | Dtype::F8_E5M2 => out.extend(bytes.iter().map(|&b| fp8::f16_bits(dtype, b))),
         Dtype::F32 => {
             out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b)).to_bits()))
         }
@@ -348,8 +368,30 @@ fn widen(dtype: Dtype, bytes: &[u8], out: &mut Vec<u16>) {
     match dtype {
         Dtype::F16 => bytes.as_chunks().0.iter().for_each(|&b| push(f16::from_le_bytes(b).to_f32())),
         Dtype::BF16 => bytes.as_chunks().0.iter().for_each(|&b| push(bf16::from_le_bytes(b).to_f32())),
+        Dtype::F8_E4M3 | Dtype::F8_E5M2 => bytes.iter().for_each(|&b| push(fp8::value(dtype, b))),
         Dtype::F32 => bytes.as_chunks().0.iter().for_each(|&b| push(f32::from_le_bytes(b))),
         _ => bytes.as_chunks().0.iter().for_each(|&b| push(f64::from_le_bytes(b) as f32)),
+    }
+}
+
+/// Of the value at `at`, where each of `scales` is that of as many values as each other.
+fn scale_of(scales: &[f32], at: u64, elements: u64) -> f32 {
+    let each = (elements / scales.len().max(1) as u64).max(1);
+    scales.get((at / each) as usize).copied().unwrap_or(1.0)
+}
+
+/// Appends whole little-endian elements times their scales, a product in f32: as that, or rounded to f16 as ComfyUI has it.
+fn scaled(dtype: Dtype, bytes: &[u8], scale: impl Fn(usize) -> f32, wide: bool, out: &mut Vec<u16>) {
+    let mut values = Vec::with_capacity(2 * bytes.len());
+    widen(dtype, bytes, &mut values);
+    for (i, &[low, high]) in values.as_chunks().0.iter().enumerate() {
+        let product = f32::from_bits(u32::from(low) | u32::from(high) << 16) * scale(i);
+        let bits = product.to_bits();
+        if wide {
+            out.extend([bits as u16, (bits >> 16) as u16]);
+        } else {
+            out.push(f16::from_f32(product).to_bits());
+        }
     }
 }
 

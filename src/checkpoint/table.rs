@@ -10,7 +10,7 @@
 
 use super::header::{Dtype, Header, TensorInfo};
 use super::located::{Base, Located, ReadAt};
-use super::{torch, zip};
+use super::{fp8, torch, zip};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 
@@ -55,7 +55,7 @@ impl Table {
 
     /// A tensor's values, row-major. For small ones: it is held whole.
     ///
-    /// `BadCheckpoint` if it is not of a floating-point type (F16, BF16, F32, F64) or an integer type.
+    /// `BadCheckpoint` if it is not of a floating-point type (F16, BF16, F32, F64, F8_E4M3, F8_E5M2) or an integer type.
     pub async fn values<R: ReadAt>(&self, file: &R, tensor: &Located) -> Result<Vec<f32>> {
         let mut reader = TensorReader::new(file);
         let mut bytes = Vec::new();
@@ -70,12 +70,13 @@ impl Table {
             Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
             Dtype::BF16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
             Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
+            Dtype::F8_E4M3 | Dtype::F8_E5M2 => bytes.iter().map(|&b| fp8::value(tensor.dtype, b)).collect(),
             Dtype::I64 => bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as f32).collect(),
             Dtype::I32 => bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b) as f32).collect(),
             other => {
                 return Err(Error::bad_checkpoint(format!(
-                    "tensor {:?} is {other:?}; weights are read from F16, BF16, F32 and F64. Choose a file \
-                     that is not quantised",
+                    "tensor {:?} is {other:?}; weights are read from F16, BF16, F32, F64, F8_E4M3 and F8_E5M2. \
+                     Choose a file that is not quantised otherwise",
                     tensor.name
                 )));
             }

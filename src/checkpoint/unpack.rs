@@ -1,9 +1,9 @@
 //! A whole safetensors file, byte by byte as it arrives, routed tensor by tensor.
 
-use super::header::{Header, TensorInfo};
+use super::fp8;
+use super::header::{Dtype, Header, TensorInfo};
 use super::pack::{Layout, Packer};
 use crate::error::{Error, Result};
-use std::collections::VecDeque;
 
 /// Where the tensors of a file go.
 pub trait Target {
@@ -46,7 +46,9 @@ enum State<D> {
     /// Length and JSON so far.
     Header(Vec<u8>),
     Data {
-        tensors: VecDeque<Incoming<D>>,
+        tensors: Vec<Incoming<D>>,
+        /// The first of them that has not come whole.
+        next: usize,
         /// File offset of the next byte.
         at: u64,
         end: u64,
@@ -56,7 +58,18 @@ enum State<D> {
 /// A tensor that is not complete: its bytes that are still to come, and what becomes of them.
 struct Incoming<D> {
     left: u64,
-    wanted: Option<(Packer, D)>,
+    becomes: Becomes<D>,
+}
+
+enum Becomes<D> {
+    Nothing,
+    Packed(Packer, D),
+    /// What another is multiplied by, and its bytes so far.
+    Scale {
+        weight: usize,
+        dtype: Dtype,
+        bytes: Vec<u8>,
+    },
 }
 
 impl<T: Target> FileUnpacker<T> {
@@ -107,41 +120,46 @@ impl<T: Target> FileUnpacker<T> {
                 }
             }
             let header = Header::parse(head.get(8..).unwrap_or_default())?;
-            let mut tensors = VecDeque::with_capacity(header.tensors.len());
-            for info in &header.tensors {
-                let wanted = match target.want(info)? {
-                    Some((layout, dest)) => {
-                        let packer = Packer::new(info, layout)?;
-                        Some((if target.wide(&dest) { packer.wide() } else { packer }, dest))
-                    }
-                    None => None,
-                };
-                tensors.push_back(Incoming { left: info.end - info.begin, wanted });
-            }
+            let tensors = incoming(&header.tensors, target)?;
             let end = header.data_start + header.data_len;
-            self.state = State::Data { tensors, at: header.data_start, end };
+            self.state = State::Data { tensors, next: 0, at: header.data_start, end };
         }
-        let State::Data { tensors, at, end } = &mut self.state else { return Ok(()) };
-        while let Some(tensor) = tensors.front_mut() {
+        let State::Data { tensors, next, at, end } = &mut self.state else { return Ok(()) };
+        while let Some(tensor) = tensors.get_mut(*next) {
             let n = tensor.left.min(bytes.len() as u64) as usize;
             let (now, rest) = bytes.split_at(n);
             bytes = rest;
             tensor.left -= n as u64;
             *at += n as u64;
-            if let Some((packer, dest)) = &mut tensor.wanted {
-                match packer.push(now, &mut |offset, bytes| target.write(dest, offset, bytes)) {
-                    Err(e) if packer.overflowed() => {
-                        target.overflow(dest, e)?;
-                        tensor.wanted = None;
+            match &mut tensor.becomes {
+                Becomes::Nothing => {}
+                Becomes::Scale { bytes, .. } => bytes.extend_from_slice(now),
+                Becomes::Packed(packer, dest) => {
+                    match packer.push(now, &mut |offset, bytes| target.write(dest, offset, bytes)) {
+                        Err(e) if packer.overflowed() => {
+                            target.overflow(dest, e)?;
+                            tensor.becomes = Becomes::Nothing;
+                        }
+                        pushed => pushed?,
                     }
-                    pushed => pushed?,
                 }
             }
             if tensor.left > 0 {
                 return Ok(());
             }
-            if let Some(Incoming { wanted: Some((packer, dest)), .. }) = tensors.pop_front() {
-                packer.finish(&mut |offset, bytes| target.write(&dest, offset, bytes))?;
+            *next += 1;
+            match std::mem::replace(&mut tensor.becomes, Becomes::Nothing) {
+                Becomes::Nothing => {}
+                Becomes::Packed(packer, dest) => {
+                    packer.finish(&mut |offset, bytes| target.write(&dest, offset, bytes))?;
+                }
+                Becomes::Scale { weight, dtype, bytes } => {
+                    if let Some(Incoming { becomes: Becomes::Packed(packer, _), .. }) =
+                        tensors.get_mut(weight)
+                    {
+                        packer.scale(fp8::numbers(dtype, &bytes));
+                    }
+                }
             }
         }
         if !bytes.is_empty() {
@@ -152,6 +170,37 @@ impl<T: Target> FileUnpacker<T> {
         }
         Ok(())
     }
+}
+
+/// What becomes of each tensor of a file.
+fn incoming<T: Target>(infos: &[TensorInfo], target: &mut T) -> Result<Vec<Incoming<T::Dest>>> {
+    let mut tensors = Vec::with_capacity(infos.len());
+    for info in infos {
+        let becomes = match target.want(info)? {
+            Some((layout, dest)) => {
+                let packer = Packer::new(info, layout)?;
+                Becomes::Packed(if target.wide(&dest) { packer.wide() } else { packer }, dest)
+            }
+            None => Becomes::Nothing,
+        };
+        tensors.push(Incoming { left: info.end - info.begin, becomes });
+    }
+    for (weight, scale) in fp8::scales(infos) {
+        if !matches!(tensors[weight].becomes, Becomes::Packed(..)) {
+            continue;
+        }
+        let (of, info) = (&infos[weight], &infos[scale]);
+        fp8::check_scale(info, of)?;
+        if scale > weight {
+            return Err(Error::bad_checkpoint(format!(
+                "tensor {:?} lies behind {:?}, which it scales, and files are read from front to back. Save the file \
+                 again with the safetensors library, which puts it before",
+                info.name, of.name
+            )));
+        }
+        tensors[scale].becomes = Becomes::Scale { weight, dtype: info.dtype, bytes: Vec::new() };
+    }
+    Ok(tensors)
 }
 
 /// Names the file in a message.
