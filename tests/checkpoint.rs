@@ -518,7 +518,7 @@ fn reads_shard_indices() {
 /// what is not finite is refused by name. Files are cut at every size up to seven bytes.
 #[test]
 fn eight_bits() {
-    const SCALES: [f32; 3] = [0.0123456789, 1.7, 3.0517578e-05];
+    const SCALES: [f32; 3] = [0.012345679, 1.7, 3.0517578e-05];
     let all = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data/fp8.bin")).unwrap();
     let theirs: Vec<u16> = all.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b)).collect();
     let finite = |bits: &u16| bits & 0x7c00 != 0x7c00;
