@@ -1,8 +1,9 @@
 //! Chooses tiles for matrix multiply and convolution by timing them on this GPU.
 
+use super::conv::Conv;
+use super::matmul::{Epilogue, conv2d, linear};
 use super::selftest::TOLERANCE_F16;
 use super::tile::{TEXTS, Tile};
-use super::{Conv, Epilogue, conv2d, linear};
 use crate::clock::now;
 use crate::error::Result;
 use crate::gpu::choices::{Choices, Class, search};

@@ -1,9 +1,9 @@
 //! Matrix multiply, and convolution as implicit matrix multiply.
 
-use super::Activation;
 use super::conv::Conv;
 use super::input::{Columns, Input};
 use super::matrix::{Matrix, f16_matrix, matrix, matrix_with_shortcut};
+use super::pointwise::Activation;
 use super::tile::{Tile, files};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};

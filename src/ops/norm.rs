@@ -1,7 +1,7 @@
 //! Normalisation; statistics are always f32.
 
-use super::Activation;
 use super::input::{Input, LayerNorm, spread};
+use super::pointwise::Activation;
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{F32, U32};

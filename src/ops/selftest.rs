@@ -1,6 +1,9 @@
 //! Does this adapter compute rightly? Asked once, before anything is downloaded.
 
-use super::{Activation, Epilogue, attention, group_norm, linear_no_bias};
+use super::attention::attention;
+use super::matmul::{Epilogue, linear_no_bias};
+use super::norm::group_norm;
+use super::pointwise::Activation;
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
 use crate::named::Named;
