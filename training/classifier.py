@@ -72,7 +72,7 @@ def trained(state, minutes=6.0, batch=96):
     if os.path.exists(path):
         model.load_state_dict(torch.load(path, weights_only=True))
     else:
-        rng, start, step, p = np.random.default_rng(1), time.time(), 0, 0.0
+        rng, start, step, p = np.random.default_rng(1), time.process_time(), 0, 0.0
         opt = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-2)
         while p < 1:
             for g in opt.param_groups:
@@ -82,7 +82,7 @@ def trained(state, minutes=6.0, batch=96):
             loss.backward()
             opt.step()
             opt.zero_grad()
-            step, p = step + 1, (time.time() - start) / (60 * minutes)
+            step, p = step + 1, (time.process_time() - start) / (60 * minutes)
             if step % 100 == 0:
                 print("classifier step %d loss %.3f" % (step, loss), flush=True)
         torch.save(model.state_dict(), path)
