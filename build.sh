@@ -2,7 +2,7 @@
 # Builds, serves, tests and drives browser-diffusion. On a fresh Debian-like machine each command first
 # installs what it lacks, into .tools/ where possible (git-ignored), and says so.
 #   ./build.sh                          the wasm module, into www/pkg/, built quickly: for a first look, and to develop
-#   ./build.sh release                  the same, as small as it gets: what is published, and what tests and bench use
+#   ./build.sh release                  dist/, the site to publish, with the module as small as it gets, which tests use too
 #   ./build.sh serve [PORT]             the page on http://127.0.0.1:PORT/
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
@@ -231,13 +231,20 @@ build_ops_check() {
 
 # ---- commands ----
 
+# dist/: www/ with the smallest module, and scripts without their comments
+publish() {
+  build_wasm release; need_node_modules
+  node tools/publish.mjs
+  say "dist/ is ready to publish"
+}
+
 serve() {
   build_wasm; need_node 16
   exec node tests/web/support/serve.mjs www "${1:-8080}"
 }
 
 run_tests() {
-  need_rust; need_wasm_std; need_vulkan_driver; build_wasm release; build_ops_check
+  need_rust; need_wasm_std; need_vulkan_driver; publish; build_ops_check
   need_node_modules; need_chromium; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --all --check
@@ -277,7 +284,7 @@ step() {
 
 case "${1:-}" in
   "") build_wasm ;;
-  release) build_wasm release ;;
+  release) publish ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
   generate) drive quick support/generate.mjs "${@:2}" ;;

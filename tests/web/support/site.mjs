@@ -1,10 +1,11 @@
-// The page with the fake engine (fake-engine.js) and without the model, for tests of everything around pictures.
+// The page as it is published, but with the fake engine (fake-engine.js) and without the model, for tests of everything around pictures.
 import { after } from 'node:test';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
 import { serve } from './serve.mjs';
+import { strip } from '../../../tools/publish.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -15,6 +16,7 @@ cpSync(www, site, { recursive: true, filter: path => ![join(www, 'embedded'), jo
 mkdirSync(join(site, 'pkg'));
 cpSync(join(root, 'tests/web/support/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
 writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
+strip(site);
 mkdirSync(join(site, 'embedded'));
 writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
