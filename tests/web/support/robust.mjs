@@ -11,8 +11,11 @@ import { writeTiny } from './tiny.mjs';
 /** @typedef {import('playwright-core').BrowserContext} Context */
 
 export const UNET = 'unet/diffusion_pytorch_model.safetensors';
-/** Never resolved: for an answer that does not come. @type {Promise<void>} */
-export const never = new Promise(() => {});
+/**
+ * Bytes per second of a download that does not end while a test waits for something else. It goes on, for a load tells
+ * of its bytes every tenth of a second while some come: where nothing follows, the last ones are never told of.
+ */
+export const CRAWL = 50e3;
 /** Bytes of a chunk in the cache, for files up to 64 MiB: src/store/web/mod.rs. */
 export const CHUNK = 512 << 10;
 

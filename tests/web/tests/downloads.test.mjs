@@ -4,7 +4,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { withBrowser } from '../support/browser.mjs';
-import { CHUNK, UNET, bytesOf, failure, list, never, picture, remove, stage } from '../support/robust.mjs';
+import { CHUNK, CRAWL, UNET, bytesOf, failure, list, picture, remove, stage } from '../support/robust.mjs';
 
 test('downloads and the cache', async t => {
   const { hub, hashed, shell, narrow, models, good, total, profile, asked, open, steps, close } = await stage();
@@ -12,8 +12,8 @@ test('downloads and the cache', async t => {
     await t.test('the browser is killed at 40 % of the download', () =>
       withBrowser({ profile }, async (context, errors) => {
         const page = await open(context);
-        // What lies behind 60 % never comes, however late the page is killed.
-        hub.fault(r => ({ rate: 8e6, until: (r.range?.[0] ?? 0) >= 0.6 * total ? never : undefined }));
+        // What lies behind 60 % does not come in time, however late the page is killed.
+        hub.fault(r => ({ rate: (r.range?.[0] ?? 0) >= 0.6 * total ? CRAWL : 8e6 }));
         page
           .evaluate(() =>
             window.robustTools.load('test/large', {
@@ -118,8 +118,8 @@ test('downloads and the cache', async t => {
         'Stop while the model loads: aborted at once, nothing more is sent, the next load goes on',
         async () => {
           await remove(page, 'test/large');
-          // The rest never comes: a load that waited for it would not end.
-          hub.fault(r => (r.path.endsWith(UNET) && (r.range?.[0] ?? 0) >= 8e6 ? { until: never } : undefined));
+          // The rest does not come in time: a load that waited for it would end late, and whole.
+          hub.fault(r => (r.path.endsWith(UNET) && (r.range?.[0] ?? 0) >= 8e6 ? { rate: CRAWL } : undefined));
           const stopped = await page.evaluate(async () => {
             const controller = new AbortController();
             const onProgress = (/** @type {any} */ p) => {
