@@ -78,12 +78,17 @@ need_chromium() {
   has chromium || has google-chrome || apt_install chromium
 }
 
+# The second engine. Other systems than Debian may have none in apt: tests then run in Chromium alone.
+need_firefox() {
+  has firefox-esr || has firefox || (apt_install firefox-esr) || say "no Firefox: browser tests run in Chromium alone"
+}
+
 need_vulkan_driver() {
   ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || apt_install mesa-vulkan-drivers
   ldconfig -p | grep -q libvulkan.so.1 || apt_install libvulkan1
 }
 
-# npm packages of the tests: playwright-core, typescript, type definitions
+# npm packages of the tests: playwright-core, puppeteer-core, typescript, type definitions
 need_node_modules() {
   need_node; need_npm
   local stamp=tests/web/node_modules/.package-lock.json
@@ -245,7 +250,7 @@ serve() {
 
 run_tests() {
   need_rust; need_wasm_std; need_vulkan_driver; publish; build_ops_check
-  need_node_modules; need_chromium; need_lavapipe; need_reader
+  need_node_modules; need_chromium; need_firefox; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --all --check
   cargo clippy --all-targets --quiet -- -D warnings

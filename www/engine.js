@@ -55,6 +55,17 @@ export async function detect() {
 
 /** @typedef {{ resolve(result: any): void, reject(error: DiffusionError): void, onEvent?(event: any): void }} Call */
 
+/**
+ * The address of the worker's script. It must be of the page's origin, what it imports need not: on another site a script
+ * of one line stands between. Not on our own, for Firefox asks no service worker about what such a script imports, and
+ * the page would not draw without a network.
+ */
+function workerScript() {
+  if (new URL(WORKER_URL).origin === globalThis.location?.origin) return WORKER_URL;
+  const code = `import ${JSON.stringify(WORKER_URL)};`;
+  return URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+}
+
 /** One worker and the calls that wait for its answers. The worker takes the calls one after another. */
 export class Engine {
   /** @type {Map<number, Call>} */ #calls = new Map();
@@ -64,10 +75,7 @@ export class Engine {
   /** @type {DiffusionError | undefined} why no call can be made any more */ #ended;
 
   constructor() {
-    // A worker's own script must be of the page's origin, what it imports need not: so a script of one line
-    // stands between, and the module works from any site.
-    const code = `import ${JSON.stringify(WORKER_URL)};`;
-    const script = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+    const script = workerScript();
     this.#worker = new Worker(script, { type: 'module', name: 'browser-diffusion' });
     let listening = false;
     this.#ready = new Promise((resolve) => {

@@ -1,10 +1,11 @@
-// Headless Chromium with a software GPU, for tests and for the command line.
+// A headless browser with a software GPU, for tests and for the command line: Chromium, or Firefox (firefox.mjs).
 //   swiftshader: Chromium's own; no shader-f16. The picture of an adapter with nothing but the default limits.
 //   lavapipe:    Mesa's; shader-f16, subgroups, some ten times faster. Needs .tools/lavapipe (build.sh makes it).
 import { chromium } from 'playwright-core';
 import { existsSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { openFirefox } from './firefox.mjs';
 
 export const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 const layer = join(root, '.tools/lavapipe');
@@ -14,13 +15,26 @@ const HANGS = 600_000;
 /** Which adapters this machine can offer, fastest first. */
 export const adapters = existsSync(join(layer, 'liblayer.so')) ? ['lavapipe', 'swiftshader'] : ['swiftshader'];
 
-/** @returns {string} the browser to drive */
-function executable() {
-  const named = ['chromium', 'google-chrome', 'chromium-browser'];
-  const found = named
+const names = {
+  chromium: ['chromium', 'google-chrome', 'chromium-browser'],
+  firefox: ['firefox-esr', 'firefox'],
+};
+/** @typedef {keyof typeof names} Name */
+
+/** @param {Name} browser @returns {string | undefined} the program to drive */
+const program = browser =>
+  names[browser]
     .flatMap(name => (process.env.PATH ?? '').split(delimiter).map(dir => join(dir, name)))
-    .find(p => existsSync(p));
-  if (!found) throw new Error('no Chromium on this machine: ./build.sh test installs it');
+    .find(path => existsSync(path));
+
+/** Which browsers this machine has for tests of both. @type {Name[]} */
+export const browsers =
+  program('firefox') && adapters.includes('lavapipe') ? ['chromium', 'firefox'] : ['chromium'];
+
+/** @param {Name} browser */
+function executable(browser) {
+  const found = program(browser);
+  if (!found) throw new Error(`no ${browser} on this machine: ./build.sh test installs it`);
   return found;
 }
 
@@ -31,6 +45,14 @@ const common = ['--enable-unsafe-webgpu', '--disable-gpu-watchdog', '--no-sandbo
 function configuration(adapter) {
   if (adapter === 'swiftshader') return { args: ['--use-webgpu-adapter=swiftshader'], env: {} };
   if (adapter !== 'lavapipe') throw new Error(`no adapter "${adapter}"`);
+  return {
+    args: ['--enable-features=Vulkan', '--use-vulkan=native', '--use-angle=vulkan'],
+    env: { ...lavapipe(), VK_LAYER_PATH: layer, VK_INSTANCE_LAYERS: 'VK_LAYER_LAVAPIPE_webgpu' },
+  };
+}
+
+/** What makes lavapipe the one Vulkan driver. @returns {Record<string, string>} */
+function lavapipe() {
   const icd =
     [
       join(layer, 'icd.json'),
@@ -38,10 +60,42 @@ function configuration(adapter) {
       '/usr/share/vulkan/icd.d/lvp_icd.json',
     ].find(p => existsSync(p)) ?? '';
   return {
-    args: ['--enable-features=Vulkan', '--use-vulkan=native', '--use-angle=vulkan'],
-    env: {
-      VK_ICD_FILENAMES: icd, VK_DRIVER_FILES: icd, VK_LAYER_PATH: layer, VK_INSTANCE_LAYERS: 'VK_LAYER_LAVAPIPE_webgpu',
-      NODEVICE_SELECT: '1', LD_LIBRARY_PATH: join(layer, 'mesa/usr/lib/x86_64-linux-gnu'), XDG_RUNTIME_DIR: layer,
+    VK_ICD_FILENAMES: icd, VK_DRIVER_FILES: icd, NODEVICE_SELECT: '1', XDG_RUNTIME_DIR: layer,
+    LD_LIBRARY_PATH: join(layer, 'mesa/usr/lib/x86_64-linux-gnu'),
+  };
+}
+
+/**
+ * @typedef {import('playwright-core').BrowserContext} Context
+ * @typedef {{ context: Context, close(): Promise<void>, crash(): Promise<void> }} Opened
+ */
+
+/**
+ * @param {{ adapter: string, args: string[], profile: string, env: NodeJS.ProcessEnv, errors: string[] }} options
+ * @returns {Promise<Opened>}
+ */
+async function openChromium({ adapter, args, profile, env, errors }) {
+  const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
+  const launch = {
+    executablePath: executable('chromium'), headless: true, args: [...common, ...gpuArgs, ...args],
+    env: /** @type {Record<string, string>} */ ({ ...process.env, ...gpuEnv, ...env }), timeout: HANGS,
+  };
+  const browser = profile ? null : await chromium.launch(launch);
+  const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
+  context.setDefaultTimeout(HANGS);
+  context.on('console', message => {
+    // Chromium asks every host for an icon, unbidden.
+    if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) errors.push(message.text());
+  });
+  context.on('weberror', error => errors.push(String(error.error())));
+  return {
+    context,
+    close: () => (browser ?? context).close(),
+    crash: async () => {
+      const gone = new Promise(done => context.once('close', done));
+      const session = await context.newCDPSession(context.pages()[0]);
+      session.send('Browser.crash').catch(() => {});
+      await gone;
     },
   };
 }
@@ -49,46 +103,39 @@ function configuration(adapter) {
 /**
  * Starts a browser, does the work, and always closes it. `errors` collects what pages report (console errors,
  * uncaught exceptions); any that are left there when the work is done make the call fail, so a test that expects
- * one takes it out.
+ * one takes it out. `crash` ends the browser with no warning.
  * @template T
- * @param {{ adapter?: string, args?: string[], profile?: string, env?: Record<string, string> }} options profile: a folder
- *   to keep IndexedDB in; env: beside the adapter's own
- * @param {(context: import('playwright-core').BrowserContext, errors: string[]) => Promise<T>} work
+ * @param {{ browser?: Name, adapter?: string, args?: string[], profile?: string,
+ *   env?: Record<string, string> }} options adapter, args: of Chromium alone; profile: a folder to keep IndexedDB in;
+ *   env: beside the adapter's own
+ * @param {(context: Context, errors: string[], crash: () => Promise<void>) => Promise<T>} work in Firefox the context has
+ *   what firefox.mjs gives it
  * @returns {Promise<T>}
  */
-export async function withBrowser({ adapter = adapters[0], args = [], profile = '', env = {} }, work) {
-  const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
-  const launch = {
-    executablePath: executable(), headless: true, args: [...common, ...gpuArgs, ...args],
-    env: /** @type {Record<string, string>} */ ({ ...process.env, ...gpuEnv, ...env }), timeout: HANGS,
-  };
-  const browser = profile ? null : await chromium.launch(launch);
-  const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
-  context.setDefaultTimeout(HANGS);
+export async function withBrowser(options, work) {
+  const { browser = 'chromium', adapter = adapters[0], args = [], profile = '', env = {} } = options;
   const errors = /** @type {string[]} */ ([]);
-  context.on('console', message => {
-    // Chromium asks every host for an icon, unbidden.
-    if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) errors.push(message.text());
-  });
-  context.on('weberror', error => errors.push(String(error.error())));
+  const { context, close, crash } = browser === 'firefox'
+    ? await openFirefox({ executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, errors })
+    : await openChromium({ adapter, args, profile, env, errors });
   try {
-    const result = await work(context, errors);
+    const result = await work(context, errors, crash);
     if (errors.length) throw new Error(`the page reported errors:\n${errors.join('\n')}`);
     return result;
   } finally {
-    await closed(browser ?? context);
+    await closed(close());
   }
 }
 
 /**
  * Chromium on lavapipe sometimes hangs while it shuts down; ten seconds are enough for an orderly end, and
- * playwright ends the browser's processes with this one.
- * @param {{ close(): Promise<void> }} browser
+ * what drives a browser ends its processes with this one.
+ * @param {Promise<void>} closing
  */
-async function closed(browser) {
+async function closed(closing) {
   /** @type {NodeJS.Timeout | undefined} */
   let timer;
   const late = new Promise(done => { timer = setTimeout(done, 10_000); });
-  await Promise.race([browser.close(), late]);
+  await Promise.race([closing, late]);
   clearTimeout(timer);
 }

@@ -1,5 +1,5 @@
 // Whole pipelines against diffusers: tiny random models with the same weights, prompts and seeds, through the public
-// module in Chromium. Expected latents and pictures were computed by tests/reference/pipelines.py, in f32 on weights
+// module in Chromium, and a few of them in Firefox. Expected latents and pictures were computed by tests/reference/pipelines.py, in f32 on weights
 // rounded to f16. Its own f16 runs of these cases (`pipelines.py --f16`) lie 5e-4 to 6.4e-3 away in the latents; another
 // word in the prompt moves them by 4e-2 to 6e-1.
 import { after, test } from 'node:test';
@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { adapters, browsers, root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
@@ -80,13 +80,14 @@ function compare(c, { latents, images, seed }) {
 }
 
 /**
- * Runs cases on an adapter, one loading for each folder.
- * @param {import('node:test').TestContext} t @param {string} adapter @param {Case[]} cases
+ * Runs cases, one loading for each folder.
+ * @param {import('node:test').TestContext} t @param {{ browser?: 'chromium' | 'firefox', adapter?: string }} where
+ * @param {Case[]} cases
  */
-async function run(t, adapter, cases) {
+async function run(t, where, cases) {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
   t.after(server.close);
-  await withBrowser({ adapter }, async context => {
+  await withBrowser(where, async context => {
     const page = await context.newPage();
     await page.goto(`${server.url}/blank.html`);
     for (const folder of new Set(cases.map(c => c.folder))) {
@@ -122,12 +123,18 @@ async function run(t, adapter, cases) {
   });
 }
 
-test(`pipelines against diffusers, on ${adapters[0]}`, t => run(t, adapters[0], cases));
+test(`pipelines against diffusers, on ${adapters[0]}`, t => run(t, { adapter: adapters[0] }, cases));
 
 // Chromium's own adapter has no shader-f16, and is slow.
 if (adapters.length > 1) {
   const few = cases.filter(c => ['sd1-bf16', 'sd2', 'sdxl'].includes(c.folder) && c.options.numInferenceSteps <= 3);
-  test(`pipelines against diffusers, on ${adapters[1]}`, t => run(t, adapters[1], few));
+  test(`pipelines against diffusers, on ${adapters[1]}`, t => run(t, { adapter: adapters[1] }, few));
+}
+
+if (browsers.includes('firefox')) {
+  const folders = ['sd1-f32', 'sd1-bf16', 'sd2', 'sdxl', 'lcm'];
+  const six = cases.filter(c => folders.includes(c.folder) && c.options.numInferenceSteps <= 3);
+  test('pipelines against diffusers, in Firefox', t => run(t, { browser: 'firefox' }, six));
 }
 
 test(
