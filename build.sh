@@ -12,6 +12,7 @@
 #   ./build.sh bench --vs-ort [...]     its operations, with --unet whole UNets, beside onnxruntime-web's
 #   ./build.sh bench --step [--side N] [--json FILE]   one step by kernel class, of the driver's own peak
 #   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
+#   ./build.sh bench --trace --cold [...]   the same where nothing was ever compiled: every pipeline's cost
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -299,8 +300,9 @@ case "${1:-}" in
       *" --parity "*) parity "${@:2}" ;;
       *" --step "*) step "${@:2}" ;;
       *" --vs-ort "*) drive release bench/vs-ort.mjs "${@:2}" ;;
+      *" --cold "*) need_firefox; drive release bench/cold.mjs "${@:2}" ;;
       *" --trace "*) drive release bench/trace.mjs "${@:2}" ;;
       *) drive release bench/bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,14s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,15s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac
