@@ -1,6 +1,8 @@
 /** How far a model has come: bytes, rate and time left over all files of one load. */
 import { left, showProgress, size } from './ui.js';
 
+const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin)$/i;
+
 export class Download {
   /** @type {Map<string, { loaded: number, total: number, moving: boolean }>} */
   #files = new Map();
@@ -14,6 +16,10 @@ export class Download {
     const before = this.#files.get(file) ?? { loaded: 0, total: 0, moving: false };
     const now = { loaded: loaded ?? before.loaded, total: total ?? before.total, moving: status === 'progress' };
     this.#files.set(file, now);
+    const files = [...this.#files.values()];
+    // Small files come first, in no time; what follows weights is the driver's work.
+    if (status === 'done' && WEIGHTS.test(file) && files.every((each) => each.loaded >= each.total))
+      showProgress(undefined, 'all there, preparing the GPU');
     if (status !== 'progress') return;
     if (!fromCache) {
       this.#started ||= performance.now();
@@ -21,7 +27,7 @@ export class Download {
       if (before.moving) this.#fetched += now.loaded - before.loaded;
     }
     let done = 0, all = 0;
-    for (const each of this.#files.values()) {
+    for (const each of files) {
       done += each.loaded;
       all += Math.max(each.total, each.loaded);
     }

@@ -135,7 +135,9 @@ export class Drawing {
    */
   async #drawOne(pipeline, options, made, signal, place) {
     say(`${place}Drawing …`);
-    showProgress(undefined, 'reading your words');
+    // A GPU's driver compiles what is new to it, and may begin when it meets it.
+    const first = this.#last?.pipeline !== pipeline;
+    showProgress(undefined, first ? 'reading your words, preparing the GPU' : 'reading your words');
     stage('text');
     const started = performance.now();
     const lastResult = await pipeline.generate({

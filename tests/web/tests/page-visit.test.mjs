@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { hasResult, site, status, withPage } from '../support/site.mjs';
+import { drawAgain, hasResult, site, status, withPage } from '../support/site.mjs';
 
 /** A test that takes so long hangs; nothing else is judged by the clock. */
 const timeout = 1_800_000;
@@ -249,3 +249,22 @@ test(
       await hasResult(page);
     }),
 );
+
+test('a first picture says that it prepares the GPU, a second has no need to', () =>
+  withPage({}, async page => {
+    await page.evaluate(() => {
+      const shown = /** @type {HTMLElement} */ (document.getElementById('progress-text'));
+      /** @type {string[]} */
+      const texts = [];
+      new MutationObserver(() => texts.push(shown.textContent ?? '')).observe(shown, { childList: true });
+      Object.assign(window, { texts });
+    });
+    const said = async () => {
+      await page.fill('#prompt', 'a cat');
+      await drawAgain(page);
+      const texts = await page.evaluate(() => /** @type {string[]} */ (/** @type {any} */ (window).texts).splice(0));
+      return texts.filter(text => /reading your words/.test(text));
+    };
+    assert.deepEqual(await said(), ['reading your words, preparing the GPU']);
+    assert.deepEqual(await said(), ['reading your words']);
+  }));
