@@ -78,13 +78,26 @@ fn main(
   if column < n4() {
     let b = biases(column);
     var fits = true;
+    // What a store is made of (additions, activations, f16, bounds) stands once and not for each of ROWS rows: of the
+    // convolution of 16 rows lavapipe's compiler took 3.5 s, now 0.4 s, and a step is as fast. The sums move on by one at
+    // each turn, the last falls out.
+    var row = m_first + ROWS;
+    while row > m_first {
+      row--;
+      var last = vec4f(0.0);
 #for i SLOTS
 #for j LANES
-    if m_first + $iu * LANES + $ju < p.m {
-      fits = store(m_first + $iu * LANES + $ju, column, sum_$i_$j + b) && fits;
+      {
+        let next = sum_$i_$j;
+        sum_$i_$j = last;
+        last = next;
+      }
+#endfor
+#endfor
+      if row < p.m {
+        fits = store(row, column, last + b) && fits;
+      }
     }
-#endfor
-#endfor
     report(fits);
   }
 }
