@@ -371,6 +371,18 @@ pub struct Inputs {
     pub timestep_cond: Option<Tensor>,
 }
 
+impl Inputs {
+    /// All of them that there are, always in the same order.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        let added = self.added.map(|added| [added.text_embeds, added.time_ids]);
+        [self.sample, self.t_emb, self.encoder_hidden_states]
+            .into_iter()
+            .chain(added.into_iter().flatten())
+            .chain(self.timestep_cond)
+            .collect()
+    }
+}
+
 /// [`Inputs`] over `batch` pictures of `height` x `width` latents and texts of so many tokens.
 pub fn unet_inputs(
     config: &Config,
@@ -411,6 +423,17 @@ pub(super) fn down(
     inputs: &Inputs,
     controlnet_cond: Option<Tensor>,
 ) -> Result<Down> {
+    down_to(config, r, inputs, controlnet_cond, usize::MAX)
+}
+
+/// [`down`] as far as its first `skips` skips; where that is not all of it, `mid` is the last one.
+fn down_to(
+    config: &Config,
+    r: &mut Recorder,
+    inputs: &Inputs,
+    controlnet_cond: Option<Tensor>,
+    most: usize,
+) -> Result<Down> {
     expect("in_channels", config.in_channels, inputs.sample.c)?;
     expect("cross_attention_dim", config.cross_attention_dim, inputs.encoder_hidden_states.c)?;
     let temb = time_embedding(config, r, inputs.t_emb, inputs.added, inputs.timestep_cond)?;
@@ -425,17 +448,23 @@ pub(super) fn down(
     for (i, block) in config.down.iter().enumerate() {
         let r = &mut r.scope(format_args!("down_blocks.{i}"));
         for j in 0..block.layers as usize {
+            if skips.len() == most {
+                return Ok(Down { skips, mid: x, temb });
+            }
             x = resnet(&mut r.scope(format_args!("resnets.{j}")), x, Some(&temb), block.channels, norm)?;
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
             skips.push(x);
         }
-        if i + 1 < config.down.len() {
+        if i + 1 < config.down.len() && skips.len() < most {
             let e = Epilogue::default();
             x = ops::conv2d(r, x, "downsamplers.0.conv", block.channels, Conv::down(), e)?;
             skips.push(x);
         }
+    }
+    if skips.len() == most {
+        return Ok(Down { skips, mid: x, temb });
     }
 
     if !matches!(config.mid, Mid::Nothing) {
@@ -454,29 +483,88 @@ pub(super) fn down(
 ///
 /// `UnsupportedModel` where an input's width is not the configuration's, so the parts are not of one model.
 pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[Tensor]) -> Result<Tensor> {
-    let Down { mut skips, mid: mut x, temb } = down(config, r, inputs, None)?;
-    let (text, norm) = (inputs.encoder_hidden_states, config.norm);
-    let mut residuals = residuals.iter().rev();
-    if let Some(&residual) = residuals.next() {
-        x = ops::add(r, x, residual)?;
-    }
+    let Down { skips, mid, temb } = down(config, r, inputs, None)?;
+    let x = plus_mid(r, mid, residuals, skips.len())?;
+    up(config, r, (&temb, inputs.encoder_hidden_states), skips, residuals, x, None).map(|(out, _)| out)
+}
 
+/// [`forward`], and the features from below that [`shallow`] of this `branch` is given at later steps.
+///
+/// `UnsupportedModel` as [`forward`].
+pub fn forward_with_deep(
+    config: &Config,
+    r: &mut Recorder,
+    inputs: &Inputs,
+    residuals: &[Tensor],
+    branch: u32,
+) -> Result<(Tensor, Tensor)> {
+    let Down { skips, mid, temb } = down(config, r, inputs, None)?;
+    let x = plus_mid(r, mid, residuals, skips.len())?;
+    let first = skips.len().saturating_sub(1 + branch as usize);
+    up(config, r, (&temb, inputs.encoder_hidden_states), skips, residuals, x, Some(first))
+}
+
+/// What [`forward`] gives, but for that all below the first `branch + 1` skips is taken from an earlier step: `deep` of
+/// [`forward_with_deep`]. DeepCache (Ma et al. 2023, arXiv 2312.00858), whose code calls it `cache_branch_id`.
+///
+/// `UnsupportedModel` as [`forward`].
+pub fn shallow(
+    config: &Config,
+    r: &mut Recorder,
+    inputs: &Inputs,
+    residuals: &[Tensor],
+    branch: u32,
+    deep: Tensor,
+) -> Result<Tensor> {
+    let Down { skips, temb, .. } = down_to(config, r, inputs, None, 1 + branch as usize)?;
+    up(config, r, (&temb, inputs.encoder_hidden_states), skips, residuals, deep, None).map(|(out, _)| out)
+}
+
+/// The middle with what ControlNets add to it, which stands behind what they add to each of so many skips.
+fn plus_mid(r: &mut Recorder, mid: Tensor, residuals: &[Tensor], skips: usize) -> Result<Tensor> {
+    residuals.get(skips).map_or(Ok(mid), |&residual| ops::add(r, mid, residual))
+}
+
+/// The way up from `x`, by as many layers as there are skips, the last ones; each takes a skip, the deepest first. Also
+/// what layer `watched`, counted from the first on the way up, is given from below; `x` where that is none.
+fn up(
+    config: &Config,
+    r: &mut Recorder,
+    (temb, text): (&TimeProjections, Tensor),
+    mut skips: Vec<Tensor>,
+    residuals: &[Tensor],
+    mut x: Tensor,
+    watched: Option<usize>,
+) -> Result<(Tensor, Tensor)> {
+    let norm = config.norm;
+    let layers: usize = config.up.iter().map(|block| block.layers as usize).sum();
+    // There are as many skips as layers on the way up: `layers_per_block` + 1 of each block.
+    let first = layers
+        .checked_sub(skips.len())
+        .ok_or_else(|| Error::unsupported("layers_per_block leaves no skip"))?;
+    let (mut at, mut deep) = (0, x);
     for (i, block) in config.up.iter().enumerate() {
         let r = &mut r.scope(format_args!("up_blocks.{i}"));
         for j in 0..block.layers as usize {
-            // There are as many skips as layers on the way up: `layers_per_block` + 1 of each block.
+            at += 1;
+            if at <= first {
+                continue;
+            }
+            if Some(at - 1) == watched {
+                deep = x;
+            }
             let mut skip =
                 skips.pop().ok_or_else(|| Error::unsupported("layers_per_block leaves no skip"))?;
-            if let Some(&residual) = residuals.next() {
+            if let Some(&residual) = residuals.get(skips.len()) {
                 skip = ops::add(r, skip, residual)?;
             }
             let both = (x, skip);
-            x = resnet(&mut r.scope(format_args!("resnets.{j}")), both, Some(&temb), block.channels, norm)?;
+            x = resnet(&mut r.scope(format_args!("resnets.{j}")), both, Some(temb), block.channels, norm)?;
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
         }
-        if let Some(skip) = skips.last().filter(|_| i + 1 < config.up.len()) {
+        if let Some(skip) = skips.last().filter(|_| at > first && i + 1 < config.up.len()) {
             let conv = Conv::up_to(skip.h, skip.w);
             x = ops::conv2d(r, x, "upsamplers.0.conv", block.channels, conv, Epilogue::default())?;
         }
@@ -485,7 +573,7 @@ pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[
     let x = ops::group_norm(r, x, "conv_norm_out", norm.groups, norm.eps, Activation::Silu)?;
     let conv = same_size(config.conv_out_kernel);
     let e = Epilogue { f32_output: true, ..Default::default() };
-    ops::conv2d(r, x, "conv_out", config.out_channels, conv, e)
+    Ok((ops::conv2d(r, x, "conv_out", config.out_channels, conv, e)?, deep))
 }
 
 /// The convolution that keeps height and width.
