@@ -5,13 +5,15 @@
 First the 214 prompts of its check in their plainest words, then 600 of the training's, in all of their forms; the English is
 always the plainest.
 """
-import json, pathlib
+import json
+import pathlib
 
-ROOT = pathlib.Path(__file__).parents[1]
 import numpy as np
+
 from check import asked_for
 from compose import KINDS, caption, caption_zh, random_spec
 
+ROOT = pathlib.Path(__file__).parents[1]
 rng = np.random.default_rng(7)
 plain = [(caption_zh(rng, s, vary=False), caption(rng, s, vary=False)) for s in asked_for()]
 
