@@ -401,16 +401,18 @@ pub(super) fn compile_first(
 ) -> Result<()> {
     const TOKENS: u32 = 77;
     let [h, w] = unet.0.sample_size.unwrap_or([64, 64]);
-    let mut plans = vec![
-        record(&unet.1, |r| {
-            let inputs = unet_inputs(unet.0, r, 2, h, w, TOKENS);
-            unet::forward(unet.0, r, &inputs, &[]).map(|out| r.output(out))
-        }),
-        record_decoder(vae.0, &vae.1, h, w).map(|(plan, ..)| plan),
-    ];
-    for (config, recipe, options) in text {
-        plans.push(record(options, |r| record_text(config, *recipe, r, 2, TOKENS).map(|_| ())));
-    }
+    // What is needed first begins first.
+    let mut plans: Vec<_> = text
+        .iter()
+        .map(|(config, recipe, options)| {
+            record(options, |r| record_text(config, *recipe, r, 2, TOKENS).map(|_| ()))
+        })
+        .collect();
+    plans.push(record(&unet.1, |r| {
+        let inputs = unet_inputs(unet.0, r, 2, h, w, TOKENS);
+        unet::forward(unet.0, r, &inputs, &[]).map(|out| r.output(out))
+    }));
+    plans.push(record_decoder(vae.0, &vae.1, h, w).map(|(plan, ..)| plan));
     // A size of its own that the model cannot have is refused when it is asked for.
     plans.iter().flatten().try_for_each(|plan| plan.compile_ahead(gpu))
 }
