@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Instruction {
     /// Cycles of the vector unit that it issues from, nops included.
     issue: f64,
-    /// Multiply-adds of a lane.
+    /// Multiply-adds of a lane, and products that begin a sum, or are none.
     multiply_adds: f64,
+    products: f64,
     /// Bytes of a lane, from and to workgroup memory.
     loaded: f64,
     stored: f64,
@@ -24,6 +25,7 @@ struct Instruction {
 pub struct Slice {
     pub issue: f64,
     pub multiply_adds: f64,
+    pub products: f64,
     pub loaded: f64,
     /// Vectors of four words.
     pub stores: f64,
@@ -103,7 +105,9 @@ impl Code {
         let end = |i: usize| blocks.get(i + 1).map_or(instructions.len(), |next| next.2);
         let mut loops = BTreeMap::<usize, BTreeSet<usize>>::new();
         for (from, target) in jumps {
-            let Some(head) = blocks.iter().position(|b| b.0 == target).filter(|&head| head <= from) else { continue };
+            let Some(head) = blocks.iter().position(|b| b.0 == target).filter(|&head| head <= from) else {
+                continue;
+            };
             let (mut members, mut open) = (BTreeSet::from([head]), vec![from]);
             while let Some(block) = open.pop() {
                 if members.insert(block) {
@@ -142,6 +146,7 @@ impl Code {
             let x = self.instructions[*place];
             slice.issue += x.issue;
             slice.multiply_adds += x.multiply_adds;
+            slice.products += x.products;
             slice.loaded += x.loaded;
             slice.stores += x.stored / 16.0;
             pending_wait |= x.waits && seen;
@@ -156,9 +161,10 @@ impl Code {
         let share = (multiply_adds - slice.multiply_adds).max(0.0) / computing as f64;
         for turn in turns {
             // One that computes nothing is taken to turn once.
-            let times = if turn.multiply_adds > 0.0 { (share / turn.multiply_adds).round().max(1.0) } else { 1.0 };
+            let times = if turn.multiply_adds > 0.0 { times(share, &turn) } else { 1.0 };
             slice.issue += times * turn.issue;
             slice.multiply_adds += times * turn.multiply_adds;
+            slice.products += times * turn.products;
             slice.loaded += times * turn.loaded;
             slice.stores += times * turn.stores;
             slice.loads += times as u32 * turn.loads;
@@ -166,6 +172,14 @@ impl Code {
         }
         slice
     }
+}
+
+/// How often a loop turns that has to compute so many multiply-adds: between what they are with every product counted
+/// and with none, the number that halves most often.
+fn times(multiply_adds: f64, turn: &Slice) -> f64 {
+    let least = (multiply_adds / (turn.multiply_adds + turn.products)).round().max(1.0) as u32;
+    let most = (multiply_adds / turn.multiply_adds).round().max(1.0) as u32;
+    f64::from((least..=most).max_by_key(|n| n.trailing_zeros()).unwrap_or(least))
 }
 
 #[derive(Default)]
@@ -202,10 +216,16 @@ fn nak<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
         pending.push(&board[..1]);
     }
     let instruction = Instruction {
-        issue: 1.0,
+        // Two products in f16 go through a pipe of half the rate; beside others they cost a quarter more than these.
+        issue: if name.starts_with("hfma2") || name.starts_with("hmul2") { 1.25 } else { 1.0 },
         multiply_adds: match name {
-            name if name.starts_with("ffma") || name.starts_with("fmul") => 1.0,
-            name if name.starts_with("hfma2") || name.starts_with("hmul2") => 2.0,
+            name if name.starts_with("ffma") => 1.0,
+            name if name.starts_with("hfma2") => 2.0,
+            _ => 0.0,
+        },
+        products: match name {
+            name if name.starts_with("fmul") => 1.0,
+            name if name.starts_with("hmul2") => 2.0,
             _ => 0.0,
         },
         loaded: if name.starts_with("ld.shared") { bytes } else { 0.0 },
@@ -217,7 +237,7 @@ fn nak<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     Line { label: None, instruction: Some(instruction), target }
 }
 
-/// AMD: `	v_fmac_f32_e32 v1, v2, v3    ; 56...`, labels as `BB3:`. Two of `v_dual_*` issue as one.
+/// AMD: `v_fmac_f32_e32 v1, v2, v3    ; 56...`, labels as `BB3:`. Two of `v_dual_*` issue as one.
 fn aco<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     let code = line.split(';').next().unwrap_or("").trim();
     if let Some(label) = code.strip_suffix(':') {
@@ -231,17 +251,23 @@ fn aco<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
             n if n.ends_with("b64") => 2.0,
             _ => 1.0,
         };
-        4.0 * words * if name.contains("read2") || name.contains("write2") || name.contains("2addr") { 2.0 } else { 1.0 }
+        4.0 * words
+            * if name.contains("read2") || name.contains("write2") || name.contains("2addr") {
+                2.0
+            } else {
+                1.0
+            }
     };
-    let computes = |op: &str| {
-        let op = op.trim_start_matches("v_").trim_start_matches("dual_");
-        let products = ["fma", "fmac", "mul_f32", "mul_f16", "mad_", "dot2acc", "dot2_f32"];
-        match op {
-            op if op.starts_with("pk_fma") || op.starts_with("pk_mul_f16") => 2.0,
-            op if op.starts_with("dot2") => 2.0,
-            op if products.iter().any(|p| op.starts_with(p)) => 1.0,
-            _ => 0.0,
-        }
+    let op = |half: &'a str| half.trim().trim_start_matches("v_").trim_start_matches("dual_");
+    let adds = |half: &'a str| match op(half) {
+        op if op.starts_with("pk_fma") || op.starts_with("dot2") => 2.0,
+        op if op.starts_with("fma") || op.starts_with("mad_") => 1.0,
+        _ => 0.0,
+    };
+    let multiplies = |half: &'a str| match op(half) {
+        op if op.starts_with("pk_mul_f16") => 2.0,
+        op if op.starts_with("mul_f32") || op.starts_with("mul_f16") => 1.0,
+        _ => 0.0,
     };
     let load = ["buffer_load", "global_load", "flat_load"].iter().any(|p| name.starts_with(p));
     let left = if name == "s_waitcnt" { number_after(code, "vmcnt(") } else { None };
@@ -256,7 +282,8 @@ fn aco<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     let writes = name.starts_with("ds_store") || name.starts_with("ds_write");
     let instruction = Instruction {
         issue: f64::from(u8::from(name.starts_with("v_"))),
-        multiply_adds: code.split("::").map(|half| computes(half.trim())).sum(),
+        multiply_adds: code.split("::").map(adds).sum(),
+        products: code.split("::").map(multiplies).sum(),
         loaded: if reads { bytes(name) } else { 0.0 },
         stored: if writes { bytes(name) } else { 0.0 },
         global: load,
@@ -279,11 +306,12 @@ fn ir3<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     }
     let mut rest = code;
     while let Some((_, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')')) {
-        rest = after;
+        rest = after.trim_start();
     }
     let name = rest.split([' ', ',']).next().unwrap_or("");
     let repeated = 1.0 + number_after(code, "(rpt").unwrap_or(0.0);
-    let vector = |code: &str| 4.0 * code.rsplit(',').next().and_then(|n| n.trim().parse().ok()).unwrap_or(1.0);
+    let vector =
+        |code: &str| 4.0 * code.rsplit(',').next().and_then(|n| n.trim().parse().ok()).unwrap_or(1.0);
     let waits = code.contains("(sy)") && !pending.is_empty();
     if waits {
         pending.clear();
@@ -292,10 +320,10 @@ fn ir3<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     if global {
         pending.push(name);
     }
-    let computes = ["mad.f", "mul.f"].iter().any(|p| name.starts_with(p));
     let instruction = Instruction {
         issue: repeated + number_after(code, "(nop").unwrap_or(0.0),
-        multiply_adds: if computes { repeated } else { 0.0 },
+        multiply_adds: if name.starts_with("mad.f") { repeated } else { 0.0 },
+        products: if name.starts_with("mul.f") { repeated } else { 0.0 },
         loaded: if name.starts_with("ldl") { vector(code) } else { 0.0 },
         stored: if name.starts_with("stl") { vector(code) } else { 0.0 },
         global,
@@ -308,7 +336,8 @@ fn ir3<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
 /// The lines of the main program: `  840: 69b1...  lload r1_r2, ...`. A shorter program before it, which runs once a
 /// draw, follows.
 fn agx_main(printed: &str) -> Vec<&str> {
-    let is_code = |line: &&str| line.split_once(": ").is_some_and(|(at, _)| u32::from_str_radix(at.trim(), 16).is_ok());
+    let is_code =
+        |line: &&str| line.split_once(": ").is_some_and(|(at, _)| u32::from_str_radix(at.trim(), 16).is_ok());
     let lines: Vec<&str> = printed.lines().filter(is_code).collect();
     let starts: Vec<usize> = (0..lines.len()).filter(|&i| lines[i].trim_start().starts_with("0: ")).collect();
     let ends = starts.iter().skip(1).copied().chain([lines.len()]);
@@ -335,7 +364,8 @@ fn agx<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     }
     let instruction = Instruction {
         issue: 1.0,
-        multiply_adds: f64::from(u8::from(["ffma", "fmul", "hfma", "hmul", "fmadd"].contains(&name))),
+        multiply_adds: f64::from(u8::from(["ffma", "hfma"].contains(&name))),
+        products: f64::from(u8::from(["fmul", "hmul"].contains(&name))),
         loaded: if name == "lload" { bytes } else { 0.0 },
         stored: if name == "lstore" { bytes } else { 0.0 },
         global,

@@ -1,6 +1,7 @@
 //! SPIR-V by naga, machine code by Mesa's compilers for GPUs that are not here.
 
 use super::driver;
+use super::model::Hardware;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub struct Family {
     driver: &'static str,
     shim: &'static str,
     chip: (&'static str, &'static str),
+    pub hardware: Hardware,
 }
 
 pub const FAMILIES: [Family; 6] = [
@@ -26,6 +28,15 @@ pub const FAMILIES: [Family; 6] = [
         driver: "nouveau",
         shim: "nouveau",
         chip: ("NOUVEAU_CHIPSET", "176"), // GA106
+        hardware: Hardware {
+            processors: 28,
+            schedulers: 4.0,
+            gigahertz: 1.78,
+            cache: 1000.0,
+            memory: 360.0,
+            latency: 240.0,
+            predicates: false,
+        },
     },
     Family {
         name: "RTX 4090",
@@ -34,6 +45,15 @@ pub const FAMILIES: [Family; 6] = [
         driver: "nouveau",
         shim: "nouveau",
         chip: ("NOUVEAU_CHIPSET", "192"), // AD102
+        hardware: Hardware {
+            processors: 128,
+            schedulers: 4.0,
+            gigahertz: 2.52,
+            cache: 4500.0,
+            memory: 1008.0,
+            latency: 270.0,
+            predicates: false,
+        },
     },
     Family {
         name: "M1",
@@ -42,6 +62,15 @@ pub const FAMILIES: [Family; 6] = [
         driver: "asahi",
         shim: "asahi",
         chip: ("", ""), // the only one that the shim has
+        hardware: Hardware {
+            processors: 8,
+            schedulers: 4.0,
+            gigahertz: 1.28,
+            cache: 300.0,
+            memory: 68.0,
+            latency: 250.0,
+            predicates: false,
+        },
     },
     Family {
         name: "7900 XTX",
@@ -50,6 +79,15 @@ pub const FAMILIES: [Family; 6] = [
         driver: "radeon",
         shim: "amdgpu",
         chip: ("AMDGPU_GPU_ID", "navi31"),
+        hardware: Hardware {
+            processors: 96,
+            schedulers: 2.0,
+            gigahertz: 2.4,
+            cache: 3000.0,
+            memory: 960.0,
+            latency: 350.0,
+            predicates: false,
+        },
     },
     Family {
         name: "RX 6800",
@@ -58,6 +96,15 @@ pub const FAMILIES: [Family; 6] = [
         driver: "radeon",
         shim: "amdgpu",
         chip: ("AMDGPU_GPU_ID", "navi21"),
+        hardware: Hardware {
+            processors: 60,
+            schedulers: 2.0,
+            gigahertz: 2.1,
+            cache: 2000.0,
+            memory: 512.0,
+            latency: 350.0,
+            predicates: false,
+        },
     },
     Family {
         name: "Adreno 740",
@@ -66,6 +113,15 @@ pub const FAMILIES: [Family; 6] = [
         driver: "freedreno",
         shim: "freedreno",
         chip: ("FD_GPU_ID", "740"),
+        hardware: Hardware {
+            processors: 6,
+            schedulers: 4.0,
+            gigahertz: 0.68,
+            cache: 180.0,
+            memory: 60.0,
+            latency: 400.0,
+            predicates: true,
+        },
     },
 ];
 
@@ -123,12 +179,18 @@ fn unroll(words: &mut [u32]) {
 pub struct Compilers {
     root: PathBuf,
     kept: PathBuf,
+    /// Of Debian's package.
+    pub version: String,
 }
 
 impl Compilers {
     /// Of the folder that `fetch.sh` filled.
     pub fn new(folder: &Path) -> Self {
-        Self { root: folder.join("root/usr/lib/x86_64-linux-gnu"), kept: folder.join("kept") }
+        Self {
+            root: folder.join("root/usr/lib/x86_64-linux-gnu"),
+            kept: folder.join("kept"),
+            version: std::fs::read_to_string(folder.join("version")).unwrap_or_default().trim().to_owned(),
+        }
     }
 
     /// Whether Debian's packages have this family's compiler.
@@ -147,7 +209,11 @@ impl Compilers {
 
     /// What the family's compiler says of each of these, by their hash. `kernels`: SPIR-V and how many storage buffers
     /// it binds, by hash.
-    pub fn compile(&self, family: &Family, kernels: &BTreeMap<String, (Vec<u8>, usize)>) -> BTreeMap<String, Value> {
+    pub fn compile(
+        &self,
+        family: &Family,
+        kernels: &BTreeMap<String, (Vec<u8>, usize)>,
+    ) -> BTreeMap<String, Value> {
         let out = self.kept.join(family.name.replace(' ', "-"));
         let sources = self.kept.join("spirv");
         for folder in [&out, &sources] {

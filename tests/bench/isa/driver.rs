@@ -48,7 +48,7 @@ pub fn compile(out: &Path, files: &[String]) -> Result<(), Box<dyn std::error::E
             let (path, buffers) = file.rsplit_once(':').ok_or("FILE.spv:STORAGE_BUFFERS")?;
             let name = Path::new(path).with_extension("json");
             let to = out.join(name.file_name().ok_or("a file without a name")?);
-            write!(std::io::stdout(), "{MARK}{}\n", to.display())?;
+            writeln!(std::io::stdout(), "{MARK}{}", to.display())?;
             std::io::stdout().flush()?;
             let result = match pipeline(&device, Path::new(path), buffers.parse()?) {
                 Ok(pipeline) => statistics(&said, pipeline)?,
@@ -84,8 +84,7 @@ unsafe fn pipeline(
         .collect();
     // SAFETY: as in `compile`.
     unsafe {
-        let module =
-            device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&code), None)?;
+        let module = device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&code), None)?;
         let layout = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
         let sets = [device.create_descriptor_set_layout(&layout, None)?];
         let layout = device

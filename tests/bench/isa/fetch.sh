@@ -6,7 +6,7 @@ set -euo pipefail
 dir=$(mkdir -p "$1" && cd "$1" && pwd)
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/*$') || {
   echo "no Debian mirror in apt's sources: the compilers are Debian's packages" >&2; exit 1; }
-rm -rf "$dir/apt" "$dir/root"; mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial" "$dir/root"
+rm -rf "$dir/apt" "$dir/root" "$dir/kept"; mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial" "$dir/root"
 # As on a machine with nothing installed, so that the compilers' own libraries come too.
 : >"$dir/apt/status"
 printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s sid main\n' "${mirror%/}" >"$dir/apt/sources.list"

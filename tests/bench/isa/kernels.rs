@@ -1,13 +1,13 @@
 //! The kernels: those of the plans that real models have, and of single operations.
 
+use super::report::Workgroup;
+use super::work::Work;
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::{
     Adapted, AdaptedLayers, Arithmetic, Dispatch, Dtype, Kernel, Options, Plan, Recorder,
 };
 use browser_diffusion::models::{clip, controlnet, taesd, unet, vae};
-use browser_diffusion::ops::{self, Activation, Conv, Epilogue};
-use super::report::Workgroup;
-use super::work::Work;
+use browser_diffusion::ops::{self, Activation, Conv, Epilogue, autotune};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -189,6 +189,37 @@ pub fn operations(options: &Options) -> Vec<Recorded> {
     .into()
 }
 
+/// The plan of a step that times are given of.
+pub const STEP: &str = "sd15 unet f16";
+
+/// Every tile that a tuner would time for the classes of Stable Diffusion 1.5's products.
+pub fn candidates(options: &Options) -> Vec<Recorded> {
+    let mut all = Vec::new();
+    for &example in &autotune::EXAMPLES {
+        let (conv, side, c, out) = example;
+        for i in 0..autotune::candidates(options) {
+            let mut options = *options;
+            options.choices.set(autotune::class(example), Some(i));
+            let plan = plan(&options, &Rc::default(), |r| {
+                let x = r.input(2, side, side, c);
+                match conv {
+                    true => ops::conv2d(r, x, "y", out, Conv::k3(), Epilogue::default()).unwrap(),
+                    false => ops::linear(r, x, "y", out, Epilogue::default()).unwrap(),
+                };
+            });
+            all.push(Recorded { name: format!("{CANDIDATE}{i}"), plan });
+        }
+    }
+    all
+}
+
+const CANDIDATE: &str = "candidate ";
+
+/// Whether a plan of this name is there only since a tuner would time it.
+pub fn is_candidate(plan: &str) -> bool {
+    plan.starts_with(CANDIDATE)
+}
+
 /// All dispatches of a plan.
 pub fn dispatches(plan: &Plan) -> impl Iterator<Item = &Dispatch> {
     plan.setup().iter().chain(plan.dispatches())
@@ -215,7 +246,7 @@ pub fn variants<'a>(recorded: impl IntoIterator<Item = &'a Recorded>) -> Vec<Var
             if work.multiply_adds > variant.work.multiply_adds {
                 variant.work = work;
             }
-            if variant.plans.last() != Some(name) {
+            if !variant.plans.contains(name) {
                 variant.plans.push(name.clone());
             }
         }

@@ -130,7 +130,8 @@ pub const HEADER: &str = "regs spil scrtch thrds instrs i/fma  B/fma waits      
 
 /// What tells a variant from others of its name: its defines that are not 0.
 pub fn label(variant: &Variant) -> String {
-    let usual = ["WX", "WY", "SOURCES", "WATCH", "ADDED", "CONV", "A_LOADS", "W_LOADS", "BK4", "FOUR"];
+    let usual =
+        ["WX", "WY", "SOURCES", "WATCH", "ADDED", "CONV", "A_LOADS", "W_LOADS", "BK4", "FOUR", "ROWS"];
     let mut label = variant.kernel.name.to_owned();
     for (name, value) in &variant.kernel.defines {
         if *value != 0 && !usual.contains(name) {

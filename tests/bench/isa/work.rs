@@ -27,7 +27,9 @@ impl Work {
                 let each = define("BK4").or(define("WX")).unwrap_or(1.0);
                 (k4 / each / f64::from(dispatch.workgroups[2])).ceil()
             }
-            name if name.starts_with("attention") => (param("length_k") / define("KEYS").unwrap_or(16.0)).ceil(),
+            name if name.starts_with("attention") => {
+                (param("length_k") / define("KEYS").unwrap_or(16.0)).ceil()
+            }
             _ => return Self::default(),
         };
         let workers = f64::from(dispatch.workgroups.iter().product::<u32>()) * f64::from(threads);
