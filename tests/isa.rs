@@ -9,7 +9,7 @@ use serde_json::json;
 /// The slice of a program called as its driver calls it, in which a thread computes so many multiply-adds.
 fn slice(called: &str, text: &str, multiply_adds: f64) -> Slice {
     let said = json!({ "code": { called: text } });
-    Code::read(&said).unwrap().slice(multiply_adds).unwrap()
+    Code::read(&said).unwrap().slice(multiply_adds, 1.0).unwrap()
 }
 
 fn holds(slice: Slice, issue: f64, multiply_adds: f64, loaded: f64, stores: f64, [waits, loads]: [u32; 2]) {

@@ -32,6 +32,11 @@ pub struct Slice {
     /// Between the first and the last of its loads from buffers.
     pub waits: u32,
     pub loads: u32,
+    /// How often it waits for loads at all, and how often where branches are predicated.
+    pub rounds: f64,
+    pub predicated: f64,
+    /// How often workgroup memory is filled.
+    pub fills: f64,
 }
 
 /// Machine code: instructions, and the loops as the places of theirs.
@@ -123,23 +128,39 @@ impl Code {
         Self { instructions, loops: loops.into_values().collect() }
     }
 
-    /// The outermost loop that has the most multiply-adds, for one time around. `multiply_adds`: what a thread computes
-    /// in that time, from which is known how often loops within turn.
-    pub fn slice(&self, multiply_adds: f64) -> Option<Slice> {
+    /// The loop over what is summed, for one time around: of the outermost ones that with the most multiply-adds, or the
+    /// one within that does the same. `multiply_adds`: what a thread computes in that time, from which is known how often
+    /// loops within turn. `outer`: how often the loop around it turns for that.
+    pub fn slice(&self, multiply_adds: f64, outer: f64) -> Option<Slice> {
         let count = |places: &BTreeSet<usize>| -> f64 {
             places.iter().map(|&i| self.instructions[i].multiply_adds).sum()
         };
-        let outer = |l: &&BTreeSet<usize>| !self.loops.iter().any(|o| o != *l && o.is_superset(l));
-        let most = self.loops.iter().filter(outer).max_by(|a, b| count(a).total_cmp(&count(b)))?;
+        let outermost = |l: &&BTreeSet<usize>| !self.loops.iter().any(|o| o != *l && o.is_superset(l));
+        let most = self.loops.iter().filter(outermost).max_by(|a, b| count(a).total_cmp(&count(b)))?;
+        let within: Vec<_> = self.inner(most).into_iter().filter(|l| count(l) > 0.0).collect();
+        // Three quarters, since products that begin a sum are no multiply-adds.
+        if let [within] = within[..]
+            && outer < 1.0
+            && count(within) >= 0.75 * multiply_adds
+        {
+            let mut slice = self.turn(within, multiply_adds);
+            slice.issue += outer * (self.turn(most, 0.0).issue - self.turn(within, 0.0).issue);
+            return Some(slice);
+        }
         Some(self.turn(most, multiply_adds))
     }
 
-    fn turn(&self, places: &BTreeSet<usize>, multiply_adds: f64) -> Slice {
+    /// The loops in a loop, but not those in them.
+    fn inner(&self, places: &BTreeSet<usize>) -> Vec<&BTreeSet<usize>> {
         let within = |l: &&BTreeSet<usize>| *l != places && places.is_superset(l);
         let direct = |l: &&BTreeSet<usize>| {
             within(l) && !self.loops.iter().any(|o| o != *l && within(&o) && o.is_superset(l))
         };
-        let inner: Vec<_> = self.loops.iter().filter(direct).collect();
+        self.loops.iter().filter(direct).collect()
+    }
+
+    fn turn(&self, places: &BTreeSet<usize>, multiply_adds: f64) -> Slice {
+        let inner = self.inner(places);
         let mut slice = Slice::default();
         let (mut pending_wait, mut seen) = (false, false);
         for place in places.iter().filter(|place| !inner.iter().any(|l| l.contains(place))) {
@@ -156,6 +177,11 @@ impl Code {
                 (pending_wait, seen) = (false, true);
             }
         }
+        if slice.loads > 0 {
+            slice.rounds = f64::from(slice.waits + 1);
+            slice.predicated = if slice.waits >= 3 { 2.0 } else { 1.0 };
+            slice.fills = 1.0;
+        }
         let turns: Vec<Slice> = inner.iter().map(|l| self.turn(l, 0.0)).collect();
         let computing = turns.iter().filter(|t| t.multiply_adds > 0.0).count().max(1);
         let share = (multiply_adds - slice.multiply_adds).max(0.0) / computing as f64;
@@ -169,6 +195,9 @@ impl Code {
             slice.stores += times * turn.stores;
             slice.loads += times as u32 * turn.loads;
             slice.waits += times as u32 * turn.waits;
+            slice.rounds += times * turn.rounds;
+            slice.predicated += times * turn.predicated;
+            slice.fills += times * turn.fills;
         }
         slice
     }

@@ -231,7 +231,7 @@ fn figures(compilers: &Compilers, family: &Family, variants: &[Variant]) -> Vec<
     }
     let said = compilers.compile(family, &code);
     let read = |(variant, hash): (&Variant, &String)| {
-        Figures::read(family, &said[hash], variant.workgroup, variant.work.multiply_adds)
+        Figures::read(family, &said[hash], variant.workgroup, variant.work)
     };
     variants.iter().zip(&hashes).map(read).collect()
 }

@@ -25,7 +25,7 @@ pub struct Hardware {
 const REACHED: f64 = 0.9;
 /// Of a dispatch, ms.
 const LAUNCH: f64 = 0.006;
-/// Cycles of a barrier and of the loop's own.
+/// Cycles of the barriers around a filling of workgroup memory.
 const BARRIERS: f64 = 60.0;
 /// Cycles in which 32 lanes read, and store without and with conflicts of banks, a vector of four words each.
 const READ: f64 = 2.0;
@@ -49,12 +49,11 @@ impl Hardware {
             let shared =
                 (READ * slice.loaded / 16.0 + store * slice.stores) * f64::from(figures.lanes) / 32.0;
             // Of a compiler that is said to predicate, and the mean of that and Mesa's where it is not known.
-            let predicated = if slice.waits >= 3 { 2.0 } else { 1.0 };
             let rounds = match self.predicates {
-                true => predicated,
-                false => (f64::from(slice.waits + 1) * predicated).sqrt(),
+                true => slice.predicated,
+                false => (slice.rounds * slice.predicated).sqrt(),
             };
-            let alone = slice.issue + rounds * self.latency + BARRIERS;
+            let alone = slice.issue + rounds * self.latency + slice.fills.max(1.0) * BARRIERS;
             let together = |workgroups: u32| {
                 let warps = f64::from(workgroups) * warps;
                 let busy = (warps * slice.issue / self.schedulers).max(warps * shared);

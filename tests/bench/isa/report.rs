@@ -3,6 +3,7 @@
 use super::code::{Code, Slice};
 use super::compile::Family;
 use super::kernels::Variant;
+use super::work::Work;
 use serde_json::{Value, json};
 
 /// What the table says of a kernel on a family.
@@ -45,7 +46,7 @@ impl Workgroup {
 }
 
 impl Figures {
-    pub fn read(family: &Family, said: &Value, workgroup: Workgroup, multiply_adds: f64) -> Self {
+    pub fn read(family: &Family, said: &Value, workgroup: Workgroup, work: Work) -> Self {
         if let Some(error) = said["error"].as_str() {
             return Self { error: Some(error.to_owned()), ..Self::default() };
         }
@@ -83,8 +84,8 @@ impl Figures {
             lanes,
             instructions: sum(&["Instruction count", "Instructions", "Instruction Count"]),
             cycles,
-            slice: Code::read(said).and_then(|code| code.slice(multiply_adds)),
-            multiply_adds,
+            slice: Code::read(said).and_then(|code| code.slice(work.multiply_adds, work.outer)),
+            multiply_adds: work.multiply_adds,
         }
     }
 

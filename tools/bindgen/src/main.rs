@@ -34,7 +34,9 @@ fn shorten(output: &mut Output) -> HashMap<String, String> {
     let imports = module.imports.iter_mut().map(|import| &mut import.name);
     let exports = module.exports.iter_mut().map(|export| &mut export.name);
     let mut short = HashMap::new();
-    for name in imports.chain(exports).filter(|name| name.starts_with("__wb") || name.starts_with("wasm_bindgen_")) {
+    for name in
+        imports.chain(exports).filter(|name| name.starts_with("__wb") || name.starts_with("wasm_bindgen_"))
+    {
         let next = format!("${}", short.len());
         *name = short.entry(name.clone()).or_insert(next).clone();
     }
