@@ -232,7 +232,10 @@ pub fn variants<'a>(recorded: impl IntoIterator<Item = &'a Recorded>) -> Vec<Var
         for dispatch in dispatches(plan) {
             let variant = all.entry(dispatch.kernel.clone()).or_insert_with(|| {
                 let wgsl = dispatch.kernel.wgsl(true).unwrap();
-                let module = naga::front::wgsl::parse_str(&wgsl).unwrap();
+                let module = naga::front::wgsl::parse_str(&wgsl).unwrap_or_else(|e| {
+                    eprintln!("{} of {name}: {}", dispatch.kernel.name, e.emit_to_string(&wgsl));
+                    std::process::exit(2);
+                });
                 Variant {
                     kernel: dispatch.kernel.clone(),
                     wgsl,
