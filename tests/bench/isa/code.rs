@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Instruction {
     /// Cycles of the vector unit that it issues from, nops included.
     issue: f64,
+    /// It does two products in f16, through a pipe of half the rate.
+    paired: bool,
     /// Multiply-adds of a lane, and products that begin a sum, or are none.
     multiply_adds: f64,
     products: f64,
@@ -24,6 +26,8 @@ struct Instruction {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Slice {
     pub issue: f64,
+    /// Cycles of the pipe for pairs in f16.
+    paired: f64,
     pub multiply_adds: f64,
     pub products: f64,
     pub loaded: f64,
@@ -37,6 +41,13 @@ pub struct Slice {
     pub predicated: f64,
     /// How often workgroup memory is filled.
     pub fills: f64,
+}
+
+impl Slice {
+    /// With the cycles of the pipe that is busiest.
+    fn bound(self) -> Self {
+        Self { issue: self.issue.max(self.paired), ..self }
+    }
 }
 
 /// Machine code: instructions, and the loops as the places of theirs.
@@ -145,9 +156,9 @@ impl Code {
         {
             let mut slice = self.turn(within, multiply_adds);
             slice.issue += outer * (self.turn(most, 0.0).issue - self.turn(within, 0.0).issue);
-            return Some(slice);
+            return Some(slice.bound());
         }
-        Some(self.turn(most, multiply_adds))
+        Some(self.turn(most, multiply_adds).bound())
     }
 
     /// The loops in a loop, but not those in them.
@@ -166,6 +177,7 @@ impl Code {
         for place in places.iter().filter(|place| !inner.iter().any(|l| l.contains(place))) {
             let x = self.instructions[*place];
             slice.issue += x.issue;
+            slice.paired += if x.paired { 2.0 } else { 0.0 };
             slice.multiply_adds += x.multiply_adds;
             slice.products += x.products;
             slice.loaded += x.loaded;
@@ -189,6 +201,7 @@ impl Code {
             // One that computes nothing is taken to turn once.
             let times = if turn.multiply_adds > 0.0 { times(share, &turn) } else { 1.0 };
             slice.issue += times * turn.issue;
+            slice.paired += times * turn.paired;
             slice.multiply_adds += times * turn.multiply_adds;
             slice.products += times * turn.products;
             slice.loaded += times * turn.loaded;
@@ -244,9 +257,11 @@ fn nak<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     if global && let Some((_, board)) = notes.split_once("wr:") {
         pending.push(&board[..1]);
     }
+    let paired = name.starts_with("hfma2") || name.starts_with("hmul2");
     let instruction = Instruction {
-        // Two products in f16 go through a pipe of half the rate; beside others they cost a quarter more than these.
-        issue: if name.starts_with("hfma2") || name.starts_with("hmul2") { 1.25 } else { 1.0 },
+        // Beside others, pairs cost a quarter more than these.
+        issue: if paired { 1.25 } else { 1.0 },
+        paired,
         multiply_adds: match name {
             name if name.starts_with("ffma") => 1.0,
             name if name.starts_with("hfma2") => 2.0,
@@ -310,6 +325,7 @@ fn aco<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     let reads = name.starts_with("ds_load") || name.starts_with("ds_read");
     let writes = name.starts_with("ds_store") || name.starts_with("ds_write");
     let instruction = Instruction {
+        paired: false,
         issue: f64::from(u8::from(name.starts_with("v_"))),
         multiply_adds: code.split("::").map(adds).sum(),
         products: code.split("::").map(multiplies).sum(),
@@ -350,6 +366,7 @@ fn ir3<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
         pending.push(name);
     }
     let instruction = Instruction {
+        paired: false,
         issue: repeated + number_after(code, "(nop").unwrap_or(0.0),
         multiply_adds: if name.starts_with("mad.f") { repeated } else { 0.0 },
         products: if name.starts_with("mul.f") { repeated } else { 0.0 },
@@ -392,6 +409,7 @@ fn agx<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
         pending.push(name);
     }
     let instruction = Instruction {
+        paired: false,
         issue: 1.0,
         multiply_adds: f64::from(u8::from(["ffma", "hfma"].contains(&name))),
         products: f64::from(u8::from(["fmul", "hmul"].contains(&name))),
