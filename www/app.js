@@ -7,6 +7,7 @@ import { DiffusionPipeline, detect } from './browser-diffusion.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
 import { Enlarger } from './page/enlarge.js';
+import { showExample } from './page/example.js';
 import { takeFiles } from './page/files.js';
 import { Grid } from './page/grid.js';
 import { KeptModels } from './page/kept.js';
@@ -114,6 +115,7 @@ const models = new Models({
     }, !entry);
     await recipes.follow();
     tokens.show();
+    keepPage();
   },
   changed() {
     kept.show();
@@ -262,24 +264,46 @@ async function loadEmbedded(slow) {
   }
 }
 
-async function begin() {
-  models.start().then(() => recipes.follow());
+/** The page is kept for a visit without a network, once the engine, most of it, was fetched to draw with. */
+function keepPage() {
   navigator.serviceWorker?.register(new URL('./sw.js', import.meta.url)).catch(() => {
     // Without it the page works just the same, only not without a network.
   });
+}
+
+/** The browser tells that the connection is paid by time, not by byte, and nobody asked to save data. */
+function unmetered() {
+  const { type, saveData } = /** @type {any} */ (navigator).connection ?? {};
+  return !saveData && ['wifi', 'ethernet'].includes(type);
+}
+
+/** Sets the form as a link says, if the address is one. @param {Promise<void>} [catalogue] until it is read */
+async function openLink(catalogue) {
+  const values = settings.linked(location.hash);
+  if (values) settings.set(values);
+  await catalogue;
+  await recipes.follow();
+  // The link names steps and guidance itself: a recipe for its model takes second place.
+  if (values) settings.set(values);
+}
+
+async function begin() {
+  openLink(models.start());
+  addEventListener('hashchange', () => openLink());
   models.gpu = await detect();
   models.showCost();
   if (!models.gpu.webgpu) {
     closeStudio(models.gpu.reason ?? '');
     return;
   }
-  strip.drawEmpty();
+  showExample(strip, () => work.drawing).catch(() => {}); // a help, not a need
   suggestions.load();
   suggestions.show(models.source === EMBEDDED);
   if (work.drawing) return;
-  const saveData = /** @type {any} */ (navigator).connection?.saveData === true;
   const slow = models.gpu.adapter?.fallback === true;
-  if (models.source === EMBEDDED && !saveData) await work.beside(() => loadEmbedded(slow));
+  const costsNothing = models.source === EMBEDDED && (unmetered() || await models.keepsSmall());
+  if (work.drawing) return;
+  if (costsNothing) await work.beside(() => loadEmbedded(slow));
   else say('Ready.');
 }
 

@@ -2,7 +2,7 @@
 import { DiffusionError } from '../browser-diffusion.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
-import { duration, fileName, isAbort, left, say, showError, showProgress, sigmaText } from './ui.js';
+import { duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -162,12 +162,7 @@ export class Drawing {
     showProgress(step / total, step < total ? `step ${step} of ${total}${remaining}` : 'painting the picture out');
     if (step === total) stage('vae');
     /** @type {Frame} */
-    const frame = {
-      preview,
-      sigma,
-      title: `Step ${step} of ${total}`,
-      detail: `timestep ${Math.round(timestep)} · noise level σ ${sigmaText(sigma)}`,
-    };
+    const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
     const { width = size().width, height = size().height, numImages = 1 } = options;
     strip.add(frame, { width, height }, total + numImages);
     latents?.().then((values) => {

@@ -128,17 +128,9 @@ export class Strip {
     if (this.#frames[this.#shown - 1] === frame) drawLatents(frame.latents, this.#size);
   }
 
-  /** Something for the eye before the first picture: soft noise, as every picture begins. */
-  drawEmpty() {
-    const points = 16;
-    const noise = new ImageData(points, points);
-    const dark = matchMedia('(prefers-color-scheme: dark)').matches;
-    for (let i = 0; i < noise.data.length; i++) {
-      noise.data[i] = i % 4 === 3 ? 255 : (dark ? 20 : 215) + Math.random() * 40;
-    }
-    const small = new OffscreenCanvas(points, points);
-    small.getContext('2d')?.putImageData(noise, 0, 0);
-    context2d(this.#canvas).drawImage(small, 0, 0, this.#size.width, this.#size.height);
+  /** Shows one of the frames. @param {number} number from 1 */
+  look(number) {
+    this.#show(number);
   }
 
   /** @param {boolean} yes */

@@ -72,6 +72,16 @@ export function sigmaText(sigma) {
   return sigma.toFixed(sigma < 10 ? 2 : 1);
 }
 
+/**
+ * How a step is called.
+ * @param {number} step @param {number} total
+ * @param {{ timestep: number, sigma: number }} noise
+ */
+export const stepWords = (step, total, { timestep, sigma }) => ({
+  title: `Step ${step} of ${total}`,
+  detail: `timestep ${Math.round(timestep)} · noise level σ ${sigmaText(sigma)}`,
+});
+
 /** What a picture's file is called. @param {string} prompt */
 export function fileName(prompt) {
   const words = prompt.split('\n')[0].toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
