@@ -10,6 +10,7 @@ import { Enlarger } from './page/enlarge.js';
 import { showExample } from './page/example.js';
 import { takeFiles } from './page/files.js';
 import { Grid } from './page/grid.js';
+import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { Parts } from './page/parts.js';
@@ -20,6 +21,7 @@ import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
 import { Suggestions } from './page/suggestions.js';
 import { Tokens } from './page/tokens.js';
+import { Uses } from './page/uses.js';
 import { Work } from './page/work.js';
 import { any, button, element, hideError, isAbort, say, showError } from './page/ui.js';
 
@@ -149,14 +151,32 @@ const own = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance
 
 const work = new Work({ stopped: () => models.abort(), enqueue: () => enqueue(readJob()) });
 const queue = new Queue(() => work.focusEnqueue());
-const enlarger = new Enlarger(() => {
+const enlarger = new Enlarger(enlarge);
+function enlarge() {
   if (work.drawing) return;
   hideError();
   work.draw((signal) => enlarger.run(strip, signal));
-});
+}
 const strip = new Strip(() => work.drawing, {
   redraw: (image) => start.redraw(image),
-  shown: (finished) => enlarger.shown(finished),
+  finished: (frame) => history.add(frame),
+  shown(frame) {
+    enlarger.shown(frame !== undefined);
+    history.shown(frame);
+    uses.shown(frame);
+  },
+});
+const history = new History({ show: (frame) => strip.open(frame), drawing: () => work.drawing });
+const uses = new Uses({
+  settings: takeSettings,
+  seed: (seed) => settings.set({ seed }),
+  mask: (image) => start.paintBy(image),
+  control: (file) => controls.show(file),
+  enlarge() {
+    enlarger.open();
+    enlarge();
+  },
+  link: ({ options, model = EMBEDDED }) => settings.link(options, models.shared(model)),
 });
 const drawing = new Drawing({
   strip,
@@ -287,6 +307,14 @@ async function openLink(catalogue) {
   if (values) settings.set(values);
 }
 
+/** Before anything is drawn: the last picture of the visit before, or an example. */
+async function showFirst() {
+  await history.load();
+  const last = await history.newest();
+  if (!last) await showExample(strip, () => work.drawing);
+  else if (strip.frames.length === 0 && !work.drawing) strip.open(last);
+}
+
 async function begin() {
   openLink(models.start());
   addEventListener('hashchange', () => openLink());
@@ -296,7 +324,7 @@ async function begin() {
     closeStudio(models.gpu.reason ?? '');
     return;
   }
-  showExample(strip, () => work.drawing).catch(() => {}); // a help, not a need
+  showFirst().catch(() => {}); // a help, not a need
   suggestions.load();
   suggestions.show(models.source === EMBEDDED);
   if (work.drawing) return;

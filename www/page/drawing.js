@@ -179,6 +179,7 @@ export class Drawing {
       this.#rest.strip.addFinished({
         image: new ImageData(image.data, image.width, image.height),
         file: () => image.toBlob('image/png'),
+        parameters: image.parameters,
         name: `${fileName(prompt)}-${seed}${i > 0 ? `-${i + 1}` : ''}`,
         latents: i === 0 ? latents : undefined,
         title: prompt.trim() || 'A picture without words',

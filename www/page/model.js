@@ -103,6 +103,12 @@ export class Models {
     return this.#picked && [this.#picked.name, `disk:${this.#picked.name}`].includes(source) ? this.#picked : undefined;
   }
 
+  /** A model's name, where others can have it too: a file from disk is the visitor's alone. @param {string} name */
+  shared(name) {
+    const isPublic = /^([\w.-]+\/[\w.-]+(@[\w./-]+)?|https?:\/\/\S+)$/.test(name);
+    return this.offered(name)?.source ?? (isPublic ? name : undefined);
+  }
+
   /** As if it had been typed. @param {string} source @param {Weights} [weights] */
   choose(source, weights) {
     if (weights) this.#weights.value = weights;

@@ -297,18 +297,19 @@ export class Settings {
   }
 
   /**
-   * The part of an address, from its "#", that opens the page with a picture's settings. What depends on the model is
-   * always in it; the rest where it is not as on a first visit.
+   * The part of an address, from its "#", that opens the page with a picture's settings. The words, and what depends on
+   * the model, are always in it; the rest where it is not as on a first visit.
    * @param {GenerateOptions} told by the picture
-   * @param {string} source of its model
+   * @param {string} [source] of its model; usually the page's own
    */
   link(told, source) {
     /** @type {Record<string, string | number>} */
-    const values = { ...toldValues(told), source };
+    const values = { ...toldValues(told), ...(source && { source }) };
     const pairs = TABLE.flatMap(({ id, model }) => {
       const value = values[id];
-      const says = value !== undefined && ((model && value !== '') || String(value) !== initial(this.#field(id)));
-      return says ? [[id === 'prompt' ? 'p' : id, String(value)]] : [];
+      const always = id === 'prompt' || (model && value !== '');
+      if (value === undefined || !(always || String(value) !== initial(this.#field(id)))) return [];
+      return [[id === 'prompt' ? 'p' : id, String(value)]];
     });
     return `#${new URLSearchParams(pairs)}`;
   }

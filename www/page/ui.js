@@ -88,6 +88,13 @@ export function fileName(prompt) {
   return words.replace(/^-|-$/g, '').slice(0, 60) || 'picture';
 }
 
+/** Hands a file to the browser's downloads. @param {Blob} file @param {string} name */
+export function saveFile(file, name) {
+  const url = URL.createObjectURL(file);
+  make('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
 // ---------------------------------------------------------------------------------------------- report
 
 const status = any('status');
