@@ -7,13 +7,14 @@
  * page asks the server for news first; where no answer comes in time, the set that is there serves.
  */
 const SHELL = [
-  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json',
+  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
   'example/example.json', 'example/steps.webp',
-  'app.js', 'page/catalogue.js', 'page/controls.js', 'page/cost.js', 'page/download.js', 'page/drawing.js',
-  'page/editor.js', 'page/enlarge.js', 'page/example.js', 'page/files.js', 'page/grid.js', 'page/history.js',
-  'page/how.js', 'page/kept.js', 'page/latents.js', 'page/model.js', 'page/parts.js', 'page/pictures.js',
-  'page/queue.js', 'page/recipes.js', 'page/settings.js', 'page/start.js', 'page/strip.js', 'page/suggestions.js',
-  'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js', 'page/work.js', 'page/zip.js',
+  'app.js', 'page/catalogue.js', 'page/chinese.js', 'page/controls.js', 'page/cost.js', 'page/download.js',
+  'page/drawing.js', 'page/editor.js', 'page/enlarge.js', 'page/example.js', 'page/files.js', 'page/grid.js',
+  'page/history.js', 'page/how.js', 'page/kept.js', 'page/latents.js', 'page/model.js', 'page/parts.js',
+  'page/pictures.js', 'page/queue.js', 'page/read-as.js', 'page/recipes.js', 'page/settings.js', 'page/start.js',
+  'page/strip.js', 'page/suggestions.js', 'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js',
+  'page/work.js', 'page/zip.js',
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
   'metadata/accepted.js', 'metadata/comfy.js', 'metadata/containers.js', 'metadata/formats.js',
   'metadata/needs.js', 'metadata/schedulers.js', 'metadata/text.js', 'metadata/values.js', 'metadata/writing.js',
