@@ -13,18 +13,21 @@ import { Grid } from './page/grid.js';
 import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
 import { EMBEDDED, Models } from './page/model.js';
+import { keepPage, unmetered } from './page/network.js';
 import { Parts } from './page/parts.js';
+import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
+import { asRead, showReading } from './page/read-as.js';
 import { Recipes } from './page/recipes.js';
 import { Settings } from './page/settings.js';
 import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
 import { Suggestions } from './page/suggestions.js';
-import { asRead, showReading } from './page/read-as.js';
 import { Tokens } from './page/tokens.js';
 import { Uses } from './page/uses.js';
+import { weighsIn } from './page/weigh.js';
 import { Work } from './page/work.js';
-import { any, button, element, hideError, isAbort, say, showError } from './page/ui.js';
+import { any, button, element, hideError, input, isAbort, say, showError } from './page/ui.js';
 
 /** @typedef {import('./page/drawing.js').Job} Job */
 
@@ -66,6 +69,7 @@ function readJob() {
       loras: /** @type {any} */ (loras.read()),
       embeddings: words(),
     });
+    prompts.add({ prompt: options.prompt, negative: options.negativePrompt ?? '' });
     return { source: models.source, options, fresh: true };
   } catch (error) {
     showError(error);
@@ -244,6 +248,7 @@ function showWords() {
   tokens.show();
   showReading(settings.only('prompt').prompt, models.source);
 }
+const prompts = new Prompts(({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative }));
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
 settings.on('input', WORDS, showWords);
 settings.on('input', ['source'], () => {
@@ -254,6 +259,8 @@ settings.on('input', ['source'], () => {
 
 // ----------------------------------------------------------------------------------------------- begin
 
+weighsIn(element('prompt', HTMLTextAreaElement));
+weighsIn(input('negative-prompt'));
 button('tune').onclick = () => work.beside(tune);
 form.addEventListener('submit', (event) => {
   event.preventDefault();
@@ -292,19 +299,6 @@ async function loadEmbedded(slow) {
     say(isAbort(error) ? 'Stopped. Generate loads the model again.' : 'The model is not loaded.');
     if (!isAbort(error)) showError(error);
   }
-}
-
-/** The page is kept for a visit without a network, once the engine, most of it, was fetched to draw with. */
-function keepPage() {
-  navigator.serviceWorker?.register(new URL('./sw.js', import.meta.url)).catch(() => {
-    // Without it the page works just the same, only not without a network.
-  });
-}
-
-/** The browser tells that the connection is paid by time, not by byte, and nobody asked to save data. */
-function unmetered() {
-  const { type, saveData } = /** @type {any} */ (navigator).connection ?? {};
-  return !saveData && ['wifi', 'ethernet'].includes(type);
 }
 
 /** Sets the form as a link says, if the address is one. @param {Promise<void>} [catalogue] until it is read */

@@ -174,6 +174,7 @@ export class Settings {
       this.remember();
     });
     this.on('change', ['scheduler', 'inpaint-area'], () => this.#arrange());
+    button('swap-size').onclick = () => this.set({ width: this.get('height'), height: this.get('width') });
     this.#keepSeed.onclick = () => {
       this.set({ seed: this.#offered ?? '' });
       this.#keepSeed.hidden = true;
