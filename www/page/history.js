@@ -46,6 +46,8 @@ const SAYS = {
 
 /** So many are shown at first, and so many more each time. */
 const PAGE = 24;
+/** So many deleted ones, in memory, can be brought back. */
+const UNDONE = 20;
 /** The longer side of a thumbnail, in pixels. */
 const THUMBNAIL = 144;
 
@@ -188,7 +190,7 @@ export class History {
     const file = await frame?.file();
     const whole = await deletePicture(picture.id).catch(() => undefined) ?? (file && { picture, thumbnail, file });
     this.#items = this.#items.filter((other) => other !== item);
-    if (whole) this.#deleted.push(whole);
+    if (whole) this.#deleted = [...this.#deleted, whole].slice(-UNDONE);
     this.#say(SAYS.deleted(picture.title));
     this.#show();
     this.#undo.hidden = !whole;
