@@ -22,6 +22,7 @@ import { Recipes } from './page/recipes.js';
 import { Settings } from './page/settings.js';
 import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
+import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
 import { Tokens } from './page/tokens.js';
 import { Uses } from './page/uses.js';
@@ -248,7 +249,12 @@ function showWords() {
   tokens.show();
   showReading(settings.only('prompt').prompt, models.source);
 }
-const prompts = new Prompts(({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative }));
+/** @param {{ prompt: string, negative: string }} words */
+const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative });
+const prompts = new Prompts(setWords);
+new Styles({
+  read: () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') }), set: setWords,
+});
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
 settings.on('input', WORDS, showWords);
 settings.on('input', ['source'], () => {
