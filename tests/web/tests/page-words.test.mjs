@@ -55,7 +55,7 @@ for (const width of [1280, 360]) {
       await page.keyboard.press('Control+ArrowUp');
       await page.keyboard.press('Control+ArrowUp');
       assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
-      await page.waitForFunction(() => document.getElementById('token-count')?.textContent === '3/75');
+      await page.waitForSelector('#reading > summary[data-count="3/75"]');
       await page.keyboard.press('Control+Z');
       assert.equal(await page.inputValue('#prompt'), 'a (red:1.1) apple', 'the browser\'s own undo knows it');
       await page.fill('#negative-prompt', 'blue');
