@@ -319,7 +319,9 @@ async function openLink(catalogue) {
 
 /** Before anything is drawn: the last picture of the visit before, or an example. */
 async function showFirst() {
-  await history.load();
+  // A database may take its time, or never answer: then the example is shown.
+  const late = new Promise((resolve) => setTimeout(resolve, 1000));
+  await Promise.race([history.load(), late]);
   const last = await history.newest();
   if (!last) await showExample(strip, () => work.drawing);
   else if (strip.frames.length === 0 && !work.drawing) strip.open(last);

@@ -231,6 +231,7 @@ for (const [what, before] of Object.entries(broken)) {
   test(`a database that ${what} holds no drawing up, and loses none of this visit`, () =>
     withPage({ before }, async page => {
       await status(page, /^Ready/);
+      await says(page, 'caption', /An example, drawn before/);
       await draw(page, { prompt: 'a cat', seed: 1, count: 3 });
       assert.equal(await page.locator('#gallery button').count(), 3);
       if (what === 'refuses') await notes(page, /^This browser keeps no pictures here/);
