@@ -12,6 +12,8 @@ const layer = join(root, '.tools/lavapipe');
 /** Milliseconds after which a wait is given up. Nothing is judged by it: on a busy machine everything takes long. */
 const HANGS = 600_000;
 
+/** What a browser tells of its connection. @typedef {{ type?: string, saveData?: boolean }} Connection */
+
 /** Which adapters this machine can offer, fastest first. */
 export const adapters = existsSync(join(layer, 'liblayer.so')) ? ['lavapipe', 'swiftshader'] : ['swiftshader'];
 
@@ -71,10 +73,11 @@ function lavapipe() {
  */
 
 /**
- * @param {{ adapter: string, args: string[], profile: string, env: NodeJS.ProcessEnv, errors: string[] }} options
+ * @param {{ adapter: string, args: string[], profile: string, env: NodeJS.ProcessEnv, connection: Connection,
+ *   errors: string[] }} options
  * @returns {Promise<Opened>}
  */
-async function openChromium({ adapter, args, profile, env, errors }) {
+async function openChromium({ adapter, args, profile, env, connection, errors }) {
   const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
   const launch = {
     executablePath: executable('chromium'), headless: true, args: [...common, ...gpuArgs, ...args],
@@ -83,6 +86,11 @@ async function openChromium({ adapter, args, profile, env, errors }) {
   const browser = profile ? null : await chromium.launch(launch);
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
   context.setDefaultTimeout(HANGS);
+  await context.addInitScript(connection => {
+    for (const [name, value] of Object.entries(connection)) {
+      Object.defineProperty(/** @type {any} */ (globalThis).NetworkInformation.prototype, name, { get: () => value });
+    }
+  }, connection);
   context.on('console', message => {
     // Chromium asks every host for an icon, unbidden.
     if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) errors.push(message.text());
@@ -105,19 +113,23 @@ async function openChromium({ adapter, args, profile, env, errors }) {
  * uncaught exceptions); any that are left there when the work is done make the call fail, so a test that expects
  * one takes it out. `crash` ends the browser with no warning.
  * @template T
- * @param {{ browser?: Name, adapter?: string, args?: string[], profile?: string,
- *   env?: Record<string, string> }} options adapter, args: of Chromium alone; profile: a folder to keep IndexedDB in;
- *   env: beside the adapter's own
+ * @param {{ browser?: Name, adapter?: string, args?: string[], profile?: string, env?: Record<string, string>,
+ *   connection?: Connection }} options adapter, args: of Chromium alone; profile: a folder to keep IndexedDB in; env:
+ *   beside the adapter's own; connection: what the browser tells of it; usually that it is not metered, so that the page
+ *   loads its model by itself
  * @param {(context: Context, errors: string[], crash: () => Promise<void>) => Promise<T>} work in Firefox the context has
  *   what firefox.mjs gives it
  * @returns {Promise<T>}
  */
 export async function withBrowser(options, work) {
   const { browser = 'chromium', adapter = adapters[0], args = [], profile = '', env = {} } = options;
+  const { connection = { type: 'wifi' } } = options;
   const errors = /** @type {string[]} */ ([]);
   const { context, close, crash } = browser === 'firefox'
-    ? await openFirefox({ executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, errors })
-    : await openChromium({ adapter, args, profile, env, errors });
+    ? await openFirefox({
+      executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, connection, errors,
+    })
+    : await openChromium({ adapter, args, profile, env, connection, errors });
   try {
     const result = await work(context, errors, crash);
     if (errors.length) throw new Error(`the page reported errors:\n${errors.join('\n')}`);

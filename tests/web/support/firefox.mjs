@@ -36,16 +36,25 @@ function asPlaywright(page, errors) {
 
 /**
  * As `withBrowser` of browser.mjs has it.
- * @param {{ executablePath: string, env: Record<string, string>, profile: string, errors: string[] }} options
+ * @param {{ executablePath: string, env: Record<string, string>, profile: string, connection: object,
+ *   errors: string[] }} options
  * @returns {Promise<import('./browser.mjs').Opened>}
  */
-export async function openFirefox({ executablePath, env, profile, errors }) {
+export async function openFirefox({ executablePath, env, profile, connection, errors }) {
   const browser = await puppeteer.launch({
     browser: 'firefox', executablePath, headless: true, extraPrefsFirefox: preferences, protocolTimeout: 0,
     env: { ...process.env, ...env }, ...(profile && { userDataDir: profile }),
   });
+  const newPage = async () => {
+    const page = await browser.newPage();
+    // Firefox tells nothing of its connection by itself.
+    await page.evaluateOnNewDocument(told => {
+      Object.defineProperty(Navigator.prototype, 'connection', { get: () => told });
+    }, connection);
+    return asPlaywright(page, errors);
+  };
   return {
-    context: /** @type {any} */ ({ newPage: async () => asPlaywright(await browser.newPage(), errors) }),
+    context: /** @type {any} */ ({ newPage }),
     close: () => browser.close(),
     crash: async () => {
       const gone = new Promise(done => browser.process()?.once('exit', done));
