@@ -38,8 +38,8 @@ pub struct Counters {
     pub submits: usize,
     /// Bytes that the dispatches move (see [`Plan::bytes`]).
     pub bytes: u64,
-    /// Buffers, bind groups and pipelines made on the device since the second run began: 0, or something makes
-    /// anew at every step what could be kept.
+    /// Buffers, bind groups and pipelines made on the device since the second run of a picture began: 0, or something
+    /// makes anew at every step what could be kept.
     pub created: u64,
     /// Milliseconds that the last run took to encode and to submit.
     pub encode_ms: f64,
@@ -71,8 +71,9 @@ pub struct Executable {
     /// Launches of each submit of the others.
     submits: Vec<Range<usize>>,
     bytes_moved: u64,
+    /// Of this picture.
     runs: Cell<u64>,
-    /// Things made on the device when the second run began.
+    /// Things made on the device when the second of them began.
     created: Cell<u64>,
     encode_ms: Cell<f64>,
     overflow: Option<Tensor>,
@@ -370,6 +371,11 @@ impl Executable {
                 encode(gpu, &self.launches[submit.clone()]);
             }
         }
+    }
+
+    /// A picture begins: what was made on the device since the last one's runs is not its steps' doing.
+    pub fn begin_counting(&self) {
+        self.runs.set(0);
     }
 
     /// What the last run was made of.

@@ -69,8 +69,10 @@ impl<'a> Predictor<'a> {
             branch: shared.deep_cache.map(|cache| cache.branch),
         };
         let controls = shared.controls.iter().map(|control| pipeline.controlnets.get(&control.key));
+        let plan = plan_of(pipeline, size).await?;
+        plan.executable.begin_counting();
         Ok(Self {
-            plan: plan_of(pipeline, size).await?,
+            plan,
             controls: controls.collect::<Result<_>>()?,
             pipeline,
             shared,

@@ -104,29 +104,31 @@ test(
     await withBrowser({}, async context => {
       const page = await context.newPage();
       await page.goto(`${server.url}/blank.html`);
-      const draw = async () => {
+      const draw = async (/** @type {string} */ prompt, /** @type {string} */ output) => {
         const from = (await page.workers()[0]?.evaluate(() => /** @type {any} */ (self).seen.length)) ?? 0;
-        const counters = await page.evaluate(async () => {
+        const counters = await page.evaluate(async ([prompt, output]) => {
           const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
           const page = /** @type {any} */ (window);
           page.pipeline ??= await DiffusionPipeline.fromPretrained('embedded');
           const options = {
-            prompt: 'a red apple',
+            prompt,
             seed: 1,
             width: 64,
             height: 64,
             numInferenceSteps: 4,
             guidanceScale: 3,
             preview: 'fast',
-            output: 'latent',
+            output,
           };
           const { timings } = await page.pipeline.generate(options);
           return timings.step;
-        });
+        }, [prompt, output]);
         const seen = await page.workers()[0].evaluate(from => /** @type {any} */ (self).seen.slice(from), from);
         return { counters, seen: /** @type {string[]} */ (seen) };
       };
-      const [first, second] = [await draw(), await draw()];
+      const first = await draw('a red apple', 'latent');
+      const decoded = await draw('a red apple', 'image');
+      const second = await draw('fire', 'image');
       // A step ends with the read-back of its prediction: the last four of the picture's.
       const waits = first.seen.flatMap((name, i) => (name === 'mapAsync' ? [i] : []));
       const later = first.seen.slice(waits.at(-4));
@@ -139,7 +141,12 @@ test(
       assert.equal(first.counters.created, 0);
       assert.equal(submits(later), 3 * (first.counters.submits + 1));
       assert.ok(first.counters.dispatches > 0 && first.counters.bytes > 0);
+      assert.ok(created(decoded.seen).length > 0, 'the first decoding makes what it needs');
+      // Made between two pictures' steps, it is neither's.
+      assert.equal(decoded.counters.created, 0);
+      // Other words and another decoding find all that they need.
       assert.deepEqual(created(second.seen), []);
+      assert.equal(second.counters.created, 0);
     });
   },
 );
