@@ -9,7 +9,7 @@ use super::model::Model;
 use super::part::Module;
 use super::preview::Previews;
 use super::residence::Residence;
-use super::text::{PromptView, TextEncoders};
+use super::text::{PromptView, TextEncoder, TextEncoders};
 use crate::checkpoint::ReadAt;
 use crate::error::Result;
 use crate::gpu::choices::{Choices, shipped};
@@ -174,5 +174,6 @@ impl DiffusionPipeline {
         own.into_iter().chain(text).for_each(|options| options.choices = choices);
         self.residence.drop_unet_plan();
         drop(self.residence.take_decode_plan());
+        self.text.encoders.iter().for_each(TextEncoder::forget_plan);
     }
 }

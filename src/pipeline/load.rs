@@ -313,7 +313,7 @@ async fn plan(
     let text = configs.text.into_iter().zip(&text_plans).map(|(text, plan)| {
         let part = Rc::new(Part::new(text.name, names::clip, plan.weights()));
         let module = Module { config: text.config, part, options: text_options };
-        TextEncoder { tokenizer: text.tokenizer, module }
+        TextEncoder::new(text.tokenizer, module)
     });
     let text = TextEncoders::new(text.collect(), sdxl);
     let text_parts = text.encoders.iter().map(|e| e.module.part.clone()).collect();

@@ -309,7 +309,7 @@ impl DecodePlan {
 // ---- the text encoder --------------------------------------------------------------------------------------------
 
 /// How a text encoder is recorded.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct TextRecipe {
     /// Gives the pooled embedding as well.
     pub pooled: bool,

@@ -3,12 +3,12 @@
 use super::embedding::Embeddings;
 use super::lora::ChosenLoras;
 use super::part::Module;
-use super::plans::{TextRecipe, record_text};
+use super::plans::{TextRecipe, TextTensors, record_text};
 use super::residence::{Residence, Stage};
 use super::settle::{Text, Texts};
 use crate::checkpoint::ReadAt;
 use crate::error::{Error, Result};
-use crate::gpu::Recorder;
+use crate::gpu::{AdaptedLayers, Executable, Gpu, Recorder, Weights};
 use crate::models::clip;
 use crate::prompt::{Chunked, FIRST_VECTOR, Piece, Syntax, Tokenizer, chunk, emphasis, grammar};
 use std::cell::RefCell;
@@ -135,11 +135,26 @@ type Encoded = (Vec<f32>, Vec<f32>);
 
 /// A tokenizer and the text encoder that reads its tokens.
 pub(super) struct TextEncoder {
-    pub tokenizer: Tokenizer,
+    tokenizer: Tokenizer,
     pub module: Module<clip::Config>,
+    kept: RefCell<Option<TextPlan>>,
+}
+
+/// A plan of a text encoder, and what it is bound to.
+struct TextPlan {
+    recipe: TextRecipe,
+    size: [u32; 2],
+    weights: Rc<Weights>,
+    adapted: Rc<AdaptedLayers>,
+    io: TextTensors,
+    executable: Executable,
 }
 
 impl TextEncoder {
+    pub fn new(tokenizer: Tokenizer, module: Module<clip::Config>) -> Self {
+        Self { tokenizer, module, kept: RefCell::default() }
+    }
+
     /// Encodes windows of tokens: [window][token][channel], and the pooled embedding of the first. `table`: the
     /// vectors of textual inversion.
     async fn run(
@@ -180,11 +195,9 @@ impl TextEncoder {
                 // An id past the vocabulary reads as zeros.
                 ids.extend(window);
             }
-            let weights = self.module.part.weights()?;
-            let mut r = Recorder::new(&self.module.options).with_adapted(weights.adapted());
             let batch = group.len() as u32;
-            let io = record_text(config, recipe, &mut r, batch, ids.len() as u32 / batch)?;
-            let executable = r.finish().instantiate(&residence.gpu, &weights)?;
+            let plan = self.plan(&residence.gpu, recipe, [batch, ids.len() as u32 / batch])?;
+            let TextPlan { executable, io, .. } = &plan;
             executable.write_u32(&residence.gpu, io.ids, &ids)?;
             if let Some(t) = io.vectors {
                 executable.write(&residence.gpu, t, &vectors)?;
@@ -200,8 +213,34 @@ impl TextEncoder {
                 pooled = executable.read(&residence.gpu, t).await?;
                 pooled.truncate(pooled.len() / group.len());
             }
+            // Where memory is low the weights leave the GPU when the text is encoded, and a plan would hold them.
+            if !residence.low {
+                *self.kept.borrow_mut() = Some(plan);
+            }
         }
         Ok((embeds, pooled))
+    }
+
+    /// The next text is encoded with kernels as they are chosen then.
+    pub fn forget_plan(&self) {
+        self.kept.take();
+    }
+
+    /// The plan of the last text where it fits, or a new one. `size`: windows and tokens of each.
+    fn plan(&self, gpu: &Gpu, recipe: TextRecipe, size: [u32; 2]) -> Result<TextPlan> {
+        let weights = self.module.part.weights()?;
+        let adapted = weights.adapted();
+        let fits = |plan: &TextPlan| {
+            let same = Rc::ptr_eq(&plan.weights, &weights) && Rc::ptr_eq(&plan.adapted, &adapted);
+            same && plan.recipe == recipe && plan.size == size
+        };
+        if let Some(plan) = self.kept.take().filter(fits) {
+            return Ok(plan);
+        }
+        let mut r = Recorder::new(&self.module.options).with_adapted(adapted.clone());
+        let io = record_text(&self.module.config, recipe, &mut r, size[0], size[1])?;
+        let executable = r.finish().instantiate(gpu, &weights)?;
+        Ok(TextPlan { recipe, size, weights, adapted, io, executable })
     }
 }
 
