@@ -15,7 +15,7 @@
 // 3. Output, as a product of matrices: V_SLICE values pass through workgroup memory; a thread sums O_ROWS queries by
 //    O_COLUMNS vectors. It owns no query whole, so that its sums fit into registers at any width of head.
 //
-// Tricks, by the compilers of `./build.sh bench --isa` (docs/benchmarks.md has the table):
+// Tricks, as the open compilers of GPUs show them (docs/benchmarks.md has the table):
 // - Products are chains of fma: dot() and a sum are five instructions for four products.
 // - A slice is a power of two wide, and a thread reads the same vector of each row: with five vectors a slice it kept
 //    an address a row in registers, which an M1 spilled.
