@@ -84,10 +84,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     for (var d0 = 0u; d0 < D4; d0 += SLICE) {
       let d = min(d0 + load_d, D4 - 1u);
 #for i Q_LOADS
-      let q_$i = q[(q_at + min(first + load_row + $iu * LOAD_ROWS, p.length_q - 1u)) * p.q_stride + p.q_from + head + d];
+      let q_row_$i = q_at + min(first + load_row + $iu * LOAD_ROWS, p.length_q - 1u);
+      let q_$i = q[q_row_$i * p.q_stride + p.q_from + head + d];
 #endfor
 #for i K_LOADS
-      let k_$i = k[(k_at + min(k0 + load_row + $iu * LOAD_ROWS, p.length_k - 1u)) * p.k_stride + p.k_from + head + d];
+      let k_row_$i = k_at + min(k0 + load_row + $iu * LOAD_ROWS, p.length_k - 1u);
+      let k_$i = k[k_row_$i * p.k_stride + p.k_from + head + d];
 #endfor
 #for i Q_LOADS
 #if PADDED
@@ -161,7 +163,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     for (var v0 = 0u; v0 < KEYS; v0 += V_SLICE) {
       if O_GROUPS <= V_SLICE || o_row < V_SLICE {
 #for i V_LOADS
-        let v_at_$i = (k_at + min(k0 + v0 + o_row + $iu * O_GROUPS, p.length_k - 1u)) * p.v_stride + p.v_from + head;
+        let v_row_$i = k_at + min(k0 + v0 + o_row + $iu * O_GROUPS, p.length_k - 1u);
+        let v_at_$i = v_row_$i * p.v_stride + p.v_from + head;
 #for j O_COLUMNS
         let v_$i_$j = v[v_at_$i + min(o_column + $ju * COLUMN_THREADS, D4 - 1u)];
 #endfor
