@@ -43,21 +43,15 @@ pub fn attention(
         let defines = [("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
         let source = crate::gpu::shader!("attention_subgroup.wgsl");
         (Kernel::new("attention_subgroup", &[source], &defines), threads * q_rows)
-    } else if d4 <= 24 {
-        // K and V of `keys` keys fill at most 12 KiB of workgroup memory as f32.
-        let keys = (384 / d4).clamp(4, 32) / 4 * 4;
-        let rows = 64;
-        let defines = [("D4", d4), ("KEYS", keys), ("ROWS", rows)];
-        (Kernel::new("attention", &[crate::gpu::shader!("attention.wgsl")], &defines), rows)
     } else {
-        let defines = [("D4", d4), ("CHUNKS", d4.div_ceil(16)), ("FOUR", 4)];
-        (Kernel::new("attention_wide", &[crate::gpu::shader!("attention_wide.wgsl")], &defines), 16)
+        let tiling = Tiling::of(d4);
+        let source = crate::gpu::shader!("attention.wgsl");
+        (Kernel::new("attention", &[source], &tiling.defines(d4)), tiling.rows)
     };
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
-    let most = u32::try_from(r.options().max_dispatch_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
-    let rows_at_once = most.max(rows) / rows * rows;
-    for first in (0..length_q).step_by(rows_at_once as usize) {
-        let count = rows_at_once.min(length_q - first);
+    let at_once = rows_at_once(r, flops_a_row, rows);
+    for first in (0..length_q).step_by(at_once as usize) {
+        let count = at_once.min(length_q - first);
         r.dispatch(Dispatch {
             kernel: kernel.clone(),
             bindings: [q, k, v]
@@ -84,4 +78,79 @@ pub fn attention(
         });
     }
     Ok(out)
+}
+
+/// The most queries of a dispatch: whole workgroups of `rows`.
+fn rows_at_once(r: &Recorder, flops_a_row: u64, rows: u32) -> u32 {
+    let most = u32::try_from(r.options().max_dispatch_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
+    most.max(rows) / rows * rows
+}
+
+/// How `shaders/attention.wgsl` cuts heads of one width. Registers allow a thread ten vectors of output beside its
+/// scores (sixteen of output where these are few), and 16 KiB of workgroup memory are all that WebGPU promises.
+struct Tiling {
+    threads: u32,
+    /// Queries of a workgroup, and keys of a block.
+    rows: u32,
+    keys: u32,
+    /// Vectors of a head's channels at a time.
+    slice: u32,
+    /// Threads side by side over a head's channels.
+    column_threads: u32,
+}
+
+impl Tiling {
+    /// Vectors of workgroup memory, so that what lies beside them fits, too.
+    const MOST: u32 = 960;
+
+    fn of(d4: u32) -> Self {
+        let (threads, rows, keys, slice) = match d4 {
+            0..=8 => (64, 64, 32, 4),
+            9..=10 => (64, 64, 32, 2),
+            11..=20 => (128, 64, 32, 4),
+            21..=40 => (128, 32, 64, 4),
+            _ => (128, 16, 64, 8),
+        };
+        // Instructions of four keys in tenths, as an M1 counts them: a vector read is 2.3, of 16 multiply-adds each 1.
+        let cost = |&column_threads: &u32| {
+            let (o_rows, columns) = (rows * column_threads / threads, d4.div_ceil(column_threads));
+            23 * (o_rows + 4 * columns) + 160 * o_rows * columns
+        };
+        // One to four queries a thread: more spill there.
+        let least = threads / rows;
+        let column_threads = [least, 2 * least, 4 * least].into_iter().min_by_key(cost).unwrap_or(least);
+        Self { threads, rows, keys, slice, column_threads }
+    }
+
+    fn defines(&self, d4: u32) -> Vec<(&'static str, u32)> {
+        let &Self { threads, rows, keys, slice, column_threads } = self;
+        let parts = threads / rows;
+        let o_columns = d4.div_ceil(column_threads);
+        let weights = keys / 4 * rows;
+        let mut v_slice = keys;
+        while weights + v_slice * column_threads * o_columns > Self::MOST {
+            v_slice /= 2;
+        }
+        let load_rows = threads / slice;
+        vec![
+            ("D4", d4),
+            ("THREADS", threads),
+            ("ROWS", rows),
+            ("KEYS", keys),
+            ("SLICE", slice),
+            ("PADDED", u32::from(!d4.is_multiple_of(slice))),
+            ("Q_LOADS", rows / load_rows),
+            ("K_LOADS", keys / load_rows),
+            ("S_ROWS", rows * keys / 4 / threads),
+            ("PARTS", parts),
+            ("SPLIT", u32::from(parts > 1)),
+            ("W_VECTORS", keys / 4 / parts),
+            ("COLUMN_THREADS", column_threads),
+            ("O_COLUMNS", o_columns),
+            ("O_ROWS", rows * column_threads / threads),
+            ("V_SLICE", v_slice),
+            ("V_LOADS", (v_slice * column_threads / threads).max(1)),
+            ("TILE", (slice * (rows + keys + 2)).max(weights + v_slice * column_threads * o_columns)),
+        ]
+    }
 }

@@ -28,8 +28,8 @@ fn check(options: &GpuOptions) {
         *cut.entry(kernel).or_default() += 1;
     }
     println!("cut into three dispatches or more: {cut:?}");
-    let attention = if gpu.subgroup > 0 { "attention_subgroup" } else { "attention" };
-    for kernel in ["conv", "matmul", attention, "attention_wide"] {
+    let narrow = (gpu.subgroup > 0).then_some("attention_subgroup");
+    for kernel in ["conv", "matmul", "attention"].into_iter().chain(narrow) {
         assert!(cut.get(kernel).is_some_and(|&n| n >= 4), "{kernel} was hardly cut: {cut:?}");
     }
 }
