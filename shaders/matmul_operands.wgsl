@@ -36,15 +36,14 @@ alias factor4 = vec4<f16>;
 alias stored4 = vec4<f16>;
 fn to_factor(v: stored4) -> factor4 { return v; }
 fn to_f32(v: stored4) -> vec4f { return vec4f(v); }
-fn product(a: factor4, w: factor4, sum: f32) -> f32 { return sum + f32(dot(a, w)); }
+// So many factors make one row of all banks of workgroup memory.
+const ROW_OF_BANKS = 16u;
 #else
 alias factor4 = vec4f;
 alias stored4 = act4;
 fn to_factor(v: stored4) -> factor4 { return from_act(v); }
 fn to_f32(v: stored4) -> vec4f { return from_act(v); }
-fn product(a: factor4, w: factor4, sum: f32) -> f32 {
-  return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
-}
+const ROW_OF_BANKS = 8u;
 #endif
 #if QUANTISED
 alias weight = u32;
@@ -87,10 +86,15 @@ fn to_out(v: vec4f) -> out4 { return to_act(v); }
 @group(0) @binding($binding) var<storage, read_write> overflow: array<atomic<u32>>;
 #endif
 
-// Four products of each of four channels, added to their sums.
-fn products(a: factor4, w_0: factor4, w_1: factor4, w_2: factor4, w_3: factor4, sum: vec4f) -> vec4f {
+#if !F16_ARITHMETIC
+// Four products of each of four channels, w by channel, added to their sums.
+fn product(a: vec4f, w: vec4f, sum: f32) -> f32 {
+  return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
+}
+fn products(a: vec4f, w_0: vec4f, w_1: vec4f, w_2: vec4f, w_3: vec4f, sum: vec4f) -> vec4f {
   return vec4f(product(a, w_0, sum.x), product(a, w_1, sum.y), product(a, w_2, sum.z), product(a, w_3, sum.w));
 }
+#endif
 
 // ---- k ----
 

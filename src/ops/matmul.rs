@@ -371,6 +371,7 @@ impl Product<'_> {
     fn kernel(&self, options: &Options, y: Tensor, tile: Tile) -> Kernel {
         let Self { x, e, past, .. } = self;
         let f16 = options.arithmetic == Arithmetic::F16 && options.activations == Dtype::F16;
+        let f16 = f16 && matches!(tile, Tile::Shared { .. });
         let gathers = self.conv.gathers();
         let activates = (e.activation, e.post) != (Activation::None, Activation::None);
         let bits = self.matrix.bits;

@@ -87,9 +87,7 @@ impl Tile {
             Some(wide) => [(16, wide, 4), (16, 1, 2), (8, 1, 1)]
                 .map(|(rows, sx, sy)| Tile::Subgroup { size: subgroup, rows, sx, sy })
                 .to_vec(),
-            None => {
-                [(8, 2), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { wx: 8, tm, tn }).to_vec()
-            }
+            None => [(8, 2), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { wx: 8, tm, tn }).to_vec(),
         };
         // Where each of the threads that share a sum has something to add. Subgroups that share their rows read less of
         // more than a few.
@@ -121,8 +119,8 @@ impl Tile {
                 ("SY", sy),
             ],
             Tile::Shared { wx, tm, tn } => {
-                // A slice with work for every thread that fills it.
-                let slice = if tn == 1 { 8 } else { 4 };
+                // Every thread that fills it has one vector of four channels of W to read.
+                let slice = Self::WY / tn;
                 vec![
                     ("SUBGROUP", 0),
                     ("WX", wx),
@@ -130,10 +128,8 @@ impl Tile {
                     ("TM", tm),
                     ("TN", tn),
                     ("BK4", slice),
-                    // A thread's part of the tiles that all of them load: rows of A, fours of channels of W.
+                    // A thread's part of the rows of A, and how many threads share one to find its moments.
                     ("A_LOADS", tm * slice / wx),
-                    ("W_LOADS", tn * slice / Self::WY),
-                    ("PAD", 8 / slice),
                     ("SHARE", 4),
                     ("SHARES", 4 * tm / wx),
                 ]
