@@ -51,6 +51,9 @@ pub struct Reading {
     t: Tensor,
 }
 
+/// A tensor's values, kept beside the plan that made them.
+pub struct Aside(Buffer);
+
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
     slots: Vec<Rc<Buffer>>,
@@ -270,6 +273,31 @@ impl Executable {
         for n in 0..u64::from(to.n) {
             encoder.copy_buffer_to_buffer(self.buffer(from)?, 0, other.buffer(to)?, n * bytes, bytes);
         }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Copies a tensor aside, into `kept` where that is large enough.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn set_aside(&self, gpu: &Gpu, t: Tensor, kept: Option<Aside>) -> Result<Aside> {
+        let (usage, bytes) = (Usage::COPY_SRC | Usage::COPY_DST, t.bytes());
+        let aside = kept.filter(|aside| aside.0.raw.size() >= bytes);
+        let aside = aside.unwrap_or_else(|| Aside(gpu.buffer(MemoryKind::Activations, bytes, usage)));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(self.buffer(t)?, 0, &aside.0.raw, 0, bytes);
+        gpu.queue.submit([encoder.finish()]);
+        Ok(aside)
+    }
+
+    /// Copies back what [`Executable::set_aside`] copied of this tensor.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn take_back(&self, gpu: &Gpu, t: Tensor, aside: &Aside) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&aside.0.raw, 0, self.buffer(t)?, 0, t.bytes());
         gpu.queue.submit([encoder.finish()]);
         Ok(())
     }

@@ -21,7 +21,7 @@ mod weights;
 
 pub use adapter::{GpuOptions, Limits};
 pub use context::{Bytes, Gpu, MemoryKind};
-pub use executable::{Counters, Executable, Reading, Timing};
+pub use executable::{Aside, Counters, Executable, Reading, Timing};
 pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
