@@ -123,6 +123,7 @@ impl Tile {
                 let slice = Self::WY / tn;
                 vec![
                     ("SUBGROUP", 0),
+                    ("SPLIT", 0),
                     ("WX", wx),
                     ("WY", Self::WY),
                     ("TM", tm),
@@ -136,9 +137,11 @@ impl Tile {
             }
             Tile::Split { rows } => vec![
                 ("SUBGROUP", 0),
+                ("SPLIT", 1),
                 ("WX", Self::SPLIT),
                 ("WY", 1),
                 ("TM", rows),
+                ("TN", 1),
                 ("SHARE", Self::SPLIT / rows),
                 ("SHARES", 1),
             ],
