@@ -24,67 +24,139 @@
 // BK4 vectors of k that lie in workgroup memory as f32. A thread holds TM x 4 TN sums in registers and does TM * 16 TN
 // products for TM + 4 TN vectors read: 0.06 reads a product with TM 8, TN 2. Thread (x, y) owns rows y, y + WY, ... so
 // that one read serves a whole row of threads, and channels 4x .. 4x+3 of each of TN blocks.
+//
+// What GPUs' compilers made of it, and what was done about it. Figures are those of Mesa's compilers, of
+// the loop over the slices of a 3x3 convolution, tile 64 x 64 where none is named (docs/benchmarks.md).
+// - Reads without a branch, from a place that is always there, and zero selected afterwards; all of a slice before the
+//   first store. As `if inside { a = read }` the eight reads of a slice waited for each other: 20 waits a slice on an M1
+//   are 3 now.
+// - The loops over a slice written out, and over taps outside of the one over channels: a division and a remainder a
+//   read are one each a tap. M1 2092 instructions a slice, now 1320; RTX 3060 1.56 a multiply-add, now 1.29; no spill
+//   on an M1, where there were 6.
+// - A slice of W lies by k, four channels to a vector, as a thread's four reads bring them: four stores, and f16 sums of
+//   four channels are two packed instructions.
+// - Slices in structs with a pad: threads that store neighbouring k hit different banks, where 4 to 8 met in one, and
+//   a browser's clamp of an index is of x or y alone, once for all reads.
+// - F16_ARITHMETIC: a slice's sums in f16, four channels packed, and into f32 after each slice. Tile 32 x 64: RDNA2 358
+//   vector instructions a slice for 588, RDNA3 341 for 381, RTX 3060 500 for 709 in all; Adreno 740 has room for 8 waves
+//   instead of 6.
 const THREADS = WX * WY;
 const BM = WY * TM;
 const BN4 = WX * TN;
-var<workgroup> tile_a: array<factor4, BK4 * BM>;
-var<workgroup> tile_w: array<factor4, BK4 * BN4 * 4u>;
+// Threads that fill the same column of a slice.
+const FILL = THREADS / BK4;
+struct SliceA {
+  rows: array<array<factor4, WY>, TM>,
+  pad: array<factor4, ROW_OF_BANKS / BK4>,
+}
+struct SliceW {
+  k: array<array<array<factor4, WX>, TN>, 4>,
+  pad: array<factor4, ROW_OF_BANKS / BK4>,
+}
+var<workgroup> tile_a: array<SliceA, BK4>;
+var<workgroup> tile_w: array<SliceW, BK4>;
 
 @compute @workgroup_size(WX, WY)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let x = thread % WX;
   let y = thread / WX;
   let m0 = p.m_base + group.y * BM;
-  let n0 = group.x * BN4 * 4u;
-  // Each thread fills the same column of k in the tiles for every slice: rows load_m, load_m + THREADS / BK4, ...
   let load_k = thread % BK4;
   let load_m = thread / BK4;
-#for i A_LOADS
-  let place_$i = place_of(min(m0 + load_m + $iu * (THREADS / BK4), p.m - 1u));
-#endfor
+#if LAYER_NORM
+  find_moments(m0, thread);
+#endif
 #for i TM
 #for j TN
   var sum_$i_$j = vec4f(0.0);
 #endfor
 #endfor
-#if LAYER_NORM
-  find_moments(m0, thread);
-#endif
 
-  for (var k0 = 0u; k0 < all_k4(); k0 += BK4) {
-    let k = k0 + load_k;
+  for (var r = 0u; r < RUNS; r++) {
+    let run = run_of(r);
 #for i A_LOADS
+    let place_$i = place_of(origin_of(min(m0 + load_m + $iu * FILL, p.m - 1u)), run);
+#endfor
+    for (var c0 = 0u; c0 < run.c4; c0 += BK4) {
+      let within = c0 + load_k < run.c4;
+      let c = min(c0 + load_k, run.c4 - 1u);
+#for i A_LOADS
+      var a_$i: stored4;
+#endfor
+#for s INPUTS
+      if run.source == $su {
+#for i A_LOADS
+        a_$i = input_$s[place_$i.at + c];
+#endfor
+      }
+#endfor
+#for j 4
+      let w_$j = read_w(row_of((group.x * BN4 + load_m) * 4u + $ju), run, c);
+#endfor
+      workgroupBarrier();
+#for i A_LOADS
+      {
+        let row = load_m + $iu * FILL;
 #if LAYER_NORM
-    let a_$i = load_normed(place_$i, k, row_moments[load_m + $iu * (THREADS / BK4)]);
+        let a = select(factor4(0.0), normed(a_$i, row_moments[row], c), within);
 #else
-    let a_$i = load_a(place_$i, k);
+        let a = or_zero(a_$i, within && place_$i.inside);
 #endif
-    tile_a[load_k * BM + load_m + $iu * (THREADS / BK4)] = a_$i;
+        tile_a[load_k].rows[row / WY][row % WY] = a;
+      }
 #endfor
-#for i W_LOADS
-    let n_$i = load_m + $iu * (THREADS / BK4);
-    var w_$i = factor4(0.0);
-    if k < all_k4() {
-      w_$i = load_w(row_of(min(n0 + n_$i, p.n - 1u)), k);
-    }
-    // Channel n lies at (n % 4) * BN4 + n / 4, so that neighbouring threads read neighbouring vectors.
-    tile_w[load_k * BN4 * 4u + n_$i % 4u * BN4 + n_$i / 4u] = w_$i;
+      {
+#for j 4
+        let w_$j = to_weights(w_$j);
 #endfor
-    workgroupBarrier();
-    for (var kk = 0u; kk < BK4; kk++) {
+        let block = load_m / WX;
+        let lane = load_m % WX;
+        tile_w[load_k].k[0][block][lane] = factor4(w_0.x, w_1.x, w_2.x, w_3.x);
+        tile_w[load_k].k[1][block][lane] = factor4(w_0.y, w_1.y, w_2.y, w_3.y);
+        tile_w[load_k].k[2][block][lane] = factor4(w_0.z, w_1.z, w_2.z, w_3.z);
+        tile_w[load_k].k[3][block][lane] = factor4(w_0.w, w_1.w, w_2.w, w_3.w);
+      }
+      workgroupBarrier();
+#if F16_ARITHMETIC
+#for i TM
+#for j TN
+      var part_$i_$j = vec4h(0.0);
+#endfor
+#endfor
+#endif
+#for k BK4
+      {
 #for j TN
 #for i 4
-      let w_$i_$j = tile_w[(kk * 4u + $iu) * BN4 + $ju * WX + x];
+        let w_$i_$j = tile_w[$k].k[$i][$j][x];
 #endfor
 #endfor
 #for i TM
-      let b_$i = tile_a[kk * BM + $iu * WY + y];
+        let a_$i = tile_a[$k].rows[$i][y];
 #for j TN
-      sum_$i_$j = products(b_$i, w_0_$j, w_1_$j, w_2_$j, w_3_$j, sum_$i_$j);
+#if F16_ARITHMETIC
+        part_$i_$j = fma(vec4h(a_$i.x), w_0_$j, part_$i_$j);
+        part_$i_$j = fma(vec4h(a_$i.y), w_1_$j, part_$i_$j);
+        part_$i_$j = fma(vec4h(a_$i.z), w_2_$j, part_$i_$j);
+        part_$i_$j = fma(vec4h(a_$i.w), w_3_$j, part_$i_$j);
+#else
+        sum_$i_$j = fma(vec4f(a_$i.x), w_0_$j, sum_$i_$j);
+        sum_$i_$j = fma(vec4f(a_$i.y), w_1_$j, sum_$i_$j);
+        sum_$i_$j = fma(vec4f(a_$i.z), w_2_$j, sum_$i_$j);
+        sum_$i_$j = fma(vec4f(a_$i.w), w_3_$j, sum_$i_$j);
+#endif
 #endfor
 #endfor
+      }
+#endfor
+#if F16_ARITHMETIC
+#for i TM
+#for j TN
+      sum_$i_$j += vec4f(part_$i_$j);
+#endfor
+#endfor
+#endif
     }
-    workgroupBarrier();
   }
 
   var fits = true;

@@ -18,60 +18,51 @@ fn normed(a: stored4, of_row: vec2f, c: u32) -> factor4 {
 
 #if SUBGROUP
 // By one thread.
-fn moments_of(place: Place) -> vec2f {
-  let row = place.row - p.in_from;
+fn moments_of(row: u32) -> vec2f {
   let pivot = pivot_of(row);
-  var sum = vec4f(0.0);
-  var squares = vec4f(0.0);
+  var sum = 0.0;
+  var squares = 0.0;
   for (var c = 0u; c < p.c4_0; c++) {
     let d = to_f32(input_0[row * p.c4_0 + c]) - pivot;
-    sum += d;
-    squares = fma(d, d, squares);
+    sum += dot(d, vec4f(1.0));
+    squares += dot(d, d);
   }
-  return moments(row, dot(sum, vec4f(1.0)), dot(squares, vec4f(1.0)));
+  return moments(row, sum, squares);
 }
 #else
-var<workgroup> row_sums: array<vec2f, WY * TM * WX>;
+var<workgroup> row_sums: array<vec2f, WY * TM * SHARE>;
 var<workgroup> row_moments: array<vec2f, WY * TM>;
 
-// By the workgroup, of its rows from m0 on: into row_moments. WX neighbours share a row, so that they read neighbouring
-// vectors, and a thread has TM rows under way at once.
+// By the workgroup, of its rows from m0 on: into row_moments. SHARE neighbours share a row, so that they read
+// neighbouring vectors, and a thread has SHARES rows under way at once. One number each of a row's two sums, where
+// vectors of four took twice the registers of all the rest of a product.
 fn find_moments(m0: u32, thread: u32) {
-  let x = thread % WX;
-  let y = thread / WX;
-#for i TM
-  let row_$i = min(m0 + $iu * WY + y, p.m - 1u);
+#for i SHARES
+  let row_$i = min(m0 + thread / SHARE + $iu * (WX * WY / SHARE), p.m - 1u);
   let pivot_$i = pivot_of(row_$i);
-  var differences_$i = vec4f(0.0);
-  var squares_$i = vec4f(0.0);
+  var sum_$i = 0.0;
+  var squares_$i = 0.0;
 #endfor
-  for (var c = x; c < p.c4_0; c += WX) {
-#for i TM
+  for (var c = thread % SHARE; c < p.c4_0; c += SHARE) {
+#for i SHARES
     let d_$i = to_f32(input_0[row_$i * p.c4_0 + c]) - pivot_$i;
-    differences_$i += d_$i;
-    squares_$i = fma(d_$i, d_$i, squares_$i);
+#endfor
+#for i SHARES
+    sum_$i += dot(d_$i, vec4f(1.0));
+    squares_$i += dot(d_$i, d_$i);
 #endfor
   }
-#for i TM
-  row_sums[($iu * WY + y) * WX + x] = vec2f(dot(differences_$i, vec4f(1.0)), dot(squares_$i, vec4f(1.0)));
+#for i SHARES
+  row_sums[thread + $iu * (WX * WY)] = vec2f(sum_$i, squares_$i);
 #endfor
   workgroupBarrier();
   for (var i = thread; i < WY * TM; i += WX * WY) {
     var all = vec2f(0.0);
-    for (var part = 0u; part < WX; part++) {
-      all += row_sums[i * WX + part];
+    for (var part = 0u; part < SHARE; part++) {
+      all += row_sums[i * SHARE + part];
     }
     row_moments[i] = moments(min(m0 + i, p.m - 1u), all.x, all.y);
   }
   workgroupBarrier();
-}
-
-// Vector k of A's row, normalised; zero past the last.
-fn load_normed(place: Place, k: u32, of_row: vec2f) -> factor4 {
-  var a = factor4(0.0);
-  if k < p.k4 {
-    a = normed(input_0[place.row * p.c4_0 + k], of_row, k);
-  }
-  return a;
 }
 #endif

@@ -8,21 +8,22 @@
 // with its own weights and bias behind the others', is added (a residual block's way past its convolutions): k goes
 // on over their channels.
 //
-// Bindings: input, second input, weights, bias, channel_add and residual (LAYER_NORM: gamma and beta; SHORTCUT: its
-// inputs), output, and with WATCH (f16 output) a word that is set where a value does not fit. What an op lacks is bound
-// to something else and never read, so that one pipeline serves every op of a tile: compiling is what a first visit
-// waits for.
+// The channels of one input at one tap are a *run* of k, and so is each of a shortcut's inputs: where taps lie, and from
+// which buffer values come, is asked once a run and not for every vector.
+//
+// Bindings: inputs (second of SECOND, or first of SHORTCUT), weights, bias, channel_add and residual (LAYER_NORM: gamma
+// and beta; SHORTCUT: its second input), output, and with WATCH (f16 output) a word that is set where a value does not
+// fit. What an op lacks is bound to something else and never read, so that one pipeline serves every op of a tile:
+// compiling is what a first visit waits for.
 //
 // Parameters:
 //   m, m_base               end and beginning of the positions that this dispatch makes; pictures follow one another
 //   n, k4                   output channels; taps * c4
-//   c4, c4_0, c4_1          vectors of input channels: of both inputs, of the first, of the second
-//   c4_2, c4_3              the same of SHORTCUT's inputs
+//   c4, c4_0, c4_1, c4_2    vectors of channels: of the taps' inputs together, and of every input as it is bound
 //   in_h, in_w              of the input as stored
 //   out_w, out_positions    of the output; out_w times its height
 //   stride, pad_top, pad_left
 //   bound_h, bound_w        the input's size as the taps see it: as stored, or upsampled
-//   kernel                  taps a side: 1 or 3
 //   upsample                1 where the taps see every input position twice, each way
 //   in_from, out_from       position of the picture that is the first in the input, and in the output
 //   has_bias, bias_from     vectors of biases before the first
@@ -35,15 +36,14 @@ alias factor4 = vec4<f16>;
 alias stored4 = vec4<f16>;
 fn to_factor(v: stored4) -> factor4 { return v; }
 fn to_f32(v: stored4) -> vec4f { return vec4f(v); }
-fn product(a: factor4, w: factor4, sum: f32) -> f32 { return sum + f32(dot(a, w)); }
+// So many factors make one row of all banks of workgroup memory.
+const ROW_OF_BANKS = 16u;
 #else
 alias factor4 = vec4f;
 alias stored4 = act4;
 fn to_factor(v: stored4) -> factor4 { return from_act(v); }
 fn to_f32(v: stored4) -> vec4f { return from_act(v); }
-fn product(a: factor4, w: factor4, sum: f32) -> f32 {
-  return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
-}
+const ROW_OF_BANKS = 8u;
 #endif
 #if QUANTISED
 alias weight = u32;
@@ -64,7 +64,6 @@ alias weight = weight4_0;
 #endif
 #if SHORTCUT
 @group(0) @binding($binding) var<storage, read> input_2: array<stored4>;
-@group(0) @binding($binding) var<storage, read> input_3: array<stored4>;
 #endif
 #if ADDED
 @group(0) @binding($binding) var<storage, read> channel_add: array<act4>;
@@ -87,15 +86,72 @@ fn to_out(v: vec4f) -> out4 { return to_act(v); }
 @group(0) @binding($binding) var<storage, read_write> overflow: array<atomic<u32>>;
 #endif
 
-// Four products of each of four channels, added to their sums.
-fn products(a: factor4, w_0: factor4, w_1: factor4, w_2: factor4, w_3: factor4, sum: vec4f) -> vec4f {
+#if !F16_ARITHMETIC
+// Four products of each of four channels, w by channel, added to their sums.
+fn product(a: vec4f, w: vec4f, sum: f32) -> f32 {
+  return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
+}
+fn products(a: vec4f, w_0: vec4f, w_1: vec4f, w_2: vec4f, w_3: vec4f, sum: vec4f) -> vec4f {
   return vec4f(product(a, w_0, sum.x), product(a, w_1, sum.y), product(a, w_2, sum.z), product(a, w_3, sum.w));
+}
+#endif
+
+// ---- k ----
+
+const TAPS = KERNEL * KERNEL;
+#if SECOND
+const RUNS = TAPS * 2u;
+#else
+const RUNS = TAPS + SHORTCUT;
+#endif
+
+struct Run {
+  // Which input, and its vectors.
+  source: u32,
+  c4: u32,
+  tap: u32,
+  // Its first k; where the run begins in the weights of row 0, and how far it is to the next row's.
+  k: u32,
+  weights: u32,
+  stride: u32,
+}
+
+fn run_of(run: u32) -> Run {
+#if SHORTCUT
+  if run >= TAPS {
+    let second = run > TAPS;
+    let before = select(0u, p.c4_1, second);
+    return Run(
+      1u + u32(second), select(p.c4_1, p.c4_2, second), 0u, p.k4 + before, p.n * p.k4 + before, p.c4_1 + p.c4_2);
+  }
+#endif
+#if SECOND
+  let second = run % 2u == 1u;
+  let k = run / 2u * p.c4 + select(0u, p.c4_0, second);
+  return Run(u32(second), select(p.c4_0, p.c4_1, second), run / 2u, k, k, p.k4);
+#else
+  return Run(0u, p.c4_0, run, run * p.c4_0, run * p.c4_0, p.k4);
+#endif
+}
+
+// The run that k is in.
+fn run_at(k: u32) -> u32 {
+#if SHORTCUT
+  if k >= p.k4 {
+    return TAPS + u32(k - p.k4 >= p.c4_1);
+  }
+#endif
+#if SECOND
+  return k / p.c4 * 2u + u32(k % p.c4 >= p.c4_0);
+#else
+  return k / p.c4_0;
+#endif
 }
 
 // Vectors of k, a shortcut's included.
 fn all_k4() -> u32 {
 #if SHORTCUT
-  return p.k4 + p.c4_2 + p.c4_3;
+  return p.k4 + p.c4_1 + p.c4_2;
 #else
   return p.k4;
 #endif
@@ -103,8 +159,9 @@ fn all_k4() -> u32 {
 
 // ---- W ----
 
-// The row of the weights that makes output channel n.
-fn row_of(n: u32) -> u32 {
+// The row of the weights that makes output channel n; past the last channel, the last's.
+fn row_of(channel: u32) -> u32 {
+  let n = min(channel, p.n - 1u);
 #if GEGLU
   return n / 2u + n % 2u * (p.n / 2u);
 #else
@@ -112,118 +169,92 @@ fn row_of(n: u32) -> u32 {
 #endif
 }
 
-// Four weights of row n from vector k on.
+// Four weights as they lie: vector c of a run, in a row. Reading is apart from unpacking, so that all that a thread
+// needs can be asked for before any of it is waited for.
 #if QUANTISED
-fn load_w(n: u32, k: u32) -> factor4 {
+struct Packed {
+  word: u32,
+  ends: u32,
+}
 #if Q4
-  let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 5u;
-  let q = (vec4u(weights[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u)) & vec4u(15u);
-  let ends = unpack2x16float(weights[block + 4u]);
-  return factor4(ends.y + ends.x / 15.0 * vec4f(q));
-#else
-  let block = (n * ((p.k4 + 7u) / 8u) + k / 8u) * 9u;
-  let q = (vec4u(weights[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
-  let ends = unpack2x16float(weights[block + 8u]);
-  return factor4(ends.y + ends.x / 255.0 * vec4f(q));
-#endif
+fn read_w(row: u32, run: Run, c: u32) -> Packed {
+  let k = run.k + c;
+  let block = (row * ((p.k4 + 7u) / 8u) + k / 8u) * 5u;
+  return Packed(weights[block + k % 8u / 2u] >> (k % 2u * 16u), weights[block + 4u]);
+}
+fn to_weights(packed: Packed) -> factor4 {
+  let q = (vec4u(packed.word) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
+  let ends = unpack2x16float(packed.ends) * vec2f(1.0 / 15.0, 1.0);
+  return factor4(fma(vec4f(q), vec4f(ends.x), vec4f(ends.y)));
 }
 #else
-fn load_w(n: u32, k: u32) -> factor4 {
-#if SHORTCUT
-  let shortcut = p.n * p.k4 + n * (p.c4_2 + p.c4_3) + k - p.k4;
-  let at = select(n * p.k4 + k, shortcut, k >= p.k4);
-#else
-  let at = n * p.k4 + k;
+fn read_w(row: u32, run: Run, c: u32) -> Packed {
+  let k = run.k + c;
+  let block = (row * ((p.k4 + 7u) / 8u) + k / 8u) * 9u;
+  return Packed(weights[block + k % 8u], weights[block + 8u]);
+}
+fn to_weights(packed: Packed) -> factor4 {
+  let q = (vec4u(packed.word) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
+  let ends = unpack2x16float(packed.ends) * vec2f(1.0 / 255.0, 1.0);
+  return factor4(fma(vec4f(q), vec4f(ends.x), vec4f(ends.y)));
+}
 #endif
+#else
+fn read_w(row: u32, run: Run, c: u32) -> weight { return weights[run.weights + row * run.stride + c]; }
 #if F16_ARITHMETIC
-  return weights[at];
+fn to_weights(w: weight) -> factor4 { return w; }
 #else
-  return from_weight_0(weights[at]);
+fn to_weights(w: weight) -> factor4 { return from_weight_0(w); }
 #endif
-}
 #endif
 
 // ---- A ----
 
-// A tap's input position, and whether it is inside. Outside, the position is some other that can be read.
-struct Tap {
-  at: u32,
-  inside: bool,
-}
-
+// An output position: its row, and of a convolution the picture and where its taps begin.
 #if CONV
-// An output position, and where its taps begin.
-struct Place {
+struct Origin {
   row: u32,
   picture: u32,
   y: i32,
   x: i32,
 }
-fn place_of(row: u32) -> Place {
+fn origin_of(row: u32) -> Origin {
   let position = row % p.out_positions;
-  return Place(
+  return Origin(
     row,
     row / p.out_positions,
     i32(position / p.out_w * p.stride) - i32(p.pad_top),
     i32(position % p.out_w * p.stride) - i32(p.pad_left));
 }
-fn taps() -> u32 { return p.kernel * p.kernel; }
-fn tap_of(place: Place, tap: u32) -> Tap {
-  let y = place.y + i32(tap / p.kernel);
-  let x = place.x + i32(tap % p.kernel);
+#else
+struct Origin {
+  row: u32,
+}
+fn origin_of(row: u32) -> Origin { return Origin(row); }
+#endif
+
+// Where a run of A's row begins in its input, and whether that is in the picture. Outside it is some other place that
+// can be read, so that the read needs no branch.
+struct Place {
+  at: u32,
+  inside: bool,
+}
+fn place_of(origin: Origin, run: Run) -> Place {
+#if SHORTCUT
+  if run.source > 0u {
+    return Place(origin.row * run.c4, true);
+  }
+#endif
+#if CONV
+  let y = origin.y + i32(run.tap / KERNEL);
+  let x = origin.x + i32(run.tap % KERNEL);
   let inside = y >= 0 && x >= 0 && y < i32(p.bound_h) && x < i32(p.bound_w);
   let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
   let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
-  return Tap((place.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from, inside);
-}
+  return Place(((origin.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from) * run.c4, inside);
 #else
-struct Place {
-  row: u32,
-}
-fn place_of(row: u32) -> Place { return Place(row); }
-fn taps() -> u32 { return 1u; }
-fn tap_of(place: Place, tap: u32) -> Tap { return Tap(place.row - p.in_from, true); }
+  return Place((origin.row - p.in_from) * run.c4, true);
 #endif
-
-// Vector c of the channels of an input position.
-fn load_input(at: u32, c: u32) -> factor4 {
-#if SECOND
-  if c >= p.c4_0 {
-    return to_factor(input_1[at * p.c4_1 + c - p.c4_0]);
-  }
-#endif
-  return to_factor(input_0[at * p.c4_0 + c]);
 }
 
-#if SHORTCUT
-fn shortcut_c4(source: u32) -> u32 { return select(p.c4_2, p.c4_3, source == 1u); }
-fn load_shortcut(source: u32, place: Place, c: u32) -> factor4 {
-  if source == 1u {
-    return to_factor(input_3[place.row * p.c4_3 + c]);
-  }
-  return to_factor(input_2[place.row * p.c4_2 + c]);
-}
-#endif
-
-// Vector k of A's row; zero past the last.
-fn load_a(place: Place, k: u32) -> factor4 {
-  var a = factor4(0.0);
-#if CONV
-  let within = min(k, p.k4 - 1u);
-  let tap = tap_of(place, within / p.c4);
-  if k < p.k4 && tap.inside {
-    a = load_input(tap.at, within % p.c4);
-  }
-#else
-  if k < p.k4 {
-    a = load_input(place.row - p.in_from, k);
-  }
-#endif
-#if SHORTCUT
-  if k >= p.k4 && k < all_k4() {
-    let second = k - p.k4 >= p.c4_2;
-    a = load_shortcut(u32(second), place, select(k - p.k4, k - p.k4 - p.c4_2, second));
-  }
-#endif
-  return a;
-}
+fn or_zero(a: stored4, inside: bool) -> factor4 { return to_factor(select(stored4(), a, inside)); }

@@ -8,26 +8,39 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let m0 = p.m_base + group.y * TM;
   let column = group.x;
 #for i TM
-  let place_$i = place_of(min(m0 + $iu, p.m - 1u));
+  let origin_$i = origin_of(min(m0 + $iu, p.m - 1u));
   var sum_$i = vec4f(0.0);
 #endfor
 #for i 4
-  let n_$i = row_of(min(column * 4u + $iu, p.n - 1u));
+  let row_$i = row_of(column * 4u + $iu);
 #endfor
 #if LAYER_NORM
   find_moments(m0, thread);
 #endif
 
   for (var k = thread; k < all_k4(); k += WX) {
+    let run = run_of(run_at(k));
+    let c = k - run.k;
 #for i TM
-#if LAYER_NORM
-    let a_$i = load_normed(place_$i, k, row_moments[$i]);
-#else
-    let a_$i = load_a(place_$i, k);
-#endif
+    let place_$i = place_of(origin_$i, run);
+    var read_$i: stored4;
+#endfor
+#for s INPUTS
+    if run.source == $su {
+#for i TM
+      read_$i = input_$s[place_$i.at + c];
+#endfor
+    }
 #endfor
 #for i 4
-    let w_$i = load_w(n_$i, k);
+    let w_$i = to_weights(read_w(row_$i, run, c));
+#endfor
+#for i TM
+#if LAYER_NORM
+    let a_$i = normed(read_$i, row_moments[$i], c);
+#else
+    let a_$i = or_zero(read_$i, place_$i.inside);
+#endif
 #endfor
 #for i TM
     sum_$i = products(a_$i, w_0, w_1, w_2, w_3, sum_$i);

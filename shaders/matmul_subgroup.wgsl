@@ -20,60 +20,51 @@ fn main(
   let m_first = p.m_base + (group.y * SY + subgroup / SX) * ROWS;
   let column = (group.x * SX + subgroup % SX) * SUBGROUP + lane;
 #for i 4
-  let n_$i = row_of(min(column * 4u + $iu, p.n - 1u));
+  let row_$i = row_of(column * 4u + $iu);
 #endfor
 #for i SLOTS
-  let place_$i = place_of(min(m_first + $iu * LANES + lane % LANES, p.m - 1u));
+  let origin_$i = origin_of(min(m_first + $iu * LANES + lane % LANES, p.m - 1u));
 #if LAYER_NORM
-  let moments_$i = moments_of(place_$i);
+  let moments_$i = moments_of(origin_$i.row);
 #endif
 #for j LANES
   var sum_$i_$j = vec4f(0.0);
 #endfor
 #endfor
 
-  var k = 0u;
-  for (var tap = 0u; tap < taps(); tap++) {
+  for (var r = 0u; r < RUNS; r++) {
+    let run = run_of(r);
 #for i SLOTS
-    let tap_$i = tap_of(place_$i, tap);
+    let place_$i = place_of(origin_$i, run);
 #endfor
-#for s SOURCES
-    for (var c = 0u; c < p.c4_$s; c++) {
+    for (var c = 0u; c < run.c4; c++) {
+#for i SLOTS
+      var read_$i: stored4;
+#endfor
+#for s INPUTS
+      if run.source == $su {
+#for i SLOTS
+        read_$i = input_$s[place_$i.at + c];
+#endfor
+      }
+#endfor
 #for i SLOTS
 #if LAYER_NORM
-      let a_$i = normed(input_$s[tap_$i.at * p.c4_$s + c], moments_$i, c);
+      let a_$i = normed(read_$i, moments_$i, c);
 #else
-      let a_$i = select(factor4(0.0), to_factor(input_$s[tap_$i.at * p.c4_$s + c]), tap_$i.inside);
+      let a_$i = or_zero(read_$i, place_$i.inside);
 #endif
 #endfor
 #for i 4
-      let w_$i = load_w(n_$i, k);
+      let w_$i = to_weights(read_w(row_$i, run, c));
 #endfor
 #for i SLOTS
 #for j LANES
       sum_$i_$j = products(subgroupBroadcast(a_$i, $ju), w_0, w_1, w_2, w_3, sum_$i_$j);
 #endfor
 #endfor
-      k++;
     }
-#endfor
   }
-#for s SHORTCUT
-  for (var c = 0u; c < shortcut_c4($su); c++) {
-#for i SLOTS
-    let a_$i = load_shortcut($su, place_$i, c);
-#endfor
-#for i 4
-    let w_$i = load_w(n_$i, k);
-#endfor
-#for i SLOTS
-#for j LANES
-    sum_$i_$j = products(subgroupBroadcast(a_$i, $ju), w_0, w_1, w_2, w_3, sum_$i_$j);
-#endfor
-#endfor
-    k++;
-  }
-#endfor
 
   if column < n4() {
     let b = biases(column);

@@ -79,6 +79,37 @@ const SHIPPED: &[Shipped] = &[
         "",
         &[(true, 8192, 640, 2), (true, 8192, 1280, 2), (true, 2048, 640, 2), (true, 2048, 1280, 2)],
     ),
+    // Where 64 x 64 leave room for 384 threads on an M1 (and spill with two inputs) and 4 waves on an Adreno 740, 32 x 64
+    // leave 512 and 6 (docs/benchmarks.md).
+    ("apple", "", SMALL_TILES),
+    ("qualcomm", "", SMALL_TILES),
+    // By the model of docs/benchmarks.md: at the 16x16 level 32 x 64 fill a large GPU, 64 x 128 read less for the widest.
+    (
+        "nvidia",
+        "",
+        &[(true, 512, 640, 2), (true, 512, 1280, 2), (false, 8192, 1280, 1), (false, 2048, 1280, 1)],
+    ),
+    ("amd", "", &[(true, 512, 640, 2), (true, 512, 1280, 2)]),
+];
+
+/// 32 x 64 for all but the time embedding.
+const SMALL_TILES: &[(bool, u32, u32, usize)] = &[
+    (false, 256, 640, 2),
+    (false, 256, 1280, 2),
+    (false, 512, 640, 2),
+    (false, 512, 1280, 2),
+    (false, 2048, 640, 2),
+    (false, 2048, 1280, 2),
+    (false, 8192, 640, 2),
+    (false, 8192, 1280, 2),
+    (true, 256, 640, 2),
+    (true, 256, 1280, 2),
+    (true, 512, 640, 2),
+    (true, 512, 1280, 2),
+    (true, 2048, 640, 2),
+    (true, 2048, 1280, 2),
+    (true, 8192, 640, 2),
+    (true, 8192, 1280, 2),
 ];
 
 /// The shipped choices for a GPU.

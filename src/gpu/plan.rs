@@ -39,10 +39,10 @@ impl Dtype {
     }
 }
 
-/// What products are computed in; sums are always f32.
+/// What products are computed in; sums are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
-    /// Four products and their three sums in f16, then f32: needs shader-f16.
+    /// Products through workgroup memory add sixteen or thirty-two in f16, then f32: needs shader-f16.
     F16,
     #[default]
     F32,

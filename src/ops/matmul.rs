@@ -341,28 +341,27 @@ impl Product<'_> {
         let input = x.first;
         // WebGPU's default is eight storage buffers: the norm's weights stand where what is added would.
         let added = match (x.norm, self.past) {
-            (_, Some(past)) => [Binding::Read(past.first), Binding::Read(past.second.unwrap_or(past.first))],
+            (_, Some(past)) => vec![Binding::Read(past.second.unwrap_or(past.first))],
             (Some(norm), None) => {
                 let alone = x.second.is_none() && e.channel_add.is_none() && e.residual.is_none();
                 if self.conv.gathers() || !alone {
                     return Err(self.refuse(r, "a layer normalisation cannot be folded in here"));
                 }
-                [Binding::Weight(norm.gamma), Binding::Weight(norm.beta)]
+                vec![Binding::Weight(norm.gamma), Binding::Weight(norm.beta)]
             }
-            (None, None) => [
+            (None, None) => vec![
                 Binding::Read(e.channel_add.map_or(input, |columns| columns.tensor)),
                 Binding::Read(e.residual.unwrap_or(input)),
             ],
         };
         let mut bindings = vec![
             Binding::Read(input),
-            Binding::Read(x.second.unwrap_or(input)),
+            Binding::Read(self.past.map(|past| past.first).or(x.second).unwrap_or(input)),
             Binding::Weight(weight),
             Binding::Weight(bias.unwrap_or(weight)),
-            added[0],
-            added[1],
-            Binding::Write(y),
         ];
+        bindings.extend(added);
+        bindings.push(Binding::Write(y));
         if y.dtype == Dtype::F16 {
             bindings.push(Binding::Write(r.overflow()));
         }
@@ -372,9 +371,12 @@ impl Product<'_> {
     fn kernel(&self, options: &Options, y: Tensor, tile: Tile) -> Kernel {
         let Self { x, e, past, .. } = self;
         let f16 = options.arithmetic == Arithmetic::F16 && options.activations == Dtype::F16;
+        let f16 = f16 && matches!(tile, Tile::Shared { .. });
         let gathers = self.conv.gathers();
         let activates = (e.activation, e.post) != (Activation::None, Activation::None);
         let bits = self.matrix.bits;
+        let second = x.second.is_some() as u32;
+        let shortcut = past.map_or(0, |past| 1 + past.second.is_some() as u32);
         let mut defines = vec![
             ("F32_OUTPUT", e.f32_output as u32),
             ("GEGLU", e.geglu as u32),
@@ -382,12 +384,13 @@ impl Product<'_> {
             ("F16_ARITHMETIC", f16 as u32),
             ("CONV", gathers as u32),
             ("LAYER_NORM", x.norm.is_some() as u32),
-            ("SHORTCUT", past.map_or(0, |past| 1 + past.second.is_some() as u32)),
+            ("KERNEL", self.conv.kernel),
+            ("SHORTCUT", shortcut),
             ("ADDED", (x.norm.is_none() && past.is_none()) as u32),
             ("QUANTISED", bits.is_some() as u32),
             ("Q4", (bits == Some(Bits::Q4)) as u32),
-            ("SECOND", x.second.is_some() as u32),
-            ("SOURCES", 1 + x.second.is_some() as u32),
+            ("SECOND", second),
+            ("INPUTS", 1 + second + shortcut),
             ("ACTIVATION", activates as u32),
         ];
         defines.extend(tile.defines());
@@ -404,7 +407,8 @@ impl Product<'_> {
             ("k4", U32(conv.taps() * x.c4())),
             ("c4", U32(x.c4())),
             ("c4_0", U32(x.first.c4())),
-            ("c4_1", U32(x.second.map_or(0, |t| t.c4()))),
+            ("c4_1", U32(past.map(|past| past.first).or(x.second).map_or(0, |t| t.c4()))),
+            ("c4_2", U32(past.and_then(|past| past.second).map_or(0, |t| t.c4()))),
             ("in_h", U32(x.first.h)),
             ("in_w", U32(x.first.w)),
             ("out_w", U32(out_w)),
@@ -414,7 +418,6 @@ impl Product<'_> {
             ("pad_left", U32(left)),
             ("bound_h", U32(size.bound[0])),
             ("bound_w", U32(size.bound[1])),
-            ("kernel", U32(conv.kernel)),
             ("upsample", Scalar::flag(conv.upsample.is_some())),
             ("has_bias", Scalar::flag(self.matrix.bias.is_some())),
             ("has_channel_add", Scalar::flag(e.channel_add.is_some())),
@@ -426,8 +429,6 @@ impl Product<'_> {
             ("in_from", U32(target.in_from)),
             ("out_from", U32(target.out_from)),
             ("epsilon", F32(x.norm.map_or(0.0, |norm| norm.epsilon))),
-            ("c4_2", U32(past.map_or(0, |past| past.first.c4()))),
-            ("c4_3", U32(past.and_then(|past| past.second).map_or(0, |t| t.c4()))),
             ("bias_from", U32(self.matrix.bias_from / 4)),
         ]
     }

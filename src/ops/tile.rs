@@ -24,15 +24,15 @@ pub(super) fn files(tile: Tile, layer_norm: bool) -> Vec<&'static str> {
 pub(super) enum Tile {
     /// `sx` x `sy` subgroups of `size` lanes, each `rows` rows by four channels a lane.
     Subgroup { size: u32, rows: u32, sx: u32, sy: u32 },
-    /// 8 x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
-    Shared { tm: u32, tn: u32 },
+    /// `wx` x 8 threads through workgroup memory, each `tm` rows by `4 * tn` channels.
+    Shared { wx: u32, tm: u32, tn: u32 },
     /// 64 threads, which share the inputs of `rows` rows by four channels among them.
     Split { rows: u32 },
 }
 
 impl Tile {
-    /// Threads each way of a shared tile.
-    const SIDE: u32 = 8;
+    /// Threads down a shared tile.
+    const WY: u32 = 8;
     /// Threads of a workgroup that splits its inputs.
     const SPLIT: u32 = 64;
 
@@ -40,7 +40,7 @@ impl Tile {
     pub(super) fn rows(self) -> u32 {
         match self {
             Tile::Subgroup { rows, sy, .. } => rows * sy,
-            Tile::Shared { tm, .. } => tm * Self::SIDE,
+            Tile::Shared { tm, .. } => tm * Self::WY,
             Tile::Split { rows } => rows,
         }
     }
@@ -49,15 +49,16 @@ impl Tile {
     pub(super) fn columns(self) -> u32 {
         match self {
             Tile::Subgroup { size, sx, .. } => 4 * size * sx,
-            Tile::Shared { tn, .. } => 4 * Self::SIDE * tn,
+            Tile::Shared { wx, tn, .. } => 4 * wx * tn,
             Tile::Split { .. } => 4,
         }
     }
 
     /// What may be chosen for a GPU whose subgroups have so many lanes (0: no matter).
     pub(super) fn candidates(subgroup: u32) -> Vec<Tile> {
-        let mut tiles: Vec<Tile> =
-            [(8, 2), (8, 1), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec();
+        let mut tiles: Vec<Tile> = [(8, 8, 2), (16, 8, 2), (8, 4, 2), (8, 4, 1), (8, 2, 1)]
+            .map(|(wx, tm, tn)| Tile::Shared { wx, tm, tn })
+            .to_vec();
         tiles.push(Tile::Split { rows: 8 });
         if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
             for (rows, sx, sy) in
@@ -86,7 +87,7 @@ impl Tile {
             Some(wide) => [(16, wide, 4), (16, 1, 2), (8, 1, 1)]
                 .map(|(rows, sx, sy)| Tile::Subgroup { size: subgroup, rows, sx, sy })
                 .to_vec(),
-            None => [(8, 2), (8, 1), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { tm, tn }).to_vec(),
+            None => [(8, 2), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { wx: 8, tm, tn }).to_vec(),
         };
         // Where each of the threads that share a sum has something to add. Subgroups that share their rows read less of
         // more than a few.
@@ -117,21 +118,33 @@ impl Tile {
                 ("SX", sx),
                 ("SY", sy),
             ],
-            Tile::Shared { tm, tn } => vec![
-                ("SUBGROUP", 0),
-                ("SPLIT", 0),
-                ("WX", Self::SIDE),
-                ("WY", Self::SIDE),
-                ("TM", tm),
-                ("TN", tn),
-                ("BK4", 4),
-                // A thread's part of the tiles that all of them load.
-                ("A_LOADS", 4 * tm / Self::SIDE),
-                ("W_LOADS", 16 * tn / Self::SIDE),
-            ],
-            Tile::Split { rows } => {
-                vec![("SUBGROUP", 0), ("SPLIT", 1), ("WX", Self::SPLIT), ("WY", 1), ("TM", rows), ("TN", 1)]
+            Tile::Shared { wx, tm, tn } => {
+                // Every thread that fills it has one vector of four channels of W to read.
+                let slice = Self::WY / tn;
+                vec![
+                    ("SUBGROUP", 0),
+                    ("SPLIT", 0),
+                    ("WX", wx),
+                    ("WY", Self::WY),
+                    ("TM", tm),
+                    ("TN", tn),
+                    ("BK4", slice),
+                    // A thread's part of the rows of A, and how many threads share one to find its moments.
+                    ("A_LOADS", tm * slice / wx),
+                    ("SHARE", 4),
+                    ("SHARES", 4 * tm / wx),
+                ]
             }
+            Tile::Split { rows } => vec![
+                ("SUBGROUP", 0),
+                ("SPLIT", 1),
+                ("WX", Self::SPLIT),
+                ("WY", 1),
+                ("TM", rows),
+                ("TN", 1),
+                ("SHARE", Self::SPLIT / rows),
+                ("SHARES", 1),
+            ],
         }
     }
 }
