@@ -15,6 +15,7 @@ mod executable;
 mod kernel;
 mod packing;
 mod plan;
+mod reach;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
@@ -29,5 +30,6 @@ pub use plan::{
     Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, MAX_DISPATCH_FLOPS, Options, Plan,
     Recorder, Scope, Tensor, Weight, WeightSpec,
 };
+pub(crate) use reach::most_flops;
 pub(crate) use weights::is_wide;
 pub use weights::{Weights, random_values};

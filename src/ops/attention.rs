@@ -3,7 +3,7 @@
 use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
+use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor, most_flops};
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
 /// They may be columns of one tensor. With `causal`, a query sees the keys up to its own place.
@@ -54,7 +54,8 @@ pub fn attention(
         (Kernel::new("attention_wide", &[crate::gpu::shader!("attention_wide.wgsl")], &defines), 16)
     };
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
-    let most = u32::try_from(r.options().max_dispatch_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
+    let most_flops = most_flops(r.options().max_dispatch_flops, &kernel);
+    let most = u32::try_from(most_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
     let rows_at_once = most.max(rows) / rows * rows;
     for first in (0..length_q).step_by(rows_at_once as usize) {
         let count = rows_at_once.min(length_q - first);
