@@ -7,6 +7,17 @@
 
 use crate::error::Result;
 
+/// Bits of [`super::Options::off`] above those of the tiles, each of which has that of its place among the candidates.
+pub const OFF_SUBGROUP_ATTENTION: u32 = 1 << 30;
+pub const OFF_GROUP_NORM: u32 = 1 << 31;
+
+/// Whether kernels that broadcast within narrow subgroups are the usual ones on a GPU of this maker: they were measured
+/// to be faster on software GPUs (Mesa's, Google's). On others they are taken where the tuner finds them so: Mali's
+/// registers are too few for them by the look of its code.
+pub fn broadcasts(vendor: &str) -> bool {
+    ["mesa", "google", "0x10005", "0x1ae0"].contains(&vendor)
+}
+
 /// What a matrix multiply is like, as far as the choice of its tile goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {

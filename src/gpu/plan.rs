@@ -59,11 +59,15 @@ pub struct Options {
     pub weights: Option<Bits>,
     /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
     pub subgroup: u32,
+    /// Such kernels are taken where `choices` name them, and nowhere else.
+    pub subgroup_if_tuned: bool,
     /// What this GPU's tuning chose.
     pub choices: Choices,
     /// Operations that can be cut are cut into dispatches that do no more than this (those of slow kernels
     /// correspondingly less), or the least that a workgroup does.
     pub max_dispatch_flops: u64,
+    /// Kernels that this GPU computes wrongly: the bits of [`super::Gpu::off`].
+    pub off: u32,
 }
 
 impl Default for Options {
@@ -73,8 +77,10 @@ impl Default for Options {
             arithmetic: Arithmetic::F32,
             weights: None,
             subgroup: 0,
+            subgroup_if_tuned: false,
             choices: Choices::default(),
             max_dispatch_flops: MAX_DISPATCH_FLOPS,
+            off: 0,
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor, most_flops};
+use crate::gpu::choices::OFF_SUBGROUP_ATTENTION;
+use crate::gpu::{Binding, Dispatch, Kernel, Options, Recorder, Tensor, most_flops};
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
 /// They may be columns of one tensor. With `causal`, a query sees the keys up to its own place.
@@ -36,7 +37,10 @@ pub fn attention(
     }
     let d4 = d / 4;
     let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
-    let subgroup = r.options().subgroup;
+    let Options { mut subgroup, subgroup_if_tuned, off, .. } = *r.options();
+    if subgroup_if_tuned || off & OFF_SUBGROUP_ATTENTION > 0 {
+        subgroup = 0;
+    }
     let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
         // More rows a lane would not fit into registers.
         let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });

@@ -2,8 +2,8 @@
 
 use super::conv::Conv;
 use super::matmul::{Epilogue, conv2d, linear};
-use super::selftest::TOLERANCE_F16;
 use super::tile::{TEXTS, Tile};
+use super::trial::TOLERANCE_F16;
 use crate::clock::now;
 use crate::error::Result;
 use crate::gpu::choices::{Choices, Class, search};

@@ -384,8 +384,14 @@ async fn stream(
             choices = ops::autotune::tune(gpu, &pipeline.options, &ops::autotune::EXAMPLES, autotune::BUDGET)
                 .await?;
         }
-        compile(pipeline, choices)?;
+        let plans = compile(pipeline, choices)?;
         gpu.compiled().await;
+        // Natively kernels compile where they are met, and are tried there.
+        if cfg!(target_arch = "wasm32") {
+            for plan in &plans {
+                ops::check(gpu, plan).await?;
+            }
+        }
         Ok((choices, origin))
     };
     let (streamed, chosen): (Result<()>, Result<_>) = join(pipeline.residence.fill(aborted), prepare).await;
@@ -395,7 +401,7 @@ async fn stream(
 }
 
 /// Begins to compile what the first picture most likely needs.
-fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<()> {
+fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<Vec<Plan>> {
     let tuned = |options: Options| Options { choices, ..options };
     let (unet, decoder) = (&pipeline.unet, &pipeline.decoder);
     let sdxl = pipeline.model.kind == Kind::Sdxl;

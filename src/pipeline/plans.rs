@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Executable, Gpu, Options, Plan, Reading, Recorder, Tensor, Weights};
 use crate::models::unet::{self, unet_inputs};
 use crate::models::{clip, controlnet, taesd, vae};
+use crate::ops::sound;
 use serde_json::Value;
 
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
@@ -70,7 +71,7 @@ pub(super) struct UnetPlan {
 impl UnetPlan {
     /// # Errors
     /// `out-of-memory`; `unsupported-model` for a size that the network cannot have.
-    pub fn new(
+    pub async fn new(
         gpu: &Gpu,
         config: &unet::Config,
         options: &Options,
@@ -78,15 +79,19 @@ impl UnetPlan {
         size: UnetSize,
     ) -> Result<Self> {
         let UnetSize { batch, height, width, tokens, controlled } = size;
-        let mut r = Recorder::new(options).with_adapted(weights.adapted());
-        let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
-        let residuals = match controlled {
-            true => controlnet::residuals(config, &mut r, batch, [height, width]),
-            false => Vec::new(),
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options).with_adapted(weights.adapted());
+            let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
+            let residuals = match controlled {
+                true => controlnet::residuals(config, &mut r, batch, [height, width]),
+                false => Vec::new(),
+            };
+            let out = unet::forward(config, &mut r, &inputs, &residuals)?;
+            r.output(out);
+            Ok((r.finish(), (inputs, residuals, out)))
         };
-        let out = unet::forward(config, &mut r, &inputs, &residuals)?;
-        r.output(out);
-        let executable = r.finish().instantiate(gpu, weights)?;
+        let (plan, (inputs, residuals, out)) = sound(gpu, options, record).await?;
+        let executable = plan.instantiate(gpu, weights)?;
         Ok(UnetPlan { size, executable, inputs, residuals, controls: Vec::new(), out })
     }
 }
@@ -177,18 +182,16 @@ pub(super) fn encoder_weights(config: &vae::Config, options: &Options) -> Result
     record_encoder(config, options, side, side).map(|(plan, ..)| plan)
 }
 
+/// A plan, its input and its output.
+pub(super) type Recorded = (Plan, (Tensor, Tensor));
+
 /// The decoder's plan over latents of this height and width, its input and its output, NHWC.
-pub(super) fn record_decoder(
-    vae: &Vae,
-    options: &Options,
-    height: u32,
-    width: u32,
-) -> Result<(Plan, Tensor, Tensor)> {
+pub(super) fn record_decoder(vae: &Vae, options: &Options, height: u32, width: u32) -> Result<Recorded> {
     let mut r = Recorder::new(options);
     let latents = r.input(1, height, width, vae.latent_channels());
     let out = vae.decode(&mut r, latents)?;
     r.output(out);
-    Ok((r.finish(), latents, out))
+    Ok((r.finish(), (latents, out)))
 }
 
 /// The image encoder's plan over pixels of this height and width, its input and its output, NHWC.
@@ -197,12 +200,12 @@ pub(super) fn record_encoder(
     options: &Options,
     height: u32,
     width: u32,
-) -> Result<(Plan, Tensor, Tensor)> {
+) -> Result<Recorded> {
     let mut r = Recorder::new(options);
     let image = r.input(1, height, width, config.in_channels);
     let out = vae::encode(config, &mut r, image)?;
     r.output(out);
-    Ok((r.finish(), image, out))
+    Ok((r.finish(), (image, out)))
 }
 
 /// A plan of an image decoder for one size.
@@ -222,12 +225,7 @@ impl DecodePlan {
     ///
     /// # Errors
     /// `out-of-memory`.
-    pub fn new(
-        gpu: &Gpu,
-        weights: &Weights,
-        (plan, latents, out): (Plan, Tensor, Tensor),
-        wide: bool,
-    ) -> Result<Self> {
+    pub fn new(gpu: &Gpu, weights: &Weights, (plan, (latents, out)): Recorded, wide: bool) -> Result<Self> {
         let executable = plan.instantiate(gpu, weights)?;
         Ok(DecodePlan { height: latents.h, width: latents.w, wide, executable, latents, out })
     }
@@ -327,8 +325,8 @@ pub(super) fn record_text(
 
 // ---- ahead of the first picture ----------------------------------------------------------------------------------
 
-/// Begins to compile what the first picture most likely needs: the model's own size, guidance, a prompt of one window.
-/// Other sizes compile the few kernels that they lack when they are drawn.
+/// Begins to compile what the first picture most likely needs, and gives the plans: the model's own size, guidance, a
+/// prompt of one window. Other sizes compile the few kernels that they lack when they are drawn.
 ///
 /// # Errors
 /// `device-lost`.
@@ -337,7 +335,7 @@ pub(super) fn compile_first(
     unet: (&unet::Config, Options),
     vae: (&Vae, Options),
     text: &[(&clip::Config, TextRecipe, Options)],
-) -> Result<()> {
+) -> Result<Vec<Plan>> {
     const TOKENS: u32 = 77;
     let [h, w] = unet.0.sample_size.unwrap_or([64, 64]);
     let mut plans = vec![
@@ -351,5 +349,7 @@ pub(super) fn compile_first(
         plans.push(record(options, |r| record_text(config, *recipe, r, 2, TOKENS).map(|_| ())));
     }
     // A size of its own that the model cannot have is refused when it is asked for.
-    plans.iter().flatten().try_for_each(|plan| plan.compile_ahead(gpu))
+    let plans: Vec<Plan> = plans.into_iter().flatten().collect();
+    plans.iter().try_for_each(|plan| plan.compile_ahead(gpu))?;
+    Ok(plans)
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::ReadAt;
 use crate::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::models::clip;
+use crate::ops::sound;
 use crate::prompt::{Chunked, FIRST_VECTOR, Piece, Syntax, Tokenizer, chunk, emphasis, grammar};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -181,10 +182,14 @@ impl TextEncoder {
                 ids.extend(window);
             }
             let weights = self.module.part.weights()?;
-            let mut r = Recorder::new(&self.module.options).with_adapted(weights.adapted());
             let batch = group.len() as u32;
-            let io = record_text(config, recipe, &mut r, batch, ids.len() as u32 / batch)?;
-            let executable = r.finish().instantiate(&residence.gpu, &weights)?;
+            let record = |options: &_| {
+                let mut r = Recorder::new(options).with_adapted(weights.adapted());
+                let io = record_text(config, recipe, &mut r, batch, ids.len() as u32 / batch)?;
+                Ok((r.finish(), io))
+            };
+            let (plan, io) = sound(&residence.gpu, &self.module.options, record).await?;
+            let executable = plan.instantiate(&residence.gpu, &weights)?;
             executable.write_u32(&residence.gpu, io.ids, &ids)?;
             if let Some(t) = io.vectors {
                 executable.write(&residence.gpu, t, &vectors)?;
