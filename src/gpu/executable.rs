@@ -2,7 +2,7 @@
 
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
-use super::weights::Weights;
+use super::weights::{Weights, repeat_random};
 use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
@@ -388,31 +388,23 @@ impl Executable {
         Ok(timings)
     }
 
-    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries,
-    /// from the call to the end of the work.
+    /// [`time_all`] of this one.
     ///
     /// # Errors
     /// `device-lost`.
     pub async fn time(&self, gpu: &Gpu, times: usize) -> Result<f64> {
-        gpu.idle().await?;
-        let start = now();
-        let set = gpu.timestamps.then(|| stamps(gpu, 2));
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: set.as_ref().map(|set| between(set, 0)),
-            });
-            for launch in std::iter::repeat_n(self.every_run(), times).flatten() {
-                launch.encode(&mut pass);
-            }
-        }
-        if let Some(set) = set {
-            return Ok(spans(gpu, encoder, &set, 2).await?.iter().sum::<f64>() / 1e6);
-        }
-        gpu.queue.submit([encoder.finish()]);
-        gpu.idle().await?;
-        Ok(now() - start)
+        Ok(time_all(gpu, &[(self, times)]).await?.iter().sum())
+    }
+
+    /// Fills a tensor of numbers with random ones in -1 .. 1: some are uploaded, the rest copied on the GPU.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn fill(&self, gpu: &Gpu, t: Tensor) -> Result<()> {
+        let slot = self.slot(t)?;
+        slot.writes.set(slot.writes.get() + 1);
+        repeat_random(gpu, &[slot.as_ref()], 1.0, t.dtype == Dtype::F32);
+        Ok(())
     }
 
     /// Waits for the GPU and reads an output: NHWC without padding.
@@ -503,6 +495,41 @@ fn encode(gpu: &Gpu, launches: &[Launch]) {
         launches.iter().for_each(|launch| launch.encode(&mut pass));
     }
     gpu.queue.submit([encoder.finish()]);
+}
+
+/// Milliseconds that so many runs of each take, one after the other in one submit, as the GPU measures them; or, where
+/// it has no timestamp queries, of each from the call to the end of the work.
+///
+/// # Errors
+/// `device-lost`.
+pub async fn time_all(gpu: &Gpu, runs: &[(&Executable, usize)]) -> Result<Vec<f64>> {
+    let encode = |encoder: &mut wgpu::CommandEncoder, (run, times): &(&Executable, usize), stamps| {
+        let mut pass = encoder
+            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: stamps });
+        for launch in std::iter::repeat_n(run.every_run(), *times).flatten() {
+            launch.encode(&mut pass);
+        }
+    };
+    gpu.idle().await?;
+    if gpu.timestamps {
+        let count = 2 * runs.len() as u32;
+        let set = stamps(gpu, count);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for (i, run) in runs.iter().enumerate() {
+            encode(&mut encoder, run, Some(between(&set, i as u32)));
+        }
+        return Ok(spans(gpu, encoder, &set, count).await?.into_iter().map(|ns| ns / 1e6).collect());
+    }
+    let mut times = Vec::with_capacity(runs.len());
+    for run in runs {
+        let start = now();
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encode(&mut encoder, run, None);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.idle().await?;
+        times.push(now() - start);
+    }
+    Ok(times)
 }
 
 /// A query set of `count` timestamps.

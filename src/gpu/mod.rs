@@ -22,7 +22,7 @@ mod weights;
 
 pub use adapter::{GpuOptions, Limits};
 pub use context::{Bytes, Gpu, MemoryKind};
-pub use executable::{Counters, Executable, Reading, Timing};
+pub use executable::{Counters, Executable, Reading, Timing, time_all};
 pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
@@ -31,5 +31,5 @@ pub use plan::{
     Recorder, Scope, Tensor, Weight, WeightSpec,
 };
 pub(crate) use reach::most_flops;
+pub use weights::Weights;
 pub(crate) use weights::is_wide;
-pub use weights::{Weights, random_values};

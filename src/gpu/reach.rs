@@ -14,7 +14,7 @@ fn reach(kernel: &Kernel) -> u64 {
     let define = |name: &str| kernel.defines.iter().find(|(known, _)| *known == name).map_or(0, |(_, v)| *v);
     match kernel.name {
         // Threads that share a sum share no operands. Tiles of 16 rows load three times as much as those of 64.
-        "conv" | "matmul" if define("SPLIT") > 0 => 10,
+        "conv" | "matmul" if define("WY") == 1 => 10,
         "conv" | "matmul" if define("SUBGROUP") == 0 && define("TM") < 4 => 25,
         "conv" | "matmul" => USUAL,
         // Above heads of 48, registers spill on some.

@@ -18,7 +18,7 @@ use crate::gpu::{
 /// wrong kernels are off by the size of the values themselves.
 const TOLERANCE_F32: f64 = 6.0 / 2048.0;
 /// Products and sums of four in f16 add up to four more roundings to the matrix multiply.
-pub(super) const TOLERANCE_F16: f64 = 14.0 / 2048.0;
+const TOLERANCE_F16: f64 = 14.0 / 2048.0;
 const EPSILON: f32 = 1e-5;
 
 /// A kernel on trial.
@@ -180,11 +180,12 @@ fn product(kernel: &Kernel) -> Result<Trial> {
     let tile = Tile::of_kernel(kernel);
     let [tile_rows, columns] = tile.map_or([1, 1], |tile| [tile.rows(), tile.columns()]);
     let out = (columns + 8).max(40);
-    // Rows that are split among threads are as many as there are.
-    let (h, w) = if has("SPLIT") { (1, tile_rows) } else { ((tile_rows + 7) / 7 + 1, 7) };
+    // Rows whose sums are split among threads are as many as there are.
+    let split = matches!(tile, Some(Tile::Split { .. }));
+    let (h, w) = if split { (1, tile_rows) } else { ((tile_rows + 7) / 7 + 1, 7) };
     options.choices.set(Class::of(conv, h * w, out), tile.and_then(Tile::candidate));
     // More of them than threads where these share a sum.
-    let c = if has("SPLIT") && !conv { [132, 128] } else { [20, 16] };
+    let c = if split && !conv { [132, 128] } else { [20, 16] };
     let mut r = Recorder::new(&options);
     let mut inputs = Vec::new();
     let mut input = |r: &mut Recorder, c| {

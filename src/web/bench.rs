@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::gpu::choices::broadcasts;
 use crate::gpu::{
     Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Timing, Weights,
-    random_values,
 };
 use crate::models::unet;
 use crate::ops::{self, Activation, Conv, Epilogue};
@@ -178,7 +177,7 @@ impl Recording {
     pub fn fill(&self) -> Result<(), JsValue> {
         self.weights.fill(&self.gpu);
         for t in &self.inputs {
-            self.executable.write(&self.gpu, *t, &random_values((t.rows() * t.c) as usize, 1.0))?;
+            self.executable.fill(&self.gpu, *t)?;
         }
         Ok(())
     }
