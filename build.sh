@@ -231,7 +231,7 @@ build_ops_check() {
 
 # ---- commands ----
 
-# dist/: www/ with the smallest module, and scripts without their comments
+# dist/: www/ with the smallest module, scripts and styles
 publish() {
   build_wasm release; need_node_modules
   node tools/publish.mjs

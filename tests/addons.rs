@@ -1,6 +1,9 @@
 //! LoRAs and embeddings of every kind that people have: what is read is read as A1111, ComfyUI and diffusers do; what
 //! is broken is refused by the tensor's name, and the model draws on as if nothing had been.
 
+#[path = "support/safetensors.rs"]
+mod safetensors;
+
 use browser_diffusion::checkpoint::alphas::Alphas;
 use browser_diffusion::checkpoint::lora::{Adapter, Change, Factor, Magnitude, Names, Values, check};
 use browser_diffusion::checkpoint::{Table, card};
@@ -9,6 +12,7 @@ use browser_diffusion::prompt::Syntax;
 use browser_diffusion::store::disk::Folder;
 use browser_diffusion::{Code, Error, Result};
 use pollster::block_on;
+use safetensors::file;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -69,19 +73,6 @@ fn shared_cases_of_embeddings() {
         let values = block_on(table.values(&file.as_slice(), table.get(name).expect(name))).unwrap();
         assert_eq!(&values, drawn, "{name}");
     }
-}
-
-/// A .safetensors file of f32 tensors.
-fn file(tensors: &[(&str, &[u64], Vec<f32>)]) -> Vec<u8> {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, shape, values) in tensors {
-        let begin = data.len();
-        data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
-        header.insert((*name).to_owned(), entry);
-    }
-    let header = serde_json::Value::Object(header).to_string();
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
 fn wave(len: u64, scale: f32) -> Vec<f32> {

@@ -1,6 +1,9 @@
 //! LoRAs: every format against PEFT's merge (`tests/reference/lora.py`), or its rule in f64
 //! (`lora_kinds.py`), and in and out of the embedded model.
 
+#[path = "support/safetensors.rs"]
+mod safetensors;
+
 use browser_diffusion::Code;
 use browser_diffusion::checkpoint::alphas::Alphas;
 use browser_diffusion::checkpoint::lora::{Adapter, Factor, Names, Values};
@@ -10,6 +13,7 @@ use browser_diffusion::ops::{self, Conv, Epilogue};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Generated, LoadOptions, Lora, Output};
 use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
+use safetensors::file;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -163,19 +167,6 @@ fn names_of_text_encoders_and_of_older_files() {
     assert_eq!(names.find(q), None);
 }
 
-/// A .safetensors file of f32 tensors.
-fn file(tensors: &[(&str, Vec<u64>, Vec<f32>)]) -> Vec<u8> {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, shape, values) in tensors {
-        let begin = data.len();
-        data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
-        header.insert((*name).to_owned(), entry);
-    }
-    let header = serde_json::Value::Object(header).to_string();
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
-}
-
 fn wave(len: usize, seed: f32) -> Vec<f32> {
     (0..len).map(|i| 0.1 * (i as f32 * 1.7 + seed).sin()).collect()
 }
@@ -196,14 +187,14 @@ fn in_and_out_of_the_embedded_model() {
     let up = "lora_unet_up_blocks_0_resnets_0_conv1.lora_up.weight";
     let lora = |seed: f32| {
         file(&[
-            (down, vec![2, inner, 3, 3], wave((2 * inner * 9) as usize, seed)),
-            (up, vec![rows, 2, 1, 1], wave((rows * 2) as usize, seed + 1.0)),
-            ("lora_unet_elsewhere.lora_up.weight", vec![1, 1], vec![0.0]),
+            (down, &[2, inner, 3, 3], wave((2 * inner * 9) as usize, seed)),
+            (up, &[rows, 2, 1, 1], wave((rows * 2) as usize, seed + 1.0)),
+            ("lora_unet_elsewhere.lora_up.weight", &[1, 1], vec![0.0]),
         ])
     };
     block_on(pipeline.load_lora("a", &lora(1.0).as_slice())).unwrap();
     block_on(pipeline.load_lora("b", &lora(2.0).as_slice())).unwrap();
-    let foreign = file(&[("transformer.blocks.0.lora_A.weight", vec![1, 1], vec![0.0])]);
+    let foreign = file(&[("transformer.blocks.0.lora_A.weight", &[1, 1], vec![0.0])]);
     let error = block_on(pipeline.load_lora("c", &foreign.as_slice())).unwrap_err();
     assert_eq!(error.code, Code::UnsupportedModel);
 

@@ -4,7 +4,7 @@
 mod unet_plan;
 
 use browser_diffusion::gpu::{Dispatch, MAX_DISPATCH_FLOPS, Options, Plan, Recorder};
-use browser_diffusion::models::vae;
+use browser_diffusion::models::{unet, vae};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -32,6 +32,29 @@ fn vae_plan(config: &Value, encode: bool, height: u32, width: u32) -> Plan {
     };
     r.output(out);
     r.finish()
+}
+
+/// DeepCache at interval 3 of Stable Diffusion 1.5, batch 2, 64x64 latents: arithmetic of all steps as a share of what
+/// whole steps take.
+#[test]
+fn deep_cache_at_interval_3_does_at_most_60_percent_of_the_work() {
+    let config = unet::Config::from_config(&published()["sd15/unet"]["config"]).unwrap();
+    let flops = |plan: Plan| plan.dispatches().iter().map(|d| d.flops).sum::<u64>() as f64;
+    for branch in [0, 2] {
+        let mut r = Recorder::new(&Options::default());
+        let inputs = unet::unet_inputs(&config, &mut r, 2, 64, 64, 77);
+        let (out, deep) = unet::forward_with_deep(&config, &mut r, &inputs, &[], branch).unwrap();
+        r.output(out);
+        let whole = flops(r.finish());
+        let mut r = Recorder::new(&Options::default());
+        let inputs = unet::unet_inputs(&config, &mut r, 2, 64, 64, 77);
+        let below = r.input(deep.n, deep.h, deep.w, deep.c);
+        let out = unet::shallow(&config, &mut r, &inputs, &[], branch, below).unwrap();
+        r.output(out);
+        let share = (1.0 + 2.0 * flops(r.finish()) / whole) / 3.0;
+        println!("branch {branch}: {share:.3} of the work");
+        assert!(share <= 0.6, "{share}");
+    }
 }
 
 /// Stable Diffusion 1.5's UNet, batch 2, 64x64 latents.

@@ -1,34 +1,24 @@
-// ./build.sh release: dist/, the site as it is published: www/ without the comments of its scripts, a third of
-// what a visitor would fetch of them.
+// ./build.sh release: dist/, the site as it is published: www/ with its scripts and styles as small as esbuild makes
+// them, file by file, a quarter of what a visitor would fetch of them.
 import { cpSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parse } from '../tests/web/node_modules/acorn/dist/acorn.mjs';
+import { transformSync } from '../tests/web/node_modules/esbuild/lib/main.js';
 
-/** A script without its comments, and without the lines that were nothing else. @param {string} code */
-export function withoutComments(code) {
-  /** @type {{ start: number, end: number }[]} */
-  const comments = [];
-  parse(code, {
-    ecmaVersion: 'latest',
-    sourceType: 'module',
-    onComment: (_block, _text, start, end) => comments.push({ start, end }),
-  });
-  let kept = '';
-  let at = 0;
-  for (const { start, end } of comments) {
-    const before = code.slice(at, start).replace(/[ \t]+$/, '');
-    const alone = before === '' || before.endsWith('\n');
-    kept += before;
-    at = alone && code[end] === '\n' ? end + 1 : end;
-  }
-  return kept + code.slice(at);
-}
+/** @type {Record<string, 'js' | 'css'>} */
+const loaders = { '.js': 'js', '.css': 'css' };
 
-/** Takes the comments out of a site's scripts, where they stand. @param {string} site */
-export function strip(site) {
+/** Makes a site's scripts and styles small, where they stand. @param {string} site */
+export function minify(site) {
   for (const path of readdirSync(site, { recursive: true, encoding: 'utf8' })) {
-    if (path.endsWith('.js')) writeFileSync(join(site, path), withoutComments(readFileSync(join(site, path), 'utf8')));
+    const loader = loaders[extname(path)];
+    if (!loader) continue;
+    const file = join(site, path);
+    const { code } = transformSync(readFileSync(file, 'utf8'), {
+      loader, minify: true, target: 'es2022', charset: 'utf8', legalComments: 'none',
+      ...(loader === 'js' ? { format: 'esm' } : {}),
+    });
+    writeFileSync(file, code);
   }
 }
 
@@ -36,5 +26,5 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [www, dist] = ['www', 'dist'].map(name => fileURLToPath(new URL(`../${name}`, import.meta.url)));
   rmSync(dist, { recursive: true, force: true });
   cpSync(www, dist, { recursive: true });
-  strip(dist);
+  minify(dist);
 }

@@ -15,7 +15,7 @@ from concepts import COLOURS, NOUNS, SCENES, SYNONYMS, TINTS, UNCOUNTED, article
 
 SIZE = 128
 HERE = os.path.dirname(os.path.abspath(__file__))
-with open(os.path.join(HERE, "lexicon_zh.json"), encoding="utf-8") as _f:
+with open(os.path.join(HERE, "..", "www", "lexicon-zh.json"), encoding="utf-8") as _f:
     ZH = json.load(_f)
 NUMBERS = {2: "two", 3: "three"}
 GROUND_FORMS = [" on {a} background", " on {a} background", " on {0}", ", {0} background"]

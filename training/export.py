@@ -77,8 +77,7 @@ def write_index(out):
     with open(os.path.join(out, "concepts.json"), "w") as f:
         json.dump(NOUNS, f)
         f.write("\n")
-    for name in ("lexicon_zh.json", "NOTICE.md"):
-        shutil.copy(os.path.join(HERE, name), out)
+    shutil.copy(os.path.join(HERE, "NOTICE.md"), out)
 
 
 @torch.no_grad()

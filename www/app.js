@@ -18,6 +18,7 @@ import { Settings } from './page/settings.js';
 import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
 import { Suggestions } from './page/suggestions.js';
+import { asRead, showReading } from './page/read-as.js';
 import { Tokens } from './page/tokens.js';
 import { Work } from './page/work.js';
 import { any, button, element, hideError, isAbort, say, showError } from './page/ui.js';
@@ -113,7 +114,7 @@ const models = new Models({
       guidanceScale: guidance ?? model.guidanceScale,
     }, !entry);
     await recipes.follow();
-    tokens.show();
+    showWords();
   },
   changed() {
     kept.show();
@@ -211,11 +212,20 @@ async function tune() {
 const WORDS = ['prompt', 'prompt-syntax'];
 const tokens = new Tokens(
   () => (work.drawing ? undefined : models.current),
-  () => ({ ...settings.only(...WORDS), embeddings: words() }),
+  async () => {
+    const { prompt, ...options } = settings.only(...WORDS);
+    return { ...options, prompt: await asRead(prompt, models.source), embeddings: words() };
+  },
 );
+/** Shows how the prompt will be read: as English, and as tokens. */
+function showWords() {
+  tokens.show();
+  showReading(settings.only('prompt').prompt, models.source);
+}
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
-settings.on('input', WORDS, () => tokens.show());
+settings.on('input', WORDS, showWords);
 settings.on('input', ['source'], () => {
+  showWords();
   recipes.follow();
   suggestions.show(models.source === EMBEDDED);
 });

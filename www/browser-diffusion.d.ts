@@ -273,6 +273,12 @@ export interface GenerateOptions {
    */
   guidanceInterval?: [number, number];
   /**
+   * Fewer runs of the whole UNet (DeepCache, Ma et al. 2023): it runs at one of `interval` steps (default 3), and at the
+   * others its outer layers alone, over the deep features of the last whole run. `branch` (default 0, the outermost
+   * layer) is how far down these go. Twice as fast or more; fine details differ. Left out: the whole UNet at every step.
+   */
+  deepCache?: { interval?: number; branch?: number };
+  /**
    * One of {@link DiffusionPipeline.schedulers}, such as "dpmpp_2m_karras"; default: the checkpoint's own. The same is
    * understood in A1111's words ("DPM++ 2M Karras") and as a class of diffusers ("DPMSolverMultistepScheduler"). SDE
    * samplers take their noise from k-diffusion's Brownian tree of the seed, which does not depend on the steps.

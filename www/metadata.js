@@ -281,6 +281,15 @@ const FIELDS = [
     },
   },
   {
+    name: 'DeepCache',
+    write: ({ deepCache }) =>
+      deepCache && (deepCache.interval ?? 3) > 1 && `${deepCache.interval ?? 3} branch ${deepCache.branch ?? 0}`,
+    read: (value = '') => {
+      const [interval, branch] = value.split(' branch ').map(numberIn);
+      return { deepCache: interval === undefined ? undefined : present({ interval, branch }) };
+    },
+  },
+  {
     // Other programs do not write theirs. A1111: int(strength * steps) + 1 of a picture, all steps in a second pass.
     name: 'Strength steps',
     write: ({ image, hires, strengthSteps = 'diffusers' }) =>

@@ -166,6 +166,7 @@ export const GENERATE_RULES = {
   guidanceScale: between(0, Infinity),
   guidanceRescale: between(0, 1),
   guidanceInterval,
+  deepCache: object({ interval: integer(1, MOST_STEPS), branch: integer(0, 64) }),
   scheduler: schedulerName,
   eta: between(0, 1),
   sChurn: between(0, Infinity),

@@ -7,9 +7,10 @@
  * page asks the server for news first; where no answer comes in time, the set that is there serves.
  */
 const SHELL = [
-  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json',
+  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
   'app.js', 'page/catalogue.js', 'page/controls.js', 'page/cost.js', 'page/download.js', 'page/drawing.js',
-  'page/editor.js', 'page/enlarge.js', 'page/files.js', 'page/grid.js', 'page/how.js', 'page/kept.js',
+  'page/chinese.js', 'page/editor.js', 'page/enlarge.js', 'page/files.js', 'page/grid.js', 'page/how.js',
+  'page/kept.js', 'page/read-as.js',
   'page/latents.js', 'page/model.js', 'page/parts.js', 'page/queue.js', 'page/recipes.js', 'page/settings.js',
   'page/start.js', 'page/strip.js', 'page/suggestions.js', 'page/tokens.js', 'page/ui.js', 'page/work.js',
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',

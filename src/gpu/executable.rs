@@ -2,6 +2,7 @@
 
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
+use super::stopwatch::{between, spans, stamps};
 use super::weights::{Weights, repeat_random};
 use crate::clock::now;
 use crate::error::{Error, Result};
@@ -50,6 +51,9 @@ pub struct Reading {
     staging: Buffer,
     t: Tensor,
 }
+
+/// A tensor's values, kept beside the plan that made them.
+pub struct Aside(Buffer);
 
 /// A [`Plan`] that owns its buffers. Nothing is created while it runs.
 pub struct Executable {
@@ -270,6 +274,31 @@ impl Executable {
         for n in 0..u64::from(to.n) {
             encoder.copy_buffer_to_buffer(self.buffer(from)?, 0, other.buffer(to)?, n * bytes, bytes);
         }
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Copies a tensor aside, into `kept` where that is large enough.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn set_aside(&self, gpu: &Gpu, t: Tensor, kept: Option<Aside>) -> Result<Aside> {
+        let (usage, bytes) = (Usage::COPY_SRC | Usage::COPY_DST, t.bytes());
+        let aside = kept.filter(|aside| aside.0.raw.size() >= bytes);
+        let aside = aside.unwrap_or_else(|| Aside(gpu.buffer(MemoryKind::Activations, bytes, usage)));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(self.buffer(t)?, 0, &aside.0.raw, 0, bytes);
+        gpu.queue.submit([encoder.finish()]);
+        Ok(aside)
+    }
+
+    /// Copies back what [`Executable::set_aside`] copied of this tensor.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn take_back(&self, gpu: &Gpu, t: Tensor, aside: &Aside) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&aside.0.raw, 0, self.buffer(t)?, 0, t.bytes());
         gpu.queue.submit([encoder.finish()]);
         Ok(())
     }
@@ -530,43 +559,6 @@ pub async fn time_all(gpu: &Gpu, runs: &[(&Executable, usize)]) -> Result<Vec<f6
         times.push(now() - start);
     }
     Ok(times)
-}
-
-/// A query set of `count` timestamps.
-fn stamps(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
-    let ty = wgpu::QueryType::Timestamp;
-    gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty, count })
-}
-
-/// Stamps 2i and 2i + 1 around a pass.
-fn between(query_set: &wgpu::QuerySet, i: u32) -> wgpu::ComputePassTimestampWrites<'_> {
-    wgpu::ComputePassTimestampWrites {
-        query_set,
-        beginning_of_pass_write_index: Some(2 * i),
-        end_of_pass_write_index: Some(2 * i + 1),
-    }
-}
-
-/// Submits, and reads how many nanoseconds lie between the stamps of each pair.
-async fn spans(
-    gpu: &Gpu,
-    mut encoder: wgpu::CommandEncoder,
-    set: &wgpu::QuerySet,
-    count: u32,
-) -> Result<Vec<f64>> {
-    let size = count as u64 * 8;
-    let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
-    let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
-    encoder.resolve_query_set(set, 0..count, &resolved.raw, 0);
-    encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
-    gpu.queue.submit([encoder.finish()]);
-    let bytes = gpu.map(&staging, size).await?;
-    let period = gpu.queue.get_timestamp_period() as f64;
-    let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-    Ok(bytes
-        .chunks_exact(16)
-        .map(|pair| stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period)
-        .collect())
 }
 
 impl Launch {

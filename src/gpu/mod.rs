@@ -16,13 +16,14 @@ mod kernel;
 mod packing;
 mod plan;
 mod reach;
+mod stopwatch;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
 
 pub use adapter::{GpuOptions, Limits};
 pub use context::{Bytes, Gpu, MemoryKind};
-pub use executable::{Counters, Executable, Reading, Timing, time_all};
+pub use executable::{Aside, Counters, Executable, Reading, Timing, time_all};
 pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;

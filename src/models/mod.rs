@@ -24,4 +24,5 @@ pub mod rrdbnet;
 pub mod taesd;
 pub mod transformer;
 pub mod unet;
+mod unet_config;
 pub mod vae;

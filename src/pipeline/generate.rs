@@ -46,6 +46,8 @@ impl DiffusionPipeline {
             scheduler: &self.scheduler,
             embedded_guidance: self.unet.config.time_cond_proj_dim.is_some(),
             zeros_for_no_negative: self.force_zeros_for_empty_prompt && text_time,
+            // As many as skips, which come with the middle's.
+            unet_layers: self.unet.config.skips().len() as u32 - 1,
             text_layers: self.text.layers(),
             window: self.text.tokens() * self.text.channels(),
             loras: self.loras.keys(),

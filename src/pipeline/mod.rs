@@ -51,8 +51,8 @@ pub use load::LoadOptions;
 pub use model::{Kind, Model};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
 pub use request::{
-    Control, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora, MaskedContent, Outpaint, Output,
-    Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps, Timings,
+    Control, DeepCache, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora, MaskedContent,
+    Outpaint, Output, Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps, Timings,
 };
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};

@@ -55,6 +55,8 @@ pub(super) struct UnetSize {
     pub tokens: u32,
     /// It adds what ControlNets say.
     pub controlled: bool,
+    /// The branch of DeepCache: how many skips but one are computed at every step.
+    pub branch: Option<u32>,
 }
 
 /// A plan of the UNet, kept from picture to picture.
@@ -65,6 +67,15 @@ pub(super) struct UnetPlan {
     /// What ControlNets add; empty in a plan without any.
     pub residuals: Vec<Tensor>,
     pub controls: Vec<ControlPlan>,
+    pub out: Tensor,
+    pub shallow: Option<ShallowPlan>,
+}
+
+/// The part of a UNet that DeepCache runs at every step, over a plan of all of it, with which it shares the inputs.
+pub(super) struct ShallowPlan {
+    pub executable: Executable,
+    /// What comes from below, an output of the plan of all.
+    pub deep: Tensor,
     pub out: Tensor,
 }
 
@@ -78,21 +89,75 @@ impl UnetPlan {
         weights: &Weights,
         size: UnetSize,
     ) -> Result<Self> {
-        let UnetSize { batch, height, width, tokens, controlled } = size;
         let record = |options: &Options| {
             let mut r = Recorder::new(options).with_adapted(weights.adapted());
-            let inputs = unet_inputs(config, &mut r, batch, height, width, tokens);
-            let residuals = match controlled {
-                true => controlnet::residuals(config, &mut r, batch, [height, width]),
-                false => Vec::new(),
+            let (inputs, residuals) = size.inputs(config, &mut r);
+            let (out, deep) = match size.branch {
+                None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
+                Some(branch) => {
+                    let (out, deep) = unet::forward_with_deep(config, &mut r, &inputs, &residuals, branch)?;
+                    r.output(deep);
+                    (out, Some((branch, deep)))
+                }
             };
-            let out = unet::forward(config, &mut r, &inputs, &residuals)?;
             r.output(out);
-            Ok((r.finish(), (inputs, residuals, out)))
+            Ok((r.finish(), (inputs, residuals, out, deep)))
         };
-        let (plan, (inputs, residuals, out)) = sound(gpu, options, record).await?;
-        let executable = plan.instantiate(gpu, weights)?;
-        Ok(UnetPlan { size, executable, inputs, residuals, controls: Vec::new(), out })
+        let (recorded, (inputs, residuals, out, deep)) = sound(gpu, options, record).await?;
+        let executable = recorded.instantiate(gpu, weights)?;
+        let mut plan =
+            UnetPlan { size, executable, inputs, residuals, controls: Vec::new(), out, shallow: None };
+        if let Some((branch, deep)) = deep {
+            plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
+        }
+        Ok(plan)
+    }
+
+    /// What runs, and its prediction: the shallow plan or, where that is not asked for or not there, all of it.
+    pub fn running(&self, shallow: bool) -> (&Executable, Tensor) {
+        match &self.shallow {
+            Some(plan) if shallow => (&plan.executable, plan.out),
+            _ => (&self.executable, self.out),
+        }
+    }
+
+    async fn shallow(
+        &self,
+        gpu: &Gpu,
+        config: &unet::Config,
+        options: &Options,
+        weights: &Weights,
+        branch: u32,
+        deep: Tensor,
+    ) -> Result<ShallowPlan> {
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options).with_adapted(weights.adapted());
+            let (inputs, residuals) = self.size.inputs(config, &mut r);
+            let below = r.input_of(deep.dtype, deep.n, deep.h, deep.w, deep.c);
+            let out = unet::shallow(config, &mut r, &inputs, &residuals, branch, below)?;
+            r.output(out);
+            Ok((r.finish(), (inputs, residuals, below, out)))
+        };
+        let (recorded, (inputs, residuals, below, out)) = sound(gpu, options, record).await?;
+        let pairs = inputs.tensors().into_iter().zip(self.inputs.tensors());
+        let pairs = pairs.chain(residuals.into_iter().zip(self.residuals.iter().copied()));
+        let shared: Vec<_> =
+            pairs.chain([(below, deep)]).map(|(t, theirs)| (t, &self.executable, theirs)).collect();
+        let executable = recorded.instantiate_over(gpu, weights, &shared)?;
+        Ok(ShallowPlan { executable, deep, out })
+    }
+}
+
+impl UnetSize {
+    /// Inputs of the UNet, and what ControlNets add; empty without any.
+    fn inputs(self, config: &unet::Config, r: &mut Recorder) -> (unet::Inputs, Vec<Tensor>) {
+        let UnetSize { batch, height, width, tokens, controlled, .. } = self;
+        let inputs = unet_inputs(config, r, batch, height, width, tokens);
+        let residuals = match controlled {
+            true => controlnet::residuals(config, r, batch, [height, width]),
+            false => Vec::new(),
+        };
+        (inputs, residuals)
     }
 }
 

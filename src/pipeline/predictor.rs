@@ -3,16 +3,17 @@
 use super::controlnet::{Asked, ControlNet};
 use super::diffusion::DiffusionPipeline;
 use super::pixels::{to_nchw, to_nhwc};
-use super::plans::{UnetPlan, UnetSize};
+use super::plans::{ShallowPlan, UnetPlan, UnetSize};
 use super::residence::Stage;
 use super::settle::{Pass, Shared};
 use super::text::{Conditioning, Prompts};
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Counters, Executable, Gpu, Reading};
+use crate::gpu::{Aside, Counters, Executable, Gpu, Reading};
 use crate::models::unet::{Config, Inputs};
 use crate::samplers::{
     composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
 };
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// What the sampler asks of the network: see `Ask::Predict`.
@@ -33,6 +34,7 @@ pub(super) struct Predictor<'a> {
     controls: Vec<Rc<ControlNet>>,
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
+    deep: DeepFeatures,
     /// Width and height in pixels.
     size: [u32; 2],
     /// Values of one picture's latents.
@@ -64,6 +66,7 @@ impl<'a> Predictor<'a> {
             width,
             tokens: prompts.tokens,
             controlled: !shared.controls.is_empty(),
+            branch: shared.deep_cache.map(|cache| cache.branch),
         };
         let controls = shared.controls.iter().map(|control| pipeline.controlnets.get(&control.key));
         Ok(Self {
@@ -73,6 +76,7 @@ impl<'a> Predictor<'a> {
             shared,
             prompts,
             written: Vec::new(),
+            deep: DeepFeatures::default(),
             size: [pass.width, pass.height],
             picture_len: pass.picture_len(),
             total: pass.total,
@@ -120,10 +124,11 @@ impl<'a> Predictor<'a> {
             texts.remove(0);
         }
         let negative_first = self.prompts.guided() && !alone;
-        let moment = Moment { timestep, share, texts, negative_first };
+        let whole = self.shared.deep_cache.is_none_or(|cache| step.is_multiple_of(cache.interval as usize));
+        let moment = Moment { timestep, share, texts, negative_first, alone, whole };
         let (mut prediction, mut unguided) = (Vec::with_capacity(input.len()), Vec::new());
-        for latents in input.chunks_exact(self.picture_len) {
-            let outs = self.submit(latents, beside, &moment)?;
+        for (picture, latents) in input.chunks_exact(self.picture_len).enumerate() {
+            let outs = self.submit(picture, latents, beside, &moment)?;
             submitted().await?;
             let (noise_pred, uncond) = self.finish(outs, weight).await?;
             if noise_pred.iter().any(|v| !v.is_finite()) {
@@ -158,7 +163,13 @@ impl<'a> Predictor<'a> {
     }
 
     /// Submits the runs for one picture's latents, NCHW, and the copies of what they predict.
-    fn submit(&mut self, latents: &[f32], beside: &[f32], moment: &Moment) -> Result<Vec<Reading>> {
+    fn submit(
+        &mut self,
+        picture: usize,
+        latents: &[f32],
+        beside: &[f32],
+        moment: &Moment,
+    ) -> Result<Vec<Predicted>> {
         let gpu = &self.pipeline.residence.gpu;
         let sample = [latents, beside].concat();
         let mut outs = Vec::new();
@@ -166,10 +177,13 @@ impl<'a> Predictor<'a> {
             self.write_texts(texts)?;
             let negative = moment.negative_first && !self.together() && i == 0;
             self.run_controls(latents, moment, negative)?;
-            let UnetPlan { executable, inputs, out, .. } = &self.plan;
+            let UnetPlan { executable, inputs, .. } = &self.plan;
             write_sample(gpu, executable, &self.pipeline.unet.config, inputs, &sample, moment.timestep)?;
+            let features = (picture, i + usize::from(moment.alone));
+            let shallow = self.deep.bring(gpu, &self.plan, features)? && !moment.whole;
+            let (executable, out) = self.plan.running(shallow);
             executable.run(gpu);
-            outs.push(executable.start_read(gpu, *out)?);
+            outs.push(Predicted { reading: executable.start_read(gpu, out)?, shallow });
         }
         Ok(outs)
     }
@@ -221,12 +235,13 @@ impl<'a> Predictor<'a> {
 
     /// The UNet's prediction, NCHW, with guidance of this weight, and the one without. `outs`: what was predicted for
     /// the texts, in their order; of the prompt alone there is no guidance.
-    async fn finish(&self, outs: Vec<Reading>, weight: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+    async fn finish(&self, outs: Vec<Predicted>, weight: f32) -> Result<(Vec<f32>, Vec<f32>)> {
         let channels = self.pipeline.unet.config.out_channels as usize;
         let batch = self.plan.size.batch as usize;
         let mut parts = Vec::new();
-        for out in outs {
-            let (out, _) = self.plan.executable.finish_read(&self.pipeline.residence.gpu, out).await?;
+        for Predicted { reading, shallow } in outs {
+            let (executable, _) = self.plan.running(shallow);
+            let (out, _) = executable.finish_read(&self.pipeline.residence.gpu, reading).await?;
             parts.extend(out.chunks_exact(out.len() / batch).map(|part| to_nchw(part, channels)));
         }
         let (uncond, conds) = match parts.as_slice() {
@@ -251,6 +266,42 @@ struct Moment {
     texts: Vec<Rc<Conditioning>>,
     /// The first of them is the negative prompt.
     negative_first: bool,
+    /// The negative prompt is left out.
+    alone: bool,
+    /// The whole UNet runs.
+    whole: bool,
+}
+
+/// A prediction on its way.
+struct Predicted {
+    reading: Reading,
+    /// It is the shallow plan's.
+    shallow: bool,
+}
+
+/// DeepCache's features. The plan holds those of one run; where a step has several (more pictures, or texts one after
+/// another), the others wait beside it.
+#[derive(Default)]
+struct DeepFeatures {
+    /// Picture, and place among its runs, of what the plan holds.
+    held: Option<(usize, usize)>,
+    aside: HashMap<(usize, usize), Aside>,
+}
+
+impl DeepFeatures {
+    /// Makes the plan hold the features of a run; false where it has none yet, which the whole UNet then makes.
+    fn bring(&mut self, gpu: &Gpu, plan: &UnetPlan, run: (usize, usize)) -> Result<bool> {
+        let Some(ShallowPlan { deep, .. }) = plan.shallow else { return Ok(false) };
+        let Some(held) = self.held.replace(run) else { return Ok(false) };
+        if held == run {
+            return Ok(true);
+        }
+        let kept = self.aside.remove(&held);
+        self.aside.insert(held, plan.executable.set_aside(gpu, deep, kept)?);
+        let Some(aside) = self.aside.get(&run) else { return Ok(false) };
+        plan.executable.take_back(gpu, deep, aside)?;
+        Ok(true)
+    }
 }
 
 /// The plan of the last picture where it fits, or a new one; of one text at a time where memory is short.

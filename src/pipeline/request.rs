@@ -236,6 +236,15 @@ pub struct Acting {
     pub text: f32,
 }
 
+/// Deep features of the UNet used for several steps (DeepCache, Ma et al. 2023); names as in its authors' package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeepCache {
+    /// The whole UNet runs at one of so many steps.
+    pub interval: u32,
+    /// How far down the other steps go: 0 is the outermost layer alone.
+    pub branch: u32,
+}
+
 /// One request for pictures; names as in diffusers.
 #[derive(Clone, Debug, Default)]
 pub struct GenerateOptions {
@@ -255,6 +264,8 @@ pub struct GenerateOptions {
     /// Shares of the steps between which guidance acts (Kynkäänniemi et al. 2024), as ControlNets' `start` and `end`: in
     /// the others the UNet sees the prompt alone, which is half the work. `None`: all.
     pub guidance_interval: Option<[f64; 2]>,
+    /// `None`: the whole UNet at every step.
+    pub deep_cache: Option<DeepCache>,
     /// A name of `samplers::names()`; `None`: the checkpoint's own.
     pub scheduler: Option<String>,
     /// `eta`, `s_churn` and the like, for samplers that have them.

@@ -5,8 +5,8 @@ use super::decode::Decoder;
 use super::model::{Kind, Model};
 use super::repaint::{self, Repaint};
 use super::request::{
-    Acting, Control, Enlarge, GenerateOptions, Hires, MaskedContent, Output, Picture, Preview, Settings,
-    StrengthSteps,
+    Acting, Control, DeepCache, Enlarge, GenerateOptions, Hires, MaskedContent, Output, Picture, Preview,
+    Settings, StrengthSteps,
 };
 use super::residence::Residence;
 use super::tags;
@@ -29,6 +29,8 @@ pub(super) struct Facts<'a> {
     pub embedded_guidance: bool,
     /// A negative prompt left out is all zeros.
     pub zeros_for_no_negative: bool,
+    /// Layers on the UNet's way up.
+    pub unet_layers: u32,
     /// The fewest layers of a text encoder that its conditioning passes.
     pub text_layers: u32,
     /// Values of one window's embedding, tokens times channels.
@@ -55,6 +57,8 @@ pub(super) struct Shared {
     pub settings: Settings,
     pub texts: Texts,
     pub guidance: Guidance,
+    /// Of an interval of at least 2.
+    pub deep_cache: Option<DeepCache>,
     pub controls: Vec<Control>,
     /// ControlNets act with the prompt only.
     pub guess: bool,
@@ -252,6 +256,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         settings,
         texts: texts(options, facts)?,
         guidance,
+        deep_cache: deep_cache(options, facts)?,
         guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
         controls,
         loras: loras(options, facts)?,
@@ -361,6 +366,19 @@ fn guidance(options: &GenerateOptions, facts: &Facts) -> Result<Guidance> {
     }
     let embedded = facts.embedded_guidance;
     Ok(Guidance { scale, embedded, rescale: options.guidance_rescale, interval })
+}
+
+fn deep_cache(options: &GenerateOptions, facts: &Facts) -> Result<Option<DeepCache>> {
+    match options.deep_cache {
+        Some(DeepCache { interval: 0, .. }) => {
+            Err(Error::invalid("deepCache: interval must be at least 1, which is all steps."))
+        }
+        Some(DeepCache { branch, .. }) if branch >= facts.unet_layers => Err(Error::invalid(format!(
+            "deepCache: branch = {branch}, but this model has the branches 0 to {}.",
+            facts.unet_layers - 1
+        ))),
+        asked => Ok(asked.filter(|asked| asked.interval > 1)),
+    }
 }
 
 fn noise(options: &GenerateOptions) -> Result<NoiseOptions> {

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::named::Named;
-use crate::pipeline::{Control, GenerateOptions, Hires, Lora, Outpaint, Picture};
+use crate::pipeline::{Control, DeepCache, GenerateOptions, Hires, Lora, Outpaint, Picture};
 use crate::samplers::NoiseOptions;
 use crate::samplers::Tuning;
 use js_sys::{Array, Float32Array, Reflect, Uint8ClampedArray};
@@ -183,6 +183,12 @@ fn hires(options: &JsValue) -> Result<Option<Hires>> {
     }))
 }
 
+fn deep_cache(o: &JsValue) -> Result<Option<DeepCache>> {
+    let Some(o) = get(o, "deepCache") else { return Ok(None) };
+    let number = |key, usual| Ok(count(&o, key, STEPS)?.map_or(usual, |n| n as u32));
+    Ok(Some(DeepCache { interval: number("interval", 3)?, branch: number("branch", 0)? }))
+}
+
 /// The options of `generate`, but for what is loaded from files: `loras`, `embeddings` and `controlnets`.
 pub(super) fn generate_options(o: &JsValue) -> Result<GenerateOptions> {
     let seed = count(o, "seed", EXACT)?.ok_or_else(|| Error::invalid("seed is missing: give a number."))?;
@@ -196,6 +202,7 @@ pub(super) fn generate_options(o: &JsValue) -> Result<GenerateOptions> {
         guidance_scale: float(o, "guidanceScale")?,
         guidance_rescale: float(o, "guidanceRescale")?.unwrap_or(0.0),
         guidance_interval: pair(o, "guidanceInterval", "[start, end], shares of the steps")?,
+        deep_cache: deep_cache(o)?,
         scheduler: text(o, "scheduler")?,
         tuning: tuning(o)?,
         noise: noise(o)?,

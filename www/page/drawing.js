@@ -2,6 +2,7 @@
 import { DiffusionError } from '../browser-diffusion.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
+import { asRead } from './read-as.js';
 import { duration, fileName, isAbort, left, say, showError, showProgress, sigmaText } from './ui.js';
 
 /**
@@ -84,6 +85,8 @@ export class Drawing {
       if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
       else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
       try {
+        options.prompt = await asRead(options.prompt, job.source);
+        if (options.negativePrompt) options.negativePrompt = await asRead(options.negativePrompt, job.source);
         const { seed } = await this.#drawOne(pipeline, options, shown.made, signal, place);
         if (!job.axes) first ??= seed;
         pictures[i] = strip.frames.at(-1)?.image;

@@ -71,6 +71,7 @@ const given = (value) => (value === '' ? undefined : Number(value));
 /** @param {Asks} asks */ const enlarges = ({ image, value }) => !image && value('hires-scale') !== '';
 /** @param {Asks} asks */
 const resizes = ({ value }) => SEED_RESIZE.some((side) => value(`seed-resize-${side}`) !== '');
+/** @param {Asks} asks */ const caches = ({ value }) => Number(value('deep-cache-interval')) > 1;
 /** @param {Asks} asks */
 const interrupts = ({ value }) => GUIDANCE.some((end, i) => Number(value(`guidance-${end}`)) !== i);
 
@@ -119,6 +120,9 @@ const TABLE = [
     id: `guidance-${end}`, option: `guidanceInterval.${i}`, read: number, when: interrupts, kept: true,
     png: { usual: i },
   })),
+  { id: 'deep-cache-interval', option: 'deepCache.interval', read: number, when: caches, kept: true,
+    png: { usual: 1 } },
+  { id: 'deep-cache-branch', option: 'deepCache.branch', read: number, when: caches, kept: true, png: { usual: 0 } },
   { id: 'guidance-rescale', option: 'guidanceRescale', read: some, kept: true, png: { usual: 0 } },
   { id: 'eta', option: 'eta', read: given, when: ({ tuning }) => tuning.eta !== undefined, kept: true,
     png: { usual: '' } },

@@ -15,7 +15,7 @@ export class Tokens {
 
   /**
    * @param {() => Promise<DiffusionPipeline> | undefined} pipeline none is there, or it draws
-   * @param {() => Pick<GenerateOptions, 'prompt' | 'promptSyntax' | 'embeddings'>} words
+   * @param {() => Promise<Pick<GenerateOptions, 'prompt' | 'promptSyntax' | 'embeddings'>>} words
    */
   constructor(pipeline, words) {
     this.#pipeline = pipeline;
@@ -30,7 +30,7 @@ export class Tokens {
     try {
       const pipeline = await this.#pipeline();
       if (!pipeline || mine !== this.#readings) return;
-      const { prompt, ...options } = this.#words();
+      const { prompt, ...options } = await this.#words();
       const { tokens, chunks, foreign } = await pipeline.tokenize(prompt, options);
       if (mine !== this.#readings) return;
       any('foreign').hidden = !foreign;

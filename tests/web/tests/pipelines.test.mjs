@@ -17,16 +17,25 @@ import { writeTiny } from '../support/tiny.mjs';
  * @property {Record<string, any>} options  of `generate`
  * @property {number[]} latents  shape, NCHW
  * @property {number[]} pixels   shape, NHWC
- * @property {number} offset     in cases.bin: latents as f32, then pixels as bytes
+ * @property {Buffer} expected    latents as f32, then pixels as bytes
+ * @property {number} offset      of the first of them
  */
 
 const LATENTS = 1e-2; // relative L2
 const PIXELS = 2.5; // grey levels, mean
 
 const reference = join(root, 'tests/reference/data/pipelines');
-/** @type {{ folders: Record<string, { kind: string, options: any }>, cases: Case[] }} */
-const { folders, cases } = JSON.parse(readFileSync(join(reference, 'cases.json'), 'utf8'));
-const expected = readFileSync(join(reference, 'cases.bin'));
+/** @param {string} file */
+const read = file => JSON.parse(readFileSync(join(reference, `${file}.json`), 'utf8'));
+/** @param {string} file @param {object[]} cases @returns {Case[]} */
+const withExpected = (file, cases) => {
+  const expected = readFileSync(join(reference, `${file}.bin`));
+  return cases.map(c => /** @type {Case} */ ({ ...c, expected }));
+};
+/** @type {{ folders: Record<string, { kind: string, options: any }>, cases: object[] }} */
+const { folders, cases: whole } = read('cases');
+// Those of DeepCache's authors' package over diffusers (deep_cache.py) move the latents by 6e-2 to 4e-1.
+const cases = [...withExpected('cases', whole), ...withExpected('deep_cache', read('deep_cache'))];
 
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-models-'));
 after(() => rmSync(models, { recursive: true }));
@@ -38,6 +47,7 @@ const title = ({ folder, options: o }) =>
     `guidance ${o.guidanceScale}`,
     o.guidanceRescale ? ` rescaled ${o.guidanceRescale}` : '',
     o.guidanceInterval ? ` from ${o.guidanceInterval[0]} to ${o.guidanceInterval[1]}` : '',
+    o.deepCache ? `, DeepCache of ${o.deepCache.interval}, branch ${o.deepCache.branch}` : '',
     o.negativePrompt === undefined ? '' : ', negative prompt',
     o.numImages ? `, ${o.numImages} pictures` : '',
   ].join('');
@@ -62,11 +72,11 @@ function compare(c, { latents, images, seed }) {
   const [batch, height, width] = c.pixels;
   assert.deepEqual([images.length, latents.length, seed], [batch, batch, c.options.seed]);
   const theirs = new Float32Array(
-    expected.buffer.slice(expected.byteOffset + c.offset, expected.byteOffset + c.offset + 4 * count(c.latents)),
+    c.expected.buffer.slice(c.expected.byteOffset + c.offset, c.expected.byteOffset + c.offset + 4 * count(c.latents)),
   );
   const ours = latents.flat();
   assert.equal(ours.length, theirs.length);
-  const pixels = expected.subarray(c.offset + 4 * theirs.length, c.offset + 4 * theirs.length + count(c.pixels));
+  const pixels = c.expected.subarray(c.offset + 4 * theirs.length, c.offset + 4 * theirs.length + count(c.pixels));
   let sum = 0;
   images.forEach((image, n) => {
     assert.deepEqual([image.width, image.height, image.data.length], [width, height, 4 * width * height]);
