@@ -11,6 +11,7 @@
 #   ./build.sh bench --parity [--json FILE]   their networks at full size against torch
 #   ./build.sh bench --vs-ort [...]     its operations, with --unet whole UNets, beside onnxruntime-web's
 #   ./build.sh bench --step [--side N] [--json FILE]   one step by kernel class, of the driver's own peak
+#   ./build.sh bench --isa [...]        what compilers of GPUs that are not here make of the kernels
 #   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -282,6 +283,17 @@ step() {
   exec cargo run --quiet --profile test --example step -- "$@"
 }
 
+# The isa command: Debian's packages of Mesa's compilers, unpacked beside this folder's other tools.
+isa() {
+  need_rust
+  if [ ! -f .tools/isa/version ]; then
+    has apt-get && [ "$(dpkg --print-architecture)" = amd64 ] || die "the compilers are Debian's, for x86-64: run this on such a machine"
+    say "unpacking Mesa's compilers (apt; 100 MB to fetch, half a minute)"
+    tests/bench/isa/fetch.sh .tools/isa || die "no compilers: see what apt-get said above"
+  fi
+  exec cargo run --quiet --profile test --example isa -- "$@"
+}
+
 case "${1:-}" in
   "") build_wasm ;;
   release) publish ;;
@@ -292,10 +304,11 @@ case "${1:-}" in
     case " $* " in
       *" --memory "*) drive release bench/memory.mjs "${@:2}" ;;
       *" --parity "*) parity "${@:2}" ;;
+      *" --isa "*) isa "${@:2}" ;;
       *" --step "*) step "${@:2}" ;;
       *" --vs-ort "*) drive release bench/vs-ort.mjs "${@:2}" ;;
       *" --trace "*) drive release bench/trace.mjs "${@:2}" ;;
       *) drive release bench/bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,14s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,15s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

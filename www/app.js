@@ -7,21 +7,28 @@ import { DiffusionPipeline, detect } from './browser-diffusion.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
 import { Enlarger } from './page/enlarge.js';
+import { showExample } from './page/example.js';
 import { takeFiles } from './page/files.js';
 import { Grid } from './page/grid.js';
+import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
 import { EMBEDDED, Models } from './page/model.js';
+import { keepPage, unmetered } from './page/network.js';
 import { Parts } from './page/parts.js';
+import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
+import { asRead, showReading } from './page/read-as.js';
 import { Recipes } from './page/recipes.js';
 import { Settings } from './page/settings.js';
 import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
+import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
-import { asRead, showReading } from './page/read-as.js';
 import { Tokens } from './page/tokens.js';
+import { Uses } from './page/uses.js';
+import { weighsIn } from './page/weigh.js';
 import { Work } from './page/work.js';
-import { any, button, element, hideError, isAbort, say, showError } from './page/ui.js';
+import { any, button, element, hideError, input, isAbort, say, showError } from './page/ui.js';
 
 /** @typedef {import('./page/drawing.js').Job} Job */
 
@@ -63,6 +70,7 @@ function readJob() {
       loras: /** @type {any} */ (loras.read()),
       embeddings: words(),
     });
+    prompts.add({ prompt: options.prompt, negative: options.negativePrompt ?? '' });
     return { source: models.source, options, fresh: true };
   } catch (error) {
     showError(error);
@@ -115,6 +123,7 @@ const models = new Models({
     }, !entry);
     await recipes.follow();
     showWords();
+    keepPage();
   },
   changed() {
     kept.show();
@@ -148,14 +157,32 @@ const own = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance
 
 const work = new Work({ stopped: () => models.abort(), enqueue: () => enqueue(readJob()) });
 const queue = new Queue(() => work.focusEnqueue());
-const enlarger = new Enlarger(() => {
+const enlarger = new Enlarger(enlarge);
+function enlarge() {
   if (work.drawing) return;
   hideError();
   work.draw((signal) => enlarger.run(strip, signal));
-});
+}
 const strip = new Strip(() => work.drawing, {
   redraw: (image) => start.redraw(image),
-  shown: (finished) => enlarger.shown(finished),
+  finished: (frame) => history.add(frame),
+  shown(frame) {
+    enlarger.shown(frame !== undefined);
+    history.shown(frame);
+    uses.shown(frame);
+  },
+});
+const history = new History({ show: (frame) => strip.open(frame), drawing: () => work.drawing });
+const uses = new Uses({
+  settings: takeSettings,
+  seed: (seed) => settings.set({ seed }),
+  mask: (image) => start.paintBy(image),
+  control: (file) => controls.show(file),
+  enlarge() {
+    enlarger.open();
+    enlarge();
+  },
+  link: ({ options, model = EMBEDDED }) => settings.link(options, models.shared(model)),
 });
 const drawing = new Drawing({
   strip,
@@ -222,6 +249,12 @@ function showWords() {
   tokens.show();
   showReading(settings.only('prompt').prompt, models.source);
 }
+/** @param {{ prompt: string, negative: string }} words */
+const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative });
+const prompts = new Prompts(setWords);
+new Styles({
+  read: () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') }), set: setWords,
+});
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
 settings.on('input', WORDS, showWords);
 settings.on('input', ['source'], () => {
@@ -232,6 +265,8 @@ settings.on('input', ['source'], () => {
 
 // ----------------------------------------------------------------------------------------------- begin
 
+weighsIn(element('prompt', HTMLTextAreaElement));
+weighsIn(input('negative-prompt'));
 button('tune').onclick = () => work.beside(tune);
 form.addEventListener('submit', (event) => {
   event.preventDefault();
@@ -272,24 +307,43 @@ async function loadEmbedded(slow) {
   }
 }
 
+/** Sets the form as a link says, if the address is one. @param {Promise<void>} [catalogue] until it is read */
+async function openLink(catalogue) {
+  const values = settings.linked(location.hash);
+  if (values) settings.set(values);
+  await catalogue;
+  await recipes.follow();
+  // The link names steps and guidance itself: a recipe for its model takes second place.
+  if (values) settings.set(values);
+}
+
+/** Before anything is drawn: the last picture of the visit before, or an example. */
+async function showFirst() {
+  // A database may take its time, or never answer: then the example is shown.
+  const late = new Promise((resolve) => setTimeout(resolve, 1000));
+  await Promise.race([history.load(), late]);
+  const last = await history.newest();
+  if (!last) await showExample(strip, () => work.drawing);
+  else if (strip.frames.length === 0 && !work.drawing) strip.open(last);
+}
+
 async function begin() {
-  models.start().then(() => recipes.follow());
-  navigator.serviceWorker?.register(new URL('./sw.js', import.meta.url)).catch(() => {
-    // Without it the page works just the same, only not without a network.
-  });
+  openLink(models.start());
+  addEventListener('hashchange', () => openLink());
   models.gpu = await detect();
   models.showCost();
   if (!models.gpu.webgpu) {
     closeStudio(models.gpu.reason ?? '');
     return;
   }
-  strip.drawEmpty();
+  showFirst().catch(() => {}); // a help, not a need
   suggestions.load();
   suggestions.show(models.source === EMBEDDED);
   if (work.drawing) return;
-  const saveData = /** @type {any} */ (navigator).connection?.saveData === true;
   const slow = models.gpu.adapter?.fallback === true;
-  if (models.source === EMBEDDED && !saveData) await work.beside(() => loadEmbedded(slow));
+  const costsNothing = models.source === EMBEDDED && (unmetered() || await models.keepsSmall());
+  if (work.drawing) return;
+  if (costsNothing) await work.beside(() => loadEmbedded(slow));
   else say('Ready.');
 }
 

@@ -8,11 +8,13 @@
  */
 const SHELL = [
   './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
-  'app.js', 'page/catalogue.js', 'page/controls.js', 'page/cost.js', 'page/download.js', 'page/drawing.js',
-  'page/chinese.js', 'page/editor.js', 'page/enlarge.js', 'page/files.js', 'page/grid.js', 'page/how.js',
-  'page/kept.js', 'page/read-as.js',
-  'page/latents.js', 'page/model.js', 'page/parts.js', 'page/queue.js', 'page/recipes.js', 'page/settings.js',
-  'page/start.js', 'page/strip.js', 'page/suggestions.js', 'page/tokens.js', 'page/ui.js', 'page/work.js',
+  'example/example.json', 'example/steps.webp',
+  'app.js', 'page/catalogue.js', 'page/chinese.js', 'page/controls.js', 'page/cost.js', 'page/download.js',
+  'page/drawing.js', 'page/editor.js', 'page/enlarge.js', 'page/example.js', 'page/files.js', 'page/grid.js',
+  'page/history.js', 'page/how.js', 'page/kept.js', 'page/latents.js', 'page/model.js', 'page/network.js',
+  'page/parts.js', 'page/pictures.js', 'page/prompts.js', 'page/queue.js', 'page/read-as.js', 'page/recipes.js',
+  'page/settings.js', 'page/start.js', 'page/strip.js', 'page/styles-csv.js', 'page/styles.js', 'page/suggestions.js',
+  'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js', 'page/weigh.js', 'page/work.js', 'page/zip.js',
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
   'metadata/accepted.js', 'metadata/comfy.js', 'metadata/containers.js', 'metadata/formats.js',
   'metadata/needs.js', 'metadata/schedulers.js', 'metadata/text.js', 'metadata/values.js', 'metadata/writing.js',

@@ -2,7 +2,7 @@
 
 use super::adapter::{GpuOptions, Limits};
 use super::device::{self, Opened};
-use super::kernel::{F32_WEIGHTS, Kernel, preprocess};
+use super::kernel::Kernel;
 #[cfg(target_arch = "wasm32")]
 use super::web_features;
 use crate::error::{Code, Error, Result};
@@ -101,8 +101,6 @@ pub struct Gpu {
     off: Cell<u32>,
     wrong: RefCell<Vec<String>>,
 }
-
-const PRELUDE: &str = crate::gpu::shader!("prelude.wgsl");
 
 impl Gpu {
     /// Opens the adapter that the platform prefers and asks for the limits it has. Whether it computes rightly
@@ -271,7 +269,7 @@ impl Gpu {
         if let Some(p) = self.pipelines.borrow().get(kernel) {
             return Ok(p.clone());
         }
-        let text = self.text(kernel)?;
+        let text = kernel.wgsl(self.shader_f16)?;
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(text.into()),
@@ -297,20 +295,6 @@ impl Gpu {
         Ok(entry)
     }
 
-    /// The kernel as this device compiles it.
-    fn text(&self, kernel: &Kernel) -> Result<String> {
-        let mut complete = kernel.clone();
-        complete.defines.push(("SHADER_F16", self.shader_f16 as u32));
-        for name in F32_WEIGHTS {
-            if !complete.defines.iter().any(|(known, _)| *known == name) {
-                complete.defines.push((name, 0));
-            }
-        }
-        // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
-        complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
-        preprocess(&complete, PRELUDE)
-    }
-
     /// Begins to compile `kernel` beside everything else, unless it is compiled or begun already. Does nothing
     /// natively, where [`Gpu::pipeline`] compiles.
     ///
@@ -320,7 +304,7 @@ impl Gpu {
     pub(super) fn begin(&self, kernel: &Kernel, writable: &[bool]) -> Result<()> {
         #[cfg(target_arch = "wasm32")]
         if !self.pipelines.borrow().contains_key(kernel) && !self.ahead.borrow().contains_key(kernel) {
-            let text = self.text(kernel)?;
+            let text = kernel.wgsl(self.shader_f16)?;
             if let Some(promise) = web_features::compile(&self.device, &text, writable) {
                 self.ahead.borrow_mut().insert(kernel.clone(), promise);
             }

@@ -6,6 +6,20 @@
 use crate::error::{Error, Result};
 use std::fmt::Write;
 
+/// The text of a file in `shaders/`, without comments, indentation and blank lines: a visitor need not fetch them.
+macro_rules! shader {
+    ($file:literal) => {{
+        const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file));
+        const BYTES: [u8; $crate::gpu::bare_length(TEXT)] = $crate::gpu::bare(TEXT);
+        const BARE: &str = match std::str::from_utf8(&BYTES) {
+            Ok(text) => text,
+            Err(_) => panic!("a shader is not UTF-8"),
+        };
+        BARE
+    }};
+}
+pub(crate) use shader;
+
 /// A kernel: a shader and what specialises it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {
@@ -53,7 +67,26 @@ impl Scalar {
 /// Defines that say which of the weights that a kernel binds are f32 instead of f16, by their place among them.
 pub(super) const F32_WEIGHTS: [&str; 4] = ["F32_WEIGHT_0", "F32_WEIGHT_1", "F32_WEIGHT_2", "F32_WEIGHT_3"];
 
+const PRELUDE: &str = shader!("prelude.wgsl");
+
 impl Kernel {
+    /// Its text, complete, for a device with shader-f16 or without.
+    ///
+    /// # Errors
+    /// `unsupported-model` if its template does not expand.
+    pub fn wgsl(&self, shader_f16: bool) -> Result<String> {
+        let mut complete = self.clone();
+        complete.defines.push(("SHADER_F16", shader_f16 as u32));
+        for name in F32_WEIGHTS {
+            if !complete.defines.iter().any(|(known, _)| *known == name) {
+                complete.defines.push((name, 0));
+            }
+        }
+        // naga has subgroups without WGSL's directive, and refuses it (wgpu#5555); browsers want it.
+        complete.defines.push(("DIRECTIVES", cfg!(target_arch = "wasm32") as u32));
+        preprocess(&complete, PRELUDE)
+    }
+
     /// The kernel where weight `i` of those that it binds is f32.
     pub(super) fn with_f32_weight(mut self, i: usize) -> Self {
         if i == 0 {
@@ -190,20 +223,6 @@ fn block(
     }
     Err(Error::unsupported(format!("kernel {}: {open} without {close}", kernel.name)))
 }
-
-/// The text of a file in `shaders/`, without comments, indentation and blank lines: a visitor need not fetch them.
-macro_rules! shader {
-    ($file:literal) => {{
-        const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file));
-        const BYTES: [u8; $crate::gpu::bare_length(TEXT)] = $crate::gpu::bare(TEXT);
-        const BARE: &str = match std::str::from_utf8(&BYTES) {
-            Ok(text) => text,
-            Err(_) => panic!("a shader is not UTF-8"),
-        };
-        BARE
-    }};
-}
-pub(crate) use shader;
 
 /// Bytes of [`bare`].
 pub(crate) const fn bare_length(text: &str) -> usize {

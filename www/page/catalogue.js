@@ -29,12 +29,12 @@
  * @property {('no-webgpu' | 'software' | 'storage' | 'gpu')[]} problems
  */
 
-/** @returns {Promise<Entry[]>} */
+/** @returns {Promise<{ models: Entry[], embedded?: { download: number } }>} embedded: the model of the page's own */
 export async function readCatalogue() {
   try {
-    return (await (await fetch(new URL('../models.json', import.meta.url))).json()).models;
+    return await (await fetch(new URL('../models.json', import.meta.url))).json();
   } catch {
-    return []; // the page goes without
+    return { models: [] }; // the page goes without
   }
 }
 

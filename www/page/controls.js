@@ -83,6 +83,16 @@ export class Controls {
     })));
   }
 
+  /** One more ControlNet, which is shown this picture; which one it is, the visitor says. @param {File} file */
+  show(file) {
+    const row = this.#parts.add();
+    const chosen = new DataTransfer();
+    chosen.items.add(file);
+    /** @type {HTMLInputElement} */ (field(row, 'image')).files = chosen.files;
+    this.#list.closest('details')?.setAttribute('open', '');
+    field(row, 'source').focus();
+  }
+
   /** Follows a change of the size that is drawn. */
   resize() {
     for (const row of this.#list.children) this.#scribbles.get(row)?.resize();

@@ -3,7 +3,7 @@ import { DiffusionError } from '../browser-diffusion.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
 import { asRead } from './read-as.js';
-import { duration, fileName, isAbort, left, say, showError, showProgress, sigmaText } from './ui.js';
+import { duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -165,12 +165,7 @@ export class Drawing {
     showProgress(step / total, step < total ? `step ${step} of ${total}${remaining}` : 'painting the picture out');
     if (step === total) stage('vae');
     /** @type {Frame} */
-    const frame = {
-      preview,
-      sigma,
-      title: `Step ${step} of ${total}`,
-      detail: `timestep ${Math.round(timestep)} · noise level σ ${sigmaText(sigma)}`,
-    };
+    const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
     const { width = size().width, height = size().height, numImages = 1 } = options;
     strip.add(frame, { width, height }, total + numImages);
     latents?.().then((values) => {
@@ -187,6 +182,7 @@ export class Drawing {
       this.#rest.strip.addFinished({
         image: new ImageData(image.data, image.width, image.height),
         file: () => image.toBlob('image/png'),
+        parameters: image.parameters,
         name: `${fileName(prompt)}-${seed}${i > 0 ? `-${i + 1}` : ''}`,
         latents: i === 0 ? latents : undefined,
         title: prompt.trim() || 'A picture without words',

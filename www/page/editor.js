@@ -101,6 +101,23 @@ export class PictureEditor {
     this.onChange();
   }
 
+  /** Paints where a picture is bright, in place of what was painted. @param {ImageData} image */
+  paintBy(image) {
+    const { width, height, data } = image;
+    const paint = new ImageData(width, height);
+    for (let i = 0; i < data.length; i += 4) {
+      // How bright a colour is, as Rec. 709 weighs it.
+      const bright = 0.2126 * data[i] + 0.7152 * data[i + 1] + 0.0722 * data[i + 2];
+      paint.data.set([255, 255, 255, bright], i);
+    }
+    const whole = new OffscreenCanvas(width, height);
+    mask2d(whole).putImageData(paint, 0, 0);
+    this.clear();
+    mask2d(this.#mask).drawImage(whole, 0, 0, this.#mask.width, this.#mask.height);
+    this.#show();
+    this.onChange();
+  }
+
   /** Follows a change of the size that is drawn; paint is scaled along. */
   resize() {
     const { width, height } = this.#size();

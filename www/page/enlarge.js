@@ -18,6 +18,12 @@ export class Enlarger {
     this.#enlarge.disabled = !finished;
   }
 
+  /** Shows which model enlarges; where none is chosen yet, the keyboard is there. */
+  open() {
+    this.#file.closest('details')?.setAttribute('open', '');
+    if (!this.#file.files?.length) this.#file.focus();
+  }
+
   /** The model that was chosen. @returns {Promise<Upscaler>} */
   async model() {
     const [file] = this.#file.files ?? [];
@@ -48,6 +54,7 @@ export class Enlarger {
       strip.addFinished({
         image: new ImageData(big.data, big.width, big.height),
         file: () => big.toBlob('image/png'),
+        parameters: big.parameters,
         name: `${shown.name}-x${model.scale}`,
         title: shown.title,
         detail: `enlarged to ${big.width} × ${big.height} pixels`,

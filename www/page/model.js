@@ -13,7 +13,7 @@ import { any, input, say, select, size } from './ui.js';
 
 /**
  * What is loaded, or on its way.
- * @typedef {{ key: string, controller: AbortController, promise: Promise<DiffusionPipeline> }} Loaded
+ * @typedef {{ key: string, source: string, controller: AbortController, promise: Promise<DiffusionPipeline> }} Loaded
  */
 
 /**
@@ -27,6 +27,11 @@ import { any, input, say, select, size } from './ui.js';
 
 export const EMBEDDED = 'embedded';
 
+const SAYS = {
+  fetches: (/** @type {number} */ bytes) => `fetches ${size(bytes)} first, once`,
+  fetchesUnknown: 'fetches the model first',
+};
+
 /** Another Hub, for those who have a mirror: the address's ?hub=. A link may name any: the token does not go there. */
 const hub = new URLSearchParams(location.search).get('hub') ?? undefined;
 
@@ -36,6 +41,7 @@ export class Models {
   #memory = select('memory');
   #catalogue = select('catalogue');
   #cost = any('cost');
+  #note = any('generate-cost');
   #token = input('token');
   #keepFile = input('keep-file');
   #on;
@@ -48,6 +54,8 @@ export class Models {
   #picks = 0;
   /** What the page offers. @type {Entry[]} */
   #entries = [];
+  /** Bytes of the model that comes with the page. */
+  #small = 0;
   /** @type {Loaded | undefined} */
   #loaded;
   #costsAsked = 0;
@@ -72,7 +80,9 @@ export class Models {
 
   /** Reads the catalogue. */
   async start() {
-    this.#entries = await readCatalogue();
+    const { models, embedded } = await readCatalogue();
+    this.#entries = models;
+    this.#small = embedded?.download ?? 0;
     const options = this.#entries.map(({ name, source, download }) => new Option(`${name}, ${size(download)}`, source));
     this.#catalogue.options[0].after(...options);
     await this.showCost();
@@ -91,6 +101,12 @@ export class Models {
   /** The file or folder from disk, if that is the source. */
   picked(source = this.source) {
     return this.#picked && [this.#picked.name, `disk:${this.#picked.name}`].includes(source) ? this.#picked : undefined;
+  }
+
+  /** A model's name, where others can have it too: a file from disk is the visitor's alone. @param {string} name */
+  shared(name) {
+    const isPublic = /^([\w.-]+\/[\w.-]+(@[\w./-]+)?|https?:\/\/\S+)$/.test(name);
+    return this.offered(name)?.source ?? (isPublic ? name : undefined);
   }
 
   /** As if it had been typed. @param {string} source @param {Weights} [weights] */
@@ -155,13 +171,15 @@ export class Models {
       await before?.promise.then((pipeline) => pipeline.dispose(), () => {});
       return this.#fetch(source, file, { ...options, signal: controller.signal });
     })();
-    const mine = this.#loaded = { key, controller, promise };
+    const mine = this.#loaded = { key, source, controller, promise };
+    this.showCost();
     promise.then(async () => {
       // What took long to fetch is not to be cleared when space runs short.
       if (source !== EMBEDDED && keeps !== false) await cache.persist();
       this.#on.changed();
     }, () => {
       if (this.#loaded === mine) this.#loaded = undefined;
+      this.showCost();
     });
     return promise;
   }
@@ -205,18 +223,35 @@ export class Models {
     return cost(entry, { weights, low: this.#lowMemory, kept, estimate, gpu: this.gpu });
   }
 
-  /** Says what the chosen model of the catalogue costs, before it is fetched. */
+  /**
+   * Whether the model that comes with the page is kept here. The engine knows, and costs a megabyte to ask where it was
+   * not fetched yet: a service worker is there only after it was.
+   */
+  async keepsSmall() {
+    if (!navigator.serviceWorker?.controller) return false;
+    return (await cache.list().catch(() => [])).some(({ name, complete }) => complete && name === EMBEDDED);
+  }
+
+  /** Says what the chosen model costs, before it is fetched: of the catalogue's all, and on the button the bytes. */
   async showCost() {
     const mine = ++this.#costsAsked;
     const entry = this.offered();
     this.#catalogue.value = entry?.source ?? (this.#source.value.trim() === EMBEDDED ? EMBEDDED : '');
-    if (!entry) {
-      this.#cost.hidden = true;
-      return;
-    }
-    const found = await this.#costOf(entry);
+    const found = entry && await this.#costOf(entry);
+    const note = await this.#noteOf(found?.download);
     if (mine !== this.#costsAsked) return;
-    this.#cost.replaceChildren(...describeCost(entry, found));
-    this.#cost.hidden = false;
+    this.#note.textContent = note;
+    this.#note.hidden = note === '';
+    if (entry && found) this.#cost.replaceChildren(...describeCost(entry, found));
+    this.#cost.hidden = !entry;
+  }
+
+  /** What Generate would fetch first. @param {number} [bytes] of the catalogue's model */
+  async #noteOf(bytes) {
+    const { source } = this;
+    if (this.#loaded?.source === source || this.picked() || source.startsWith('disk:')) return '';
+    if (bytes !== undefined) return bytes > 0 ? SAYS.fetches(bytes) : '';
+    if (source !== EMBEDDED) return SAYS.fetchesUnknown;
+    return await this.keepsSmall() ? '' : SAYS.fetches(this.#small);
   }
 }

@@ -174,6 +174,7 @@ export class Settings {
       this.remember();
     });
     this.on('change', ['scheduler', 'inpaint-area'], () => this.#arrange());
+    button('swap-size').onclick = () => this.set({ width: this.get('height'), height: this.get('width') });
     this.#keepSeed.onclick = () => {
       this.set({ seed: this.#offered ?? '' });
       this.#keepSeed.hidden = true;
@@ -297,13 +298,41 @@ export class Settings {
 
   /** Sets the form to what a picture tells; what it does not tell is as usual. @param {GenerateOptions} told */
   take(told) {
+    this.set(toldValues(told));
+  }
+
+  /**
+   * The part of an address, from its "#", that opens the page with a picture's settings. The words, and what depends on
+   * the model, are always in it; the rest where it is not as on a first visit.
+   * @param {GenerateOptions} told by the picture
+   * @param {string} [source] of its model; usually the page's own
+   */
+  link(told, source) {
     /** @type {Record<string, string | number>} */
-    const values = {};
-    for (const { id, option, png } of TABLE) {
-      const value = typeof png === 'function' ? png(told) : png && (at(told, option) ?? png.usual);
-      if (value !== undefined) values[id] = value;
-    }
-    this.set(values);
+    const values = { ...toldValues(told), ...(source && { source }) };
+    const pairs = TABLE.flatMap(({ id, model }) => {
+      const value = values[id];
+      const always = id === 'prompt' || (model && value !== '');
+      if (value === undefined || !(always || String(value) !== initial(this.#field(id)))) return [];
+      return [[id === 'prompt' ? 'p' : id, String(value)]];
+    });
+    return `#${new URLSearchParams(pairs)}`;
+  }
+
+  /**
+   * What a link says of the fields, and the others as on a first visit; a value that its field does not take is passed
+   * over. Nothing where it is no such link.
+   * @param {string} hash
+   * @returns {Record<string, string> | undefined}
+   */
+  linked(hash) {
+    const said = new URLSearchParams(hash.replace(/^#/, ''));
+    if (!said.has('p')) return undefined;
+    return Object.fromEntries(TABLE.filter(({ kept, png }) => kept || png).map(({ id }) => {
+      const field = this.#field(id);
+      const value = said.get(id === 'prompt' ? 'p' : id);
+      return [id, value !== null && takes(field, value) ? value : initial(field)];
+    }));
   }
 
   /**
@@ -374,6 +403,28 @@ export class Settings {
       // As above.
     }
   }
+}
+
+/** The fields as a picture tells. @param {GenerateOptions} told */
+function toldValues(told) {
+  /** @type {Record<string, string | number>} */
+  const values = {};
+  for (const { id, option, png } of TABLE) {
+    const value = typeof png === 'function' ? png(told) : png && (at(told, option) ?? png.usual);
+    if (value !== undefined) values[id] = value;
+  }
+  return values;
+}
+
+/** What stands in a field on a first visit. @param {Field} field */
+const initial = (field) =>
+  (field instanceof HTMLSelectElement ? field.options[0].value : field.defaultValue);
+
+/** @param {Field} field @param {string} value */
+function takes(field, value) {
+  const other = /** @type {Field} */ (field.cloneNode(true));
+  other.value = value;
+  return other.value === value && other.checkValidity();
 }
 
 /** @param {any} options @param {string} [path] */

@@ -1,23 +1,14 @@
 /** Starting from a picture: it is chosen or dropped, painted over, and may bring its settings along. */
-import { DiffusionError, readParameters } from '../browser-diffusion.js';
+import { DiffusionError } from '../browser-diffusion.js';
 import { PictureEditor } from './editor.js';
+import { told } from './told.js';
 import { any, button, details, element, input, say, showError } from './ui.js';
 
-/**
- * What a picture tells of how it was made.
- * @typedef {Omit<Awaited<ReturnType<typeof readParameters>>, 'parameters' | 'withImage'>} Told
- */
+/** @typedef {import('./told.js').Told} Told */
 
-/** Nothing where it tells nothing; where its text is damaged, that is said. @param {Blob} picture */
-async function told(picture) {
-  try {
-    const { parameters, options, withImage, ...rest } = await readParameters(picture);
-    return parameters === undefined ? undefined : { options: { ...options, ...withImage }, ...rest };
-  } catch (error) {
-    showError(error);
-    return undefined;
-  }
-}
+const SAYS = {
+  maskAlone: 'A mask needs a picture to change: choose one first, under “Start from a picture”.',
+};
 
 export class Start {
   #view = details('start');
@@ -90,6 +81,18 @@ export class Start {
   /** As `from`, for a picture that was made here: on to the brush. @param {ImageData} image */
   async redraw(image) {
     await this.from(image);
+    this.#tools.scrollIntoView({ block: 'nearest' });
+    this.#canvas.focus();
+  }
+
+  /** Paints where a picture is bright. @param {ImageData} image @throws {DiffusionError} without a picture to start from */
+  paintBy(image) {
+    this.#view.open = true;
+    if (!this.picture) {
+      this.#file.focus();
+      throw new DiffusionError('invalid-option', SAYS.maskAlone);
+    }
+    this.#editor.paintBy(image);
     this.#tools.scrollIntoView({ block: 'nearest' });
     this.#canvas.focus();
   }

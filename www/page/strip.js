@@ -1,8 +1,7 @@
 /**
- * The picture and how it came about: the canvas, the strip with a frame for every step, what the UNet saw, and all
- * finished pictures of this visit.
+ * The picture and how it came about: the canvas, the strip with a frame for every step, and what the UNet saw.
  */
-import { any, button, context2d, element, input, make, makeButton, showError } from './ui.js';
+import { any, button, context2d, element, input, make, saveFile, showError } from './ui.js';
 import { drawLatents } from './latents.js';
 
 /**
@@ -12,13 +11,24 @@ import { drawLatents } from './latents.js';
  * @property {ImageData} [image]
  * @property {() => Promise<Blob>} [file] the finished picture as PNG
  * @property {string} [name] of that file
+ * @property {string} [parameters] the text in it, which tells how it was made
+ * @property {string} [id] of a finished picture
  * @property {Float32Array} [latents]
  * @property {number} [sigma]
  * @property {string} title
  * @property {string} detail
  */
 
+/** What a finished picture always has. @typedef {Frame & Required<Pick<Frame, 'image' | 'file' | 'name' | 'id'>>} Finished */
+
 /** @typedef {{ width: number, height: number }} Size in pixels */
+
+/**
+ * @typedef {object} On
+ * @property {(image: ImageData) => void} redraw start from a picture
+ * @property {(frame: Finished) => void} finished a picture is new
+ * @property {(frame?: Finished) => void} shown another frame is; of a strip that ends in a finished picture, that one
+ */
 
 export class Strip {
   #canvas = element('canvas', HTMLCanvasElement);
@@ -28,7 +38,6 @@ export class Strip {
   #strip = any('strip');
   #save = button('save');
   #redraw = button('redraw');
-  #gallery = any('gallery');
   /** @type {Frame[]} */
   #frames = [];
   /** The one that is shown, from 1. */
@@ -44,7 +53,7 @@ export class Strip {
 
   /**
    * @param {() => boolean} drawing
-   * @param {{ redraw: (image: ImageData) => void, shown: (finished: boolean) => void }} on redraw: start from a picture
+   * @param {On} on
    */
   constructor(drawing, on) {
     this.#drawing = drawing;
@@ -64,7 +73,8 @@ export class Strip {
 
   /** The finished picture that is shown, or the last. */
   get finished() {
-    return [this.#frames[this.#shown - 1], ...this.#frames.toReversed()].find((frame) => frame?.file);
+    const frames = [this.#frames[this.#shown - 1], ...this.#frames.toReversed()];
+    return /** @type {Finished | undefined} */ (frames.find((frame) => frame?.file));
   }
 
   /** Begins anew. @param {Frame[]} [frames] to be filled */
@@ -100,19 +110,23 @@ export class Strip {
     this.#show(number);
   }
 
-  /** A finished picture, which stays within reach of this visit. @param {Frame & { image: ImageData }} frame */
-  addFinished(frame) {
+  /** A picture that is finished now. @param {Omit<Finished, 'id'>} made */
+  addFinished(made) {
+    const frame = Object.assign(made, { id: crypto.randomUUID() });
+    this.#on.finished(frame);
+    this.#addWhole(frame);
+  }
+
+  /** Shows a finished picture alone. @param {Finished} frame */
+  open(frame) {
+    this.begin();
+    this.#addWhole(frame);
+  }
+
+  /** @param {Finished} frame */
+  #addWhole(frame) {
     this.add(frame, frame.image);
     this.#canvas.setAttribute('aria-label', `Picture: ${frame.title}`);
-    const { title, detail } = frame;
-    const open = makeButton({ title, ariaLabel: `Show ${title}, ${detail}` }, thumbnailOf(frame, 72));
-    open.onclick = () => {
-      if (this.#drawing()) return;
-      this.begin();
-      this.add(frame, frame.image);
-    };
-    this.#gallery.prepend(make('li', {}, open));
-    any('gallery-view').hidden = false;
   }
 
   /** @param {Frame[]} kept */
@@ -128,17 +142,9 @@ export class Strip {
     if (this.#frames[this.#shown - 1] === frame) drawLatents(frame.latents, this.#size);
   }
 
-  /** Something for the eye before the first picture: soft noise, as every picture begins. */
-  drawEmpty() {
-    const points = 16;
-    const noise = new ImageData(points, points);
-    const dark = matchMedia('(prefers-color-scheme: dark)').matches;
-    for (let i = 0; i < noise.data.length; i++) {
-      noise.data[i] = i % 4 === 3 ? 255 : (dark ? 20 : 215) + Math.random() * 40;
-    }
-    const small = new OffscreenCanvas(points, points);
-    small.getContext('2d')?.putImageData(noise, 0, 0);
-    context2d(this.#canvas).drawImage(small, 0, 0, this.#size.width, this.#size.height);
+  /** Shows one of the frames. @param {number} number from 1 */
+  look(number) {
+    this.#show(number);
   }
 
   /** @param {boolean} yes */
@@ -154,7 +160,7 @@ export class Strip {
     paint(this.#canvas, frame);
     const finished = this.#frames.at(-1)?.image !== undefined;
     this.#save.disabled = this.#redraw.disabled = !finished;
-    this.#on.shown(finished);
+    this.#on.shown(finished ? this.finished : undefined);
     this.#scrub.value = String(number);
     this.#scrub.setAttribute('aria-valuetext', `${frame.title}, ${frame.detail}`);
     const { title, detail } = frame;
@@ -177,10 +183,7 @@ export class Strip {
 
   async #download() {
     const frame = this.finished;
-    if (!frame?.file) return;
-    const url = URL.createObjectURL(await frame.file());
-    make('a', { href: url, download: `${frame.name}.png` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    if (frame) saveFile(await frame.file(), `${frame.name}.png`);
   }
 }
 
@@ -210,7 +213,7 @@ function paint(canvas, { image, preview }) {
  * @param {number} side the longer one, in pixels
  * @param {number} [aspect]
  */
-function thumbnailOf(frame, side, aspect = frame.image ? frame.image.width / frame.image.height : 1) {
+export function thumbnailOf(frame, side, aspect = frame.image ? frame.image.width / frame.image.height : 1) {
   const width = Math.round(side * Math.min(1, aspect)), height = Math.round(side / Math.max(1, aspect));
   const thumbnail = make('canvas', { width, height });
   paint(thumbnail, frame);

@@ -42,6 +42,7 @@ export class Tokens {
         const kinds = [weight > 1 && 'heavy', weight < 1 && 'light', unknown && 'unknown', cut && 'cut'];
         return make('span', { textContent: text, title, className: kinds.filter(Boolean).join(' ') });
       }));
+      /** @type {HTMLElement} */ (any('reading').firstElementChild).dataset.count = `${tokens.length}/${75 * chunks}`;
       const portions = chunks > 1 ? `, read in ${chunks} portions of 75` : ' of 75';
       any('tokens-text').textContent = `${tokens.length} tokens${portions}. ` +
         'Bold weighs more, grey less; dashed is a scrap of an unknown word.';

@@ -72,10 +72,27 @@ export function sigmaText(sigma) {
   return sigma.toFixed(sigma < 10 ? 2 : 1);
 }
 
+/**
+ * How a step is called.
+ * @param {number} step @param {number} total
+ * @param {{ timestep: number, sigma: number }} noise
+ */
+export const stepWords = (step, total, { timestep, sigma }) => ({
+  title: `Step ${step} of ${total}`,
+  detail: `timestep ${Math.round(timestep)} · noise level σ ${sigmaText(sigma)}`,
+});
+
 /** What a picture's file is called. @param {string} prompt */
 export function fileName(prompt) {
   const words = prompt.split('\n')[0].toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
   return words.replace(/^-|-$/g, '').slice(0, 60) || 'picture';
+}
+
+/** Hands a file to the browser's downloads. @param {Blob} file @param {string} name */
+export function saveFile(file, name) {
+  const url = URL.createObjectURL(file);
+  make('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 // ---------------------------------------------------------------------------------------------- report

@@ -11,6 +11,8 @@ const layer = join(root, '.tools/lavapipe');
 /** Milliseconds after which a wait is given up. Nothing is judged by it: on a busy machine everything takes long. */
 const HANGS = 600_000;
 
+/** What a browser tells of its connection. @typedef {{ type?: string, saveData?: boolean }} Connection */
+
 /** Which adapters this machine can offer, fastest first. */
 export const adapters = existsSync(join(layer, 'liblayer.so')) ? ['lavapipe', 'swiftshader'] : ['swiftshader'];
 
@@ -51,12 +53,14 @@ function configuration(adapter) {
  * uncaught exceptions); any that are left there when the work is done make the call fail, so a test that expects
  * one takes it out.
  * @template T
- * @param {{ adapter?: string, args?: string[], profile?: string, env?: Record<string, string> }} options profile: a folder
- *   to keep IndexedDB in; env: beside the adapter's own
+ * @param {{ adapter?: string, args?: string[], profile?: string, env?: Record<string, string>, connection?: Connection }}
+ *   options profile: a folder to keep IndexedDB in; env: beside the adapter's own; connection: what the browser tells of
+ *   it; usually that it is not metered, so that the page loads its model by itself
  * @param {(context: import('playwright-core').BrowserContext, errors: string[]) => Promise<T>} work
  * @returns {Promise<T>}
  */
-export async function withBrowser({ adapter = adapters[0], args = [], profile = '', env = {} }, work) {
+export async function withBrowser(options, work) {
+  const { adapter = adapters[0], args = [], profile = '', env = {}, connection = { type: 'wifi' } } = options;
   const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
   const launch = {
     executablePath: executable(), headless: true, args: [...common, ...gpuArgs, ...args],
@@ -65,6 +69,11 @@ export async function withBrowser({ adapter = adapters[0], args = [], profile = 
   const browser = profile ? null : await chromium.launch(launch);
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
   context.setDefaultTimeout(HANGS);
+  await context.addInitScript(connection => {
+    for (const [name, value] of Object.entries(connection)) {
+      Object.defineProperty(/** @type {any} */ (globalThis).NetworkInformation.prototype, name, { get: () => value });
+    }
+  }, connection);
   const errors = /** @type {string[]} */ ([]);
   context.on('console', message => {
     // Chromium asks every host for an icon, unbidden.

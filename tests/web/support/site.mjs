@@ -8,6 +8,7 @@ import { serve } from './serve.mjs';
 import { minify } from '../../../tools/publish.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
+/** @typedef {import('./browser.mjs').Connection} Connection */
 
 export const www = join(root, 'www');
 export const site = mkdtempSync(join(tmpdir(), 'browser-diffusion-'));
@@ -25,20 +26,21 @@ mkdirSync(folder, { recursive: true });
 
 /**
  * The page itself.
- * @param {{ width?: number, height?: number, path?: string, before?: () => void }} how before: runs in the page first
+ * @param {{ width?: number, height?: number, hash?: string, before?: () => void, connection?: Connection }} how
+ *   hash: behind the address; before: runs in the page first; connection: as withBrowser has it
  * @param {(page: Page, requests: string[], server: { url: string, close(): void }) => Promise<void>} work
  */
-export async function withPage({ width = 1280, height = 900, before }, work) {
+export async function withPage({ width = 1280, height = 900, hash = '', before, connection }, work) {
   const server = await serve(site);
   try {
-    await withBrowser({}, async context => {
+    await withBrowser({ connection }, async context => {
       const page = await context.newPage();
       /** @type {string[]} */
       const requests = [];
       page.on('request', request => requests.push(request.url()));
       await page.setViewportSize({ width, height });
       if (before) await page.addInitScript(before);
-      await page.goto(server.url);
+      await page.goto(`${server.url}${hash}`);
       await work(page, requests, server);
     });
   } finally {

@@ -1,0 +1,102 @@
+// Writing a prompt: weights by the arrows, earlier prompts, how many tokens, width and height swapped. By mouse and by
+// keyboard. The engine is fake-engine.js, where a word is a token.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { weigh } from '../../../www/page/weigh.js';
+import { drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
+
+/**
+ * What AUTOMATIC1111's page makes of Ctrl+Up and Ctrl+Down (javascript/edit-attention.js at commit 01a40c62, run in
+ * Node): the text and the selection before, then after each.
+ * @type {[[string, number, number], [string, number, number], [string, number, number]][]}
+ */
+const weighed = [
+  [['a red apple', 3, 3], ['a (red:1.1) apple', 3, 6], ['a (red:0.9) apple', 3, 6]],
+  [['a red apple', 2, 11], ['a (red apple:1.1)', 3, 12], ['a (red apple:0.9)', 3, 12]],
+  [['a red  apple', 2, 6], ['a (red:1.1)  apple', 3, 6], ['a (red:0.9)  apple', 3, 6]],
+  [['a (red:1.1) apple', 4, 4], ['a (red:1.2) apple', 3, 6], ['a red apple', 2, 5]],
+  [['a (red:1.1) apple', 3, 6], ['a (red:1.2) apple', 3, 6], ['a red apple', 2, 5]],
+  [['a (red:0.9) apple', 5, 5], ['a red apple', 2, 5], ['a (red:0.8) apple', 3, 6]],
+  [['a (red:1.9) apple', 5, 5], ['a (red:2.0) apple', 3, 6], ['a (red:1.8) apple', 3, 6]],
+  [['a red', 5, 5], ['a (red:1.1)', 3, 6], ['a (red:0.9)', 3, 6]],
+  [['', 0, 0], ['', 0, 0], ['', 0, 0]],
+  [['a , b', 2, 2], ['a , b', 2, 2], ['a , b', 2, 2]],
+  [['<lora:style:0.8> a cat', 9, 9], ['<lora:style:0.85> a cat', 1, 11], ['<lora:style:0.75> a cat', 1, 11]],
+  [['a cat, <lora:style:1>', 12, 12], ['a cat, <lora:style:1.05>', 8, 18], ['a cat, <lora:style:0.95>', 8, 18]],
+  [['((a:1.2) b:1.1)', 10, 10], ['((a:1.2) b:1.2)', 1, 10], ['(a:1.2) b', 0, 9]],
+  [['(a, b:1.25) c', 2, 2], ['(a, b:1.35) c', 1, 5], ['(a, b:1.15) c', 1, 5]],
+  [['猫, a dog', 0, 0], ['(猫:1.1), a dog', 1, 2], ['(猫:0.9), a dog', 1, 2]],
+  [['two\nlines', 5, 5], ['two\n(lines:1.1)', 5, 10], ['two\n(lines:0.9)', 5, 10]],
+  [['a (b:x) c', 3, 4], ['a (b:x) c', 3, 4], ['a (b:x) c', 3, 4]],
+  [['a (b:0.1) c', 3, 4], ['a (b:0.2) c', 3, 4], ['a (b:0.0) c', 3, 4]],
+];
+
+test('words are weighed as A1111 weighs them; its plain brackets become a number', () => {
+  for (const [[text, start, end], ...after] of weighed) {
+    const results = [true, false].map(more => weigh({ text, start, end }, more) ?? { text, start, end });
+    assert.deepEqual(results.map(now => [now.text, now.start, now.end]), after, text);
+  }
+  // A bracket counts 1.1 (its wiki, "Attention/emphasis"); that page's script leaves these as they are, or cuts them.
+  const plain = (/** @type {string} */ text, /** @type {number} */ at) =>
+    weigh({ text, start: at, end: at }, true)?.text;
+  assert.equal(plain('a (red) apple', 4), 'a (red:1.2) apple');
+  assert.equal(plain('a ((red)) apple', 5), 'a (red:1.3) apple');
+  assert.equal(plain('a [red] apple', 4), 'a red apple');
+});
+
+for (const width of [1280, 360]) {
+  test(`a prompt is written, weighed, counted and taken up again, at ${width} px`, () =>
+    withPage({ width }, async page => {
+      await status(page, /^Ready/);
+      assert.ok(await page.isHidden('#past'));
+      await page.fill('#prompt', 'a red apple');
+      await page.focus('#prompt');
+      for (let i = 0; i < 'apple'.length + 1; i++) await page.keyboard.press('ArrowLeft');
+      await page.keyboard.press('Control+ArrowUp');
+      await page.keyboard.press('Control+ArrowUp');
+      assert.equal(await page.inputValue('#prompt'), 'a (red:1.2) apple');
+      await page.waitForSelector('#reading > summary[data-count="3/75"]');
+      await page.keyboard.press('Control+Z');
+      assert.equal(await page.inputValue('#prompt'), 'a (red:1.1) apple', 'the browser\'s own undo knows it');
+      await page.fill('#negative-prompt', 'blue');
+      await page.focus('#negative-prompt');
+      await page.keyboard.press('Control+ArrowDown');
+      assert.equal(await page.inputValue('#negative-prompt'), '(blue:0.9)');
+
+      await page.fill('#width', '64');
+      await page.fill('#height', '48');
+      await page.click('#swap-size');
+      assert.deepEqual([await page.inputValue('#width'), await page.inputValue('#height')], ['48', '64']);
+      await page.keyboard.press('Enter');
+      assert.deepEqual([await page.inputValue('#width'), await page.inputValue('#height')], ['64', '48']);
+
+      await page.fill('#steps', '1');
+      await page.click('#generate');
+      await hasResult(page);
+      for (const prompt of ['second', 'third', 'second']) {
+        await page.fill('#prompt', prompt);
+        await page.fill('#negative-prompt', '');
+        await drawAgain(page);
+        await status(page, /^Done/);
+      }
+      await page.reload();
+      await status(page, /^Ready/);
+      await page.focus('#past summary');
+      await page.keyboard.press('Enter');
+      const listed = page.locator('#past-list button');
+      await listed.first().waitFor();
+      assert.deepEqual(await listed.allInnerTexts(), ['second', 'third', 'a (red:1.1) apple — not: (blue:0.9)']);
+      await shot(page, `past-${width}`);
+      await listed.nth(2).focus();
+      await page.keyboard.press('Enter');
+      assert.equal(await page.inputValue('#prompt'), 'a (red:1.1) apple');
+      assert.equal(await page.inputValue('#negative-prompt'), '(blue:0.9)');
+      await listed.nth(1).click();
+      assert.equal(await page.inputValue('#prompt'), 'third');
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+      await page.click('#past-forget');
+      assert.ok(await page.isHidden('#past'));
+      await page.reload();
+      assert.ok(await page.isHidden('#past'));
+    }));
+}

@@ -1,0 +1,66 @@
+/** The prompts that were drawn last, to take one up again. */
+import { any, button, details, make, makeButton } from './ui.js';
+
+/** @typedef {{ prompt: string, negative: string }} Prompt */
+
+const SAYS = {
+  use: (/** @type {Prompt} */ { prompt, negative }) => (negative ? `${prompt} — not: ${negative}` : prompt),
+};
+
+const STORED = 'browser-diffusion prompts';
+const MOST = 100;
+
+export class Prompts {
+  #view = details('past');
+  #list = any('past-list');
+  #choose;
+
+  /** @param {(chosen: Prompt) => void} choose */
+  constructor(choose) {
+    this.#choose = choose;
+    this.#view.addEventListener('toggle', () => this.#show());
+    button('past-forget').onclick = () => {
+      keep([]);
+      this.#show();
+      this.#view.open = false;
+    };
+    this.#show();
+  }
+
+  /** One is drawn. @param {Prompt} drawn */
+  add(drawn) {
+    if (!drawn.prompt.trim()) return;
+    const others = kept().filter(({ prompt, negative }) => prompt !== drawn.prompt || negative !== drawn.negative);
+    keep([drawn, ...others].slice(0, MOST));
+    this.#show();
+  }
+
+  #show() {
+    const all = kept();
+    this.#view.hidden = all.length === 0;
+    if (!this.#view.open) return;
+    this.#list.replaceChildren(...all.map((one) => {
+      const words = SAYS.use(one);
+      return make('li', {}, makeButton({ textContent: words, title: words, onclick: () => this.#choose(one) }));
+    }));
+  }
+}
+
+/** Read each time: another tab may have added some. @returns {Prompt[]} newest first */
+function kept() {
+  try {
+    const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
+    return all.filter((/** @type {any} */ one) => typeof one?.prompt === 'string' && typeof one.negative === 'string');
+  } catch {
+    return []; // storage may be forbidden, or hold something else
+  }
+}
+
+/** @param {Prompt[]} prompts */
+function keep(prompts) {
+  try {
+    localStorage.setItem(STORED, JSON.stringify(prompts));
+  } catch {
+    // As above; or there is no room: then the list stays as it was.
+  }
+}

@@ -1,0 +1,118 @@
+/** Styles: words with a name that go with any prompt, in and out as AUTOMATIC1111's styles.csv. */
+import { DiffusionError } from '../browser-diffusion.js';
+import { joined, readStyles, writeStyles } from './styles-csv.js';
+import { any, button, hideError, input, make, makeButton, saveFile, say, showError } from './ui.js';
+
+/** @typedef {import('./styles-csv.js').Style} Style */
+/** @typedef {{ prompt: string, negative: string }} Words */
+
+const SAYS = {
+  use: (/** @type {string} */ name) => `Add the style ${name}`,
+  remove: (/** @type {string} */ name) => `Delete the style ${name}`,
+  nameless: 'Give the style a name first.',
+  kept: (/** @type {string} */ name) => `“${name}” is a style now.`,
+  read: (/** @type {number} */ count) => (count === 1 ? '1 style is read.' : `${count} styles are read.`),
+  noStyles: (/** @type {string} */ file) =>
+    `${file} holds no styles: its first line has to name the columns “name” and “prompt”.`,
+  noRoom: 'There is no room to keep so many styles in this browser. Those from before are as they were.',
+};
+
+const STORED = 'browser-diffusion styles';
+const FILE = 'styles.csv';
+
+export class Styles {
+  #list = any('styles-list');
+  #name = input('style-name');
+  #file = input('styles-file');
+  #save = button('styles-save');
+  #words;
+
+  /** @param {{ read: () => Words, set: (words: Words) => void }} words of the form */
+  constructor(words) {
+    this.#words = words;
+    button('style-keep').onclick = () => this.#try(() => this.#add());
+    this.#file.addEventListener('change', () => this.#try(() => this.#take()));
+    this.#save.onclick = () => saveFile(new Blob([writeStyles(kept())], { type: 'text/csv' }), FILE);
+    any('styles').addEventListener('toggle', () => this.#show());
+    this.#show();
+  }
+
+  /** @param {() => void | Promise<void>} work */
+  async #try(work) {
+    hideError();
+    try {
+      await work();
+    } catch (error) {
+      showError(error);
+    }
+    this.#show();
+  }
+
+  #add() {
+    const name = this.#name.value.trim();
+    if (!name) {
+      this.#name.focus();
+      throw new DiffusionError('invalid-option', SAYS.nameless);
+    }
+    keep(merged([{ name, ...this.#words.read() }]));
+    this.#name.value = '';
+    say(SAYS.kept(name));
+  }
+
+  async #take() {
+    const [file] = this.#file.files ?? [];
+    if (!file) return;
+    const styles = readStyles(await file.text());
+    this.#file.value = '';
+    if (!styles) throw new DiffusionError('invalid-option', SAYS.noStyles(file.name));
+    keep(merged(styles));
+    say(SAYS.read(styles.length));
+  }
+
+  #show() {
+    const styles = kept();
+    this.#save.disabled = styles.length === 0;
+    this.#list.replaceChildren(...styles.map((style) => {
+      const { name, prompt, negative } = style;
+      const use = makeButton({ textContent: name, title: `${prompt}\n${negative}`, ariaLabel: SAYS.use(name) });
+      use.onclick = () => {
+        const words = this.#words.read();
+        this.#words.set({
+          prompt: joined(words.prompt, prompt), negative: joined(words.negative, negative),
+        });
+      };
+      const remove = makeButton({ textContent: '×', ariaLabel: SAYS.remove(name), className: 'remove' });
+      remove.onclick = () => this.#try(() => {
+        keep(kept().filter((other) => other.name !== name));
+        this.#name.focus();
+      });
+      return make('li', {}, use, remove);
+    }));
+  }
+}
+
+/** Those that are kept and these; of two with one name the newer. @param {Style[]} styles */
+function merged(styles) {
+  const all = new Map(kept().map((style) => [style.name, style]));
+  for (const style of styles) all.set(style.name, style);
+  return [...all.values()];
+}
+
+/** Read each time: another tab may have added some. @returns {Style[]} */
+function kept() {
+  try {
+    const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
+    return all.filter((/** @type {any} */ one) => typeof one?.name === 'string');
+  } catch {
+    return []; // storage may be forbidden, or hold something else
+  }
+}
+
+/** @param {Style[]} styles @throws {DiffusionError} where there is no room */
+function keep(styles) {
+  try {
+    localStorage.setItem(STORED, JSON.stringify(styles));
+  } catch {
+    throw new DiffusionError('quota', SAYS.noRoom);
+  }
+}
