@@ -135,8 +135,8 @@ fn every_product_fills_a_gpu() {
     }
 }
 
-/// A dispatch of 24 GFLOP takes 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %; Windows resets a GPU after two
-/// seconds. All squares from 64 to 1024 pixels, and all rectangles of multiples of 64.
+/// No dispatch takes more than 150 ms on an integrated GPU of 0.4 TFLOP/s, by what its kernel reaches; Windows resets a
+/// GPU after two seconds. All squares from 64 to 1024 pixels, and all rectangles of multiples of 64.
 #[test]
 fn no_dispatch_is_long_at_any_size() {
     let real = published();
@@ -145,18 +145,26 @@ fn no_dispatch_is_long_at_any_size() {
     let sizes: Vec<(u32, u32)> = squares.chain(rectangles).collect();
     for name in ["sd15/unet", "sd21/unet", "sdxl/unet", "sd15/vae", "sdxl/vae"] {
         let config = &real[name]["config"];
-        let mut longest = (0, "", (0, 0));
+        let mut longest: BTreeMap<&str, (f64, u64, (u32, u32))> = BTreeMap::new();
         for &(height, width) in &sizes {
             let plans = match name.ends_with("vae") {
                 true => [true, false].map(|encode| vae_plan(config, encode, 8 * height, 8 * width)).to_vec(),
                 false => vec![unet_plan(config, height, width)],
             };
             for dispatch in plans.iter().flat_map(|p| p.setup().iter().chain(p.dispatches())) {
-                longest = longest.max((dispatch.flops, dispatch.kernel.name, (height, width)));
+                let of_kernel = longest.entry(dispatch.kernel.name).or_default();
+                if dispatch.slow_ms() > of_kernel.0 {
+                    *of_kernel = (dispatch.slow_ms(), dispatch.flops, (height, width));
+                }
+                assert!(dispatch.flops <= MAX_DISPATCH_FLOPS);
             }
         }
-        let (flops, kernel, (height, width)) = longest;
-        println!("{name:10} {:5.1} GFLOP, {kernel} at {height}x{width} latents", flops as f64 / 1e9);
-        assert!(flops > 0 && flops <= MAX_DISPATCH_FLOPS, "{name}: {kernel}, {flops}");
+        for (kernel, (ms, flops, (height, width))) in longest {
+            println!(
+                "{name:10} {ms:5.1} ms, {:5.2} GFLOP, {kernel} at {height}x{width} latents",
+                flops as f64 / 1e9
+            );
+            assert!(ms > 0.0 && ms <= 150.0, "{name}: {kernel}, {ms} ms");
+        }
     }
 }

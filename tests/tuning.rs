@@ -36,20 +36,16 @@ fn the_search_is_within_five_percent_of_an_exhaustive_one() {
     let _alone = alone();
     let (gpu, options) = open();
     for example in SMALL {
-        let timer = Timer::new(&gpu, &options, example).unwrap();
-        let count = autotune::candidates(&options);
-        let ready: Vec<_> = (0..count).map(|i| timer.instantiate(i).unwrap().0).collect();
+        let timer = pollster::block_on(Timer::new(&gpu, &options, example)).unwrap();
+        let count = timer.candidates();
         let cost = |i: usize| {
             let before = processor_time();
-            (0..2).for_each(|_| ready[i].run(&gpu));
+            (0..2).for_each(|_| timer.executable(i).run(&gpu));
             pollster::block_on(gpu.idle()).unwrap();
             (processor_time() - before) / 2.0
         };
-        for i in 0..count {
-            cost(i); // compiles
-        }
-        let found = pollster::block_on(search(count, timer.usual, async |i| Ok(Some(cost(i))))).unwrap();
-        let chosen = found.unwrap_or(timer.usual);
+        let measure = async |which: &[usize]| Ok(Some(which.iter().map(|&i| cost(i)).collect()));
+        let chosen = pollster::block_on(search(count, timer.usual, measure)).unwrap().unwrap();
         let mut least = vec![f64::INFINITY; count];
         for _ in 0..12 {
             least.iter_mut().enumerate().for_each(|(i, time)| *time = time.min(cost(i)));
@@ -72,11 +68,10 @@ fn the_search_is_within_five_percent_of_an_exhaustive_one() {
 fn tuned_plans_are_recorded_with_the_chosen_tiles() {
     let _alone = alone();
     let (gpu, options) = open();
-    let choices = pollster::block_on(autotune::tune(&gpu, &options, &SMALL[..1], f64::INFINITY)).unwrap();
+    let choices = pollster::block_on(autotune::tune(&gpu, &options, &SMALL[..1], || false)).unwrap();
     let tuned = Options { choices, ..options };
-    let timer = Timer::new(&gpu, &tuned, SMALL[0]).unwrap();
-    let usual = Timer::new(&gpu, &options, SMALL[0]).unwrap().usual;
-    assert_eq!(timer.usual, choices.get(autotune::class(SMALL[0])).unwrap_or(usual));
+    let timer = pollster::block_on(Timer::new(&gpu, &tuned, SMALL[0])).unwrap();
+    assert_eq!(Some(timer.usual), choices.get(autotune::class(SMALL[0])));
 }
 
 #[test]
@@ -84,8 +79,37 @@ fn no_time_keeps_what_was_there() {
     let _alone = alone();
     let (gpu, mut options) = open();
     options.choices.set(Class::of(true, 512, 64), Some(2));
-    let choices = pollster::block_on(autotune::tune(&gpu, &options, &SMALL, 0.0)).unwrap();
+    let choices = pollster::block_on(autotune::tune(&gpu, &options, &SMALL, || true)).unwrap();
     assert_eq!(choices, options.choices);
+}
+
+/// A visit that is cut short keeps what it has timed, and the next one goes on behind it.
+#[test]
+fn unfinished_tuning_is_gone_on_with() {
+    const EXAMPLES: [Example; 2] = [SMALL[1], SMALL[2]];
+    let _alone = alone();
+    let (gpu, options) = open();
+    let mut kept = Choices::default().to_text();
+    for visit in 1..=EXAMPLES.len() {
+        let before = Choices::default().with_text(&kept, autotune::candidates(&options)).unwrap();
+        let tuned = Options { choices: before, ..options };
+        let asked = std::cell::Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            false
+        };
+        // Visit by visit one class more.
+        let choices = pollster::block_on(autotune::tune(&gpu, &tuned, &EXAMPLES[..visit], stop)).unwrap();
+        assert!(asked.get() > 5, "class {visit} was not timed yet");
+        // What was timed is not timed again.
+        asked.set(0);
+        let again = Options { choices, ..options };
+        let same = pollster::block_on(autotune::tune(&gpu, &again, &EXAMPLES[..visit], stop)).unwrap();
+        assert_eq!((same, asked.get()), (choices, 0));
+        kept = choices.to_text();
+        let all = Choices::default().with_text(&kept, autotune::candidates(&options)).unwrap();
+        assert_eq!(autotune::is_complete(&all, &EXAMPLES), visit == EXAMPLES.len());
+    }
 }
 
 #[test]

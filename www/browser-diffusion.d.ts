@@ -164,7 +164,7 @@ export class DiffusionPipeline {
   /**
    * Times the variants of the kernels on this GPU, for about so long (10,000 ms), and draws with the fastest from now
    * on; never with slower ones than before. The choice is kept for later visits. Large models do this while they load,
-   * on the first visit.
+   * for three seconds a visit until all is timed, and for ten after a picture, for the next visit.
    */
   tune(options?: { milliseconds?: number }): Promise<Tuning>;
 
@@ -176,7 +176,7 @@ export class DiffusionPipeline {
 export interface Tuning {
   /** Adapter, variant and hash of the kernels. */
   key: string;
-  /** The variant of each class of shapes; "-": as the engine chooses by itself. */
+  /** The variant of each class of shapes; "-": not timed yet, and as the engine chooses by itself. */
   text: string;
   /** "shipped" with the engine, "kept" from an earlier visit, or "timed" in this one. */
   origin: 'shipped' | 'kept' | 'timed';

@@ -18,14 +18,21 @@ const calls = new Map();
 /** @type {Promise<unknown>} the call before */
 let queue = Promise.resolve();
 
+/** Stops the timing of kernels that goes on between calls. */
+let idle = new AbortController();
+/** Milliseconds that it may take yet. */
+let spare = 10_000;
+
 self.onmessage = ({ data }) => {
   if (data.type === 'abort') {
     calls.get(data.id)?.abort();
     return;
   }
+  idle.abort();
   const controller = new AbortController();
   calls.set(data.id, controller);
   queue = queue.then(() => answer(data, controller.signal)).finally(() => calls.delete(data.id));
+  if (data.type === 'generate') queue = queue.then(tuneBetween);
 };
 self.postMessage({ type: 'listening' });
 
@@ -137,6 +144,19 @@ async function alone({ source, revision, hub, weights, cache, files }, signal, w
 async function keepTimed(pipeline) {
   const tuning = /** @type {any} */ (pipeline.tuning());
   if (tuning.origin === 'timed') await keepTuning(tuning);
+}
+
+/** After a picture, while nobody asks for anything: what the load did not reach is timed, for the next visit. */
+async function tuneBetween() {
+  if (calls.size > 0 || spare <= 0 || !pipeline?.toTune()) return;
+  idle = new AbortController();
+  const started = performance.now();
+  try {
+    await keepTuning(/** @type {any} */ (await pipeline.tuneLater(spare, idle.signal)));
+  } catch {
+    spare = 0; // what is wrong with the GPU, the next call says
+  }
+  spare -= performance.now() - started;
 }
 
 function loaded() {

@@ -7,6 +7,17 @@
 
 use crate::error::Result;
 
+/// Bits of [`super::Options::off`] above those of the tiles, each of which has that of its place among the candidates.
+pub const OFF_SUBGROUP_ATTENTION: u32 = 1 << 30;
+pub const OFF_GROUP_NORM: u32 = 1 << 31;
+
+/// Whether kernels that broadcast within narrow subgroups are the usual ones on a GPU of this maker: they were measured
+/// to be faster on software GPUs (Mesa's, Google's). On others they are taken where the tuner finds them so: Mali's
+/// registers are too few for them by the look of its code.
+pub fn broadcasts(vendor: &str) -> bool {
+    ["mesa", "google", "0x10005", "0x1ae0"].contains(&vendor)
+}
+
 /// What a matrix multiply is like, as far as the choice of its tile goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {
@@ -36,35 +47,52 @@ impl Class {
 
 /// The candidate chosen for each class; `None`: what the operation chooses by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Choices([Option<u8>; Class::COUNT]);
+pub struct Choices {
+    chosen: [Option<u8>; Class::COUNT],
+    /// Classes whose candidates were timed on this GPU.
+    timed: [bool; Class::COUNT],
+}
 
 impl Choices {
     pub fn get(&self, class: Class) -> Option<usize> {
-        self.0[class.index()].map(usize::from)
+        self.chosen[class.index()].map(usize::from)
     }
 
     pub fn set(&mut self, class: Class, candidate: Option<usize>) {
-        self.0[class.index()] = candidate.and_then(|c| u8::try_from(c).ok());
+        self.chosen[class.index()] = candidate.and_then(|c| u8::try_from(c).ok());
     }
 
-    /// As text, to be kept: a number or "-" for each class.
+    /// Sets what was found by timing.
+    pub fn set_timed(&mut self, class: Class, candidate: usize) {
+        self.set(class, Some(candidate));
+        self.timed[class.index()] = true;
+    }
+
+    pub fn is_timed(&self, class: Class) -> bool {
+        self.timed[class.index()]
+    }
+
+    /// What was timed as text, to be kept: a number for each class, or "-" for one that was not reached.
     pub fn to_text(&self) -> String {
-        let words: Vec<String> =
-            self.0.iter().map(|c| c.map_or_else(|| "-".to_owned(), |c| c.to_string())).collect();
-        words.join(" ")
+        let word = |(chosen, timed): (&Option<u8>, &bool)| match chosen {
+            Some(candidate) if *timed => candidate.to_string(),
+            _ => "-".to_owned(),
+        };
+        self.chosen.iter().zip(&self.timed).map(word).collect::<Vec<String>>().join(" ")
     }
 
-    /// Reads [`Choices::to_text`]; `None` where that is damaged, or names a candidate past `candidates`.
-    pub fn from_text(text: &str, candidates: usize) -> Option<Self> {
-        let mut choices = Self::default();
+    /// These, and over them what [`Choices::to_text`] kept; `None` where that is damaged, or names a candidate past
+    /// `candidates`.
+    pub fn with_text(mut self, text: &str, candidates: usize) -> Option<Self> {
         let mut words = text.split(' ');
-        for choice in &mut choices.0 {
-            *choice = match words.next()? {
-                "-" => None,
-                word => Some(word.parse::<u8>().ok().filter(|&c| usize::from(c) < candidates)?),
-            };
+        for (chosen, timed) in self.chosen.iter_mut().zip(&mut self.timed) {
+            let word = words.next()?;
+            if word != "-" {
+                *chosen = Some(word.parse::<u8>().ok().filter(|&c| usize::from(c) < candidates)?);
+                *timed = true;
+            }
         }
-        words.next().is_none().then_some(choices)
+        words.next().is_none().then_some(self)
     }
 }
 
@@ -124,17 +152,16 @@ pub fn shipped(vendor: &str, architecture: &str) -> Choices {
 
 /// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs
 /// least; after three turns those half as slow again as the fastest drop out. It ends when four turns have changed
-/// neither the fastest nor, by more than times waver, its time. `None`: none is faster than `usual` by more than
-/// that.
+/// neither the fastest nor, by more than times waver, its time. `usual`, where none is faster by more than that.
 ///
-/// `measure` returns a time, `None` where the time for tuning is over.
+/// `measure` returns the times of some of them, `None` where the time for tuning is over; then this is `None`.
 ///
 /// # Errors
 /// Those of `measure`.
 pub async fn search(
     candidates: usize,
     usual: usize,
-    mut measure: impl AsyncFnMut(usize) -> Result<Option<f64>>,
+    mut measure: impl AsyncFnMut(&[usize]) -> Result<Option<Vec<f64>>>,
 ) -> Result<Option<usize>> {
     const WAVERS: f64 = 0.97;
     let mut least = vec![f64::INFINITY; candidates];
@@ -142,18 +169,17 @@ pub async fn search(
     let (mut turn, mut still) = (0, 0);
     while still < 4 && turn < 16 {
         let bound = if turn < 3 { f64::INFINITY } else { 1.5 * best.1 };
-        for (i, time) in least.iter_mut().enumerate() {
-            if *time <= bound || i == usual {
-                let Some(again) = measure(i).await? else { return Ok(None) };
-                *time = time.min(again);
-            }
+        let left: Vec<usize> = (0..candidates).filter(|&i| least[i] <= bound || i == usual).collect();
+        let Some(times) = measure(&left).await? else { return Ok(None) };
+        for (i, time) in left.into_iter().zip(times) {
+            least[i] = time.min(least[i]);
         }
         let fastest = (0..candidates).min_by(|&a, &b| least[a].total_cmp(&least[b])).unwrap_or(usual);
         still = if fastest == best.0 && least[fastest] >= WAVERS * best.1 { still + 1 } else { 0 };
         best = (fastest, least[fastest]);
         turn += 1;
     }
-    Ok((best.1 < WAVERS * least[usual]).then_some(best.0))
+    Ok(Some(if best.1 < WAVERS * least[usual] { best.0 } else { usual }))
 }
 
 #[cfg(test)]
@@ -163,13 +189,24 @@ mod tests {
     #[test]
     fn choices_survive_as_text_and_damage_is_seen() {
         let mut choices = Choices::default();
-        choices.set(Class::of(true, 8192, 320), Some(3));
-        choices.set(Class::of(false, 128, 1280), Some(0));
+        choices.set_timed(Class::of(true, 8192, 320), 3);
+        choices.set_timed(Class::of(false, 128, 1280), 0);
         let text = choices.to_text();
-        assert_eq!(Choices::from_text(&text, 4), Some(choices));
-        assert_eq!(Choices::from_text(&text, 3), None, "a candidate that is not there");
-        assert_eq!(Choices::from_text(&text[2..], 4), None);
-        assert_eq!(Choices::from_text(&format!("{text} -"), 4), None);
+        let read = |text: &str, candidates| Choices::default().with_text(text, candidates);
+        assert_eq!(read(&text, 4), Some(choices));
+        assert_eq!(read(&text, 3), None, "a candidate that is not there");
+        assert_eq!(read(&text[2..], 4), None);
+        assert_eq!(read(&format!("{text} -"), 4), None);
+        // What was shipped and never timed is not kept, and stands until it is.
+        let mut shipped = Choices::default();
+        shipped.set(Class::of(true, 8192, 320), Some(1));
+        shipped.set(Class::of(true, 128, 320), Some(2));
+        assert!(!shipped.is_timed(Class::of(true, 128, 320)) && !shipped.to_text().contains('2'));
+        let both = shipped.with_text(&text, 4).unwrap();
+        assert_eq!(
+            [both.get(Class::of(true, 8192, 320)), both.get(Class::of(true, 128, 320))],
+            [Some(3), Some(2)]
+        );
     }
 
     #[test]
@@ -197,13 +234,13 @@ mod tests {
         for _ in 0..2000 {
             let times: Vec<f64> = (0..12).map(|_| 1.0 + 4.0 * random()).collect();
             let usual = (random() * 12.0) as usize;
-            let exact =
-                pollster::block_on(search(12, usual, async |i| Ok(Some(times[i])))).unwrap().unwrap_or(usual);
+            let measure = async |which: &[usize]| Ok(Some(which.iter().map(|&i| times[i]).collect()));
+            let exact = pollster::block_on(search(12, usual, measure)).unwrap().unwrap();
             let least = times.iter().copied().fold(f64::INFINITY, f64::min);
             assert!(times[exact] <= 1.05 * least);
             assert!(times[exact] <= times[usual]);
         }
-        let stopped = pollster::block_on(search(3, 0, async |i| Ok((i < 2).then_some(1.0)))).unwrap();
+        let stopped = pollster::block_on(search(3, 0, async |_| Ok(None))).unwrap();
         assert_eq!(stopped, None);
     }
 }

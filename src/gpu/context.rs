@@ -7,7 +7,7 @@ use super::kernel::Kernel;
 use super::web_features;
 use crate::error::{Code, Error, Result};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -95,6 +95,11 @@ pub struct Gpu {
     #[cfg(target_arch = "wasm32")]
     ahead: RefCell<HashMap<Kernel, js_sys::Promise>>,
     layouts: RefCell<HashMap<Vec<bool>, Rc<Layouts>>>,
+    /// Kernels that were tried here (see `crate::ops::sound`).
+    tried: RefCell<HashSet<Kernel>>,
+    /// Those that are wrong, and what they are called.
+    off: Cell<u32>,
+    wrong: RefCell<Vec<String>>,
 }
 
 impl Gpu {
@@ -126,6 +131,9 @@ impl Gpu {
             #[cfg(target_arch = "wasm32")]
             ahead: RefCell::default(),
             layouts: RefCell::default(),
+            tried: RefCell::default(),
+            off: Cell::default(),
+            wrong: RefCell::default(),
         };
         gpu.listen();
         Ok(gpu)
@@ -168,6 +176,27 @@ impl Gpu {
             ));
         }
         Ok(())
+    }
+
+    /// Whether this is asked of the kernel for the first time.
+    pub(crate) fn is_new(&self, kernel: &Kernel) -> bool {
+        self.tried.borrow_mut().insert(kernel.clone())
+    }
+
+    /// From now on plans do without these, kernels of that name.
+    pub(crate) fn switch_off(&self, bits: u32, name: String) {
+        self.off.set(self.off.get() | bits);
+        self.wrong.borrow_mut().push(name);
+    }
+
+    /// What plans for this GPU do without ([`super::Options::off`]).
+    pub fn off(&self) -> u32 {
+        self.off.get()
+    }
+
+    /// The kernels that came out wrong here.
+    pub fn wrong(&self) -> Vec<String> {
+        self.wrong.borrow().clone()
     }
 
     /// Bytes held now and at the peak.

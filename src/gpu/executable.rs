@@ -2,7 +2,8 @@
 
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
-use super::weights::Weights;
+use super::stopwatch::{between, spans, stamps};
+use super::weights::{Weights, repeat_random};
 use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
@@ -422,31 +423,23 @@ impl Executable {
         Ok(timings)
     }
 
-    /// Milliseconds of `times` runs in one submit, as the GPU measured them, or, where it has no timestamp queries,
-    /// from the call to the end of the work.
+    /// [`time_all`] of this one.
     ///
     /// # Errors
     /// `device-lost`.
     pub async fn time(&self, gpu: &Gpu, times: usize) -> Result<f64> {
-        gpu.idle().await?;
-        let start = now();
-        let set = gpu.timestamps.then(|| stamps(gpu, 2));
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: set.as_ref().map(|set| between(set, 0)),
-            });
-            for launch in std::iter::repeat_n(self.every_run(), times).flatten() {
-                launch.encode(&mut pass);
-            }
-        }
-        if let Some(set) = set {
-            return Ok(spans(gpu, encoder, &set, 2).await?.iter().sum::<f64>() / 1e6);
-        }
-        gpu.queue.submit([encoder.finish()]);
-        gpu.idle().await?;
-        Ok(now() - start)
+        Ok(time_all(gpu, &[(self, times)]).await?.iter().sum())
+    }
+
+    /// Fills a tensor of numbers with random ones in -1 .. 1: some are uploaded, the rest copied on the GPU.
+    ///
+    /// # Errors
+    /// `invalid-option` for a tensor that this plan never uses.
+    pub fn fill(&self, gpu: &Gpu, t: Tensor) -> Result<()> {
+        let slot = self.slot(t)?;
+        slot.writes.set(slot.writes.get() + 1);
+        repeat_random(gpu, &[slot.as_ref()], 1.0, t.dtype == Dtype::F32);
+        Ok(())
     }
 
     /// Waits for the GPU and reads an output: NHWC without padding.
@@ -539,41 +532,39 @@ fn encode(gpu: &Gpu, launches: &[Launch]) {
     gpu.queue.submit([encoder.finish()]);
 }
 
-/// A query set of `count` timestamps.
-fn stamps(gpu: &Gpu, count: u32) -> wgpu::QuerySet {
-    let ty = wgpu::QueryType::Timestamp;
-    gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty, count })
-}
-
-/// Stamps 2i and 2i + 1 around a pass.
-fn between(query_set: &wgpu::QuerySet, i: u32) -> wgpu::ComputePassTimestampWrites<'_> {
-    wgpu::ComputePassTimestampWrites {
-        query_set,
-        beginning_of_pass_write_index: Some(2 * i),
-        end_of_pass_write_index: Some(2 * i + 1),
+/// Milliseconds that so many runs of each take, one after the other in one submit, as the GPU measures them; or, where
+/// it has no timestamp queries, of each from the call to the end of the work.
+///
+/// # Errors
+/// `device-lost`.
+pub async fn time_all(gpu: &Gpu, runs: &[(&Executable, usize)]) -> Result<Vec<f64>> {
+    let encode = |encoder: &mut wgpu::CommandEncoder, (run, times): &(&Executable, usize), stamps| {
+        let mut pass = encoder
+            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: stamps });
+        for launch in std::iter::repeat_n(run.every_run(), *times).flatten() {
+            launch.encode(&mut pass);
+        }
+    };
+    gpu.idle().await?;
+    if gpu.timestamps {
+        let count = 2 * runs.len() as u32;
+        let set = stamps(gpu, count);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for (i, run) in runs.iter().enumerate() {
+            encode(&mut encoder, run, Some(between(&set, i as u32)));
+        }
+        return Ok(spans(gpu, encoder, &set, count).await?.into_iter().map(|ns| ns / 1e6).collect());
     }
-}
-
-/// Submits, and reads how many nanoseconds lie between the stamps of each pair.
-async fn spans(
-    gpu: &Gpu,
-    mut encoder: wgpu::CommandEncoder,
-    set: &wgpu::QuerySet,
-    count: u32,
-) -> Result<Vec<f64>> {
-    let size = count as u64 * 8;
-    let resolved = gpu.buffer(MemoryKind::Staging, size, Usage::QUERY_RESOLVE | Usage::COPY_SRC);
-    let staging = gpu.buffer(MemoryKind::Staging, size, Usage::MAP_READ | Usage::COPY_DST);
-    encoder.resolve_query_set(set, 0..count, &resolved.raw, 0);
-    encoder.copy_buffer_to_buffer(&resolved.raw, 0, &staging.raw, 0, size);
-    gpu.queue.submit([encoder.finish()]);
-    let bytes = gpu.map(&staging, size).await?;
-    let period = gpu.queue.get_timestamp_period() as f64;
-    let stamp = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-    Ok(bytes
-        .chunks_exact(16)
-        .map(|pair| stamp(&pair[8..]).saturating_sub(stamp(&pair[..8])) as f64 * period)
-        .collect())
+    let mut times = Vec::with_capacity(runs.len());
+    for run in runs {
+        let start = now();
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encode(&mut encoder, run, None);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.idle().await?;
+        times.push(now() - start);
+    }
+    Ok(times)
 }
 
 impl Launch {

@@ -15,13 +15,15 @@ mod executable;
 mod kernel;
 mod packing;
 mod plan;
+mod reach;
+mod stopwatch;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
 mod weights;
 
 pub use adapter::{GpuOptions, Limits};
 pub use context::{Bytes, Gpu, MemoryKind};
-pub use executable::{Aside, Counters, Executable, Reading, Timing};
+pub use executable::{Aside, Counters, Executable, Reading, Timing, time_all};
 pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
@@ -29,5 +31,6 @@ pub use plan::{
     Adapted, AdaptedLayers, Arithmetic, Binding, Dispatch, Dtype, MAX_DISPATCH_FLOPS, Options, Plan,
     Recorder, Scope, Tensor, Weight, WeightSpec,
 };
+pub(crate) use reach::most_flops;
+pub use weights::Weights;
 pub(crate) use weights::is_wide;
-pub use weights::{Weights, random_values};

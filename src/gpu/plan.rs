@@ -12,14 +12,15 @@ use std::ops::Range;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-/// A dispatch does at most so much (an FMA counting two): 150 ms on an integrated GPU of 0.4 TFLOP/s at 40 %, far
-/// below the two seconds after which Windows resets a GPU.
+/// A dispatch of a kernel that reaches 40 % of a GPU's peak does at most so much (an FMA counting two), one of a slower
+/// kernel less (see `reach.rs`): 150 ms on an integrated GPU of 0.4 TFLOP/s, far below the two seconds after which
+/// Windows resets a GPU.
 pub const MAX_DISPATCH_FLOPS: u64 = 24_000_000_000;
 
-/// A submit holds at most this many dispatches, and about this much work: 560 ms on an integrated GPU of
-/// 0.4 TFLOP/s at 40 %, so that the browser's watchdog and Windows' two-second limit stay far away.
+/// A submit holds at most this many dispatches, and about so many milliseconds of work on an integrated GPU of
+/// 0.4 TFLOP/s, so that the browser's watchdog and Windows' two-second limit stay far away.
 const DISPATCHES_PER_SUBMIT: usize = 64;
-const FLOPS_PER_SUBMIT: u64 = 90_000_000_000;
+const MS_PER_SUBMIT: f64 = 650.0;
 
 /// How an element lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,11 +59,15 @@ pub struct Options {
     pub weights: Option<Bits>,
     /// Lanes of a subgroup, for kernels that share registers by broadcast; 0: kernels that share workgroup memory.
     pub subgroup: u32,
+    /// Such kernels are taken where `choices` name them, and nowhere else.
+    pub subgroup_if_tuned: bool,
     /// What this GPU's tuning chose.
     pub choices: Choices,
-    /// Operations that can be cut are cut into dispatches that do no more than this, or the least that a workgroup
-    /// does.
+    /// Operations that can be cut are cut into dispatches that do no more than this (those of slow kernels
+    /// correspondingly less), or the least that a workgroup does.
     pub max_dispatch_flops: u64,
+    /// Kernels that this GPU computes wrongly: the bits of [`super::Gpu::off`].
+    pub off: u32,
 }
 
 impl Default for Options {
@@ -72,8 +77,10 @@ impl Default for Options {
             arithmetic: Arithmetic::F32,
             weights: None,
             subgroup: 0,
+            subgroup_if_tuned: false,
             choices: Choices::default(),
             max_dispatch_flops: MAX_DISPATCH_FLOPS,
+            off: 0,
         }
     }
 }
@@ -512,16 +519,18 @@ impl Plan {
 /// The dispatches of each submit, the first one being number `from`: as few submits as the limits allow, of about the
 /// same work each.
 pub(super) fn submits(dispatches: &[Dispatch], from: usize) -> Vec<Range<usize>> {
-    let total: u64 = dispatches.iter().map(|d| d.flops).sum();
-    let share = total.div_ceil(total.div_ceil(FLOPS_PER_SUBMIT).max(1)).max(1);
+    let total: f64 = dispatches.iter().map(Dispatch::slow_ms).sum();
+    let share = total / (total / MS_PER_SUBMIT).ceil().max(1.0);
     let mut submits = Vec::new();
-    let (mut start, mut flops, mut due) = (from, 0, share);
+    let (mut start, mut done, mut due) = (from, 0.0, share);
     for (end, dispatch) in (from + 1..).zip(dispatches) {
-        flops += dispatch.flops;
-        if flops >= due || end - start == DISPATCHES_PER_SUBMIT || end == from + dispatches.len() {
+        done += dispatch.slow_ms();
+        if done >= due || end - start == DISPATCHES_PER_SUBMIT || end == from + dispatches.len() {
             submits.push(start..end);
             start = end;
-            due = (flops / share + 1) * share;
+            while due <= done && share > 0.0 {
+                due += share;
+            }
         }
     }
     submits

@@ -141,24 +141,7 @@ impl Weights {
     /// Fills every weight with random values in -0.05 .. 0.05, small enough that a UNet of them stays within f16: one
     /// megabyte is uploaded, the rest copied on the GPU. To measure without a checkpoint.
     pub fn fill(&self, gpu: &Gpu) {
-        let values: Vec<f16> = random_values(1 << 19, 0.05).into_iter().map(f16::from_f32).collect();
-        let bytes: &[u8] = bytemuck::cast_slice(&values);
-        let size = bytes.len() as u64;
-        let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
-        gpu.queue.write_buffer(&source.raw, 0, bytes);
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        for block in &self.blocks {
-            for at in (0..block.raw.size()).step_by(size as usize) {
-                encoder.copy_buffer_to_buffer(
-                    &source.raw,
-                    0,
-                    &block.raw,
-                    at,
-                    size.min(block.raw.size() - at),
-                );
-            }
-        }
-        gpu.queue.submit([encoder.finish()]);
+        repeat_random(gpu, &self.blocks.iter().collect::<Vec<_>>(), 0.05, false);
     }
 
     /// Copies `name` as it lies here into `to`, the buffer of tensor `t`. That has as many bytes, or as many vectors
@@ -267,8 +250,25 @@ impl Weights {
     }
 }
 
+/// Fills buffers with values in -scale .. scale, f32 if `wide`, else f16: one megabyte, over and over.
+pub(super) fn repeat_random(gpu: &Gpu, buffers: &[&Buffer], scale: f32, wide: bool) {
+    let values = random_values(1 << 18, scale);
+    let halves: Vec<f16> = values.iter().chain(&values).map(|&v| f16::from_f32(v)).collect();
+    let bytes: &[u8] = if wide { bytemuck::cast_slice(&values) } else { bytemuck::cast_slice(&halves) };
+    let size = bytes.len() as u64;
+    let source = gpu.buffer(MemoryKind::Staging, size, Usage::COPY_DST | Usage::COPY_SRC);
+    gpu.queue.write_buffer(&source.raw, 0, bytes);
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    for to in buffers {
+        for at in (0..to.raw.size()).step_by(size as usize) {
+            encoder.copy_buffer_to_buffer(&source.raw, 0, &to.raw, at, size.min(to.raw.size() - at));
+        }
+    }
+    gpu.queue.submit([encoder.finish()]);
+}
+
 /// The same `len` values in -scale .. scale every time.
-pub fn random_values(len: usize, scale: f32) -> Vec<f32> {
+fn random_values(len: usize, scale: f32) -> Vec<f32> {
     let mut x = 0x5d15_u32;
     let mut next = || {
         // xorshift32 (Marsaglia 2003)

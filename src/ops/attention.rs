@@ -3,7 +3,8 @@
 use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::{Binding, Dispatch, Kernel, Recorder, Tensor};
+use crate::gpu::choices::OFF_SUBGROUP_ATTENTION;
+use crate::gpu::{Binding, Dispatch, Kernel, Options, Recorder, Tensor, most_flops};
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
 /// They may be columns of one tensor. With `causal`, a query sees the keys up to its own place.
@@ -36,7 +37,10 @@ pub fn attention(
     }
     let d4 = d / 4;
     let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
-    let subgroup = r.options().subgroup;
+    let Options { mut subgroup, subgroup_if_tuned, off, .. } = *r.options();
+    if subgroup_if_tuned || off & OFF_SUBGROUP_ATTENTION > 0 {
+        subgroup = 0;
+    }
     let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
         // More rows a lane would not fit into registers.
         let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
@@ -49,7 +53,7 @@ pub fn attention(
         (Kernel::new("attention", &[source], &tiling.defines(d4)), tiling.rows)
     };
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
-    let at_once = rows_at_once(r, flops_a_row, rows);
+    let at_once = rows_at_once(r, &kernel, flops_a_row, rows);
     for first in (0..length_q).step_by(at_once as usize) {
         let count = at_once.min(length_q - first);
         r.dispatch(Dispatch {
@@ -81,8 +85,9 @@ pub fn attention(
 }
 
 /// The most queries of a dispatch: whole workgroups of `rows`.
-fn rows_at_once(r: &Recorder, flops_a_row: u64, rows: u32) -> u32 {
-    let most = u32::try_from(r.options().max_dispatch_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
+fn rows_at_once(r: &Recorder, kernel: &Kernel, flops_a_row: u64, rows: u32) -> u32 {
+    let most_flops = most_flops(r.options().max_dispatch_flops, kernel);
+    let most = u32::try_from(most_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
     most.max(rows) / rows * rows
 }
 

@@ -2,13 +2,11 @@
 
 use super::conv::Conv;
 use super::matmul::{Epilogue, conv2d, linear};
-use super::selftest::TOLERANCE_F16;
+use super::selftest::check;
 use super::tile::{TEXTS, Tile};
-use crate::clock::now;
 use crate::error::Result;
 use crate::gpu::choices::{Choices, Class, search};
-use crate::gpu::{Executable, Gpu, Options, Recorder, Tensor, Weights, random_values};
-use std::collections::HashMap;
+use crate::gpu::{Executable, Gpu, Options, Plan, Recorder, Tensor, Weights, time_all};
 
 /// A shape that stands for its class: (convolution 3x3, side of the picture, input channels, output channels), for two
 /// pictures at once.
@@ -60,56 +58,94 @@ pub fn key_of(gpu: &Gpu, options: &Options, kernels: &[&str]) -> String {
     )
 }
 
-/// Times the candidates for each of `examples` for at most `budget` milliseconds together, what is compiled included;
-/// classes that are not reached keep what `options` have. Never slower than that.
+/// Whether every class of `examples` was timed.
+pub fn is_complete(choices: &Choices, examples: &[Example]) -> bool {
+    examples.iter().all(|&example| choices.is_timed(class(example)))
+}
+
+/// Times the candidates for each of `examples` whose class was not timed yet, until `stop` says so, what is compiled
+/// included; classes that are not reached keep what `options` have. Never slower than that.
 ///
 /// # Errors
 /// `device-lost`.
-pub async fn tune(gpu: &Gpu, options: &Options, examples: &[Example], budget: f64) -> Result<Choices> {
-    let end = now() + budget;
+pub async fn tune(
+    gpu: &Gpu,
+    options: &Options,
+    examples: &[Example],
+    stop: impl Fn() -> bool,
+) -> Result<Choices> {
     let mut choices = options.choices;
     for &example in examples {
-        let mut timer = Timer::new(gpu, options, example)?;
-        let usual = timer.usual;
-        let measure = async |i: usize| if now() < end { timer.time(i).await.map(Some) } else { Ok(None) };
-        if let Some(fastest) = search(candidates(options), usual, measure).await?
-            && timer.agrees(fastest).await?
-        {
-            choices.set(class(example), Some(fastest));
+        if choices.is_timed(class(example)) || stop() {
+            continue;
         }
-        if now() >= end {
-            break;
+        let timer = Timer::new(gpu, options, example).await?;
+        let measure = async |which: &[usize]| match stop() {
+            true => Ok(None),
+            false => timer.time(which).await.map(Some),
+        };
+        if let Some(fastest) = search(timer.candidates(), timer.usual, measure).await? {
+            // What this driver gets wrong is not taken however fast it is.
+            let sound = check(gpu, timer.plan(fastest)).await?;
+            choices.set_timed(class(example), if sound { fastest } else { timer.usual });
         }
     }
     Ok(choices)
 }
 
-/// Times the candidates for one shape.
+/// All candidates for one shape, compiled, over the same inputs.
 pub struct Timer<'a> {
     gpu: &'a Gpu,
-    options: &'a Options,
-    example: Example,
-    weights: Weights,
+    _weights: Weights,
     /// The candidate that `options` have.
     pub usual: usize,
+    ready: Vec<(Plan, Executable)>,
     /// How many runs of each take long enough.
-    times: HashMap<usize, usize>,
+    times: Vec<usize>,
 }
 
 impl<'a> Timer<'a> {
     /// # Errors
-    /// `unsupported-model` for a shape that cannot be.
-    pub fn new(gpu: &'a Gpu, options: &'a Options, example: Example) -> Result<Self> {
+    /// `unsupported-model` for a shape that cannot be; `out-of-memory`; `device-lost`.
+    pub async fn new(gpu: &'a Gpu, options: &Options, example: Example) -> Result<Self> {
         let (conv, side, c, out) = example;
         let k4 = if conv { 9 * c / 4 } else { c / 4 };
         let tile = Tile::of(options, conv, BATCH * side * side, out, k4);
-        let usual = Tile::candidates(options.subgroup).iter().position(|&t| t == tile).unwrap_or(0);
-        let weights = Weights::allocate(gpu, Self::record(options, example)?.0.finish().weights());
-        weights.fill(gpu);
-        Ok(Self { gpu, options, example, weights, usual, times: HashMap::new() })
+        let usual = tile.candidate().unwrap_or(0);
+        let recorded = (0..candidates(options)).map(|i| {
+            let mut options = Options { off: gpu.off(), ..*options };
+            options.choices.set(class(example), Some(i));
+            Self::record(&options, example)
+        });
+        let recorded = recorded.collect::<Result<Vec<_>>>()?;
+        recorded.iter().try_for_each(|(plan, ..)| plan.compile_ahead(gpu))?;
+        gpu.compiled().await;
+        let mut ready: Vec<(Plan, Executable)> = Vec::with_capacity(recorded.len());
+        let mut weights = None;
+        for (plan, x, y) in recorded {
+            let weights = weights.get_or_insert_with(|| {
+                let weights = Weights::allocate(gpu, plan.weights());
+                weights.fill(gpu);
+                weights
+            });
+            // Inputs and output of all lie where the first one's do: together they would fill a small GPU.
+            let executable = match ready.first() {
+                Some((_, first)) => plan.instantiate_over(gpu, weights, &[(x, first, x), (y, first, y)])?,
+                None => {
+                    let first = plan.instantiate(gpu, weights)?;
+                    first.fill(gpu, x)?;
+                    first
+                }
+            };
+            ready.push((plan, executable));
+        }
+        let _weights = weights.unwrap_or_else(|| Weights::allocate(gpu, &[]));
+        let mut timer = Self { gpu, _weights, usual, times: vec![1; ready.len()], ready };
+        timer.count().await?;
+        Ok(timer)
     }
 
-    fn record(options: &Options, (conv, side, c, out): Example) -> Result<(Recorder, Tensor, Tensor)> {
+    fn record(options: &Options, (conv, side, c, out): Example) -> Result<(Plan, Tensor, Tensor)> {
         let mut r = Recorder::new(options);
         let x = r.input(BATCH, side, side, c);
         let y = if conv {
@@ -118,61 +154,42 @@ impl<'a> Timer<'a> {
             linear(&mut r, x, "y", out, Epilogue::default())?
         };
         r.output(y);
-        Ok((r, x, y))
+        Ok((r.finish(), x, y))
     }
 
-    /// Candidate `i` with its output. It is not kept: all of them together would fill a small GPU.
-    ///
-    /// # Errors
-    /// `out-of-memory` where the adapter is too small for it.
-    pub fn instantiate(&self, i: usize) -> Result<(Executable, Tensor)> {
-        let mut options = *self.options;
-        options.choices.set(class(self.example), Some(i));
-        let (r, x, y) = Self::record(&options, self.example)?;
-        let executable = r.finish().instantiate(self.gpu, &self.weights)?;
-        executable.write(self.gpu, x, &random_values((x.rows() * x.c) as usize, 1.0))?;
-        Ok((executable, y))
+    /// Runs all once, since the first run may compile still, and again, to see how many runs take some milliseconds.
+    async fn count(&mut self) -> Result<()> {
+        /// Timestamps tick at up to 0.1 ms.
+        const ENOUGH: f64 = 4.0;
+        let all: Vec<usize> = (0..self.ready.len()).collect();
+        self.time(&all).await?;
+        let once = self.time(&all).await?;
+        self.times =
+            once.iter().map(|one| (ENOUGH / one.max(0.01)).ceil().clamp(1.0, 256.0) as usize).collect();
+        Ok(())
     }
 
-    /// Milliseconds of one run with candidate `i`: the mean over as many as take some milliseconds.
+    pub fn candidates(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub fn plan(&self, i: usize) -> &Plan {
+        &self.ready[i].0
+    }
+
+    /// Candidate `i`, to be run.
+    pub fn executable(&self, i: usize) -> &Executable {
+        &self.ready[i].1
+    }
+
+    /// Milliseconds of one run of each of these candidates: the mean over as many as take some milliseconds.
     ///
     /// # Errors
     /// `device-lost`.
-    pub async fn time(&mut self, i: usize) -> Result<f64> {
-        /// Timestamps tick at up to 0.1 ms.
-        const ENOUGH: f64 = 4.0;
-        let (executable, _) = self.instantiate(i)?;
-        // The first run compiles and clears its buffers; how long one takes is seen by the second.
-        executable.time(self.gpu, 1).await?;
-        let times = match self.times.get(&i) {
-            Some(&times) => times,
-            None => {
-                let one = executable.time(self.gpu, 1).await?;
-                let times = (ENOUGH / one.max(0.01)).ceil().clamp(1.0, 256.0) as usize;
-                self.times.insert(i, times);
-                if times == 1 {
-                    return Ok(one);
-                }
-                times
-            }
-        };
-        Ok(executable.time(self.gpu, times).await? / times as f64)
-    }
-
-    /// Whether candidate `i` computes what the usual one does: a kernel that this driver gets wrong is not taken
-    /// however fast it is.
-    async fn agrees(&self, i: usize) -> Result<bool> {
-        let output = async |i| {
-            let (executable, y) = self.instantiate(i)?;
-            executable.run(self.gpu);
-            executable.read(self.gpu, y).await
-        };
-        let (got, wanted) = (output(i).await?, output(self.usual).await?);
-        let sum = |f: &dyn Fn(f32, f32) -> f32| {
-            got.iter().zip(&wanted).map(|(&g, &w)| f64::from(f(g, w))).sum::<f64>()
-        };
-        let off = (sum(&|g, w| (g - w).powi(2)) / sum(&|_, w| w * w)).sqrt();
-        // Each is within the self-test's bound of what is right; NaN is not.
-        Ok(off <= 2.0 * TOLERANCE_F16)
+    pub async fn time(&self, which: &[usize]) -> Result<Vec<f64>> {
+        let runs: Vec<(&Executable, usize)> =
+            which.iter().map(|&i| (&self.ready[i].1, self.times[i])).collect();
+        let spans = time_all(self.gpu, &runs).await?;
+        Ok(spans.iter().zip(&runs).map(|(span, (_, times))| span / *times as f64).collect())
     }
 }

@@ -8,7 +8,9 @@ use super::tile::{Tile, files};
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::{Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor};
+use crate::gpu::{
+    Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor, most_flops,
+};
 use std::ops::Range;
 
 /// What happens to a sum before it is stored: `post(activation(sum + bias + channel_add) + residual)`.
@@ -256,7 +258,8 @@ impl Product<'_> {
         let part = u64::from(m).div_ceil(parts) as u32;
         let tile = Tile::of(r.options(), self.conv.gathers(), part, out, self.conv.taps() * self.x.c4());
         let kernel = self.kernel(r.options(), *y, tile);
-        let most = u32::try_from(max_flops / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
+        let most =
+            u32::try_from(most_flops(max_flops, &kernel) / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
         let rows_at_once = part.div_ceil(tile.rows()).min(most).clamp(1, 65535) * tile.rows();
         for m_base in positions.clone().step_by(rows_at_once as usize) {
             let rows = rows_at_once.min(positions.end - m_base);

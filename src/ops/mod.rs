@@ -16,6 +16,7 @@ mod norm;
 mod pointwise;
 mod selftest;
 mod tile;
+mod trial;
 
 pub use attention::attention;
 pub use canny::canny;
@@ -29,4 +30,5 @@ pub use matmul::{
 };
 pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
 pub use pointwise::{Activation, activate, add, add_scaled, affine, mean};
-pub use selftest::{Precision, open};
+pub use selftest::{Precision, check, open, sound};
+pub use trial::Trial;

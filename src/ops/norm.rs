@@ -5,6 +5,7 @@ use super::pointwise::Activation;
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{F32, U32};
+use crate::gpu::choices::OFF_GROUP_NORM;
 use crate::gpu::{Binding, Dispatch, Dtype, Kernel, Recorder, Tensor, Weight};
 
 fn affine(r: &mut Recorder, name: &str, c: u32) -> Result<[Weight; 2]> {
@@ -28,7 +29,8 @@ pub fn group_norm(
     x.check()?;
     let Tensor { n, h, w, .. } = x.first;
     let positions = h * w;
-    if let Some(bundle) = Bundle::of(positions, x.channels(), groups, activation) {
+    let bundle = Bundle::of(positions, x.channels(), groups, activation);
+    if let Some(bundle) = bundle.filter(|_| r.options().off & OFF_GROUP_NORM == 0) {
         return bundle.norm(r, x, name, epsilon, activation);
     }
     // A slice a workgroup: enough of them to fill a GPU, each with enough to do.

@@ -1,11 +1,15 @@
-//! Does this adapter compute rightly? Asked once, before anything is downloaded.
+//! Does this adapter compute rightly? Asked once before anything is downloaded, and of every variant of a kernel before
+//! the first picture that it has a part in.
 
-use super::attention::attention;
-use super::matmul::{Epilogue, linear_no_bias};
 use super::norm::group_norm;
 use super::pointwise::Activation;
+use super::trial::Trial;
+use super::{Epilogue, attention, linear_no_bias};
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, Weights};
+use crate::gpu::choices::broadcasts;
+use crate::gpu::{
+    Arithmetic, Binding, Dispatch, Dtype, Gpu, GpuOptions, Kernel, Options, Plan, Recorder, Weights,
+};
 use crate::named::Named;
 
 /// Which arithmetic the caller wants (`precision` of `fromPretrained`).
@@ -36,23 +40,19 @@ impl Named for Precision {
 /// plain f32 comes out wrong.
 pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
     let activations = if precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
-    let (arithmetic, tolerance) = match precision {
-        Precision::F16 => (Arithmetic::F16, TOLERANCE_F16),
-        Precision::Auto | Precision::F32 => (Arithmetic::F32, TOLERANCE_F32),
-    };
+    let arithmetic = if precision == Precision::F16 { Arithmetic::F16 } else { Arithmetic::F32 };
     for without_shader_f16 in [false, true] {
         let gpu = Gpu::new(&GpuOptions { without_shader_f16, ..Default::default() }).await?;
         if arithmetic == Arithmetic::F16 && !gpu.shader_f16 {
             break;
         }
-        for subgroup in [gpu.subgroup, 0] {
-            let options = Options { arithmetic, subgroup, ..Options::default() };
-            if error(&gpu, &options).await? < tolerance {
-                return Ok((gpu, Options { activations, ..options }));
-            }
-            if subgroup == 0 {
-                break;
-            }
+        let subgroup = if lanes_are_neighbours(&gpu).await? { gpu.subgroup } else { 0 };
+        let subgroup_if_tuned = !broadcasts(&gpu.vendor);
+        let options = Options { arithmetic, subgroup, subgroup_if_tuned, ..Options::default() };
+        match sound(&gpu, &options, small).await {
+            Ok(_) => return Ok((gpu, Options { activations, ..options })),
+            Err(e) if e.code == Code::WebGpuUnavailable => {}
+            Err(e) => return Err(e),
         }
         if !gpu.shader_f16 {
             break;
@@ -64,93 +64,98 @@ pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
             Arithmetic::F16 => {
                 "This GPU has no f16 arithmetic that computes rightly. Use precision \"auto\" or \"f32\"."
             }
-            Arithmetic::F32 => {
-                "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another \
-                 browser."
-            }
+            Arithmetic::F32 => WRONG,
         },
     ))
 }
 
-/// Three roundings of f16 (2^-11 each, at worst) lie between input and output, and twice that is still right;
-/// wrong kernels are off by the size of the values themselves.
-const TOLERANCE_F32: f64 = 6.0 / 2048.0;
-/// Products and sums of four in f16 add up to four more roundings to the matrix multiply.
-pub(super) const TOLERANCE_F16: f64 = 14.0 / 2048.0;
-
-const ROWS: usize = 37;
-const CHANNELS: usize = 24;
-const OUT: usize = 40;
-const HEADS: usize = 5;
-const GROUPS: usize = 8;
-
-/// Relative L2 error of group norm -> matrix multiply -> attention against the same in f64.
-async fn error(gpu: &Gpu, options: &Options) -> Result<f64> {
-    let mut r = Recorder::new(options);
-    let x = r.input(1, 1, ROWS as u32, CHANNELS as u32);
-    let normed = group_norm(&mut r, x, "norm", GROUPS as u32, 1e-5, Activation::Silu)?;
-    let h = linear_no_bias(&mut r, normed, "linear", OUT as u32, Epilogue::default())?;
-    let y = attention(&mut r, h, h, h, HEADS as u32, false)?;
-    r.output(y);
-    let plan = r.finish();
-    let weights = Weights::allocate(gpu, plan.weights());
-    // Values that f16 holds exactly, without pattern over the tiles.
-    let value = |i: usize, step: usize| (((i * step) % 61) as f32 - 30.0) / 32.0;
-    let input: Vec<f32> = (0..ROWS * CHANNELS).map(|i| value(i, 17)).collect();
-    let matrix: Vec<f32> = (0..OUT * CHANNELS).map(|i| value(i, 23)).collect();
-    weights.upload(gpu, "norm.weight", &[1.0; CHANNELS])?;
-    weights.upload(gpu, "norm.bias", &[0.0; CHANNELS])?;
-    weights.upload(gpu, "linear.weight", &matrix)?;
-    let executable = plan.instantiate(gpu, &weights)?;
-    executable.write(gpu, x, &input)?;
-    executable.run(gpu);
-    let got = executable.read(gpu, y).await?;
-
-    let wanted = reference(&input, &matrix);
-    let (mut off, mut size) = (0.0, 0.0);
-    for (g, w) in got.iter().zip(&wanted) {
-        off += (*g as f64 - w).powi(2);
-        size += w * w;
+/// Whether subgroups are made of threads that follow one another.
+async fn lanes_are_neighbours(gpu: &Gpu) -> Result<bool> {
+    const THREADS: u32 = 64;
+    if gpu.subgroup == 0 {
+        return Ok(false);
     }
-    let error = (off / size).sqrt();
-    // A NaN compares false with everything: make it the worst error.
-    Ok(if error.is_nan() { f64::INFINITY } else { error })
+    let mut r = Recorder::new(&Options::default());
+    let out = r.tensor_of(Dtype::U32, 1, 1, 1, THREADS);
+    r.dispatch(Dispatch {
+        kernel: Kernel::new(
+            "lanes",
+            &[crate::gpu::shader!("lanes.wgsl")],
+            &[("SUBGROUP", gpu.subgroup), ("THREADS", THREADS)],
+        ),
+        bindings: vec![Binding::Write(out)],
+        params: Vec::new(),
+        workgroups: [1, 1, 1],
+        flops: 0,
+    });
+    r.output(out);
+    let executable = r.finish().instantiate(gpu, &Weights::allocate(gpu, &[]))?;
+    executable.run(gpu);
+    Ok(executable.read(gpu, out).await?.iter().all(|word| word.to_bits() == 1))
 }
 
-fn reference(input: &[f32], matrix: &[f32]) -> Vec<f64> {
-    let per_group = CHANNELS / GROUPS;
-    let mut normed = vec![0f64; ROWS * CHANNELS];
-    for g in 0..GROUPS {
-        let at: Vec<usize> =
-            (0..ROWS).flat_map(|r| (0..per_group).map(move |c| r * CHANNELS + g * per_group + c)).collect();
-        let n = at.len() as f64;
-        let mean = at.iter().map(|&i| input[i] as f64).sum::<f64>() / n;
-        let var = at.iter().map(|&i| (input[i] as f64 - mean).powi(2)).sum::<f64>() / n;
-        for i in at {
-            let v = (input[i] as f64 - mean) / (var + 1e-5).sqrt();
-            normed[i] = v / (1.0 + (-v).exp());
+const WRONG: &str = "This GPU or its driver computes wrongly (the self-test failed). Update the driver, or try another \
+                     browser.";
+
+/// A plan with a kernel of each of the kinds without which nothing can be drawn.
+fn small(options: &Options) -> Result<(Plan, ())> {
+    let mut r = Recorder::new(options);
+    let x = r.input(1, 1, 37, 24);
+    let normed = group_norm(&mut r, x, "norm", 8, 1e-5, Activation::Silu)?;
+    let h = linear_no_bias(&mut r, normed, "linear", 40, Epilogue::default())?;
+    attention(&mut r, h, h, h, 5, false)?;
+    Ok((r.finish(), ()))
+}
+
+/// What `record` records, of kernels that this GPU computes rightly. Those that are new to it are tried on small inputs
+/// first; where one comes out wrong, it is switched off from then on, and the plan recorded without it.
+///
+/// # Errors
+/// Those of `record`; `webgpu-unavailable` where no kernel is left; `device-lost`.
+pub async fn sound<T>(
+    gpu: &Gpu,
+    options: &Options,
+    record: impl Fn(&Options) -> Result<(Plan, T)>,
+) -> Result<(Plan, T)> {
+    loop {
+        let made = record(&Options { off: gpu.off(), ..*options })?;
+        if check(gpu, &made.0).await? {
+            return Ok(made);
         }
     }
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    let matrix: Vec<f64> = matrix.iter().map(|&v| v as f64).collect();
-    let h: Vec<f64> = normed
-        .chunks(CHANNELS)
-        .flat_map(|row| matrix.chunks(CHANNELS).map(|w| dot(row, w)).collect::<Vec<_>>())
-        .collect();
-    let d = OUT / HEADS;
-    let mut out = vec![0f64; ROWS * OUT];
-    for head in 0..HEADS {
-        let part = |row: usize| &h[row * OUT + head * d..][..d];
-        for row in 0..ROWS {
-            let scores: Vec<f64> =
-                (0..ROWS).map(|k| (dot(part(row), part(k)) / (d as f64).sqrt()).exp()).collect();
-            let total: f64 = scores.iter().sum();
-            for (k, s) in scores.iter().enumerate() {
-                for (o, v) in out[row * OUT + head * d..][..d].iter_mut().zip(part(k)) {
-                    *o += s / total * v;
-                }
-            }
+}
+
+/// Tries what is new to the GPU of a plan's kernels, and switches off what is wrong; whether nothing was.
+///
+/// # Errors
+/// `webgpu-unavailable` for a wrong kernel in whose place there is no other; `device-lost`.
+pub async fn check(gpu: &Gpu, plan: &Plan) -> Result<bool> {
+    let wrong = wrong(gpu, plan).await?;
+    for trial in &wrong {
+        let off = trial.off();
+        if off & !gpu.off() == 0 {
+            return Err(Error::new(Code::WebGpuUnavailable, WRONG));
+        }
+        gpu.switch_off(off, trial.name());
+    }
+    Ok(wrong.is_empty())
+}
+
+/// Of the plan's kernels that were not tried on this GPU yet, those that come out wrong.
+async fn wrong(gpu: &Gpu, plan: &Plan) -> Result<Vec<Trial>> {
+    let mut running = Vec::new();
+    for dispatch in plan.setup().iter().chain(plan.dispatches()) {
+        if gpu.is_new(&dispatch.kernel)
+            && let Some(trial) = Trial::of(&dispatch.kernel)?
+        {
+            running.push(trial.start(gpu)?);
         }
     }
-    out
+    let mut wrong = Vec::new();
+    for run in running {
+        if let Some(trial) = run.finish(gpu).await? {
+            wrong.push(trial);
+        }
+    }
+    Ok(wrong)
 }

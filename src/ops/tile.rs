@@ -1,7 +1,8 @@
 //! How a matrix multiply divides its output among workgroups, and the text of its shader.
 
-use crate::gpu::Options;
 use crate::gpu::choices::Class;
+use crate::gpu::{Kernel, Options};
+use std::fmt;
 
 const OPERANDS: &str = crate::gpu::shader!("matmul_operands.wgsl");
 const EPILOGUE: &str = crate::gpu::shader!("matmul_epilogue.wgsl");
@@ -36,6 +37,9 @@ impl Tile {
     /// Threads of a workgroup that splits its inputs.
     const SPLIT: u32 = 64;
 
+    /// Where there are rows enough.
+    const SPLIT_TILE: Self = Tile::Split { rows: 8 };
+
     /// Rows of a workgroup.
     pub(super) fn rows(self) -> u32 {
         match self {
@@ -59,7 +63,7 @@ impl Tile {
         let mut tiles: Vec<Tile> = [(8, 8, 2), (16, 8, 2), (8, 4, 2), (8, 4, 1), (8, 2, 1)]
             .map(|(wx, tm, tn)| Tile::Shared { wx, tm, tn })
             .to_vec();
-        tiles.push(Tile::Split { rows: 8 });
+        tiles.push(Self::SPLIT_TILE);
         if let Some(wide) = 16u32.checked_div(subgroup).map(|n| n.max(1)) {
             for (rows, sx, sy) in
                 [(16, wide, 4), (16, wide, 2), (16, 1, 4), (16, 1, 2), (8, wide, 4), (8, 1, 2), (8, 1, 1)]
@@ -77,11 +81,33 @@ impl Tile {
     pub(super) fn of(options: &Options, conv: bool, m: u32, n: u32, k4: u32) -> Self {
         let tuned = options.choices.get(Class::of(conv, m, n));
         let tuned = tuned.and_then(|i| Self::candidates(options.subgroup).get(i).copied());
-        tuned.unwrap_or_else(|| Self::choose(options.subgroup, m, n, k4))
+        let right = |tile: &Self| tile.bit() & options.off == 0;
+        let usual = if options.subgroup_if_tuned { 0 } else { options.subgroup };
+        tuned.filter(right).unwrap_or_else(|| Self::choose(usual, m, n, k4, right))
     }
 
-    /// The largest tile that still leaves workgroups enough to fill a GPU.
-    fn choose(subgroup: u32, m: u32, n: u32, k4: u32) -> Self {
+    /// The tile of a product's kernel.
+    pub(super) fn of_kernel(kernel: &Kernel) -> Option<Self> {
+        let subgroup = kernel.defines.iter().find(|(name, _)| *name == "SUBGROUP")?.1;
+        let narrow = [1, 2, 4].map(|rows| Tile::Split { rows });
+        let mut all = Self::candidates(subgroup).into_iter().chain(narrow);
+        all.find(|tile| tile.defines().iter().all(|define| kernel.defines.contains(define)))
+    }
+
+    /// Its place among the candidates; `None` for one that is chosen for few rows alone.
+    pub(super) fn candidate(self) -> Option<usize> {
+        let size = if let Tile::Subgroup { size, .. } = self { size } else { 0 };
+        Self::candidates(size).iter().position(|&tile| tile == self)
+    }
+
+    /// Its bit of [`Options::off`]: one for all that split.
+    pub(super) fn bit(self) -> u32 {
+        let of = if let Tile::Split { .. } = self { Self::SPLIT_TILE } else { self };
+        of.candidate().map_or(0, |i| 1 << i)
+    }
+
+    /// The largest of the `right` tiles that still leaves workgroups enough to fill a GPU.
+    fn choose(subgroup: u32, m: u32, n: u32, k4: u32, right: impl Fn(&Self) -> bool) -> Self {
         const ENOUGH: u32 = 128;
         let mut tiles = match 16u32.checked_div(subgroup).map(|n| n.max(1)) {
             Some(wide) => [(16, wide, 4), (16, 1, 2), (8, 1, 1)]
@@ -94,8 +120,13 @@ impl Tile {
         if k4 >= Self::SPLIT && (subgroup == 0 || m <= 8) {
             tiles.push(Tile::Split { rows: m.next_power_of_two().min(8) });
         }
+        if !tiles.iter().any(&right) {
+            tiles = Self::candidates(subgroup);
+        }
         let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= ENOUGH;
-        *tiles.iter().find(fills).unwrap_or(&tiles[tiles.len() - 1])
+        let right = || tiles.iter().filter(|t| right(t));
+        // Where none is left, the self-test says so.
+        *right().find(fills).or(right().last()).unwrap_or(&tiles[0])
     }
 
     /// The part of the shader that has its `main`.
@@ -146,5 +177,16 @@ impl Tile {
                 ("SHARES", 1),
             ],
         }
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self {
+            Tile::Subgroup { .. } => "by subgroups",
+            Tile::Shared { .. } => "by workgroup memory",
+            Tile::Split { .. } => "with split sums",
+        };
+        write!(f, "{}x{} {how}", self.rows(), self.columns())
     }
 }

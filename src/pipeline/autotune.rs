@@ -1,5 +1,7 @@
 //! Tiles chosen for this GPU: on an earlier visit, or while the weights arrive.
 
+use crate::clock::now;
+use crate::error::Result;
 use crate::gpu::choices::Choices;
 use crate::gpu::{Gpu, Options};
 use crate::named::Named;
@@ -34,9 +36,29 @@ pub struct Chosen {
     pub origin: Origin,
 }
 
-/// The choices of an earlier visit among `kept` (key and text of each), if they are of this GPU and these kernels.
+/// The choices of an earlier visit among `kept` (key and text of each) over those that `options` have, if they are of
+/// this GPU and these kernels.
 pub(super) fn kept(gpu: &Gpu, options: &Options, kept: &[(String, String)]) -> Option<Choices> {
     let key = autotune::key(gpu, options);
     let (_, text) = kept.iter().find(|(k, _)| *k == key)?;
-    Choices::from_text(text, autotune::candidates(options))
+    options.choices.with_text(text, autotune::candidates(options))
+}
+
+/// Whether there are classes that were not timed.
+pub(super) fn unfinished(choices: &Choices) -> bool {
+    !autotune::is_complete(choices, &autotune::EXAMPLES)
+}
+
+/// Times what was not timed yet, for at most `budget` milliseconds or until `stop`.
+///
+/// # Errors
+/// `device-lost`.
+pub(super) async fn tune(
+    gpu: &Gpu,
+    options: &Options,
+    budget: f64,
+    stop: &dyn Fn() -> bool,
+) -> Result<Choices> {
+    let end = now() + budget;
+    autotune::tune(gpu, options, &autotune::EXAMPLES, || now() >= end || stop()).await
 }

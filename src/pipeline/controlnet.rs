@@ -14,6 +14,7 @@ use crate::gpu::{Dtype, Gpu, Options, Recorder};
 use crate::models::controlnet::{self, Config};
 use crate::models::unet::{self, unet_inputs};
 use crate::ops;
+use crate::ops::sound;
 use crate::store::ModelFiles;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -177,13 +178,13 @@ impl ControlNet {
         self.module.part.fill(gpu, self.source.as_ref(), aborted).await?;
         if plan.controls.get(i).is_none_or(|c| c.key != self.key || c.first != asked.first) {
             plan.controls.truncate(i);
-            plan.controls.push(self.plan(gpu, plan, asked.first)?);
+            plan.controls.push(self.plan(gpu, plan, asked.first).await?);
         }
         let own = &mut plan.controls[i];
         let shown = (control.image.clone(), control.preprocess, [control.low, control.high]);
         if own.shown.as_ref() != Some(&shown) {
             let picture = seen(gpu, control, asked.size).await?;
-            self.show(gpu, &picture, own)?;
+            self.show(gpu, &picture, own).await?;
             own.shown = Some(shown);
         }
         let scales = self.module.config.scales(control.scale, asked.guess);
@@ -191,31 +192,39 @@ impl ControlNet {
     }
 
     /// Its plan beside `plan`.
-    fn plan(&self, gpu: &Gpu, plan: &UnetPlan, first: u32) -> Result<ControlPlan> {
+    async fn plan(&self, gpu: &Gpu, plan: &UnetPlan, first: u32) -> Result<ControlPlan> {
         let Module { config, part, options } = &self.module;
         let size = plan.size;
-        let mut r = Recorder::new(options);
-        let batch = size.batch - first;
-        let inputs = unet_inputs(&config.unet, &mut r, batch, size.height, size.width, size.tokens);
-        let cond = r.input(batch, size.height, size.width, config.unet.time_proj_dim);
-        let into = controlnet::residuals(&config.unet, &mut r, size.batch, [size.height, size.width]);
-        let scales = r.input_of(Dtype::F32, 1, 1, 1, into.len() as u32);
-        let results = controlnet::forward(config, &mut r, &inputs, cond)?;
-        controlnet::add(&mut r, &results, scales, &into, first)?;
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options);
+            let batch = size.batch - first;
+            let inputs = unet_inputs(&config.unet, &mut r, batch, size.height, size.width, size.tokens);
+            let cond = r.input(batch, size.height, size.width, config.unet.time_proj_dim);
+            let into = controlnet::residuals(&config.unet, &mut r, size.batch, [size.height, size.width]);
+            let scales = r.input_of(Dtype::F32, 1, 1, 1, into.len() as u32);
+            let results = controlnet::forward(config, &mut r, &inputs, cond)?;
+            controlnet::add(&mut r, &results, scales, &into, first)?;
+            Ok((r.finish(), (inputs, cond, into, scales)))
+        };
+        let (recorded, (inputs, cond, into, scales)) = sound(gpu, options, record).await?;
         let shared = into.iter().zip(&plan.residuals).map(|(&t, &theirs)| (t, &plan.executable, theirs));
         let shared: Vec<_> = shared.collect();
-        let executable = r.finish().instantiate_over(gpu, &*part.weights()?, &shared)?;
+        let executable = recorded.instantiate_over(gpu, &*part.weights()?, &shared)?;
         Ok(ControlPlan { key: self.key.clone(), first, executable, inputs, cond, scales, shown: None })
     }
 
     /// Computes what the ControlNet sees of a picture, into its plan.
-    fn show(&self, gpu: &Gpu, picture: &Picture, own: &ControlPlan) -> Result<()> {
+    async fn show(&self, gpu: &Gpu, picture: &Picture, own: &ControlPlan) -> Result<()> {
         let Module { config, part, options } = &self.module;
-        let mut r = Recorder::new(options);
-        let image = r.input(1, picture.height, picture.width, config.conditioning_channels);
-        let out = controlnet::cond_embedding(config, &mut r, image)?;
-        r.output(out);
-        let executable = r.finish().instantiate(gpu, &*part.weights()?)?;
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options);
+            let image = r.input(1, picture.height, picture.width, config.conditioning_channels);
+            let out = controlnet::cond_embedding(config, &mut r, image)?;
+            r.output(out);
+            Ok((r.finish(), (image, out)))
+        };
+        let (plan, (image, out)) = sound(gpu, options, record).await?;
+        let executable = plan.instantiate(gpu, &*part.weights()?)?;
         let order = if config.bgr { [2, 1, 0] } else { [0, 1, 2] };
         let colours = picture.data.chunks_exact(4).flat_map(|p| order.map(|c| p[c] as f32 / 255.0));
         executable.write(gpu, image, &colours.collect::<Vec<f32>>())?;

@@ -6,7 +6,8 @@ use super::request::Picture;
 use super::residence::{Residence, Stage};
 use super::tiles::{Field, tiled};
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Options, Plan, Tensor};
+use crate::gpu::{Dtype, Options};
+use crate::ops::sound;
 use std::cell::Cell;
 
 /// Sides of tiles, in latents, from the best to the smallest that still sees something.
@@ -98,7 +99,8 @@ impl Decoder {
             other => {
                 // Free the old plan's memory before the new one's is asked for.
                 drop(other);
-                let recorded = self.record(height, width)?;
+                let record = |options: &Options| record_decoder(&self.vae, options, height, width);
+                let recorded = sound(&residence.gpu, &self.now(), record).await?;
                 residence.make_room_for_decoder(recorded.0.peak_bytes());
                 let weights = residence.decoder.weights()?;
                 DecodePlan::new(&residence.gpu, &weights, recorded, wide)?
@@ -113,7 +115,7 @@ impl Decoder {
     fn tile(&self, residence: &Residence, height: u32, width: u32) -> Result<Option<u32>> {
         let (limits, budget) = (&residence.gpu.limits, residence.vae_budget());
         let fits = |side: u32| {
-            let plan = self.record(height.min(side), width.min(side))?.0;
+            let plan = record_decoder(&self.vae, &self.now(), height.min(side), width.min(side))?.0;
             plan.check(limits)?;
             Ok(plan.peak_bytes() <= budget)
         };
@@ -130,9 +132,9 @@ impl Decoder {
         fits(smallest).map(|_| (smallest < height.max(width)).then_some(smallest))
     }
 
-    /// The decoder's plan, its input and its output.
-    fn record(&self, height: u32, width: u32) -> Result<(Plan, Tensor, Tensor)> {
-        let wide = Options { activations: Dtype::F32, ..self.options };
-        record_decoder(&self.vae, if self.wide.get() { &wide } else { &self.options }, height, width)
+    /// How its plans are recorded now.
+    fn now(&self) -> Options {
+        let activations = if self.wide.get() { Dtype::F32 } else { self.options.activations };
+        Options { activations, ..self.options }
     }
 }

@@ -1,6 +1,6 @@
 //! What a pipeline owns, and what may be added to it.
 
-use super::autotune::{Chosen, Origin};
+use super::autotune::{self, Chosen, Origin};
 use super::controlnet::{Beside, ControlNets};
 use super::decode::Decoder;
 use super::encode::Encoder;
@@ -15,10 +15,11 @@ use crate::error::Result;
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Arithmetic, Gpu, Options};
 use crate::models::unet;
-use crate::ops::autotune::{self, EXAMPLES};
+use crate::ops;
 use crate::prompt::Syntax;
 use crate::samplers::SchedulerConfig;
 use crate::store::ModelFiles;
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// A model on the GPU, ready to draw: [`load`](Self::load) makes one, [`generate`](Self::generate) draws.
@@ -39,6 +40,8 @@ pub struct DiffusionPipeline {
     pub(super) options: Options,
     /// Of `options.choices`.
     pub(super) origin: Origin,
+    /// What was timed since, for the next load.
+    pub(super) later: Cell<Option<Choices>>,
 }
 
 impl DiffusionPipeline {
@@ -146,11 +149,29 @@ impl DiffusionPipeline {
 
     /// The choices of kernels in use.
     pub fn tuning(&self) -> Chosen {
-        Chosen {
-            key: autotune::key(self.gpu(), &self.options),
-            text: self.options.choices.to_text(),
-            origin: self.origin,
-        }
+        let key = ops::autotune::key(self.gpu(), &self.options);
+        Chosen { key, text: self.options.choices.to_text(), origin: self.origin }
+    }
+
+    /// Whether this model is large enough for kernels to be timed, and some were not.
+    pub fn to_tune(&self) -> bool {
+        self.unet.part.bytes() >= autotune::WORTH && autotune::unfinished(&self.later())
+    }
+
+    fn later(&self) -> Choices {
+        self.later.get().unwrap_or(self.options.choices)
+    }
+
+    /// Goes on timing, for at most `budget` milliseconds or until `stop`: for the next load, since what is drawn here has
+    /// its kernels. Gives what to keep.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn tune_later(&self, budget: f64, stop: &dyn Fn() -> bool) -> Result<Chosen> {
+        let options = Options { choices: self.later(), ..self.options };
+        let choices = autotune::tune(self.gpu(), &options, budget, stop).await?;
+        self.later.set(Some(choices));
+        Ok(Chosen { text: choices.to_text(), origin: Origin::Timed, ..self.tuning() })
     }
 
     /// Chooses anew, beginning with what was shipped, in at most `budget` milliseconds.
@@ -160,7 +181,7 @@ impl DiffusionPipeline {
     pub async fn tune(&mut self, budget: f64) -> Result<()> {
         let gpu = self.gpu();
         let options = Options { choices: shipped(&gpu.vendor, &gpu.architecture), ..self.options };
-        let choices = autotune::tune(gpu, &options, &EXAMPLES, budget).await?;
+        let choices = autotune::tune(gpu, &options, budget, &|| false).await?;
         self.choose(choices, Origin::Timed);
         Ok(())
     }
@@ -168,6 +189,7 @@ impl DiffusionPipeline {
     /// Draws with these from now on.
     pub(super) fn choose(&mut self, choices: Choices, origin: Origin) {
         self.origin = origin;
+        self.later.set(None);
         let own =
             [&mut self.options, &mut self.unet.options, &mut self.decoder.options, &mut self.encoder.options];
         let text = self.text.encoders.iter_mut().map(|e| &mut e.module.options);

@@ -9,6 +9,7 @@ use super::tiles::{Field, tiled};
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Options};
 use crate::models::vae;
+use crate::ops::sound;
 use crate::samplers::Generator;
 
 /// The latents of a picture before they are sampled, NCHW (`DiagonalGaussianDistribution` of diffusers), times the
@@ -97,7 +98,8 @@ async fn encode_field(
     let (gpu, scale) = (&residence.gpu, config.scale() as usize);
     let mut overflowed = false;
     let mut run = async |part: &Field| {
-        let (plan, input, out) = record_encoder(config, options, part.h as u32, part.w as u32)?;
+        let record = |options: &Options| record_encoder(config, options, part.h as u32, part.w as u32);
+        let (plan, (input, out)) = sound(gpu, options, record).await?;
         let executable = plan.instantiate(gpu, &*residence.encoder.weights()?)?;
         executable.write(gpu, input, &part.values)?;
         executable.run(gpu);

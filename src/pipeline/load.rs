@@ -27,6 +27,7 @@ use crate::samplers::{SchedulerConfig, Tuning, own_name, scheduler};
 use crate::store::ModelFiles;
 use futures_util::future::join;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// How to load.
@@ -331,6 +332,7 @@ async fn plan(
         force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
         options,
         origin,
+        later: Cell::default(),
     })
 }
 
@@ -379,13 +381,19 @@ async fn stream(
     let gpu = &pipeline.residence.gpu;
     let prepare = async {
         let (mut choices, mut origin) = (pipeline.options.choices, pipeline.origin);
-        if timed && origin == Origin::Shipped && pipeline.unet.part.bytes() >= autotune::WORTH {
+        // What an earlier visit did not reach is gone on with.
+        if timed && pipeline.to_tune() {
             origin = Origin::Timed;
-            choices = ops::autotune::tune(gpu, &pipeline.options, &ops::autotune::EXAMPLES, autotune::BUDGET)
-                .await?;
+            choices = autotune::tune(gpu, &pipeline.options, autotune::BUDGET, &|| false).await?;
         }
-        compile(pipeline, choices)?;
+        let plans = compile(pipeline, choices)?;
         gpu.compiled().await;
+        // Natively kernels compile where they are met, and are tried there.
+        if cfg!(target_arch = "wasm32") {
+            for plan in &plans {
+                ops::check(gpu, plan).await?;
+            }
+        }
         Ok((choices, origin))
     };
     let (streamed, chosen): (Result<()>, Result<_>) = join(pipeline.residence.fill(aborted), prepare).await;
@@ -395,7 +403,7 @@ async fn stream(
 }
 
 /// Begins to compile what the first picture most likely needs.
-fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<()> {
+fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<Vec<Plan>> {
     let tuned = |options: Options| Options { choices, ..options };
     let (unet, decoder) = (&pipeline.unet, &pipeline.decoder);
     let sdxl = pipeline.model.kind == Kind::Sdxl;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Executable, Gpu, Options, Plan, Reading, Recorder, Tensor, Weights};
 use crate::models::unet::{self, unet_inputs};
 use crate::models::{clip, controlnet, taesd, vae};
+use crate::ops::sound;
 use serde_json::Value;
 
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
@@ -81,29 +82,33 @@ pub(super) struct ShallowPlan {
 impl UnetPlan {
     /// # Errors
     /// `out-of-memory`; `unsupported-model` for a size that the network cannot have.
-    pub fn new(
+    pub async fn new(
         gpu: &Gpu,
         config: &unet::Config,
         options: &Options,
         weights: &Weights,
         size: UnetSize,
     ) -> Result<Self> {
-        let mut r = Recorder::new(options).with_adapted(weights.adapted());
-        let (inputs, residuals) = size.inputs(config, &mut r);
-        let (out, deep) = match size.branch {
-            None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
-            Some(branch) => {
-                let (out, deep) = unet::forward_with_deep(config, &mut r, &inputs, &residuals, branch)?;
-                r.output(deep);
-                (out, Some((branch, deep)))
-            }
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options).with_adapted(weights.adapted());
+            let (inputs, residuals) = size.inputs(config, &mut r);
+            let (out, deep) = match size.branch {
+                None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
+                Some(branch) => {
+                    let (out, deep) = unet::forward_with_deep(config, &mut r, &inputs, &residuals, branch)?;
+                    r.output(deep);
+                    (out, Some((branch, deep)))
+                }
+            };
+            r.output(out);
+            Ok((r.finish(), (inputs, residuals, out, deep)))
         };
-        r.output(out);
-        let executable = r.finish().instantiate(gpu, weights)?;
+        let (recorded, (inputs, residuals, out, deep)) = sound(gpu, options, record).await?;
+        let executable = recorded.instantiate(gpu, weights)?;
         let mut plan =
             UnetPlan { size, executable, inputs, residuals, controls: Vec::new(), out, shallow: None };
         if let Some((branch, deep)) = deep {
-            plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep)?);
+            plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
         }
         Ok(plan)
     }
@@ -116,7 +121,7 @@ impl UnetPlan {
         }
     }
 
-    fn shallow(
+    async fn shallow(
         &self,
         gpu: &Gpu,
         config: &unet::Config,
@@ -125,16 +130,20 @@ impl UnetPlan {
         branch: u32,
         deep: Tensor,
     ) -> Result<ShallowPlan> {
-        let mut r = Recorder::new(options).with_adapted(weights.adapted());
-        let (inputs, residuals) = self.size.inputs(config, &mut r);
-        let below = r.input_of(deep.dtype, deep.n, deep.h, deep.w, deep.c);
-        let out = unet::shallow(config, &mut r, &inputs, &residuals, branch, below)?;
-        r.output(out);
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options).with_adapted(weights.adapted());
+            let (inputs, residuals) = self.size.inputs(config, &mut r);
+            let below = r.input_of(deep.dtype, deep.n, deep.h, deep.w, deep.c);
+            let out = unet::shallow(config, &mut r, &inputs, &residuals, branch, below)?;
+            r.output(out);
+            Ok((r.finish(), (inputs, residuals, below, out)))
+        };
+        let (recorded, (inputs, residuals, below, out)) = sound(gpu, options, record).await?;
         let pairs = inputs.tensors().into_iter().zip(self.inputs.tensors());
         let pairs = pairs.chain(residuals.into_iter().zip(self.residuals.iter().copied()));
         let shared: Vec<_> =
             pairs.chain([(below, deep)]).map(|(t, theirs)| (t, &self.executable, theirs)).collect();
-        let executable = r.finish().instantiate_over(gpu, weights, &shared)?;
+        let executable = recorded.instantiate_over(gpu, weights, &shared)?;
         Ok(ShallowPlan { executable, deep, out })
     }
 }
@@ -238,18 +247,16 @@ pub(super) fn encoder_weights(config: &vae::Config, options: &Options) -> Result
     record_encoder(config, options, side, side).map(|(plan, ..)| plan)
 }
 
+/// A plan, its input and its output.
+pub(super) type Recorded = (Plan, (Tensor, Tensor));
+
 /// The decoder's plan over latents of this height and width, its input and its output, NHWC.
-pub(super) fn record_decoder(
-    vae: &Vae,
-    options: &Options,
-    height: u32,
-    width: u32,
-) -> Result<(Plan, Tensor, Tensor)> {
+pub(super) fn record_decoder(vae: &Vae, options: &Options, height: u32, width: u32) -> Result<Recorded> {
     let mut r = Recorder::new(options);
     let latents = r.input(1, height, width, vae.latent_channels());
     let out = vae.decode(&mut r, latents)?;
     r.output(out);
-    Ok((r.finish(), latents, out))
+    Ok((r.finish(), (latents, out)))
 }
 
 /// The image encoder's plan over pixels of this height and width, its input and its output, NHWC.
@@ -258,12 +265,12 @@ pub(super) fn record_encoder(
     options: &Options,
     height: u32,
     width: u32,
-) -> Result<(Plan, Tensor, Tensor)> {
+) -> Result<Recorded> {
     let mut r = Recorder::new(options);
     let image = r.input(1, height, width, config.in_channels);
     let out = vae::encode(config, &mut r, image)?;
     r.output(out);
-    Ok((r.finish(), image, out))
+    Ok((r.finish(), (image, out)))
 }
 
 /// A plan of an image decoder for one size.
@@ -283,12 +290,7 @@ impl DecodePlan {
     ///
     /// # Errors
     /// `out-of-memory`.
-    pub fn new(
-        gpu: &Gpu,
-        weights: &Weights,
-        (plan, latents, out): (Plan, Tensor, Tensor),
-        wide: bool,
-    ) -> Result<Self> {
+    pub fn new(gpu: &Gpu, weights: &Weights, (plan, (latents, out)): Recorded, wide: bool) -> Result<Self> {
         let executable = plan.instantiate(gpu, weights)?;
         Ok(DecodePlan { height: latents.h, width: latents.w, wide, executable, latents, out })
     }
@@ -388,8 +390,8 @@ pub(super) fn record_text(
 
 // ---- ahead of the first picture ----------------------------------------------------------------------------------
 
-/// Begins to compile what the first picture most likely needs: the model's own size, guidance, a prompt of one window.
-/// Other sizes compile the few kernels that they lack when they are drawn.
+/// Begins to compile what the first picture most likely needs, and gives the plans: the model's own size, guidance, a
+/// prompt of one window. Other sizes compile the few kernels that they lack when they are drawn.
 ///
 /// # Errors
 /// `device-lost`.
@@ -398,7 +400,7 @@ pub(super) fn compile_first(
     unet: (&unet::Config, Options),
     vae: (&Vae, Options),
     text: &[(&clip::Config, TextRecipe, Options)],
-) -> Result<()> {
+) -> Result<Vec<Plan>> {
     const TOKENS: u32 = 77;
     let [h, w] = unet.0.sample_size.unwrap_or([64, 64]);
     // What is needed first begins first.
@@ -414,5 +416,7 @@ pub(super) fn compile_first(
     }));
     plans.push(record_decoder(vae.0, &vae.1, h, w).map(|(plan, ..)| plan));
     // A size of its own that the model cannot have is refused when it is asked for.
-    plans.iter().flatten().try_for_each(|plan| plan.compile_ahead(gpu))
+    let plans: Vec<Plan> = plans.into_iter().flatten().collect();
+    plans.iter().try_for_each(|plan| plan.compile_ahead(gpu))?;
+    Ok(plans)
 }

@@ -315,18 +315,18 @@ async fn plan_of(pipeline: &DiffusionPipeline, size: UnetSize) -> Result<UnetPla
         other => drop(other),
     }
     residence.make_room_for_unet();
-    let make = |size| {
+    let make = async |size| {
         let weights = residence.unet.weights()?;
-        UnetPlan::new(&residence.gpu, &pipeline.unet.config, &pipeline.unet.options, &weights, size)
+        UnetPlan::new(&residence.gpu, &pipeline.unet.config, &pipeline.unet.options, &weights, size).await
     };
-    let plan = match make(size) {
+    let plan = match make(size).await {
         // What the adapter cannot give is reported when it is asked for.
         Ok(plan) => residence.gpu.idle().await.map(|()| plan),
         Err(e) => Err(e),
     };
     match plan {
         Err(e) if e.code == Code::OutOfMemory && size.batch > 1 => {
-            let plan = make(UnetSize { batch: 1, ..size })?;
+            let plan = make(UnetSize { batch: 1, ..size }).await?;
             residence.gpu.idle().await?;
             Ok(plan)
         }

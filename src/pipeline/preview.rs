@@ -11,6 +11,7 @@ use super::weights::{FilesSource, Place};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Options, Reading};
+use crate::ops::sound;
 use crate::store::ModelFiles;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -175,12 +176,13 @@ impl Previews {
             Preview::None => Shown::Done(None),
             Preview::Fast => Shown::Colours(latents),
             Preview::Tiny => {
-                let mut tiny = self.tiny.borrow_mut();
-                let tiny = tiny.as_mut().ok_or_else(|| {
+                // Not borrowed while it waits.
+                let mut tiny = self.tiny.take().ok_or_else(|| {
                     Error::invalid("preview = \"tiny\" needs a small decoder: load one first.")
                 })?;
-                let reading = tiny.start(residence, &latents, size)?;
-                Shown::Tiny(latents, reading)
+                let reading = tiny.start(residence, &latents, size).await;
+                *self.tiny.borrow_mut() = Some(tiny);
+                Shown::Tiny(latents, reading?)
             }
             Preview::Full => Shown::Done(Some(decoder.decode(residence, &latents, size).await?)),
         })
@@ -226,7 +228,7 @@ impl Previews {
 }
 
 impl TinyDecoder {
-    fn start(
+    async fn start(
         &mut self,
         residence: &Residence,
         latents: &[f32],
@@ -237,7 +239,8 @@ impl TinyDecoder {
         let plan = match &mut self.plan {
             Some(kept) if (kept.height, kept.width) == (height, width) => kept,
             other => {
-                let recorded = record_decoder(&self.vae, &self.options, height, width)?;
+                let record = |options: &Options| record_decoder(&self.vae, options, height, width);
+                let recorded = sound(&residence.gpu, &self.options, record).await?;
                 let weights = self.part.weights()?;
                 other.insert(DecodePlan::new(&residence.gpu, &weights, recorded, false)?)
             }

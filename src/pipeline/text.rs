@@ -10,6 +10,7 @@ use crate::checkpoint::ReadAt;
 use crate::error::{Error, Result};
 use crate::gpu::{AdaptedLayers, Executable, Gpu, Recorder, Weights};
 use crate::models::clip;
+use crate::ops::sound;
 use crate::prompt::{Chunked, FIRST_VECTOR, Piece, Syntax, Tokenizer, chunk, emphasis, grammar};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -196,7 +197,7 @@ impl TextEncoder {
                 ids.extend(window);
             }
             let batch = group.len() as u32;
-            let plan = self.plan(&residence.gpu, recipe, [batch, ids.len() as u32 / batch])?;
+            let plan = self.plan(&residence.gpu, recipe, [batch, ids.len() as u32 / batch]).await?;
             let TextPlan { executable, io, .. } = &plan;
             executable.write_u32(&residence.gpu, io.ids, &ids)?;
             if let Some(t) = io.vectors {
@@ -227,7 +228,7 @@ impl TextEncoder {
     }
 
     /// The plan of the last text where it fits, or a new one. `size`: windows and tokens of each.
-    fn plan(&self, gpu: &Gpu, recipe: TextRecipe, size: [u32; 2]) -> Result<TextPlan> {
+    async fn plan(&self, gpu: &Gpu, recipe: TextRecipe, size: [u32; 2]) -> Result<TextPlan> {
         let weights = self.module.part.weights()?;
         let adapted = weights.adapted();
         let fits = |plan: &TextPlan| {
@@ -237,9 +238,13 @@ impl TextEncoder {
         if let Some(plan) = self.kept.take().filter(fits) {
             return Ok(plan);
         }
-        let mut r = Recorder::new(&self.module.options).with_adapted(adapted.clone());
-        let io = record_text(&self.module.config, recipe, &mut r, size[0], size[1])?;
-        let executable = r.finish().instantiate(gpu, &weights)?;
+        let record = |options: &_| {
+            let mut r = Recorder::new(options).with_adapted(adapted.clone());
+            let io = record_text(&self.module.config, recipe, &mut r, size[0], size[1])?;
+            Ok((r.finish(), io))
+        };
+        let (plan, io) = sound(gpu, &self.module.options, record).await?;
+        let executable = plan.instantiate(gpu, &weights)?;
         Ok(TextPlan { recipe, size, weights, adapted, io, executable })
     }
 }

@@ -6,6 +6,7 @@ use crate::checkpoint::{Located, ReadAt, Table};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Recorder, Tensor, Weights};
 use crate::models::rrdbnet::{self, Config};
+use crate::ops::sound;
 use crate::ops::{self, Precision};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -190,7 +191,8 @@ impl Upscaler {
                 other => {
                     // Free the old plan's memory before the new one's is asked for.
                     drop(other);
-                    let (plan, input, out) = record(&self.config, &options, part.h, part.w)?;
+                    let record = |options: &Options| record(&self.config, options, part.h, part.w);
+                    let (plan, (input, out)) = sound(&self.gpu, &options, record).await?;
                     let executable = plan.instantiate(&self.gpu, &self.weights)?;
                     TilePlan { h: part.h, w: part.w, wide, executable, input, out }
                 }
@@ -207,10 +209,10 @@ impl Upscaler {
     }
 }
 
-fn record(config: &Config, options: &Options, h: usize, w: usize) -> Result<(Plan, Tensor, Tensor)> {
+fn record(config: &Config, options: &Options, h: usize, w: usize) -> Result<(Plan, (Tensor, Tensor))> {
     let mut r = Recorder::new(options);
     let input = r.input(1, h as u32, w as u32, 3 * config.unshuffle * config.unshuffle);
     let out = rrdbnet::forward(config, &mut r, input)?;
     r.output(out);
-    Ok((r.finish(), input, out))
+    Ok((r.finish(), (input, out)))
 }

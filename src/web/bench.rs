@@ -4,9 +4,9 @@
 use super::options::{count, text};
 use super::results::{set, step_counters};
 use crate::error::{Error, Result};
+use crate::gpu::choices::broadcasts;
 use crate::gpu::{
     Arithmetic, Dispatch, Executable, Gpu, GpuOptions, Options, Plan, Recorder, Tensor, Timing, Weights,
-    random_values,
 };
 use crate::models::unet;
 use crate::ops::{self, Activation, Conv, Epilogue};
@@ -39,6 +39,11 @@ impl Bench {
         out
     }
 
+    /// Kernels that came out wrong until now, and are not used.
+    pub fn wrong(&self) -> Vec<String> {
+        self.gpu.wrong()
+    }
+
     /// Records one operation of `{ op, precision }`, with its shape beside them, in NHWC, one picture:
     /// - `conv2d`: `h`, `w`, `c`, `out`, 3x3 with a bias;
     /// - `linear`: `rows`, `c`, `out`, with a bias;
@@ -47,13 +52,12 @@ impl Bench {
     /// - `layerNorm`: `rows`, `c`.
     ///
     /// Weights are called `y.weight` and `y.bias`, of the checkpoint's order.
-    pub fn operation(&self, spec: JsValue) -> Result<Recording, JsValue> {
+    pub async fn operation(&self, spec: JsValue) -> Result<Recording, JsValue> {
         let size = |key: &str| {
             count(&spec, key, 65536.0)?
                 .map(|n| n as u32)
                 .ok_or_else(|| Error::invalid(format!("{key} must be a number.")))
         };
-        let mut r = Recorder::new(&options(&self.gpu, &spec)?);
         let record = |r: &mut Recorder| -> Result<(Vec<Tensor>, Tensor)> {
             let op = text(&spec, "op")?.unwrap_or_default();
             let c = size("c")?;
@@ -82,33 +86,49 @@ impl Bench {
                 _ => return Err(Error::invalid(format!("op = {op:?} is no operation."))),
             })
         };
-        let (inputs, output) = record(&mut r)?;
-        Ok(self.finish(r, inputs, output)?)
+        Ok(self.record(&spec, record).await?)
     }
 
     /// Records a UNet of `{ config, precision, batch, height, width }` (diffusers' `config.json` as text, latents'
     /// size, 77 tokens). Inputs: sample, sinusoidal embedding of the time step, text.
-    pub fn unet(&self, spec: JsValue) -> Result<Recording, JsValue> {
+    pub async fn unet(&self, spec: JsValue) -> Result<Recording, JsValue> {
         let config = serde_json::from_str(&text(&spec, "config")?.unwrap_or_default())
             .map_err(|e| Error::invalid(format!("config is no JSON ({e}).")))?;
         let config = unet::Config::from_config(&config)?;
         let size = |key: &str, or: f64| Ok::<_, Error>(count(&spec, key, 1024.0)?.unwrap_or(or) as u32);
         let (batch, height, width) = (size("batch", 2.0)?, size("height", 64.0)?, size("width", 64.0)?);
-        let mut r = Recorder::new(&options(&self.gpu, &spec)?);
-        let sample = r.input(batch, height, width, config.in_channels);
-        let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
-        let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
-        let inputs =
-            unet::Inputs { sample, t_emb, encoder_hidden_states: tokens, added: None, timestep_cond: None };
-        let output = unet::forward(&config, &mut r, &inputs, &[])?;
-        Ok(self.finish(r, vec![sample, t_emb, tokens], output)?)
+        let record = |r: &mut Recorder| {
+            let sample = r.input(batch, height, width, config.in_channels);
+            let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
+            let tokens = r.input(batch, 1, 77, config.cross_attention_dim);
+            let inputs = unet::Inputs {
+                sample,
+                t_emb,
+                encoder_hidden_states: tokens,
+                added: None,
+                timestep_cond: None,
+            };
+            let output = unet::forward(&config, r, &inputs, &[])?;
+            Ok((vec![sample, t_emb, tokens], output))
+        };
+        Ok(self.record(&spec, record).await?)
     }
 }
 
 impl Bench {
-    fn finish(&self, mut r: Recorder, inputs: Vec<Tensor>, output: Tensor) -> Result<Recording> {
-        r.output(output);
-        let plan: Plan = r.finish();
+    /// What `record` records, with kernels that this GPU computes rightly.
+    async fn record(
+        &self,
+        spec: &JsValue,
+        record: impl Fn(&mut Recorder) -> Result<(Vec<Tensor>, Tensor)>,
+    ) -> Result<Recording> {
+        let record = |options: &Options| {
+            let mut r = Recorder::new(options);
+            let (inputs, output) = record(&mut r)?;
+            r.output(output);
+            Ok((r.finish(), (inputs, output)))
+        };
+        let (plan, (inputs, output)) = ops::sound(&self.gpu, &options(&self.gpu, spec)?, record).await?;
         let weights = Weights::allocate(&self.gpu, plan.weights());
         let executable = plan.instantiate(&self.gpu, &weights)?;
         Ok(Recording { gpu: self.gpu.clone(), weights, plan, executable, inputs, output })
@@ -124,7 +144,8 @@ fn options(gpu: &Gpu, spec: &JsValue) -> Result<Options> {
             return Err(Error::invalid(format!("precision = {other:?}: choose \"f16\" or \"f32\".")));
         }
     };
-    Ok(Options { arithmetic, subgroup: gpu.subgroup, ..Options::default() })
+    let subgroup_if_tuned = !broadcasts(&gpu.vendor);
+    Ok(Options { arithmetic, subgroup: gpu.subgroup, subgroup_if_tuned, ..Options::default() })
 }
 
 /// A plan on the GPU.
@@ -156,7 +177,7 @@ impl Recording {
     pub fn fill(&self) -> Result<(), JsValue> {
         self.weights.fill(&self.gpu);
         for t in &self.inputs {
-            self.executable.write(&self.gpu, *t, &random_values((t.rows() * t.c) as usize, 1.0))?;
+            self.executable.fill(&self.gpu, *t)?;
         }
         Ok(())
     }

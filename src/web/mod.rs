@@ -139,6 +139,18 @@ impl Pipeline {
         Ok(self.inner.tune(budget).await?)
     }
 
+    /// Whether there are kernels to time yet.
+    #[wasm_bindgen(js_name = toTune)]
+    pub fn to_tune(&self) -> bool {
+        self.inner.to_tune()
+    }
+
+    /// Times more of them for the next visit, for at most so many milliseconds; gives what `tuning` would there.
+    #[wasm_bindgen(js_name = tuneLater)]
+    pub async fn tune_later(&self, budget: f64, signal: AbortSignal) -> Result<Object, JsValue> {
+        Ok(tuning_object(self.inner.tune_later(budget, &|| signal.aborted()).await?))
+    }
+
     /// `MemoryReport`.
     pub fn memory(&self) -> Object {
         memory_object(&self.inner.gpu().bytes())

@@ -54,7 +54,7 @@ async function time(recording) {
  * @returns {Promise<Row>}
  */
 async function measureOperation(bench, operation, precision, peaks) {
-  const recording = bench.operation({ ...operation, precision });
+  const recording = await bench.operation({ ...operation, precision });
   try {
     recording.fill();
     const ms = await time(recording);
@@ -85,7 +85,7 @@ async function measureStep(bench, config, precision) {
   const side = Number(query.get('side') ?? 64), batch = Number(query.get('batch') ?? 2);
   let started = performance.now();
   const since = () => { const ms = performance.now() - started; started = performance.now(); return ms; };
-  const recording = bench.unet({ config, precision, batch, height: side, width: side });
+  const recording = await bench.unet({ config, precision, batch, height: side, width: side });
   try {
     recording.fill();
     await recording.done();
@@ -207,11 +207,12 @@ async function measure() {
   next('What the adapter can do at the most');
   const peaks = await measurePeaks();
   /** @type {Report} */
-  const report = { adapter, browser: browserName(), date: today(), loadMs, peaks, rows: [], steps: [] };
+  const report = { adapter, browser: browserName(), date: today(), loadMs, peaks, rows: [], steps: [], wrong: [] };
   for (const precision of precisions) {
     for (const operation of chosen) {
       next(`${operation.name}, ${precision}`);
       report.rows.push(await measureOperation(bench, operation, precision, peaks));
+      report.wrong = bench.wrong();
       compare(report);
       show(report);
     }
@@ -222,6 +223,7 @@ async function measure() {
     for (const precision of precisions) {
       next(`One step of the UNet, ${precision}`);
       report.steps.push(await measureStep(bench, config, precision));
+      report.wrong = bench.wrong();
       show(report);
     }
   }

@@ -47,6 +47,7 @@
  * @property {import('./probes.js').Peaks} peaks
  * @property {Row[]} rows
  * @property {Step[]} steps
+ * @property {string[]} wrong kernels that came out wrong, and are not used
  */
 
 /** @param {number} value */
@@ -63,12 +64,14 @@ export const tables = (report) => ({
 });
 
 /** @param {Report} report */
-function about({ adapter, browser, date, loadMs, peaks }) {
+function about({ adapter, browser, date, loadMs, peaks, wrong }) {
   const half = peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16';
   const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${half}, ${digits(peaks.copy / 1e9)} GB/s copied`;
   const name = [adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter';
   const subgroups = adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : '';
-  return `${name}${subgroups}; ${browser}; ${date}. Measured peak: ${peak}. Engine loaded in ${digits(loadMs)} ms.`;
+  const off = wrong.length ? ` Wrong here, and not used: ${wrong.join(', ')}.` : '';
+  return `${name}${subgroups}; ${browser}; ${date}. Measured peak: ${peak}. ` +
+    `Engine loaded in ${digits(loadMs)} ms.${off}`;
 }
 
 /** @param {Report} report */

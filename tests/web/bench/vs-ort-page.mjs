@@ -226,8 +226,8 @@ async function theirs(o, values, precision) {
 }
 
 /** @param {Operation} o @param {ReturnType<typeof data>} values @param {'f32' | 'f16'} precision */
-function ours(o, values, precision) {
-  const recording = bench.operation({ ...o, precision });
+async function ours(o, values, precision) {
+  const recording = await bench.operation({ ...o, precision });
   values.inputs.forEach(({ values }, i) => recording.write(i, values));
   for (const [name, { values: weight }] of Object.entries(values.weights)) recording.upload(name, weight);
   return {
@@ -290,7 +290,8 @@ export async function compareUnet({ name, folder, model, side, shards }, precisi
   const floats = async (/** @type {string} */ which) => new Float32Array(await file(`${folder}/${which}.bin`));
   const [sample, text, timestep, output] = await Promise.all(['sample', 'text', 'timestep', 'output'].map(floats));
   const config = await (await fetch(`${model}/config.json`)).json();
-  const recording = bench.unet({ config: JSON.stringify(config), precision, batch: 1, height: side, width: side });
+  const size = { batch: 1, height: side, width: side };
+  const recording = await bench.unet({ config: JSON.stringify(config), precision, ...size });
   for await (const { name, values } of safetensors(`${model}/diffusion_pytorch_model.safetensors`))
     recording.upload(name, values);
   const externalData = [];
@@ -339,7 +340,7 @@ export async function compareUnet({ name, folder, model, side, shards }, precisi
  */
 export async function step(config) {
   const at = async (/** @type {number} */ side, /** @type {number} */ runs) => {
-    const recording = bench.unet({ config, precision: 'f32', batch: 2, height: side, width: side });
+    const recording = await bench.unet({ config, precision: 'f32', batch: 2, height: side, width: side });
     for (let i = 0; i < runs; i++) { recording.run(); await recording.done(); }
     const counters = /** @type {any} */ (recording.counters());
     recording.free();
@@ -383,7 +384,7 @@ export async function compare(name, precision, runs) {
   const operation = /** @type {Operation} */ (operations.find(o => o.name === name));
   const values = data(operation);
   const wanted = reference(operation, values);
-  const mine = ours(operation, values, precision);
+  const mine = await ours(operation, values, precision);
   const other = await theirs(operation, values, precision);
   try {
     const { times } = await alternate(mine.run, other.run, runs);

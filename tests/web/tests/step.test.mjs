@@ -57,7 +57,7 @@ test(
       const steps = await page.evaluate(async json => {
         const { default: init, Bench } = await import('/pkg/browser_diffusion.js');
         await init();
-        const unet = (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
+        const unet = await (await Bench.open()).unet({ config: json, batch: 2, height: 8, width: 8 });
         const { seen } = /** @type {any} */ (self);
         const steps = [];
         for (let i = 0; i < 12; i++) {
