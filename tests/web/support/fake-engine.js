@@ -67,6 +67,9 @@ export class Pipeline {
   }
 
   async tune() {}
+  toTune() {
+    return false;
+  }
 
   /** @param {any} options @param {Function} onStep @param {AbortSignal} signal */
   async generate(options, onStep, signal) {
