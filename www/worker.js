@@ -148,10 +148,11 @@ async function keepTimed(pipeline) {
 
 /** After a picture, while nobody asks for anything: what the load did not reach is timed, for the next visit. */
 async function tuneBetween() {
-  if (calls.size > 0 || spare <= 0 || !pipeline?.toTune()) return;
+  if (calls.size > 0 || spare <= 0) return;
   idle = new AbortController();
   const started = performance.now();
   try {
+    if (!pipeline?.toTune()) return;
     await keepTuning(/** @type {any} */ (await pipeline.tuneLater(spare, idle.signal)));
   } catch {
     spare = 0; // what is wrong with the GPU, the next call says
