@@ -279,14 +279,13 @@ impl Executable {
         Ok(())
     }
 
-    /// Copies a tensor aside, into `kept` where that is large enough.
+    /// Copies a tensor aside, into `kept` where it was before.
     ///
     /// # Errors
     /// `invalid-option` for a tensor that this plan never uses.
     pub fn set_aside(&self, gpu: &Gpu, t: Tensor, kept: Option<Aside>) -> Result<Aside> {
         let (usage, bytes) = (Usage::COPY_SRC | Usage::COPY_DST, t.bytes());
-        let aside = kept.filter(|aside| aside.0.raw.size() >= bytes);
-        let aside = aside.unwrap_or_else(|| Aside(gpu.buffer(MemoryKind::Activations, bytes, usage)));
+        let aside = kept.unwrap_or_else(|| Aside(gpu.buffer(MemoryKind::Activations, bytes, usage)));
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(self.buffer(t)?, 0, &aside.0.raw, 0, bytes);
         gpu.queue.submit([encoder.finish()]);

@@ -182,7 +182,7 @@ impl<'a> Predictor<'a> {
             let UnetPlan { executable, inputs, .. } = &self.plan;
             write_sample(gpu, executable, &self.pipeline.unet.config, inputs, &sample, moment.timestep)?;
             let features = (picture, i + usize::from(moment.alone));
-            let shallow = self.deep.bring(gpu, &self.plan, features)? && !moment.whole;
+            let shallow = self.deep.bring(gpu, &self.plan, features, moment.whole)?;
             let (executable, out) = self.plan.running(shallow);
             executable.run(gpu);
             outs.push(Predicted { reading: executable.start_read(gpu, out)?, shallow });
@@ -291,16 +291,17 @@ struct DeepFeatures {
 }
 
 impl DeepFeatures {
-    /// Makes the plan hold the features of a run; false where it has none yet, which the whole UNet then makes.
-    fn bring(&mut self, gpu: &Gpu, plan: &UnetPlan, run: (usize, usize)) -> Result<bool> {
+    /// Makes the plan hold the features of a run, or room for them; false where the whole UNet is to make them: it is
+    /// asked for, or there are none yet.
+    fn bring(&mut self, gpu: &Gpu, plan: &UnetPlan, run: (usize, usize), whole: bool) -> Result<bool> {
         let Some(ShallowPlan { deep, .. }) = plan.shallow else { return Ok(false) };
         let Some(held) = self.held.replace(run) else { return Ok(false) };
         if held == run {
-            return Ok(true);
+            return Ok(!whole);
         }
         let kept = self.aside.remove(&held);
         self.aside.insert(held, plan.executable.set_aside(gpu, deep, kept)?);
-        let Some(aside) = self.aside.get(&run) else { return Ok(false) };
+        let Some(aside) = self.aside.get(&run).filter(|_| !whole) else { return Ok(false) };
         plan.executable.take_back(gpu, deep, aside)?;
         Ok(true)
     }
