@@ -183,7 +183,7 @@ for (const language of ['', 'zh/']) {
   });
 }
 
-test('the zh page draws by Chinese words, and reads what a Chinese keyboard types as signs; no other does', async () => {
+test('the zh page draws by Chinese words, and reads what a Chinese keyboard types; no other does', async () => {
   const prompts = { '一个红色的苹果': 'a red apple', '（猫：1.3），［狗］': '(猫:1.3),[狗]' };
   await withPage({ hash: 'zh/' }, async page => {
     await status(page, /^准备就绪/);
