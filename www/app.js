@@ -17,6 +17,7 @@ import './page/languages.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
 import { Parts } from './page/parts.js';
+import { takePasted } from './page/pasted.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
@@ -271,6 +272,7 @@ settings.on('input', ['source'], () => {
 // ----------------------------------------------------------------------------------------------- begin
 
 weighsIn(element('prompt', HTMLTextAreaElement));
+takePasted(element('prompt', HTMLTextAreaElement), (text) => start.paste(text));
 weighsIn(input('negative-prompt'));
 button('tune').onclick = () => work.beside(tune);
 form.addEventListener('submit', (event) => {

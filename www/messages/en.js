@@ -177,6 +177,7 @@ export const messages = {
   'start.back': (/** @type {string} */ more) => `The settings of your picture are back.${more}`,
   'start.fileBack': (/** @type {string} */ file, /** @type {string} */ more) =>
     `The settings of ${file} are back. To start from the picture itself, choose it below.${more}`,
+  'start.pasted': (/** @type {string} */ more) => `The settings of that text are here.${more}`,
   'start.isStart': (/** @type {string} */ file) => `${file} is the picture to start from.`,
   'start.unreadable': 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.',
 
@@ -213,6 +214,8 @@ export const messages = {
   'enlarge.done': (/** @type {string} */ size) => `Enlarged to ${size} pixels.`,
   'enlarge.detail': (/** @type {string} */ size) => `enlarged to ${size} pixels`,
   'enlarge.not': 'Not enlarged; your picture is as it was.',
+  'variants.tooMany': (/** @type {number} */ most) =>
+    `The choices in the prompt make more than ${most} pictures: leave some out.`,
   'grid.words': 'Words',
   'grid.nothing': 'nothing',
   'grid.absent': (/** @type {string} */ first, /** @type {string} */ word) =>

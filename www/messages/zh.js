@@ -194,6 +194,7 @@ export const messages = {
   'start.maskAlone': '蒙版要配合一张图片使用：请先在“图生图与局部重绘”中选一张。',
   'start.back': (more) => `已恢复这张图片的生成参数。${more}`,
   'start.fileBack': (file, more) => `已恢复 ${file} 的生成参数。想以这张图片为起点，请在下面选择它。${more}`,
+  'start.pasted': (more) => `已读取文本中的生成参数。${more}`,
   'start.isStart': (file) => `将以 ${file} 为起点重绘。`,
   'start.unreadable': '浏览器读不了这个文件，它不是图片。请选 PNG、JPEG 或 WebP。',
 
@@ -225,6 +226,7 @@ export const messages = {
   'enlarge.done': (size) => `已放大到 ${size} 像素。`,
   'enlarge.detail': (size) => `已放大到 ${size} 像素`,
   'enlarge.not': '没有放大，图片保持原样。',
+  'variants.tooMany': (most) => `提示词中的候选组合超过 ${most} 张图，请减少一些。`,
   'grid.words': '提示词替换',
   'grid.nothing': '无',
   'grid.absent': (first, word) => `提示词中没有“${first}”，无法替换成“${word}”。`,

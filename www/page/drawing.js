@@ -3,8 +3,9 @@ import { DiffusionError } from '../browser-diffusion.js';
 import { list, t } from '../messages/index.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
-import { asRead } from './read-as.js';
+import { asRead, asTyped } from './read-as.js';
 import { duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
+import { variantsOf } from './variants.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -71,7 +72,7 @@ export class Drawing {
     if (signal.aborted) throw new DiffusionError('aborted', t('draw.stopped'));
     if (job.fresh) again(job.options);
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
-    const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
+    const all = job.axes ? cells(job.options, job.axes) : variants(job.options).flatMap(oneByOne);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
     const pictures = all.map(() => undefined);
@@ -212,6 +213,13 @@ export class Drawing {
     });
   }
 }
+
+/**
+ * A picture for each choice in the words.
+ * @param {GenerateOptions} options
+ */
+const variants = (options) =>
+  variantsOf(asTyped(options.prompt, options.promptSyntax)).map((prompt) => ({ ...options, prompt }));
 
 /**
  * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it
