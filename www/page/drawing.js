@@ -87,10 +87,11 @@ export class Drawing {
       if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
       else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
       try {
+        const typed = options.prompt;
         const read = (/** @type {string} */ words) => asRead(words, job.source, options.promptSyntax);
         options.prompt = await read(options.prompt);
         if (options.negativePrompt) options.negativePrompt = await read(options.negativePrompt);
-        const { seed } = await this.#drawOne(pipeline, options, shown.made, signal, place);
+        const { seed } = await this.#drawOne(pipeline, options, { made: shown.made, signal, place, typed });
         if (!job.axes) first ??= seed;
         pictures[i] = strip.frames.at(-1)?.image;
         for (const frame of shown.kept) frame.preview?.close();
@@ -135,11 +136,10 @@ export class Drawing {
    * One call of `generate`, every step shown.
    * @param {DiffusionPipeline} pipeline
    * @param {GenerateOptions} options
-   * @param {Frame[]} made gets the steps
-   * @param {AbortSignal} signal
-   * @param {string} place that it draws, and which picture of many
+   * @param {{ made: Frame[], signal: AbortSignal, place: string, typed: string }} how made gets the steps; place: that it
+   *   draws, and which picture of many; typed: the prompt before it was read
    */
-  async #drawOne(pipeline, options, made, signal, place) {
+  async #drawOne(pipeline, options, { made, signal, place, typed }) {
     say(place);
     // A GPU's driver compiles what is new to it, and may begin when it meets it.
     const first = this.#last?.pipeline !== pipeline;
@@ -157,7 +157,7 @@ export class Drawing {
         this.#showStep(step, options, performance.now() - started);
       },
     });
-    this.#showResult(lastResult, options.prompt, made.at(-1)?.latents);
+    this.#showResult(lastResult, typed, made.at(-1)?.latents);
     this.#last = { pipeline, lastResult };
     /** @type {any} */ (window).browserDiffusion = this.#last;
     return lastResult;
@@ -179,7 +179,7 @@ export class Drawing {
     });
   }
 
-  /** @param {GenerateResult} result @param {string} prompt @param {Float32Array} [latents] of the first picture */
+  /** @param {GenerateResult} result @param {string} prompt as typed @param {Float32Array} [latents] of the first picture */
   #showResult(result, prompt, latents) {
     const { images, seed } = result;
     for (const [i, image] of images.entries()) {

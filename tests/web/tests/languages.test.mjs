@@ -194,6 +194,7 @@ test('the zh page draws by Chinese words, and reads what a Chinese keyboard type
       await page.waitForFunction(
         prompt => (/** @type {any} */ (window)).browserDiffusion?.lastResult.options.prompt === prompt, read);
       await status(page, /^完成/);
+      assert.ok((await page.innerText('#caption')).startsWith(typed), 'its title is what was typed');
     }
     assert.equal(await page.inputValue('#prompt'), '（猫：1.3），［狗］', 'what was typed stays');
     await page.goto(page.url().replace('zh/', ''));
