@@ -196,6 +196,7 @@ export const messages = {
   'draw.reading': 'reading your words',
   'draw.readingFirst': 'reading your words, preparing the GPU',
   'draw.step': (/** @type {number} */ step, /** @type {number} */ total) => `step ${step} of ${total}`,
+  'draw.spoken': (/** @type {number} */ percent) => `${percent} % drawn`,
   'draw.painting': 'painting the picture out',
   'draw.done': (/** @type {string} */ time, /** @type {number} */ first, /** @type {number} */ last) =>
     `Done in ${time}. ${first === last ? `Seed ${first}` : `Seeds ${first} to ${last}`}.`,

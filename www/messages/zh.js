@@ -212,6 +212,7 @@ export const messages = {
   'draw.reading': '正在读取提示词',
   'draw.readingFirst': '正在读取提示词，准备显卡',
   'draw.step': (step, total) => `第 ${step} 步，共 ${total} 步`,
+  'draw.spoken': (percent) => `已完成 ${percent}%`,
   'draw.painting': '正在解码成图',
   'draw.done': (time, first, last) => `完成，用时 ${time}。种子 ${first === last ? first : `${first} 到 ${last}`}。`,
   'draw.unread': (ends) => `模型只能读大约 60 个单词，后面的内容没有读到：${ends}`,

@@ -4,7 +4,7 @@ import { list, t } from '../messages/index.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
 import { asRead, asTyped } from './read-as.js';
-import { duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
+import { any, duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
 import { variantsOf } from './variants.js';
 
 /**
@@ -141,6 +141,7 @@ export class Drawing {
    */
   async #drawOne(pipeline, options, { made, signal, place, typed }) {
     say(place);
+    any('spoken').textContent = '';
     // A GPU's driver compiles what is new to it, and may begin when it meets it.
     const first = this.#last?.pipeline !== pipeline;
     showProgress(undefined, t(first ? 'draw.readingFirst' : 'draw.reading'));
@@ -169,6 +170,7 @@ export class Drawing {
     const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
     showProgress(step / total, step < total ? `${t('draw.step', step, total)}${remaining}` : t('draw.painting'));
     if (step === total) stage('vae');
+    speakQuarter(step, total);
     /** @type {Frame} */
     const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
     const { width = size().width, height = size().height, numImages = 1 } = options;
@@ -235,6 +237,16 @@ function oneByOne(options) {
     if (variationSeed !== undefined) return { ...one, variationSeed: variationSeed + i };
     return seed === undefined ? one : { ...one, seed: seed + i };
   });
+}
+
+/** Steps below which there are no quarters worth a word. */
+const LONG = 8;
+
+/** A screen reader hears of every quarter, not of every step. @param {number} step @param {number} total */
+function speakQuarter(step, total) {
+  const quarters = (/** @type {number} */ steps) => Math.floor((4 * steps) / total);
+  const now = quarters(step);
+  if (total >= LONG && now > quarters(step - 1) && now < 4) any('spoken').textContent = t('draw.spoken', 25 * now);
 }
 
 /** @param {string[]} ends of prompts that were too long */

@@ -281,3 +281,20 @@ test('one line offers the language that the browser prefers, and whoever has cho
     assert.match(page.url(), /\d\/#p=a\+cat&seed=7$/);
     assert.equal(await offer.count(), 0);
   }));
+
+test('a screen reader is told of every quarter of a drawing, not of every step', () =>
+  withPage({ hash: 'zh/' }, async page => {
+    await status(page, /^准备就绪/);
+    await page.evaluate(() => {
+      const said = /** @type {string[]} */ ([]);
+      for (const live of document.querySelectorAll('[role=status], [role=alert], [aria-live]'))
+        new MutationObserver(() => said.push(live.textContent ?? '')).observe(live, { childList: true });
+      Object.assign(window, { said });
+    });
+    await page.fill('#steps', '37');
+    await page.click('#generate');
+    await status(page, /^完成/);
+    const said = await page.evaluate(() => /** @type {string[]} */ (/** @type {any} */ (window).said));
+    assert.deepEqual(said.filter(text => /%/.test(text)), ['已完成 25%', '已完成 50%', '已完成 75%']);
+    assert.ok(said.length < 15, said.join('\n'));
+  }));
