@@ -74,6 +74,14 @@ export const messages = {
     `${file} holds no styles: its first line has to name the columns “name” and “prompt”.`,
   'styles.noRoom': 'There is no room to keep so many styles in this browser. Those from before are as they were.',
   'styles.open': 'The file ends within quotes: it is no CSV, or a part is missing.',
+  'complete.list': 'Completions',
+  'complete.count': (/** @type {number} */ count) =>
+    `${counted(count, 'completion', 'completions')}: the arrow keys choose, Enter takes.`,
+  'tags.none': (/** @type {string} */ file) =>
+    `${file} is no list of tags: its lines have to hold name, kind and count.`,
+  'tags.read': (/** @type {number} */ count) =>
+    `${counted(count, 'tag completes', 'tags complete')} what you type now.`,
+  'tags.gone': 'The tags are forgotten.',
   'suggestions.other': 'other ideas',
   'suggestions.all': (/** @type {number} */ count) => `All ${count} things that the small model has learnt`,
   'tokens.token': (/** @type {number} */ id) => `token ${id}`,
