@@ -298,3 +298,22 @@ test('a screen reader is told of every quarter of a drawing, not of every step',
     assert.deepEqual(said.filter(text => /%/.test(text)), ['已完成 25%', '已完成 50%', '已完成 75%']);
     assert.ok(said.length < 15, said.join('\n'));
   }));
+
+test('after one visit the zh page opens and draws without a network, by either of its addresses', () =>
+  withPage({ hash: 'zh/' }, async (page, _, server) => {
+    await status(page, /^准备就绪/);
+    await page.evaluate(async () => {
+      await navigator.serviceWorker.ready;
+      if (!navigator.serviceWorker.controller)
+        await new Promise(done => { navigator.serviceWorker.oncontrollerchange = done; });
+    });
+    server.close();
+    for (const address of ['zh/', 'zh/index.html']) {
+      await page.goto(`${server.url}${address}`);
+      await status(page, /^准备就绪/);
+    }
+    await page.click('#generate');
+    await hasResult(page);
+    await page.goto(server.url);
+    await status(page, /^Ready/);
+  }));
