@@ -85,6 +85,9 @@ need_firefox() {
   has firefox-esr || has firefox || (apt_install firefox-esr) || say "no Firefox: browser tests run in Chromium alone"
 }
 
+# Without one each Chinese character is a narrow box, and a test of how wide a page is sees nothing of it.
+need_chinese_font() { fc-list :lang=zh-cn | grep -q . || apt_install fonts-wqy-microhei; }
+
 need_vulkan_driver() {
   ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || apt_install mesa-vulkan-drivers
   ldconfig -p | grep -q libvulkan.so.1 || apt_install libvulkan1
@@ -238,21 +241,27 @@ build_ops_check() {
 
 # ---- commands ----
 
+# www/zh/ and the like: the pages in other languages, of the English ones and languages/
+render_pages() {
+  need_node 16
+  node tools/languages.mjs || die "the pages are not whole in every language: see above, and languages/"
+}
+
 # dist/: www/ with the smallest module, scripts and styles
 publish() {
-  build_wasm release; need_node_modules
+  build_wasm release; render_pages; need_node_modules
   node tools/publish.mjs
   say "dist/ is ready to publish"
 }
 
 serve() {
-  build_wasm; need_node 16
+  build_wasm; render_pages
   exec node tests/web/support/serve.mjs www "${1:-8080}"
 }
 
 run_tests() {
   need_rust; need_wasm_std; need_vulkan_driver; publish; build_ops_check
-  need_node_modules; need_chromium; need_firefox; need_lavapipe; need_reader
+  need_node_modules; need_chromium; need_chinese_font; need_firefox; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --all --check
   cargo clippy --all-targets --quiet -- -D warnings
@@ -269,7 +278,7 @@ run_tests() {
 
 # drive KIND SCRIPT ARGS...: a script of tests/web with all that a browser needs; KIND of module as build_wasm has it
 drive() {
-  build_wasm "$1"; need_node_modules; need_chromium; need_lavapipe
+  build_wasm "$1"; render_pages; need_node_modules; need_chromium; need_lavapipe
   exec node "tests/web/$2" "${@:3}"
 }
 
@@ -301,7 +310,7 @@ isa() {
 }
 
 case "${1:-}" in
-  "") build_wasm ;;
+  "") build_wasm; render_pages ;;
   release) publish ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
