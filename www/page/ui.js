@@ -129,10 +129,15 @@ const TITLES = /** @type {Record<string, string>} */ ({
   'invalid-option': 'This setting does not work',
 });
 
+/** An error in words, its title first. @param {unknown} error @returns {(Node | string)[]} */
+export function errorWords(error) {
+  const title = (error instanceof DiffusionError && TITLES[error.code]) || 'Something went wrong';
+  return [make('b', { textContent: title }), error instanceof Error ? error.message : String(error)];
+}
+
 /** @param {unknown} error */
 export function showError(error) {
-  const title = (error instanceof DiffusionError && TITLES[error.code]) || 'Something went wrong';
-  problem.replaceChildren(make('b', { textContent: title }), error instanceof Error ? error.message : String(error));
+  problem.replaceChildren(...errorWords(error));
   problem.hidden = false;
 }
 
