@@ -1,10 +1,14 @@
 /** The page that explains diffusion: seven chapters, each a file in learn/, made and wired here. */
 import { button } from './page/ui.js';
+import { showGlossary } from './learn/glossary.js';
 import { Guess } from './learn/guess.js';
 import { Painter } from './learn/painter.js';
+import { Practice } from './learn/practice.js';
+import { Quiz } from './learn/quiz.js';
 import { Spoil } from './learn/spoil.js';
 import { Steps } from './learn/steps.js';
 import { Subject } from './learn/subject.js';
+import { Train } from './learn/train.js';
 import { Uses } from './learn/uses.js';
 
 const painter = new Painter(button('fetch'));
@@ -30,7 +34,10 @@ async function begin() {
   await subject.start(linked().values.get('p') ?? undefined);
   const stations = [
     new Uses(subject, painter), new Spoil(subject), new Guess(subject, painter), new Steps(painter),
+    new Train(), new Practice(subject, painter),
   ];
+  new Quiz();
+  showGlossary();
   openLink(stations);
   addEventListener('hashchange', () => openLink(stations));
   for (const station of stations) station.showLink();

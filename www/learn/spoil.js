@@ -45,7 +45,7 @@ export class Spoil extends Station {
       axes.frame(),
       svg('path', { class: 'line', d: axes.path(curve.filter((_, i) => i % 9 === 0)) }),
       this.#drop, this.#dot,
-      svg('text', { x: 4, y: 18 }, '1'), svg('text', { x: 4, y: 114 }, '0'), svg('text', { x: 34, y: 18 }, 'ᾱ'),
+      svg('text', { x: 4, y: 18 }, '1'), svg('text', { x: 4, y: 114 }, '0'), svg('text', { x: 4, y: 66 }, 'ᾱ'),
       svg('text', { x: 30, y: 132 }, '0'), svg('text', { x: 210, y: 132, 'text-anchor': 'end' }, '999'),
       svg('text', { x: 120, y: 132, 'text-anchor': 'middle' }, 't'),
     );

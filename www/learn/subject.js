@@ -103,6 +103,6 @@ export function middle() {
   const context = context2d(canvas);
   context.fillRect(0, 0, SIDE, SIDE);
   context.fillStyle = '#fff';
-  context.fillRect(SIDE / 4, SIDE / 4, SIDE / 2, SIDE / 2);
+  context.fillRect(SIDE / 8, SIDE / 8, (SIDE * 3) / 4, (SIDE * 3) / 4);
   return canvas;
 }

@@ -6,14 +6,15 @@ import { t } from './say.js';
 
 /** @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions */
 
-/**
- * @type {Record<'words' | 'picture' | 'mask' | 'blend', (picture: ImageData, seed: number) => Partial<GenerateOptions>>}
- */
+/** What a picture is turned into: something that it can hardly be yet. */
+const OTHER = 'a lemon';
+
+/** @type {Record<string, (picture: ImageData, words: string) => Partial<GenerateOptions>>} */
 const USES = {
   words: () => ({}),
-  picture: (picture) => ({ image: picture, strength: 0.75 }),
-  mask: (picture) => ({ image: picture, maskImage: middle(), strength: 1 }),
-  blend: (_, seed) => ({ variationSeed: seed + 1, variationStrength: 0.5 }),
+  picture: (picture) => ({ image: picture, prompt: OTHER, strength: 0.7 }),
+  mask: (picture, words) => ({ image: picture, maskImage: middle(), invertMask: true, prompt: `${words} in the sea` }),
+  night: (_, words) => ({ prompt: `${words} at night` }),
 };
 
 export class Uses extends Station {
@@ -35,7 +36,7 @@ export class Uses extends Station {
     const prompt = await this.#subject.read();
     for (const [use, options] of Object.entries(USES)) {
       const { images: [image] } = await painter.turn('uses', signal, (pipeline) =>
-        pipeline.generate({ prompt, seed, ...options(picture, seed), signal }));
+        pipeline.generate({ prompt, seed, ...options(picture, prompt), signal }));
       showPicture(/** @type {HTMLCanvasElement} */ (this.find(`[data-use=${use}]`)), image, t('uses.shown', words, seed));
     }
     this.showLink();
