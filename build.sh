@@ -238,15 +238,21 @@ build_ops_check() {
 
 # ---- commands ----
 
+# www/zh/ and the like: the pages in other languages, of the English ones and languages/
+render_pages() {
+  need_node
+  node tools/languages.mjs || die "the pages are not whole in every language: see above, and languages/"
+}
+
 # dist/: www/ with the smallest module, scripts and styles
 publish() {
-  build_wasm release; need_node_modules
+  build_wasm release; render_pages; need_node_modules
   node tools/publish.mjs
   say "dist/ is ready to publish"
 }
 
 serve() {
-  build_wasm; need_node 16
+  build_wasm; render_pages
   exec node tests/web/support/serve.mjs www "${1:-8080}"
 }
 
@@ -269,7 +275,7 @@ run_tests() {
 
 # drive KIND SCRIPT ARGS...: a script of tests/web with all that a browser needs; KIND of module as build_wasm has it
 drive() {
-  build_wasm "$1"; need_node_modules; need_chromium; need_lavapipe
+  build_wasm "$1"; render_pages; need_node_modules; need_chromium; need_lavapipe
   exec node "tests/web/$2" "${@:3}"
 }
 
@@ -301,7 +307,7 @@ isa() {
 }
 
 case "${1:-}" in
-  "") build_wasm ;;
+  "") build_wasm; render_pages ;;
   release) publish ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;

@@ -4,6 +4,7 @@
  * site.
  */
 import { DiffusionPipeline, detect } from './browser-diffusion.js';
+import { t } from './messages/index.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
 import { Enlarger } from './page/enlarge.js';
@@ -42,16 +43,19 @@ const loras = new Parts({
   list: any('loras'), add: button('add-lora'), what: 'LoRA', changed: () => recipes.follow(),
   fields: [
     { key: 'source', label: 'LoRA', kind: 'source' },
-    { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
+    { key: 'scale', label: t('parts.strength'), kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
   ],
 });
 const embeddings = new Parts({
-  list: any('embeddings'), add: button('add-embedding'), what: 'word', changed: () => tokens.show(),
-  fields: [{ key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' }],
+  list: any('embeddings'), add: button('add-embedding'), what: t('parts.aWord'), changed: () => tokens.show(),
+  fields: [
+    { key: 'token', label: t('parts.word'), kind: 'text' },
+    { key: 'source', label: t('parts.standsFor'), kind: 'source' },
+  ],
 });
 const vaes = new Parts({
-  list: any('vaes'), add: button('add-vae'), what: 'decoder', most: 1,
-  fields: [{ key: 'source', label: 'Decoder', kind: 'source' }],
+  list: any('vaes'), add: button('add-vae'), what: t('parts.aDecoder'), most: 1,
+  fields: [{ key: 'source', label: t('parts.decoder'), kind: 'source' }],
 });
 const grid = new Grid(settings.axes, () => drawGrid());
 
@@ -90,9 +94,9 @@ async function takeSettings({ options, model, needs }) {
   await recipes.follow();
   settings.take(options);
   return [
-    has ? '' : ` It was drawn with ${model}, which this page does not have.`,
-    files.length > 0 ? ` It needs ${files.join(', ')}: the rows for LoRAs and ControlNets ask for the files.` : '',
-    needs.controlnets.length > 0 ? ' What its ControlNets were shown is not in it: choose that again.' : '',
+    has ? '' : t('taken.noModel', model),
+    files.length > 0 ? t('taken.files', files.join(', ')) : '',
+    needs.controlnets.length > 0 ? t('taken.controls') : '',
   ].join('');
 }
 
@@ -225,9 +229,9 @@ async function tune() {
   hideError();
   try {
     const pipeline = await models.load();
-    say('Trying what is fastest here …');
+    say(t('tune.trying'));
     await pipeline.tune();
-    say('What is fastest here is used from now on.');
+    say(t('tune.done'));
   } catch (error) {
     say('');
     if (!isAbort(error)) showError(error);
@@ -273,36 +277,25 @@ form.addEventListener('submit', (event) => {
   draw(readJob());
 });
 document.addEventListener('keydown', (event) => {
-  if (event.isComposing) return;
+  // Enter then takes what is being composed: 229 is how Safari says so of the key that ends it.
+  if (event.isComposing || event.keyCode === 229) return;
   if (event.key === 'Escape') work.stop();
   // In the text box Enter draws and Shift+Enter is a new line; Ctrl+Enter draws from anywhere.
   const inText = event.target instanceof HTMLTextAreaElement && !event.shiftKey;
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey || inText) && open) {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey || inText) && work.open) {
     event.preventDefault();
     draw(readJob());
   }
 });
 
-/** There is something to draw with, as far as is known. */
-let open = true;
-
-/** Without a GPU the page still tells how a picture is made. @param {string} reason */
-function closeStudio(reason) {
-  open = false;
-  any('no-webgpu-reason').textContent = reason;
-  any('no-webgpu').hidden = false;
-  for (const card of form.querySelectorAll('.card')) card.toggleAttribute('hidden', true);
-  form.classList.add('bare');
-}
-
 /** The small model comes by itself, so that the first picture does not have to wait for it. @param {boolean} slow */
 async function loadEmbedded(slow) {
   try {
     await models.load(EMBEDDED);
-    if (!work.drawing) say(slow ? 'Ready. This browser draws without a graphics card, so it will be slow.' : 'Ready.');
+    if (!work.drawing) say(t(slow ? 'draw.readySlow' : 'draw.ready'));
   } catch (error) {
     if (work.drawing) return;
-    say(isAbort(error) ? 'Stopped. Generate loads the model again.' : 'The model is not loaded.');
+    say(t(isAbort(error) ? 'draw.loadStopped' : 'draw.notLoaded'));
     if (!isAbort(error)) showError(error);
   }
 }
@@ -333,7 +326,7 @@ async function begin() {
   models.gpu = await detect();
   models.showCost();
   if (!models.gpu.webgpu) {
-    closeStudio(models.gpu.reason ?? '');
+    work.close(models.gpu.reason ?? '');
     return;
   }
   showFirst().catch(() => {}); // a help, not a need
@@ -344,7 +337,7 @@ async function begin() {
   const costsNothing = models.source === EMBEDDED && (unmetered() || await models.keepsSmall());
   if (work.drawing) return;
   if (costsNothing) await work.beside(() => loadEmbedded(slow));
-  else say('Ready.');
+  else say(t('draw.ready'));
 }
 
 begin();

@@ -7,12 +7,14 @@
  * page asks the server for news first; where no answer comes in time, the set that is there serves.
  */
 const SHELL = [
-  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
+  './', 'zh/', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
   'example/example.json', 'example/steps.webp',
+  'messages/index.js', 'messages/en.js', 'messages/zh.js',
   'app.js', 'page/catalogue.js', 'page/chinese.js', 'page/controls.js', 'page/cost.js', 'page/download.js',
   'page/drawing.js', 'page/editor.js', 'page/enlarge.js', 'page/example.js', 'page/files.js', 'page/grid.js',
   'page/history.js', 'page/how.js', 'page/kept.js', 'page/latents.js', 'page/model.js', 'page/network.js',
-  'page/parts.js', 'page/pictures.js', 'page/prompts.js', 'page/queue.js', 'page/read-as.js', 'page/recipes.js',
+  'page/page-error.js', 'page/parts.js', 'page/pictures.js', 'page/prompts.js', 'page/queue.js', 'page/read-as.js',
+  'page/recipes.js',
   'page/settings.js', 'page/start.js', 'page/strip.js', 'page/styles-csv.js', 'page/styles.js', 'page/suggestions.js',
   'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js', 'page/weigh.js', 'page/work.js', 'page/zip.js',
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
@@ -30,6 +32,8 @@ const worker = /** @type {any} */ (self);
 /** @param {string} path */
 const address = (path) => new URL(path, worker.registration.scope).href;
 const page = address('./');
+/** A folder's page has two addresses. @param {string} href */
+const named = (href) => href.replace(/\/index\.html$/, '/');
 const known = new Set([...SHELL, ...OPTIONAL].map(address));
 
 worker.addEventListener('install', (/** @type {any} */ event) => {
@@ -45,7 +49,7 @@ worker.addEventListener('fetch', (/** @type {any} */ event) => {
   const request = event.request;
   const url = new URL(request.url);
   url.search = url.hash = '';
-  const href = url.href === address('index.html') ? page : url.href;
+  const href = named(url.href);
   if (request.method !== 'GET' || !known.has(href)) return;
   if (request.mode !== 'navigate') {
     event.respondWith(kept(href).then((file) => file ?? fetch(request)));

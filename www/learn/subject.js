@@ -1,9 +1,8 @@
 /** What the chapters play with: the visitor's last words and last picture, or an example, or what is chosen here. */
-import { DiffusionError } from '../browser-diffusion.js';
 import { fileOf, listPictures } from '../page/pictures.js';
 import { kept } from '../page/prompts.js';
 import { asRead } from '../page/read-as.js';
-import { any, context2d, element, errorWords, input, make } from '../page/ui.js';
+import { any, context2d, element, errorWords, input, make, PageError } from '../page/ui.js';
 import { t } from './say.js';
 
 /** The side of the pictures that the small model learnt, in pixels. */
@@ -57,7 +56,7 @@ export class Subject extends EventTarget {
     try {
       this.#take(await createImageBitmap(file));
     } catch {
-      this.#error.replaceChildren(...errorWords(new DiffusionError('invalid-option', t('subject.noPicture'))));
+      this.#error.replaceChildren(...errorWords(new PageError('invalid-option', t('subject.noPicture'))));
       this.#error.hidden = false;
       return;
     }

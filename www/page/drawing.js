@@ -1,5 +1,6 @@
 /** From a job to pictures: one call of `generate` after another, every step shown. */
 import { DiffusionError } from '../browser-diffusion.js';
+import { list, t } from '../messages/index.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
 import { asRead } from './read-as.js';
@@ -67,7 +68,7 @@ export class Drawing {
   async #drawAll(job, shown, signal) {
     const { strip, load, again, upscaler, drawn } = this.#rest;
     const pipeline = await load(job.source);
-    if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
+    if (signal.aborted) throw new DiffusionError('aborted', t('draw.stopped'));
     if (job.fresh) again(job.options);
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
     const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
@@ -80,7 +81,7 @@ export class Drawing {
     let first;
     for (const [i, options] of all.entries()) {
       shown.made = [];
-      const place = all.length > 1 ? `Picture ${i + 1} of ${all.length}: ` : '';
+      const place = all.length > 1 ? t('draw.drawingOne', i + 1, all.length) : t('draw.drawing');
       // All cells of a grid that do not name a seed have one; pictures of a seed each have those after the first's.
       if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
       else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
@@ -106,8 +107,8 @@ export class Drawing {
     const { seed, unmatched, truncated } = this.#last.lastResult;
     first ??= seed;
     drawn(first);
-    const seeds = first === seed ? `Seed ${first}` : `Seeds ${first} to ${seed}`;
-    say(`Done in ${duration(performance.now() - started)}. ${seeds}.${strays(unmatched)}${unread(truncated)}`);
+    const done = t('draw.done', duration(performance.now() - started), first, seed);
+    say(`${done}${strays(unmatched)}${unread(truncated)}`);
   }
 
   /**
@@ -118,11 +119,11 @@ export class Drawing {
     const finished = kept.at(-1)?.image !== undefined && !job.axes;
     if (made.length > 0) this.#rest.strip.restore(finished ? kept : made);
     if (isAbort(error)) {
-      const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
-      say(finished && made.length > 0 ? `${where} This is your picture from before.` : where);
+      const where = made.length > 0 ? t('draw.stoppedAfter', made.length) : t('draw.stopped');
+      say(finished && made.length > 0 ? t('draw.before', where) : where);
       return;
     }
-    say('No new picture this time.');
+    say(t('draw.none'));
     showError(error);
     // A worker or a GPU that was lost is not asked again.
     if (error instanceof DiffusionError && error.code === 'device-lost') this.#rest.lost();
@@ -134,13 +135,13 @@ export class Drawing {
    * @param {GenerateOptions} options
    * @param {Frame[]} made gets the steps
    * @param {AbortSignal} signal
-   * @param {string} place which picture of many
+   * @param {string} place that it draws, and which picture of many
    */
   async #drawOne(pipeline, options, made, signal, place) {
-    say(`${place}Drawing …`);
+    say(place);
     // A GPU's driver compiles what is new to it, and may begin when it meets it.
     const first = this.#last?.pipeline !== pipeline;
-    showProgress(undefined, first ? 'reading your words, preparing the GPU' : 'reading your words');
+    showProgress(undefined, t(first ? 'draw.readingFirst' : 'draw.reading'));
     stage('text');
     const started = performance.now();
     const lastResult = await pipeline.generate({
@@ -164,7 +165,7 @@ export class Drawing {
   #showStep({ step, total, timestep, sigma, preview, latents }, options, spent) {
     const { strip, size } = this.#rest;
     const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
-    showProgress(step / total, step < total ? `step ${step} of ${total}${remaining}` : 'painting the picture out');
+    showProgress(step / total, step < total ? `${t('draw.step', step, total)}${remaining}` : t('draw.painting'));
     if (step === total) stage('vae');
     /** @type {Frame} */
     const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
@@ -180,15 +181,15 @@ export class Drawing {
   #showResult(result, prompt, latents) {
     const { images, seed } = result;
     for (const [i, image] of images.entries()) {
-      const which = images.length > 1 ? ` · picture ${i + 1} of ${images.length}` : '';
+      const which = images.length > 1 ? t('draw.which', i + 1, images.length) : '';
       this.#rest.strip.addFinished({
         image: new ImageData(image.data, image.width, image.height),
         file: () => image.toBlob('image/png'),
         parameters: image.parameters,
         name: `${fileName(prompt)}-${seed}${i > 0 ? `-${i + 1}` : ''}`,
         latents: i === 0 ? latents : undefined,
-        title: prompt.trim() || 'A picture without words',
-        detail: `painted out by the decoder · seed ${seed}${which} · ${image.width} × ${image.height} pixels`,
+        title: prompt.trim() || t('draw.wordless'),
+        detail: t('draw.detail', seed, which, `${image.width} × ${image.height}`),
       });
     }
     tell(result, latents);
@@ -205,8 +206,8 @@ export class Drawing {
       image,
       file: () => canvas.convertToBlob({ type: 'image/png' }),
       name: `grid-${fileName(options.prompt)}`,
-      title: options.prompt.trim() || 'A picture without words',
-      detail: `a grid of ${drawn.length} pictures`,
+      title: options.prompt.trim() || t('draw.wordless'),
+      detail: t('draw.grid', drawn.length),
     });
   }
 }
@@ -230,8 +231,8 @@ function oneByOne(options) {
 /** @param {string[]} ends of prompts that were too long */
 function unread(ends) {
   if (ends.length === 0) return '';
-  const words = ends.map((end) => `“${end.length > 80 ? `${end.slice(0, 79).trim()}…` : end}”`).join(' and ');
-  return ` The model reads about 60 words; what came after was left out: ${words}`;
+  const words = ends.map((end) => t('draw.quoted', end.length > 80 ? `${end.slice(0, 79).trim()}…` : end));
+  return t('draw.unread', list(words));
 }
 
 /** @param {GenerateResult['unmatched']} loras whose tensors do not all have a place in this model */
@@ -239,7 +240,6 @@ function strays(loras) {
   return loras.map(({ source, keys }) => {
     const name = source.split(/[/ ]/).findLast((part) => /\.\w+$/.test(part)) ?? source;
     const some = `${keys.slice(0, 3).join(', ')}${keys.length > 3 ? ', …' : ''}`;
-    const belong = keys.length === 1 ? 'tensor belongs' : 'tensors belong';
-    return ` Of ${name} ${keys.length} ${belong} to no weight of this model: ${some}.`;
+    return t('draw.strays', name, keys.length, some);
   }).join('');
 }

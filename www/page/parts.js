@@ -2,6 +2,7 @@
  * Lists of what is added to a model: LoRAs, ControlNets, words of textual inversion. Each row names a source, by
  * address or as a file from disk.
  */
+import { t } from '../messages/index.js';
 import { element, make } from './ui.js';
 
 /**
@@ -72,8 +73,8 @@ export class Parts {
     for (const field of this.#fields) row.append(...this.#input(field, number, values[field.key]));
     const remove = document.createElement('button');
     remove.type = 'button';
-    remove.textContent = 'Remove';
-    remove.setAttribute('aria-label', `Remove ${this.#what} ${number}`);
+    remove.textContent = t('parts.remove');
+    remove.setAttribute('aria-label', t('parts.removeOne', this.#what, number));
     remove.onclick = () => {
       row.remove();
       this.#rowsChanged();
@@ -150,7 +151,7 @@ export class Parts {
     if (kind !== 'source') return [pair];
     const file = document.createElement('input');
     Object.assign(file, { type: 'file', accept: '.safetensors,.pt,.pth,.bin,.ckpt,.png' });
-    file.setAttribute('aria-label', `${label} from disk`);
+    file.setAttribute('aria-label', t('parts.fromDisk', label));
     file.onchange = () => {
       const [chosen] = file.files ?? [];
       if (!chosen) return;
@@ -204,7 +205,7 @@ function isCalled(source, name) {
  */
 function ask(row, source, name) {
   const note = make('p', { className: 'hint asks', id: `${source.id}-asks` });
-  note.textContent = `The picture was drawn with “${name}”. Choose that file, or type its address.`;
+  note.textContent = t('parts.asks', name);
   source.setAttribute('aria-describedby', note.id);
   row.prepend(note);
   row.addEventListener('change', () => {
