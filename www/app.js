@@ -13,6 +13,7 @@ import { takeFiles } from './page/files.js';
 import { Grid } from './page/grid.js';
 import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
+import './page/languages.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
 import { Parts } from './page/parts.js';
@@ -245,7 +246,7 @@ const tokens = new Tokens(
   () => (work.drawing ? undefined : models.current),
   async () => {
     const { prompt, ...options } = settings.only(...WORDS);
-    return { ...options, prompt: await asRead(prompt, models.source), embeddings: words() };
+    return { ...options, prompt: await asRead(prompt, models.source, options.promptSyntax), embeddings: words() };
   },
 );
 /** Shows how the prompt will be read: as English, and as tokens. */

@@ -3,6 +3,7 @@
  * adapter was measured to do at the most. `bench.html?quick` runs everything once; `filter=NAME`, `unet=CONFIG` (the
  * address of another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
  */
+import '../page/languages.js';
 import init, { Bench } from '../pkg/browser_diffusion.js';
 import { SD15_UNET, figures, median, operations } from './operations.js';
 import { t } from './messages.js';

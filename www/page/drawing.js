@@ -86,8 +86,9 @@ export class Drawing {
       if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
       else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
       try {
-        options.prompt = await asRead(options.prompt, job.source);
-        if (options.negativePrompt) options.negativePrompt = await asRead(options.negativePrompt, job.source);
+        const read = (/** @type {string} */ words) => asRead(words, job.source, options.promptSyntax);
+        options.prompt = await read(options.prompt);
+        if (options.negativePrompt) options.negativePrompt = await read(options.negativePrompt);
         const { seed } = await this.#drawOne(pipeline, options, shown.made, signal, place);
         if (!job.axes) first ??= seed;
         pictures[i] = strip.frames.at(-1)?.image;

@@ -63,7 +63,8 @@ const listed = list => {
 test('the service worker keeps exactly the files that the page asks for', () => {
   // Of a model it keeps at most what the page shows of it.
   const [model, page] = [true, false].map(is => asked(false).filter(file => file.startsWith('embedded/') === is));
-  const shell = page.filter(file => file !== 'sw.js').map(file => file.replace(/^index\.html$/, './').replace(/\/index\.html$/, '/'));
+  const shell = page.filter(file => file !== 'sw.js')
+    .map(file => file.replace(/^index\.html$/, './').replace(/\/index\.html$/, '/'));
   assert.deepEqual(listed('SHELL').sort(), shell.sort());
   assert.deepEqual(listed('OPTIONAL').sort(), model.filter(file => !file.endsWith('/')).sort());
 });
