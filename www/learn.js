@@ -9,6 +9,7 @@ import { Spoil } from './learn/spoil.js';
 import { Steps } from './learn/steps.js';
 import { Subject } from './learn/subject.js';
 import { Train } from './learn/train.js';
+import { Words } from './learn/words.js';
 import { Uses } from './learn/uses.js';
 
 const painter = new Painter(button('fetch'));
@@ -34,7 +35,7 @@ async function begin() {
   await subject.start(linked().values.get('p') ?? undefined);
   const stations = [
     new Uses(subject, painter), new Spoil(subject), new Guess(subject, painter), new Steps(painter),
-    new Train(), new Practice(subject, painter),
+    new Train(), new Words(subject, painter), new Practice(subject, painter),
   ];
   new Quiz();
   showGlossary();
