@@ -1,4 +1,5 @@
 /** The page that explains diffusion: seven chapters, each a file in learn/, made and wired here. */
+import './page/languages.js';
 import { button } from './page/ui.js';
 import { showGlossary } from './learn/glossary.js';
 import { Guess } from './learn/guess.js';

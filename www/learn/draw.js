@@ -86,7 +86,8 @@ export class Axes {
 
   /** @param {Iterable<[number, number]>} points */
   path(points) {
-    return Array.from(points, ([x, y], i) => `${i ? 'L' : 'M'}${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`).join('');
+    const place = (/** @type {[number, number]} */ [x, y]) => `${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`;
+    return Array.from(points, (point, i) => `${i ? 'L' : 'M'}${place(point)}`).join('');
   }
 
   frame() {

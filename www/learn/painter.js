@@ -26,8 +26,6 @@ const EMBEDDED = 'embedded';
 export class Painter extends EventTarget {
   /** @type {State} */
   state = 'checking';
-  /** Why there is none. */
-  reason = '';
   /** @type {DiffusionPipeline | undefined} */
   #pipeline;
   /** @type {Turn[]} */
@@ -46,9 +44,9 @@ export class Painter extends EventTarget {
   async start() {
     const { webgpu, reason = '' } = await detect();
     if (!webgpu) {
-      this.reason = reason;
       this.#become('none');
-      say(t('model.none', reason));
+      showError(new DiffusionError('webgpu-unavailable', reason));
+      say(t('model.none'));
       return;
     }
     if (unmetered() || await isKept()) await this.load();

@@ -122,8 +122,8 @@ export class Panel {
   }
 
   #showLoss() {
-    const all = [...this.#losses, ...this.#critics];
-    const low = Math.min(0, ...thinned(all).map(([, y]) => y)), high = Math.max(0.01, ...thinned(all).map(([, y]) => y));
+    const heights = [this.#losses, this.#critics].flatMap((values) => thinned(values).map(([, y]) => y));
+    const [low, high] = [Math.min(0, ...heights), Math.max(0.01, ...heights)];
     this.#axes.across = [0, Math.max(1, this.#losses.length - 1)];
     this.#axes.up = [low, high];
     this.#line.setAttribute('d', this.#axes.path(thinned(this.#losses)));

@@ -16,7 +16,8 @@ const weighed = (prompt, weight) => prompt.replace(/(\S+)\s*$/, `($1:${weight})`
 /** @type {Record<string, (given: Given) => Cell[]>} */
 const EXPERIMENTS = {
   steps: () => [1, 2, 4, 8, 16, 32].map((n) => ({ label: t('practice.nSteps', n), options: { numInferenceSteps: n } })),
-  guidance: () => [1, 2, 3, 5, 9, 15].map((n) => ({ label: t('practice.nGuidance', n), options: { guidanceScale: n } })),
+  guidance: () => [1, 2, 3, 5, 9, 15].map((n) => (
+    { label: t('practice.nGuidance', n), options: { guidanceScale: n } })),
   negative: () => ['', 'red', 'green', 'blue', 'black', 'white'].map((words) => (
     { label: words ? t('practice.not', words) : t('practice.notNothing'), options: { negativePrompt: words } })),
   walk: ({ seed }) => [0, 0.2, 0.4, 0.6, 0.8, 1].map((n) => (
@@ -25,8 +26,8 @@ const EXPERIMENTS = {
     { label: t('practice.strengthIs', n), options: { image: picture, strength: n } })),
   mask: ({ picture, seed }) => [0, 1, 2, 3, 4, 5].map((n) => (
     { label: t('practice.seedIs', seed + n), options: { image: picture, maskImage: middle(), seed: seed + n } })),
-  weight: ({ prompt }) => [0.2, 0.6, 1, 1.2, 1.5, 2].map((n) => (
-    { label: weighed(prompt, n).split(' ').at(-1) ?? '', options: { prompt: weighed(prompt, n), promptSyntax: 'a1111' } })),
+  weight: ({ prompt }) => [0.2, 0.6, 1, 1.2, 1.5, 2].map((n) => weighed(prompt, n)).map((words) => (
+    { label: words.split(' ').at(-1) ?? '', options: { prompt: words, promptSyntax: 'a1111' } })),
   bits: () => /** @type {const} */ (['f16', 'q8', 'q4']).map((weights) => ({ label: weights, options: {}, weights })),
 };
 

@@ -53,7 +53,8 @@ export class Quiz {
       return button;
     });
     const told = make('p', { className: 'hint' });
-    return make('li', {}, make('p', {}, t(/** @type {'quiz.0'} */ (`quiz.${i}`))), make('div', { className: 'row' }, ...answers), told);
+    const words = make('p', {}, t(/** @type {'quiz.0'} */ (`quiz.${i}`)));
+    return make('li', {}, words, make('div', { className: 'row' }, ...answers), told);
   }
 
   #show() {
@@ -83,7 +84,8 @@ export class Quiz {
 
   /** @param {When} when */
   #score(when) {
-    const count = (/** @type {When} */ which) => QUESTIONS.filter(([right], i) => this.#given[which][i] === right).length;
+    const count = (/** @type {When} */ which) =>
+      QUESTIONS.filter(([right], i) => this.#given[which][i] === right).length;
     const whole = (/** @type {When} */ which) => QUESTIONS.every((_, i) => this.#given[which][i] !== undefined);
     if (!whole(when)) return '';
     if (when === 'before') return t('quiz.kept');

@@ -1,8 +1,9 @@
 /** What the chapters play with: the visitor's last words and last picture, or an example, or what is chosen here. */
+import { PageError } from '../page/page-error.js';
 import { fileOf, listPictures } from '../page/pictures.js';
 import { kept } from '../page/prompts.js';
 import { asRead } from '../page/read-as.js';
-import { any, context2d, element, errorWords, input, make, PageError } from '../page/ui.js';
+import { any, context2d, element, errorWords, input, make } from '../page/ui.js';
 import { t } from './say.js';
 
 /** The side of the pictures that the small model learnt, in pixels. */

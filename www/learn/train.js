@@ -1,5 +1,5 @@
 /** Chapter 5: diffusion, flow, GAN and VAE learn the same points, side by side; DDPM's two algorithms beside them. */
-import { DATA_SETS, FAMILIES, Trainer } from '../train.js';
+import { FAMILIES, Trainer } from '../train.js';
 import { any, button, element, input, select } from '../page/ui.js';
 import { Doodle } from './doodle.js';
 import { Panel } from './panel.js';
@@ -8,7 +8,7 @@ import { t } from './say.js';
 
 /** How many steps the plan has; how many between two looks at the samples, for the eye that wants no motion too. */
 const PLAN = 2000, LOOK = 50, SELDOM = 250;
-const DRAWN = 'drawn';
+const DRAWN = 'drawn', USUAL = 'usual';
 /** How long each line of the algorithm is lit when one step is made by hand. */
 const LIT_MS = 350;
 
@@ -109,8 +109,9 @@ export class Train extends Station {
     const wanted = JSON.stringify([this.values().seed, this.#rate.value, typeof data === 'string' ? data : [...data]]);
     if (this.#made === wanted) return;
     this.#made = '';
-    const options = { data: /** @type {any} */ (data), seed: Number(this.#seed.value), steps: PLAN,
-      learningRate: Number(this.#rate.value) };
+    // The usual rate is each family's own.
+    const learningRate = this.#rate.value === USUAL ? undefined : Number(this.#rate.value);
+    const options = { data: /** @type {any} */ (data), seed: Number(this.#seed.value), steps: PLAN, learningRate };
     const trainers = await Promise.all(FAMILIES.map((family) => Trainer.create({ ...options, family })));
     for (const [i, panel] of this.#panels.entries()) {
       panel.trainer?.dispose();
@@ -180,7 +181,7 @@ export class Train extends Station {
 
   /** From the beginning. @param {boolean} [usual] at the usual rate */
   #again(usual = false) {
-    if (usual) this.#rate.value = '0.002';
+    if (usual) this.#rate.value = USUAL;
     this.#made = '';
     this.#step = 0;
     this.#showData();
@@ -206,5 +207,3 @@ export class Train extends Station {
     }
   }
 }
-
-export const OFFERED = [...DATA_SETS, DRAWN];

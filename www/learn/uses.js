@@ -37,7 +37,8 @@ export class Uses extends Station {
     for (const [use, options] of Object.entries(USES)) {
       const { images: [image] } = await painter.turn('uses', signal, (pipeline) =>
         pipeline.generate({ prompt, seed, ...options(picture, prompt), signal }));
-      showPicture(/** @type {HTMLCanvasElement} */ (this.find(`[data-use=${use}]`)), image, t('uses.shown', words, seed));
+      const canvas = /** @type {HTMLCanvasElement} */ (this.find(`[data-use=${use}]`));
+      showPicture(canvas, image, t('uses.shown', words, seed));
     }
     this.showLink();
   }

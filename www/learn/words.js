@@ -182,7 +182,8 @@ function wordsOf({ tokens }) {
  * @returns {Triangle}
  */
 function triangleOf(u, c, g) {
-  const dot = (/** @type {Float32Array} */ a, /** @type {Float32Array} */ b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
+  const dot = (/** @type {Float32Array} */ a, /** @type {Float32Array} */ b) =>
+    a.reduce((sum, value, i) => sum + value * b[i], 0);
   const length = Math.sqrt(dot(u, u)) || 1;
   const along = dot(c, u) / length;
   const rest = c.map((value, i) => value - (along / length) * u[i]);

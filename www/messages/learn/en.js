@@ -1,6 +1,6 @@
 /** What the scripts of learn.html say, in English. */
 export const messages = {
-  'model.none': (/** @type {string} */ reason) => `${reason} Chapters 2 and 5 work all the same.`,
+  'model.none': 'Chapters 2 and 5 work all the same.',
   'model.asks': 'Most experiments draw with the small model that comes with this page.',
   'model.fetch': (/** @type {string} */ bytes) => `Fetch it (${bytes}, once)`,
   'model.loading': 'Fetching the small model …',
@@ -21,12 +21,14 @@ export const messages = {
     `${share} × picture + ${rest} × noise · ᾱ = ${left}`,
   'guess.axis': 'mean squared mistake at step t',
   'guess.shownNoisy': (/** @type {number} */ step) => `The picture with the noise of step ${step}`,
-  'guess.shownWithout': (/** @type {number} */ step) => `What the network takes it to be at step ${step}, without words`,
+  'guess.shownWithout': (/** @type {number} */ step) =>
+    `What the network takes it to be at step ${step}, without words`,
   'guess.shownWith': (/** @type {number} */ step) => `What the network takes it to be at step ${step}, with your words`,
   'guess.reading': (/** @type {number} */ step, /** @type {string} */ withWords, /** @type {string} */ without) =>
     `Loss at step ${step}: ${withWords} with your words, ${without} without. ` +
     '(The lines: with words strong, without pale. Low at the right is easy: nearly all is noise, and it says so.)',
-  'steps.shown': (/** @type {string} */ sampler, /** @type {number} */ count) => `Drawn by ${sampler} in ${count} steps`,
+  'steps.shown': (/** @type {string} */ sampler, /** @type {number} */ count) =>
+    `Drawn by ${sampler} in ${count} steps`,
   'steps.at1': '1 step: straight from noise to its first guess, the mean of all that it has learnt.',
   'steps.at2': '2 steps: a rough idea of what goes where.',
   'steps.at4': '4 steps: patches with colours of their own.',
@@ -62,7 +64,8 @@ export const messages = {
   'words.end': '(end)',
   'words.padding': '(empty)',
   'words.share': (/** @type {string} */ percent) => `${percent} %`,
-  'words.shown': (/** @type {number} */ step, /** @type {string} */ word) => `The picture at step ${step}, and where “${word}” acts`,
+  'words.shown': (/** @type {number} */ step, /** @type {string} */ word) =>
+    `The picture at step ${step}, and where “${word}” acts`,
   'words.u': 'without words',
   'words.c': 'with words',
   'words.g': 'guided',
@@ -71,19 +74,22 @@ export const messages = {
   'practice.steps': 'Steps',
   'practice.steps.about': 'More steps: finer and slower, up to some twenty. After that little changes.',
   'practice.guidance': 'Guidance',
-  'practice.guidance.about': 'How much further than the words alone it goes. 1: hardly led. Far too much: colours burn.',
+  'practice.guidance.about':
+    'How much further than the words alone it goes. 1: hardly led. Far too much: colours burn.',
   'practice.negative': 'Negative prompt',
   'practice.negative.about': 'Guidance leads away from these words. Look at the colours.',
   'practice.walk': 'Walk between seeds',
   'practice.walk.about': 'The start is mixed from two seeds: a path from one picture to another.',
   'practice.strength': 'Strength',
-  'practice.strength.about': 'Your picture is spoilt so far, and drawn back with your words. Little: it stays. 1: nothing stays.',
+  'practice.strength.about':
+    'Your picture is spoilt so far, and drawn back with your words. Little: it stays. 1: nothing stays.',
   'practice.mask': 'Mask',
   'practice.mask.about': 'Only the middle of your picture is painted anew, from six seeds; the rest stays.',
   'practice.weight': 'Weight of a word',
   'practice.weight.about': 'The last word weighs less or more than the others. Too much, and it is all that counts.',
   'practice.bits': 'Fewer bits',
-  'practice.bits.about': 'The weights in 16, 8 and 4 bits: less memory, nearly the same picture. It loads the model three times.',
+  'practice.bits.about':
+    'The weights in 16, 8 and 4 bits: less memory, nearly the same picture. It loads the model three times.',
   'practice.nSteps': (/** @type {number} */ n) => `${n} steps`,
   'practice.nGuidance': (/** @type {number} */ n) => `guidance ${n}`,
   'practice.not': (/** @type {string} */ words) => `not: ${words}`,

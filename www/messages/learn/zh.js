@@ -2,7 +2,7 @@
 
 /** @type {typeof import('./en.js').messages} */
 export const messages = {
-  'model.none': (reason) => `${reason} 第 2 章和第 5 章不受影响，照样可以玩。`,
+  'model.none': '第 2 章和第 5 章不受影响，照样可以玩。',
   'model.asks': '大多数实验要用本页自带的小模型来画。',
   'model.fetch': (bytes) => `下载它（${bytes}，只需一次）`,
   'model.loading': '正在下载小模型……',
