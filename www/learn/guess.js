@@ -21,10 +21,12 @@ export class Guess extends Station {
   #reading = this.find('.reading');
   #lines = { without: svg('path', { class: 'line other' }), withWords: svg('path', { class: 'line' }) };
   #mark = svg('path', { class: 'drop' });
-  /** What was found out of each step. @type {Map<number, Promise<Seen>>} */
-  #kept = new Map();
-  /** @type {Map<number, Seen>} */
+  /** What was found out of each step. @type {Map<number, Seen>} */
   #known = new Map();
+  /** The picture's latents, and the noise. @type {Promise<[Float32Array, Float32Array]> | undefined} */
+  #mixed;
+  /** The visitor has the slider. */
+  #chosen = false;
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
@@ -43,15 +45,15 @@ export class Guess extends Station {
   }
 
   #forget() {
-    this.#kept.clear();
     this.#known.clear();
+    this.#mixed = undefined;
   }
 
   /** @override @param {AbortSignal} signal */
   async play(signal) {
     this.#forget();
     const { min, max, step } = this.slider;
-    const rests = this.slider.valueAsNumber > Number(min) ? this.slider.valueAsNumber : REST;
+    const rests = this.#chosen ? this.slider.valueAsNumber : REST;
     for (let at = Number(min); at <= Number(max); at += Number(step)) {
       this.slider.value = String(at);
       this.#show(await this.#at(at, signal));
@@ -65,6 +67,7 @@ export class Guess extends Station {
   /** @override */
   moved() {
     const at = this.slider.valueAsNumber;
+    this.#chosen = true;
     this.output.textContent = String(at);
     if (this.painter?.state !== 'ready') return;
     this.run(async (signal) => this.#show(await this.#at(at, signal)));
@@ -77,7 +80,10 @@ export class Guess extends Station {
     const words = await this.#subject.read();
     const { picture } = this.#subject;
     const seen = await /** @type {import('./painter.js').Painter} */ (this.painter)
-      .turn('guess', signal, (pipeline) => look(pipeline, picture, words, at));
+      .turn('guess', signal, async (pipeline) => {
+        this.#mixed ??= Promise.all([pipeline.encode(picture), pipeline.noise(SEED)]);
+        return look(pipeline, await this.#mixed, words, at);
+      });
     if (!signal.aborted) this.#known.set(at, seen);
     return seen;
   }
@@ -106,12 +112,11 @@ export class Guess extends Station {
 }
 
 /**
- * @param {DiffusionPipeline} pipeline @param {ImageData} picture @param {string} words @param {number} at
+ * @param {DiffusionPipeline} pipeline @param {[Float32Array, Float32Array]} mixed the picture's latents, and noise
+ * @param {string} words @param {number} at
  * @returns {Promise<Seen>}
  */
-async function look(pipeline, picture, words, at) {
-  const clean = await pipeline.encode(picture);
-  const noise = await pipeline.noise(SEED);
+async function look(pipeline, [clean, noise], words, at) {
   const latents = await pipeline.addNoise(clean, noise, at);
   /** @param {string} prompt @returns {Promise<Guessed>} */
   const guess = async (prompt) => {

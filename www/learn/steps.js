@@ -12,6 +12,8 @@ export class Steps extends Station {
   /** @type {Map<string, import('./draw.js').Picture>} */
   #drawn = new Map();
   #reading = this.find('.reading');
+  /** The visitor has the slider. */
+  #chosen = false;
 
   /** @param {import('./painter.js').Painter} painter */
   constructor(painter) {
@@ -33,7 +35,6 @@ export class Steps extends Station {
   /** @override @param {AbortSignal} signal */
   async play(signal) {
     const painter = /** @type {import('./painter.js').Painter} */ (this.painter);
-    const chosen = this.slider.valueAsNumber;
     for (const [i, count] of COUNTS.entries()) {
       for (const sampler of SAMPLERS) {
         const key = `${sampler} ${count}`;
@@ -45,7 +46,7 @@ export class Steps extends Station {
         showPicture(this.#tile(sampler, count), image, t('steps.shown', sampler.toUpperCase(), count));
       }
       // It looks at each as it comes, but for a visitor who chose one.
-      if (chosen === 0) this.slider.value = String(i);
+      if (!this.#chosen) this.slider.value = String(i);
       this.#show();
     }
     this.showLink();
@@ -53,6 +54,7 @@ export class Steps extends Station {
 
   /** @override */
   moved() {
+    this.#chosen = true;
     this.#show();
   }
 

@@ -103,6 +103,8 @@ export function middle() {
   const context = context2d(canvas);
   context.fillRect(0, 0, SIDE, SIDE);
   context.fillStyle = '#fff';
-  context.fillRect(SIDE / 8, SIDE / 8, (SIDE * 3) / 4, (SIDE * 3) / 4);
+  context.beginPath();
+  context.arc(SIDE / 2, SIDE / 2, SIDE * 0.38, 0, 2 * Math.PI);
+  context.fill();
   return canvas;
 }

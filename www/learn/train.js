@@ -1,6 +1,6 @@
 /** Chapter 5: diffusion, flow, GAN and VAE learn the same points, side by side; DDPM's two algorithms beside them. */
 import { FAMILIES, Trainer } from '../train.js';
-import { any, button, element, input, select } from '../page/ui.js';
+import { any, button, element, input, isAbort, select } from '../page/ui.js';
 import { Doodle } from './doodle.js';
 import { Panel } from './panel.js';
 import { Station, frame, pause, still } from './station.js';
@@ -130,7 +130,7 @@ export class Train extends Station {
     this.#light(1, 2 + (this.#turn++ % 4));
     await Promise.all(this.#panels.map((panel) => panel.learn(count).catch((error) => this.#stuck(panel, error))));
     if (signal.aborted) return;
-    this.#step += count;
+    this.#step = Math.max(...this.#panels.map(({ trainer }) => trainer?.step ?? 0));
     this.#tell();
     if (this.#step % often === 0) await this.#look();
   }
@@ -143,6 +143,8 @@ export class Train extends Station {
 
   /** @param {Panel} panel @param {unknown} error */
   #stuck(panel, error) {
+    // Another run took this one's place.
+    if (isAbort(error)) return;
     if (!panel.stuck) panel.stop(error, () => this.#again(true));
   }
 

@@ -6,6 +6,8 @@ import { t } from './say.js';
 
 /** @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions */
 
+/** Enough for the small model. */
+const STEPS = 12;
 /** What a picture is turned into: something that it can hardly be yet. */
 const OTHER = 'a lemon';
 
@@ -36,7 +38,7 @@ export class Uses extends Station {
     const prompt = await this.#subject.read();
     for (const [use, options] of Object.entries(USES)) {
       const { images: [image] } = await painter.turn('uses', signal, (pipeline) =>
-        pipeline.generate({ prompt, seed, ...options(picture, prompt), signal }));
+        pipeline.generate({ prompt, seed, numInferenceSteps: STEPS, ...options(picture, prompt), signal }));
       const canvas = /** @type {HTMLCanvasElement} */ (this.find(`[data-use=${use}]`));
       showPicture(canvas, image, t('uses.shown', words, seed));
     }
