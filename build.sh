@@ -85,6 +85,9 @@ need_firefox() {
   has firefox-esr || has firefox || (apt_install firefox-esr) || say "no Firefox: browser tests run in Chromium alone"
 }
 
+# Without one each Chinese character is a narrow box, and a test of how wide a page is sees nothing of it.
+need_chinese_font() { fc-list :lang=zh-cn | grep -q . || apt_install fonts-wqy-microhei; }
+
 need_vulkan_driver() {
   ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || apt_install mesa-vulkan-drivers
   ldconfig -p | grep -q libvulkan.so.1 || apt_install libvulkan1
@@ -258,7 +261,7 @@ serve() {
 
 run_tests() {
   need_rust; need_wasm_std; need_vulkan_driver; publish; build_ops_check
-  need_node_modules; need_chromium; need_firefox; need_lavapipe; need_reader
+  need_node_modules; need_chromium; need_chinese_font; need_firefox; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --all --check
   cargo clippy --all-targets --quiet -- -D warnings

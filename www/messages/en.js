@@ -1,5 +1,7 @@
 /** What the drawing page's scripts say in English. Arguments that are figures come as they are to be read. */
 
+/** @typedef {import('../browser-diffusion.js').DiffusionErrorCode} Code */
+
 /** @param {number} count @param {string} one @param {string} many */
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
@@ -32,17 +34,7 @@ export const messages = {
   // What the engine says is English and says what to do. Elsewhere that stands here, and what the engine says is folded
   // below it.
   'error.details': '',
-  'error.advice': '',
-  'error.advice.webgpu-unavailable': '',
-  'error.advice.unsupported-model': '',
-  'error.advice.bad-checkpoint': '',
-  'error.advice.network': '',
-  'error.advice.integrity': '',
-  'error.advice.quota': '',
-  'error.advice.out-of-memory': '',
-  'error.advice.device-lost': '',
-  'error.advice.invalid-option': '',
-  'error.advice.aborted': '',
+  'error.advice': (/** @type {Code | undefined} */ _code, /** @type {string} */ _said) => '',
 
   // ------------------------------------------------------------------------------------------ the form
   'field.wrong': (/** @type {string} */ field, /** @type {string} */ message) => `${field}: ${message}`,

@@ -11,6 +11,37 @@ const ABOUT = {
   'stabilityai/sdxl-turbo': 'SDXL 的蒸馏版：一到四步出图，不用引导系数。',
 };
 
+/** What to do about an error. @type {Record<import('../browser-diffusion.js').DiffusionErrorCode, string>} */
+const ADVICE = {
+  'webgpu-unavailable': '请用新版 Chrome、Edge、Safari 或 Firefox 打开本页，并在浏览器设置中开启硬件加速。',
+  'unsupported-model': '可以使用 Stable Diffusion 1.x、2.x 和 SDXL 的模型：diffusers 文件夹，或单个 .safetensors、.ckpt 文件。请换一个模型。',
+  'bad-checkpoint': '请重新下载模型文件，或换一个模型。',
+  network: '请检查网络以及模型的名称或网址，然后重试；已下载的部分会保留，下次接着下载。',
+  integrity: '收到的内容与发布的不一致。请重试，有误的部分会重新下载；如果仍然出错，请换一个网络或下载地址。',
+  quota: '请在“浏览器中保存的模型”里删除不用的模型，或清理磁盘空间，然后重试。',
+  'out-of-memory': '请减小宽度和高度，降低权重精度，或把“显存”设为“尽量少用”，然后重试。',
+  'device-lost': '可能是显卡驱动重启，或显存被其他程序占用。请再次点击“生成”，模型会重新加载。',
+  'invalid-option': '请根据下面的详细信息修改参数，然后重试。',
+  aborted: '可以随时重新开始。',
+};
+
+/** Of a network that failed, what the engine's English tells of the server's answer. @type {[RegExp, string][]} */
+const ANSWERS = [
+  [/\(HTTP 401\)/, '访问令牌无效，或这个模型需要登录授权：请检查模型名称，在模型页面登录并同意许可条款，再填写访问令牌。'],
+  [/\(HTTP 403\)/, '这个模型不对你开放：请在模型页面登录并同意许可条款，再填写有读取权限的访问令牌。'],
+  [/HTTP 429/, '服务器限制了请求次数。请过几分钟再试；已下载的部分会保留。'],
+  [/HTTP 5\d\d/, '服务器暂时出错。请稍后再试；已下载的部分会保留。'],
+  [/there is no connection/, '连不上服务器：可能是没有网络、地址被屏蔽，或服务器不允许其他网站访问。' +
+    '请检查网络，或在网址后加 ?hub= 使用镜像；已下载的部分会保留。'],
+];
+
+/** @param {keyof typeof ADVICE | undefined} code @param {string} said by the engine */
+function advice(code, said) {
+  if (!code) return '请再试一次；如果仍然出错，请刷新页面。';
+  const answer = code === 'network' && ANSWERS.find(([pattern]) => pattern.test(said))?.[1];
+  return answer || ADVICE[code];
+}
+
 /** @type {typeof import('./en.js').messages} */
 export const messages = {
   // ------------------------------------------------------------------------------------------ figures
@@ -38,18 +69,7 @@ export const messages = {
   'error.title.invalid-option': '参数有误',
   'error.title.aborted': '已停止',
   'error.details': '详细信息（英文）',
-  'error.advice': '请再试一次；如果仍然出错，请刷新页面。',
-  'error.advice.webgpu-unavailable': '请用新版 Chrome、Edge、Safari 或 Firefox 打开本页，并在浏览器设置中开启硬件加速。',
-  'error.advice.unsupported-model':
-    '可以使用 Stable Diffusion 1.x、2.x 和 SDXL 的模型：diffusers 文件夹，或单个 .safetensors、.ckpt 文件。请换一个模型。',
-  'error.advice.bad-checkpoint': '请重新下载模型文件，或换一个模型。',
-  'error.advice.network': '请检查网络以及模型的名称或网址，然后重试；已下载的部分会保留，下次接着下载。',
-  'error.advice.integrity': '收到的内容与发布的不一致。请重试，有误的部分会重新下载；如果仍然出错，请换一个网络或下载地址。',
-  'error.advice.quota': '请在“浏览器中保存的模型”里删除不用的模型，或清理磁盘空间，然后重试。',
-  'error.advice.out-of-memory': '请减小宽度和高度，降低权重精度，或把“显存”设为“尽量少用”，然后重试。',
-  'error.advice.device-lost': '可能是显卡驱动重启，或显存被其他程序占用。请再次点击“生成”，模型会重新加载。',
-  'error.advice.invalid-option': '请根据下面的详细信息修改参数，然后重试。',
-  'error.advice.aborted': '可以随时重新开始。',
+  'error.advice': advice,
 
   // ------------------------------------------------------------------------------------------ the form
   'field.wrong': (field, message) => `${field}：${message}`,

@@ -2,7 +2,7 @@
 import { cache } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
 import { readKeptName } from './catalogue.js';
-import { any, button, details, make, makeButton, say, showError, size } from './ui.js';
+import { any, button, details, explained, make, makeButton, say, showError, size } from './ui.js';
 
 /** @typedef {import('./catalogue.js').Kept} Kept */
 
@@ -41,7 +41,8 @@ export class KeptModels {
       any('cache-usage').textContent = quota > 0 ? t('kept.used', size(usage), size(quota)) : '';
       this.#persist.hidden = persisted || models.length === 0;
     } catch (error) {
-      this.#list.replaceChildren(error instanceof Error ? error.message : String(error));
+      const message = error instanceof Error ? error.message : String(error);
+      this.#list.replaceChildren(make('li', {}, ...explained(undefined, message)));
     }
   }
 

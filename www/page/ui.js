@@ -119,10 +119,12 @@ export function showProgress(share, text) {
   if (text !== undefined) progressText.textContent = text;
 }
 
+/** @typedef {import('../browser-diffusion.js').DiffusionErrorCode} Code */
+
 /**
  * What to say of an error. What the engine says is English: in another language its kind is said, and what to do, and
  * what the engine says is folded below.
- * @param {string | undefined} code a DiffusionErrorCode
+ * @param {Code | undefined} code
  * @param {string} message
  * @param {boolean} own the message is in the page's language
  * @returns {(Node | string)[]}
@@ -131,18 +133,13 @@ export function explained(code, message, own = false) {
   if (own || !t('error.details')) return [message];
   const details = make('details', {},
     make('summary', { textContent: t('error.details') }), make('p', { lang: 'en', textContent: message }));
-  return [t(`error.advice${of(code)}`), details];
+  return [t('error.advice', code, message), details];
 }
-
-/** @typedef {import('../browser-diffusion.js').DiffusionErrorCode} Code */
-
-/** @param {string | undefined} code */
-const of = (code) => /** @type {`.${Code}` | ''} */ (code ? `.${code}` : '');
 
 /** An error in words, its title first. @param {unknown} error @returns {(Node | string)[]} */
 export function errorWords(error) {
   const { code } = error instanceof DiffusionError ? error : { code: undefined };
-  const title = make('b', { textContent: t(`error.title${of(code)}`) });
+  const title = make('b', { textContent: code ? t(`error.title.${code}`) : t('error.title') });
   const message = error instanceof Error ? error.message : String(error);
   return [title, ...explained(code, message, error instanceof PageError)];
 }

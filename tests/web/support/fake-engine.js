@@ -79,8 +79,8 @@ export class Pipeline {
     const settled = { width, height, numInferenceSteps, guidanceScale, scheduler, ...(image && { strength }) };
     const total = numInferenceSteps;
     if (prompt === 'too big') fail('out-of-memory', 'Choose a smaller width and height.');
-    const [, code] = /^fails with ([\w-]+)$/.exec(prompt) ?? [];
-    if (code) fail(code, `This is the English of ${code}. Do something about it.`);
+    const [, code, why] = /^fails with ([\w-]+)(.*)$/.exec(prompt) ?? [];
+    if (code) fail(code, `This is the English of ${code}${why}. Do something about it.`);
     if (prompt === 'crash') {
       setTimeout(() => {
         throw new Error('unreachable');

@@ -183,7 +183,7 @@ for (const language of ['', 'zh/']) {
   });
 }
 
-test('the zh page draws by Chinese words, and reads what a Chinese keyboard types as signs; no other does', async () => {
+test('the zh page draws by Chinese words, and reads what a Chinese keyboard types; no other does', async () => {
   const prompts = { '一个红色的苹果': 'a red apple', '（猫：1.3），［狗］': '(猫:1.3),[狗]' };
   await withPage({ hash: 'zh/' }, async page => {
     await status(page, /^准备就绪/);
@@ -241,6 +241,21 @@ test('every error code is said in Chinese, with what to do, and the English fold
       assert.ok(await error.locator('details p').isHidden(), 'folded');
       assert.match((await error.innerText()).replace(/.*\n/, ''), /\p{Script=Han}{4}/u, `${code}: what to do`);
       await status(page, /^这次没有生成新图片/);
+    }
+    // What the server answered says more. The engine's English tells it: it still does.
+    const engine = readFileSync(join(root, 'src/store/web/http.rs'), 'utf8');
+    for (const [told, said, source] of /** @type {[string, RegExp, RegExp][]} */ ([
+      [' (HTTP 401)', /访问令牌无效/, /\(HTTP \{status\}\)/],
+      [' (HTTP 403)', /不对你开放/, /\(HTTP 403\)/],
+      [': HTTP 503', /服务器暂时出错/, /answered with HTTP \{status\}/],
+      [': there is no connection', /连不上服务器/, /there is no connection/],
+    ])) {
+      assert.match(engine, source);
+      await page.fill('#prompt', `fails with network${told}`);
+      await page.click('#generate');
+      await page.waitForFunction(
+        told => document.querySelector('#error details')?.textContent?.includes(`network${told}.`), told);
+      assert.match(await page.innerText('#error'), said);
     }
     await page.fill('#prompt', 'a');
     await page.fill('#width', '65');
