@@ -86,6 +86,15 @@ async function perform(call, signal) {
         transfer: [...latents, ...images.map((/** @type {ImageData} */ i) => i.data)].map((array) => array.buffer),
       };
     }
+    case 'encode':
+    case 'decode':
+    case 'noise':
+    case 'schedule':
+    case 'addNoise':
+    case 'predict': {
+      const result = /** @type {any} */ (await loaded()[/** @type {'predict'} */ (call.type)](call.options, signal));
+      return { result, transfer: buffers(result) };
+    }
     case 'tokenize':
       return { result: await loaded().tokenize(call.options, signal) };
     case 'loadUpscaler':
@@ -165,14 +174,20 @@ function loaded() {
   return pipeline;
 }
 
+/** Everything in a result that is moved instead of copied. @param {any} value @returns {ArrayBuffer[]} */
+function buffers(value) {
+  if (ArrayBuffer.isView(value)) return [/** @type {ArrayBuffer} */ (value.buffer)];
+  return value && typeof value === 'object' ? Object.values(value).flatMap(buffers) : [];
+}
+
 /**
  * A step with its preview as a bitmap, and what to move instead of copying.
  * @param {any} step
  * @returns {[any, Transferable[]]}
  */
-function packStep({ preview, latents, x0, ...numbers }) {
+function packStep({ preview, ...step }) {
   /** @type {Transferable[]} */
-  const transfer = [latents.buffer, x0.buffer];
+  const transfer = buffers(step);
   let bitmap;
   if (preview) {
     // Unlike createImageBitmap this is done at once, so that steps arrive in order and before the result.
@@ -182,7 +197,7 @@ function packStep({ preview, latents, x0, ...numbers }) {
     bitmap = canvas.transferToImageBitmap();
     transfer.push(bitmap);
   }
-  return [{ ...numbers, preview: bitmap, latents, x0 }, transfer];
+  return [{ ...step, preview: bitmap }, transfer];
 }
 
 /**

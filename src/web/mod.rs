@@ -3,6 +3,7 @@
 
 mod bench;
 mod options;
+mod primitives;
 mod results;
 mod sources;
 mod upscaler;

@@ -66,7 +66,7 @@ export const messages = {
   'words.g': '引导之后',
   'words.reading': (change, guided, whole) => `提示词让猜测改变了 ${change}；引导把它放大到 ${guided}。整个猜测的长度是 ${whole}。`,
   'practice.steps': '采样步数',
-  'practice.steps.about': '步数越多越细、越慢，到二十步左右为止，之后变化很小。',
+  'practice.steps.about': '步数越多越细、越慢。大模型要二十步左右；这个小模型四步就差不多了。',
   'practice.guidance': '提示词引导系数',
   'practice.guidance.about': '比提示词本身再往前走多远。1：几乎不引导。太大：颜色会烧焦。',
   'practice.negative': '反向提示词',
