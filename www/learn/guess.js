@@ -80,7 +80,7 @@ export class Guess extends Station {
     const words = await this.#subject.read();
     const { picture } = this.#subject;
     const seen = await /** @type {import('./painter.js').Painter} */ (this.painter)
-      .turn('guess', signal, async (pipeline) => {
+      .turn(signal, async (pipeline) => {
         this.#mixed ??= Promise.all([pipeline.encode(picture), pipeline.noise(SEED)]);
         return look(pipeline, await this.#mixed, words, at);
       });

@@ -1,6 +1,6 @@
 /**
  * The model that the chapters draw with. There is one; it is fetched when that costs nothing or the visitor agrees, and
- * it does one thing at a time: what was asked last comes first, and of one chapter only the newest wish counts.
+ * it does one thing at a time: what was asked last comes first, for that is what the visitor looks at.
  */
 import { DiffusionError, DiffusionPipeline, cache, detect } from '../browser-diffusion.js';
 import { Download } from '../page/download.js';
@@ -12,7 +12,6 @@ import { t } from './say.js';
 
 /**
  * @typedef {object} Turn
- * @property {string} who
  * @property {AbortSignal} signal
  * @property {(pipeline: DiffusionPipeline) => Promise<any>} work
  * @property {(result: any) => void} resolve
@@ -91,14 +90,13 @@ export class Painter extends EventTarget {
   /**
    * Has the model do one thing, once it is there.
    * @template T
-   * @param {string} who asks; the visitor looks at what asked last
-   * @param {AbortSignal} signal
+   * @param {AbortSignal} signal of whoever asks
    * @param {(pipeline: DiffusionPipeline) => Promise<T>} work
    * @returns {Promise<T>}
    */
-  turn(who, signal, work) {
+  turn(signal, work) {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ who, signal, work, resolve, reject });
+      this.#waiting.push({ signal, work, resolve, reject });
       this.#next();
     });
   }
@@ -113,8 +111,7 @@ export class Painter extends EventTarget {
       if (turn.signal.aborted) throw new DiffusionError('aborted', 'Another wish came first.');
       turn.resolve(await turn.work(pipeline));
     } catch (error) {
-      // A GPU that was lost takes the model along: it can be fetched anew, from what the browser keeps.
-      if (error instanceof DiffusionError && error.code === 'device-lost' && this.#pipeline === pipeline) this.#lost();
+      if (error instanceof DiffusionError && error.code === 'device-lost') this.#lost(error);
       turn.reject(error);
     } finally {
       this.#working = false;
@@ -122,9 +119,11 @@ export class Painter extends EventTarget {
     this.#next();
   }
 
-  #lost() {
+  /** A GPU that was lost takes the model along: it can be had anew, from what the browser keeps. @param {DiffusionError} error */
+  #lost(error) {
     this.#pipeline = undefined;
     this.#ask();
+    showError(error);
   }
 }
 

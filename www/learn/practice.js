@@ -96,7 +96,7 @@ export class Practice extends Station {
     this.#cells.replaceChildren(...canvases.map((canvas, i) => make('figure', {}, canvas, captions[i])));
     for (const [i, { label, options, weights }] of cells.entries()) {
       const asked = { prompt, seed, ...options, signal };
-      const { image, bytes } = await painter.turn('practice', signal, (pipeline) =>
+      const { image, bytes } = await painter.turn(signal, (pipeline) =>
         (weights ? drawnWith(weights, asked) : drawn(pipeline, asked)));
       showPicture(canvases[i], image, label);
       if (bytes !== undefined) captions[i].textContent = t('practice.bytes', label, size(bytes));

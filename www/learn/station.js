@@ -62,6 +62,7 @@ export class Station {
       navigator.clipboard?.writeText(this.#link.href).catch(() => {}); // the address bar has it too
     });
     painter?.addEventListener('change', () => this.#ready());
+    this.#ready();
     new IntersectionObserver(([{ isIntersecting }]) => {
       this.#seen = isIntersecting;
       this.#ready();

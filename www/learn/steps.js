@@ -39,7 +39,7 @@ export class Steps extends Station {
       for (const sampler of SAMPLERS) {
         const key = `${sampler} ${count}`;
         if (this.#drawn.has(key)) continue;
-        const { images: [image] } = await painter.turn('steps', signal, (pipeline) => pipeline.generate({
+        const { images: [image] } = await painter.turn(signal, (pipeline) => pipeline.generate({
           prompt: '', seed: SEED, numInferenceSteps: count, guidanceScale: 1, scheduler: sampler, signal,
         }));
         this.#drawn.set(key, image);

@@ -37,12 +37,6 @@ export class Subject extends EventTarget {
     return asRead(this.words, EMBEDDED);
   }
 
-  /** @param {string} words */
-  say(words) {
-    this.#prompt.value = words;
-    this.#changed();
-  }
-
   /** Takes the last words and the last picture of the drawing page. @param {string} [words] other words, of a link */
   async start(words) {
     const [last] = kept();

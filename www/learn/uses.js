@@ -37,7 +37,7 @@ export class Uses extends Station {
     const { picture, words } = this.#subject;
     const prompt = await this.#subject.read();
     for (const [use, options] of Object.entries(USES)) {
-      const { images: [image] } = await painter.turn('uses', signal, (pipeline) =>
+      const { images: [image] } = await painter.turn(signal, (pipeline) =>
         pipeline.generate({ prompt, seed, numInferenceSteps: STEPS, ...options(picture, prompt), signal }));
       const canvas = /** @type {HTMLCanvasElement} */ (this.find(`[data-use=${use}]`));
       showPicture(canvas, image, t('uses.shown', words, seed));

@@ -49,7 +49,7 @@ export class Words extends Station {
     const rests = this.slider.value;
     /** @type {Promise<Seen>[]} */
     const coming = [];
-    await painter.turn('words', signal, (pipeline) => pipeline.generate({
+    await painter.turn(signal, (pipeline) => pipeline.generate({
       prompt, seed: SEED, guidanceScale: GUIDANCE, signal, preview: 'fast', output: 'latent',
       inside: { guidance: true, attention: true },
       onStep: (step) => {

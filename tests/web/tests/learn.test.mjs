@@ -24,7 +24,8 @@ const CHAPTERS = ['uses', 'spoil', 'guess', 'steps', 'train', 'words', 'practice
  *   connection?: import('../support/browser.mjs').Connection }} how
  * @param {(page: Page, requests: string[], url: string) => Promise<void>} work
  */
-async function withLearn({ width = 1200, hash = '', page: name = 'learn.html', before, dark, still, connection }, work) {
+async function withLearn(how, work) {
+  const { width = 1200, hash = '', page: name = 'learn.html', before, dark, still, connection } = how;
   const server = await serve(join(root, 'www'));
   try {
     await withBrowser({ connection }, async context => {

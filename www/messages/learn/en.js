@@ -72,7 +72,8 @@ export const messages = {
   'words.reading': (/** @type {string} */ change, /** @type {string} */ guided, /** @type {string} */ whole) =>
     `Your words change the guess by ${change}; guidance makes that ${guided}. The whole guess is ${whole} long.`,
   'practice.steps': 'Steps',
-  'practice.steps.about': 'More steps: finer and slower. Big models want some twenty; this small one is nearly done after four.',
+  'practice.steps.about':
+    'More steps: finer and slower. Big models want some twenty; this small one is nearly done after four.',
   'practice.guidance': 'Guidance',
   'practice.guidance.about':
     'How much further than the words alone it goes. 1: hardly led. Far too much: colours burn.',
