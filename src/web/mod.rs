@@ -5,6 +5,7 @@ mod bench;
 mod options;
 mod results;
 mod sources;
+mod train;
 mod upscaler;
 
 use crate::error::{Code, Error, Result};

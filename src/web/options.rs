@@ -27,7 +27,7 @@ pub(super) fn text(options: &JsValue, key: &str) -> Result<Option<String>> {
         .transpose()
 }
 
-fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
+pub(super) fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
     get(options, key)
         .map(|v| v.as_f64().ok_or_else(|| Error::invalid(format!("{key} must be a number."))))
         .transpose()
@@ -68,7 +68,7 @@ pub(super) fn choice<T: Named>(options: &JsValue, key: &str) -> Result<Option<T>
     }
 }
 
-fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
+pub(super) fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
     let wrong = || Error::invalid(format!("{key} must be a Float32Array."));
     get(options, key)
         .map(|v| v.dyn_into::<Float32Array>().map(|a| a.to_vec()).map_err(|_| wrong()))

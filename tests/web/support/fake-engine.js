@@ -180,3 +180,5 @@ export async function canny({ image: { width, height } }) {
 
 /** The worker imports it; no test of the fake engine enlarges. */
 export class Upscaler {}
+
+export class Trainer {}
