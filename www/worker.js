@@ -2,7 +2,7 @@
  * The worker: owns the WebAssembly engine and, through it, the GPU device. It answers the calls of engine.js one after
  * another; only "abort" acts at once.
  */
-import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 import { keepTuning, keptTunings } from './kept-choices.js';
 
 const engine = init();
@@ -12,6 +12,8 @@ engine.catch(() => {}); // the first call reports it
 let pipeline;
 /** @type {Upscaler | undefined} */
 let upscaler;
+/** @type {Trainer | undefined} */
+let trainer;
 
 /** @type {Map<number, AbortController>} calls that wait or run */
 const calls = new Map();
@@ -118,6 +120,8 @@ async function perform(call, signal) {
       const result = /** @type {any} */ (await canny(call.spec));
       return { result, transfer: [result.data.buffer] };
     }
+    case 'train':
+      return { result: learn(call.method, call.args) };
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':
@@ -167,6 +171,19 @@ async function tuneBetween() {
     spare = 0; // what is wrong with the GPU, the next call says
   }
   spare -= performance.now() - started;
+}
+
+/**
+ * What learns in this worker (train.js): made anew, or asked.
+ * @param {string} method
+ * @param {any[]} args
+ */
+function learn(method, args) {
+  if (method === 'create') {
+    trainer = Trainer.create(args[0]);
+    return trainer.about();
+  }
+  return /** @type {any} */ (trainer)[method](...args);
 }
 
 function loaded() {

@@ -138,7 +138,7 @@ impl Tape {
     /// Weights as torch's `Linear` draws them: uniform, within the inverse of the square root of how many go in.
     pub fn init(&mut self, nets: &[Net], twister: &mut Twister) {
         for &(w, b) in nets.iter().flat_map(|net| &net.layers) {
-            let bound = 1.0 / (w.rows as f32).sqrt();
+            let bound = (1.0 / (w.rows as f64).sqrt()) as f32;
             for tensor in [w, b] {
                 let values = &mut self.values[tensor.range()];
                 twister.rand(values);

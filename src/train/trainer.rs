@@ -122,11 +122,9 @@ impl Trainer {
         let before = (self.parameters().to_vec(), self.adams.clone(), self.twister.clone(), self.step);
         let mut stages: Vec<Vec<f32>> = vec![Vec::with_capacity(steps); self.adams.len()];
         for _ in 0..steps {
-            let rate = rate(self.plan.rate, self.step, self.plan.steps);
             for (i, losses) in stages.iter_mut().enumerate() {
-                let loss = self.gradients(i);
-                self.adams[i].step(&mut self.tape.values, &self.tape.grads, rate);
-                losses.push(loss);
+                losses.push(self.gradients(i));
+                self.update(i);
             }
             self.step += 1;
         }
@@ -140,8 +138,8 @@ impl Trainer {
         self.tape.values[..self.parameters].copy_from_slice(&before.0);
         (self.adams, self.twister, self.step) = (before.1, before.2, before.3);
         Err(Error::invalid(format!(
-            "Training diverged after step {at}: its loss grew beyond every bound. The network is again what it was then. \
-             Begin anew with a smaller learning rate (it was {}).",
+            "Training diverged after step {at}: its loss grew beyond every bound. The network is again what it was \
+             then. Begin anew with a smaller learning rate (it was {}).",
             self.plan.rate
         )))
     }
@@ -156,6 +154,12 @@ impl Trainer {
     /// The gradients of what a part of a step moves.
     pub fn gradient(&self, stage: usize) -> &[f32] {
         &self.tape.grads[self.model.stages()[stage].learns.clone()]
+    }
+
+    /// Moves the parameters of a part of a step against their gradients.
+    pub fn update(&mut self, stage: usize) {
+        let rate = rate(self.plan.rate, self.step, self.plan.steps);
+        self.adams[stage].step(&mut self.tape.values, &self.tape.grads, rate);
     }
 
     /// So many samples, x and y in turn.

@@ -6,6 +6,7 @@ mod options;
 mod primitives;
 mod results;
 mod sources;
+mod train;
 mod upscaler;
 
 use crate::error::{Code, Error, Result};

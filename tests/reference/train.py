@@ -188,7 +188,48 @@ def compare(sets, seeds=range(5)):
                   "modes", " ".join(f"{r[1]}/{r[2]}" for r in rows), flush=True)
 
 
+def reference():
+    """Every sixteenth of the first gradients and each tensor's norm, losses of 100 steps (50 of those that are chaotic), samples of the
+    network as it begins; points of each set, and the score of one set's points as samples of another."""
+    values, families, sets = [], {}, {}
+
+    def keep(tensor):
+        values.append(tensor.detach().flatten().numpy().astype("<f4"))
+
+    data, _ = points("spiral")
+    for name in WIDTHS:
+        f = Family(name, 7)
+        families[name] = {"parameters": sum(p.numel() for p in f.parameters)}
+        keep(torch.cat([p.flatten() for p in f.parameters])[::101])
+        keep(f.samples(300, 5))
+        gradients = []
+        for adam, loss in f.losses(data):
+            moved = [p for group in adam.param_groups for p in group["params"]]
+            got = torch.autograd.grad(loss, moved)
+            gradients.append([g.numel() for g in got])
+            for g in got:
+                keep(g.norm())
+                keep(g.flatten()[::16])
+            for p, g in zip(moved, got):
+                p.grad = g
+            adam.param_groups[0]["lr"] = RATES[name] / WARM_UP
+            adam.step()
+        families[name]["gradients"] = gradients
+        f = Family(name, 7)
+        steps = 50 if name in ("flow", "gan") else 100
+        losses = [f.train(data) for _ in range(steps)]
+        families[name]["losses"] = losses
+    for name in ("spiral", "clusters", "moons"):
+        data, part = points(name)
+        keep(data[::97])
+        sets[name] = score(points("moons")[0][:1000], data, part)
+    np.concatenate(values).tofile(DATA / "train.f32")
+    (DATA / "train.json").write_text(json.dumps({"families": families, "sets": sets}) + "\n")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["compare"]:
         compare(sys.argv[2:])
+    else:
+        reference()

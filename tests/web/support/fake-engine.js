@@ -254,3 +254,5 @@ export async function canny({ image: { width, height } }) {
 
 /** The worker imports it; no test of the fake engine enlarges. */
 export class Upscaler {}
+
+export class Trainer {}
