@@ -8,6 +8,8 @@ import { t } from './say.js';
 /** @typedef {{ noisy: any, withWords: Guessed, without: Guessed, noise: Float32Array }} Seen */
 /** @typedef {{ picture: any, noise: Float32Array, loss: number }} Guessed */
 
+/** The steps that it plays; the slider has more. */
+const STOPS = [49, 199, 349, 499, 649, 799, 899, 999];
 /** Where it rests when it has played. */
 const REST = 649;
 const SEED = 3;
@@ -21,6 +23,7 @@ export class Guess extends Station {
   #reading = this.find('.reading');
   #lines = { without: svg('path', { class: 'line other' }), withWords: svg('path', { class: 'line' }) };
   #mark = svg('path', { class: 'drop' });
+  #top = svg('text', { x: 2, y: 18 });
   /** What was found out of each step. @type {Map<number, Seen>} */
   #known = new Map();
   /** The picture's latents, and the noise. @type {Promise<[Float32Array, Float32Array]> | undefined} */
@@ -34,7 +37,7 @@ export class Guess extends Station {
     this.#subject = subject;
     this.#curve.append(
       this.#axes.frame(), this.#mark, ...Object.values(this.#lines),
-      svg('text', { x: 6, y: 18 }, '1'), svg('text', { x: 6, y: 94 }, '0'),
+      this.#top, svg('text', { x: 6, y: 94 }, '0'),
       svg('text', { x: 34, y: 110 }, '0'), svg('text', { x: 450, y: 110, 'text-anchor': 'end' }, '999'),
       svg('text', { x: 240, y: 110, 'text-anchor': 'middle' }, t('guess.axis')),
     );
@@ -52,9 +55,8 @@ export class Guess extends Station {
   /** @override @param {AbortSignal} signal */
   async play(signal) {
     this.#forget();
-    const { min, max, step } = this.slider;
     const rests = this.#chosen ? this.slider.valueAsNumber : REST;
-    for (let at = Number(min); at <= Number(max); at += Number(step)) {
+    for (const at of STOPS) {
       this.slider.value = String(at);
       this.#show(await this.#at(at, signal));
       if (!still()) await pause(PACE, signal);
@@ -102,9 +104,13 @@ export class Guess extends Station {
     const x = this.#axes.x(at);
     this.#mark.setAttribute('d', `M${x} ${this.#axes.box.top}V${this.#axes.box.bottom}`);
     const steps = [...this.#known.keys()].sort((a, b) => a - b);
+    const losses = [...this.#known.values()].flatMap((one) => [one.withWords.loss, one.without.loss]);
+    const most = Math.max(0.05, ...losses);
+    this.#axes.up = [0, most];
+    this.#top.textContent = most.toFixed(2);
     for (const which of /** @type {const} */ (['without', 'withWords'])) {
       const points = steps.map((step) =>
-        /** @type {[number, number]} */ ([step, Math.min(1, this.#known.get(step)?.[which].loss ?? 0)]));
+        /** @type {[number, number]} */ ([step, this.#known.get(step)?.[which].loss ?? 0]));
       this.#lines[which].setAttribute('d', this.#axes.path(points));
     }
     this.#reading.textContent = t('guess.reading', at, withWords.loss.toFixed(3), without.loss.toFixed(3));

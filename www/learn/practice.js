@@ -33,7 +33,7 @@ const EXPERIMENTS = {
 
 export class Practice extends Station {
   #subject;
-  #chosen = 'steps';
+  #chosen = 'guidance';
   #cells = this.find('.cells');
   #about = this.find('.reading');
   /** @type {Map<string, HTMLButtonElement>} */

@@ -54,13 +54,13 @@ export const messages = {
   'train.losses': (/** @type {string} */ forger, /** @type {string} */ judge) => `forger ${forger}, judge ${judge}`,
   'train.score': (/** @type {string} */ share) => `${share} % on the data`,
   'train.scoreModes': (/** @type {string} */ share, /** @type {number} */ hit, /** @type {number} */ of) =>
-    `${share} % on the data, ${hit} of ${of} groups`,
+    `${share} % on the data, ${hit} of its ${of} parts`,
   'train.told': (/** @type {number} */ step, /** @type {number} */ plan) =>
     `Step ${step} of ${plan}. Losses of different families cannot be compared; shares on the data can.`,
   'train.play': 'Play',
   'train.pause': 'Pause',
   'train.startAgain': 'Start again at the usual rate',
-  'words.start': '(beginning)',
+  'words.start': '(start)',
   'words.end': '(end)',
   'words.padding': '(empty)',
   'words.share': (/** @type {string} */ percent) => `${percent} %`,
@@ -91,7 +91,7 @@ export const messages = {
   'practice.bits': 'Fewer bits',
   'practice.bits.about':
     'The weights in 16, 8 and 4 bits: less memory, nearly the same picture. It loads the model three times.',
-  'practice.nSteps': (/** @type {number} */ n) => `${n} steps`,
+  'practice.nSteps': (/** @type {number} */ n) => (n === 1 ? '1 step' : `${n} steps`),
   'practice.nGuidance': (/** @type {number} */ n) => `guidance ${n}`,
   'practice.not': (/** @type {string} */ words) => `not: ${words}`,
   'practice.notNothing': 'no negative prompt',

@@ -51,7 +51,7 @@ export const messages = {
   'train.loss': (loss) => `损失 ${loss}`,
   'train.losses': (forger, judge) => `生成器 ${forger}，判别器 ${judge}`,
   'train.score': (share) => `${share} % 落在数据上`,
-  'train.scoreModes': (share, hit, of) => `${share} % 落在数据上，命中 ${of} 簇中的 ${hit} 簇`,
+  'train.scoreModes': (share, hit, of) => `${share} % 落在数据上，覆盖 ${of} 个部分中的 ${hit} 个`,
   'train.told': (step, plan) => `第 ${step} 步，共 ${plan} 步。不同模型的损失不能互相比较，落在数据上的比例可以。`,
   'train.play': '播放',
   'train.pause': '暂停',
