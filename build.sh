@@ -220,7 +220,7 @@ build_wasm() {
     # memory is the stack's last, which no constant offset reaches: to know that saves 5 KB more.
     wasm-opt --low-memory-unused -Oz --flatten --rereloop -Oz --gufa-optimizing -Oz --converge \
       --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
-      --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
+      --enable-reference-types --enable-multivalue --enable-simd $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
     mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
     touch $tmp/.release
   fi

@@ -18,10 +18,15 @@ const SHELL = [
   'page/start.js', 'page/strip.js', 'page/styles-csv.js', 'page/styles.js', 'page/suggestions.js', 'page/tags.js',
   'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js', 'page/variants.js', 'page/weigh.js', 'page/work.js',
   'page/zip.js',
+  'learn.html', 'zh/learn.html', 'learn.css', 'learn.js', 'messages/learn/en.js', 'messages/learn/zh.js',
+  'learn/chance.js', 'learn/doodle.js', 'learn/draw.js', 'learn/glossary.js', 'learn/guess.js', 'learn/painter.js',
+  'learn/panel.js', 'learn/plane.js', 'learn/practice.js', 'learn/quiz.js', 'learn/say.js', 'learn/spoil.js',
+  'learn/station.js', 'learn/steps.js', 'learn/subject.js', 'learn/train.js', 'learn/uses.js', 'learn/words.js',
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
   'metadata/accepted.js', 'metadata/comfy.js', 'metadata/containers.js', 'metadata/formats.js',
   'metadata/needs.js', 'metadata/schedulers.js', 'metadata/text.js', 'metadata/values.js', 'metadata/writing.js',
-  'samplers.js', 'worker.js', 'kept-choices.js', 'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
+  'samplers.js', 'train.js', 'worker.js', 'kept-choices.js', 'pkg/browser_diffusion.js',
+  'pkg/browser_diffusion_bg.wasm',
 ];
 /** Kept where it is there: a page may go without the embedded model. */
 const OPTIONAL = ['embedded/concepts.json'];

@@ -44,7 +44,7 @@ export class Prompts {
 }
 
 /** Read each time: another tab may have added some. @returns {Prompt[]} newest first */
-function kept() {
+export function kept() {
   try {
     const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
     return all.filter((/** @type {any} */ one) => typeof one?.prompt === 'string' && typeof one.negative === 'string');

@@ -136,12 +136,17 @@ export function explained(code, message, own = false) {
   return [t('error.advice', code, message), details];
 }
 
-/** @param {unknown} error */
-export function showError(error) {
+/** An error in words, its title first. @param {unknown} error @returns {(Node | string)[]} */
+export function errorWords(error) {
   const { code } = error instanceof DiffusionError ? error : { code: undefined };
   const title = make('b', { textContent: code ? t(`error.title.${code}`) : t('error.title') });
   const message = error instanceof Error ? error.message : String(error);
-  problem.replaceChildren(title, ...explained(code, message, error instanceof PageError));
+  return [title, ...explained(code, message, error instanceof PageError)];
+}
+
+/** @param {unknown} error */
+export function showError(error) {
+  problem.replaceChildren(...errorWords(error));
   problem.hidden = false;
 }
 

@@ -49,9 +49,12 @@ function closure(start, patterns) {
 /** The page in each language. */
 const PAGES = ['index.html', 'zh/index.html'];
 
-/** The page and all that it asks for. @param {boolean} links the pages that it links to as well */
+/** All pages that work without a network. */
+const KEPT = [...PAGES, 'learn.html', 'zh/learn.html'];
+
+/** These pages and all that they ask for. @param {boolean} links the pages that they link to as well */
 const asked = links =>
-  closure(PAGES, path => (path.endsWith('.js') ? SCRIPT : [...SCRIPT, ...FETCHED, ...(links ? LINKED : [])]));
+  closure(KEPT, path => (path.endsWith('.js') ? SCRIPT : [...SCRIPT, ...FETCHED, ...(links ? LINKED : [])]));
 
 /** The quoted names of a list in sw.js. @param {string} list */
 const listed = list => {
@@ -60,7 +63,7 @@ const listed = list => {
   return [...found[1].matchAll(/'([^']+)'/g)].map(([, name]) => name);
 };
 
-test('the service worker keeps exactly the files that the page asks for', () => {
+test('the service worker keeps exactly the files that its pages ask for', () => {
   // Of a model it keeps at most what the page shows of it.
   const [model, page] = [true, false].map(is => asked(false).filter(file => file.startsWith('embedded/') === is));
   const shell = page.filter(file => file !== 'sw.js')
