@@ -2,7 +2,8 @@
 # Builds, serves, tests and drives browser-diffusion. On a fresh Debian-like machine each command first
 # installs what it lacks, into .tools/ where possible (git-ignored), and says so.
 #   ./build.sh                          the wasm module, into www/pkg/, built quickly: for a first look, and to develop
-#   ./build.sh release                  dist/, the site to publish, with the module as small as it gets, which tests use too
+#   ./build.sh release                  dist/, the site to publish, with the module as small as it gets, which tests use too;
+#                                       packages/, the same for other people's sites (docs/embedding.md)
 #   ./build.sh serve [PORT]             the page on http://127.0.0.1:PORT/
 #   ./build.sh test                     every check and test
 #   ./build.sh generate "PROMPT" -o FILE.png [--steps N --seed N --guidance G --source URL ...]
@@ -247,11 +248,12 @@ render_pages() {
   node tools/languages.mjs || die "the pages are not whole in every language: see above, and languages/"
 }
 
-# dist/: www/ with the smallest module, scripts and styles
+# dist/: www/ with the smallest module, scripts and styles; packages/: npm packages of it, and a zip
 publish() {
   build_wasm release; render_pages; need_node_modules
   node tools/publish.mjs
-  say "dist/ is ready to publish"
+  node tools/package.mjs
+  say "dist/ and packages/ are ready to publish"
 }
 
 serve() {
@@ -326,5 +328,5 @@ case "${1:-}" in
       *" --trace "*) drive release bench/trace.mjs "${@:2}" ;;
       *) drive release bench/bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,15s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,16s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

@@ -39,9 +39,17 @@ export function detect(): Promise<Detection>;
 /**
  * A Hub id ("owner/name"), a URL of a diffusers folder or of one checkpoint file (.safetensors, .ckpt), File objects or
  * a directory handle from the visitor's disk, "disk:name" for such that were kept with `cache: true`, or "embedded"
- * (the model that ships with the page). One File is a checkpoint file; several are a diffusers folder.
+ * (the model that ships with the page), or what the package browser-diffusion-embedded exports. One File is a checkpoint
+ * file; several are a diffusers folder.
  */
-export type ModelSource = string | File | File[] | FileSystemDirectoryHandle;
+export type ModelSource = string | File | File[] | FileSystemDirectoryHandle | EmbeddedModel;
+
+/** The embedded model, from a package of its own: the address of its folder, or the addresses of its files by their paths. */
+export interface EmbeddedModel {
+  embedded: string | Record<string, string>;
+  /** What tells it from another version of it in the cache. */
+  version?: string;
+}
 
 export interface LoadOptions {
   /** Hub revision, default "main". */
@@ -138,7 +146,11 @@ export interface MemoryReport {
   wasm: number;
 }
 
-/** A model on the GPU, ready to draw. Calls on one pipeline wait for each other. */
+/**
+ * A model on the GPU, ready to draw. Calls on one pipeline wait for each other. Where the GPU is lost, what runs rejects
+ * with "device-lost"; where its page is left, with "aborted". The next call loads the model again, from the cache where
+ * it is kept; `onProgress` of its loading tells of that.
+ */
 export class DiffusionPipeline {
   private constructor();
 

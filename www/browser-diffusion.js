@@ -15,10 +15,9 @@
  * @typedef {import('./browser-diffusion.js').GenerateResult} GenerateResult
  * @typedef {import('./browser-diffusion.js').Model} Model
  * @typedef {import('./browser-diffusion.js').Step} Step
- * @typedef {import('./engine.js').Engine} Engine
  */
 
-import { loadedEngine, once } from './engine.js';
+import { Loaded, loadedEngine, once } from './engine.js';
 import { DiffusionError, aborted, invalid, show } from './errors.js';
 import { parametersOf, settingsIn } from './metadata.js';
 import { textsIn } from './metadata/containers.js';
@@ -38,7 +37,7 @@ const FROM_PRETRAINED = Symbol('fromPretrained');
 
 /** A model on the GPU, ready to draw. */
 export class DiffusionPipeline {
-  /** @type {Engine} */ #engine;
+  /** @type {Loaded} */ #engine;
   /** @type {Readonly<Model>} */ #model;
   /** @type {object | undefined} the decoder of previews, fetched when it is first asked for */ #tinyVae;
   /** @type {{ cache?: boolean }} how what is added later is read: as the model was */ #reading;
@@ -46,7 +45,7 @@ export class DiffusionPipeline {
 
   /**
    * @param {symbol} key
-   * @param {Engine} engine
+   * @param {Loaded} engine
    * @param {Model} model
    * @param {{ cache?: boolean }} reading
    * @param {object} [tinyVae]
@@ -90,11 +89,11 @@ export class DiffusionPipeline {
     };
     if (vae !== undefined) spec.vae = await like(vae);
     const tiny = tinyVae === undefined ? undefined : await like(tinyVae);
-    const { engine, result: model } = await loadedEngine('load', spec, signal, onProgress);
+    const { loaded, result: model } = await Loaded.load('load', spec, signal, onProgress);
     // The embedded model's latents are its own, and its decoder is small.
     const taesd = model.kind === 'sdxl' ? 'madebyollin/taesdxl' : 'madebyollin/taesd';
     const usual = spec.source === 'embedded' ? undefined : await like(taesd);
-    return new DiffusionPipeline(FROM_PRETRAINED, engine, model, reading, tiny ?? usual);
+    return new DiffusionPipeline(FROM_PRETRAINED, loaded, model, reading, tiny ?? usual);
   }
 
   /** What was loaded. */
@@ -310,17 +309,7 @@ export class DiffusionPipeline {
 
   /** Frees every GPU buffer; what still runs rejects with "aborted". */
   dispose() {
-    this.#disposed ??= (async () => {
-      const gone = new DiffusionError('aborted', 'The pipeline was disposed of.');
-      this.#engine.rejectAll(gone);
-      try {
-        await this.#engine.call('dispose');
-      } catch {
-        // A worker that was lost holds nothing any more.
-      } finally {
-        this.#engine.end(gone);
-      }
-    })();
+    this.#disposed ??= this.#engine.end(new DiffusionError('aborted', 'The pipeline was disposed of.'));
     return this.#disposed;
   }
 
@@ -355,12 +344,12 @@ async function startOf({ image, maskImage, outpaint, inpaintArea, ...request }, 
 
 /** A network that enlarges pictures (ESRGAN, Real-ESRGAN), on the GPU. */
 export class Upscaler {
-  /** @type {Engine} */ #engine;
+  /** @type {Loaded} */ #engine;
   /** @type {number} */ #scale;
 
   /**
    * @param {symbol} key
-   * @param {Engine} engine
+   * @param {Loaded} engine
    * @param {number} scale
    */
   constructor(key, engine, scale) {
@@ -378,8 +367,8 @@ export class Upscaler {
     const { signal, onProgress, ...rest } = checked(UPSCALER_RULES, options, 'fromPretrained');
     const from = await resolveSource(source);
     const spec = { precision: 'auto', hub: HUB, revision: 'main', ...rest, ...from, cache: keeps(from, rest.cache) };
-    const { engine, result } = await loadedEngine('loadUpscaler', spec, signal, onProgress);
-    return new Upscaler(FROM_PRETRAINED, engine, result);
+    const { loaded, result } = await Loaded.load('loadUpscaler', spec, signal, onProgress);
+    return new Upscaler(FROM_PRETRAINED, loaded, result);
   }
 
   /** How many times as large pictures become, each way. */
@@ -404,7 +393,7 @@ export class Upscaler {
 
   /** Frees every GPU buffer. */
   async dispose() {
-    this.#engine.end(new DiffusionError('aborted', 'The upscaler was disposed of; load it again.'));
+    await this.#engine.end(new DiffusionError('aborted', 'The upscaler was disposed of; load it again.'));
   }
 }
 

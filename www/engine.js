@@ -2,10 +2,9 @@
  * The worker that owns the WebAssembly engine and the GPU device, as its callers see it; and whether there is a GPU.
  */
 import { DiffusionError, aborted } from './errors.js';
+import { WORKER, startWorker } from './start-worker.js';
 
 /** @typedef {import('./browser-diffusion.js').Detection} Detection */
-
-const WORKER_URL = new URL('./worker.js', import.meta.url).href;
 
 const BROWSERS_WITH_WEBGPU =
   'Chrome, Edge and other Chromium browsers have it from version 113 on Windows and macOS, 121 on Android and 144 on ' +
@@ -55,17 +54,6 @@ export async function detect() {
 
 /** @typedef {{ resolve(result: any): void, reject(error: DiffusionError): void, onEvent?(event: any): void }} Call */
 
-/**
- * The address of the worker's script. It must be of the page's origin, what it imports need not: on another site a script
- * of one line stands between. Not on our own, for Firefox asks no service worker about what such a script imports, and
- * the page would not draw without a network.
- */
-function workerScript() {
-  if (new URL(WORKER_URL).origin === globalThis.location?.origin) return WORKER_URL;
-  const code = `import ${JSON.stringify(WORKER_URL)};`;
-  return URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
-}
-
 /** One worker and the calls that wait for its answers. The worker takes the calls one after another. */
 export class Engine {
   /** @type {Map<number, Call>} */ #calls = new Map();
@@ -73,16 +61,22 @@ export class Engine {
   /** @type {Worker} */ #worker;
   /** @type {Promise<void>} settled when the worker listens */ #ready;
   /** @type {DiffusionError | undefined} why no call can be made any more */ #ended;
+  /**
+   * A page that is left may be kept, to be come back to: not with the memory of its GPU. What is loaded comes again with
+   * the next call.
+   */
+  #left = () => this.end(new DiffusionError('aborted', 'The page was left while this ran. Start it again.'));
 
   constructor() {
-    const script = workerScript();
-    this.#worker = new Worker(script, { type: 'module', name: 'browser-diffusion' });
+    const { worker, script } = begun();
+    this.#worker = worker;
+    globalThis.addEventListener?.('pagehide', this.#left);
     let listening = false;
     this.#ready = new Promise((resolve) => {
       this.#worker.onmessage = ({ data }) => {
         if (data.type === 'listening') {
           listening = true;
-          URL.revokeObjectURL(script);
+          if (script) URL.revokeObjectURL(script);
           resolve();
         } else {
           this.#receive(data);
@@ -95,10 +89,17 @@ export class Engine {
     };
   }
 
+  /** Whether it takes no more calls. */
+  get ended() {
+    return this.#ended !== undefined;
+  }
+
   /** @param {any} message */
-  #receive({ id, event, result, error }) {
+  #receive({ id, event, result, error, lost }) {
     const call = this.#calls.get(id);
-    if (error?.code === 'device-lost') {
+    if (lost) {
+      this.end(lostBetween());
+    } else if (error?.code === 'device-lost') {
       this.end(new DiffusionError(error.code, error.message));
     } else if (!call) {
       // Stopped meanwhile: nobody waits for this any more.
@@ -161,17 +162,37 @@ export class Engine {
   end(error) {
     this.#ended ??= error;
     this.rejectAll(error);
+    globalThis.removeEventListener?.('pagehide', this.#left);
     this.#worker.terminate();
   }
 }
 
 /** @param {string} message the browser's, which may be "" */
 const stopped = (message) => new DiffusionError('device-lost',
-  `The engine stopped unexpectedly (${message || 'no reason given'}). Load the model again.`);
+  `The engine stopped unexpectedly (${message || 'no reason given'}). Try again: the model comes back by itself, ` +
+  'and nothing that was kept is lost.');
+
+/** @type {WeakSet<Error>} of calls that were not begun: the GPU was lost while nobody used it */
+const notBegun = new WeakSet();
+
+function lostBetween() {
+  const error = stopped('the GPU was taken away');
+  notBegun.add(error);
+  return error;
+}
+
+/** A worker; where the page may have none, a typed error says so. */
+function begun() {
+  try {
+    return startWorker();
+  } catch (error) {
+    throw unstarted(error instanceof Error ? error.message : String(error));
+  }
+}
 
 /** @param {string} message the browser's, which may be "" */
 const unstarted = (message) => new DiffusionError('network',
-  `The engine could not be started from ${WORKER_URL}${message ? ` (${message})` : ''}. Check the connection, and ` +
+  `The engine could not be started from ${WORKER}${message ? ` (${message})` : ''}. Check the connection, and ` +
   'that the server allows other origins (CORS) and this page\'s Content-Security-Policy allows blob: workers; then ' +
   'try again.');
 
@@ -208,3 +229,92 @@ export async function loadedEngine(type, spec, signal, onEvent) {
     throw error;
   }
 }
+
+/** Something that was loaded. Where its engine was lost, the next call loads it again, from the cache where it is kept. */
+export class Loaded {
+  #type;
+  #spec;
+  #onEvent;
+  #engine;
+  /** @type {Promise<void> | undefined} */ #coming;
+  /** @type {DiffusionError | undefined} why no call can be made any more */ #ended;
+
+  /**
+   * @param {string} type
+   * @param {object} spec
+   * @param {((event: any) => void) | undefined} onEvent
+   * @param {Engine} engine that has it
+   */
+  constructor(type, spec, onEvent, engine) {
+    this.#type = type;
+    this.#spec = spec;
+    this.#onEvent = onEvent;
+    this.#engine = engine;
+  }
+
+  /**
+   * Loads it, and gives what the engine says of it.
+   * @param {string} type
+   * @param {object} spec
+   * @param {AbortSignal} [signal]
+   * @param {(event: any) => void} [onEvent]
+   */
+  static async load(type, spec, signal, onEvent) {
+    const { engine, result } = await loadedEngine(type, spec, signal, onEvent);
+    return { loaded: new Loaded(type, spec, onEvent, engine), result };
+  }
+
+  /**
+   * Asks the engine for something.
+   * @param {string} type
+   * @param {object} [payload] structured-cloneable
+   * @param {{ signal?: AbortSignal, onEvent?: (event: any) => void }} [more]
+   * @returns {Promise<any>}
+   */
+  async call(type, payload, more = {}) {
+    const engine = this.#usable() ?? await this.#again(more.signal);
+    try {
+      return await engine.call(type, payload, more);
+    } catch (error) {
+      if (!notBegun.has(/** @type {Error} */ (error)) || this.#ended) throw error;
+      const next = this.#usable() ?? await this.#again(more.signal);
+      return next.call(type, payload, more);
+    }
+  }
+
+  #usable() {
+    return this.#engine.ended && !this.#ended ? undefined : this.#engine;
+  }
+
+  /** @param {AbortSignal} [signal] of the call that waits; what is loaded serves the next one too */
+  async #again(signal) {
+    this.#coming ??= this.#load().finally(() => { this.#coming = undefined; });
+    await (signal ? Promise.race([this.#coming, stop(signal)]) : this.#coming);
+    return this.#engine;
+  }
+
+  async #load() {
+    const { engine } = await loadedEngine(this.#type, this.#spec, undefined, this.#onEvent);
+    this.#engine = engine;
+    if (this.#ended) engine.end(this.#ended);
+  }
+
+  /** Frees all of it. @param {DiffusionError} error what calls waiting and calls to come reject with */
+  async end(error) {
+    this.#ended ??= error;
+    this.#engine.rejectAll(error);
+    try {
+      await this.#engine.call('dispose');
+    } catch {
+      // A worker that was lost holds nothing any more.
+    } finally {
+      this.#engine.end(error);
+    }
+  }
+}
+
+/** Rejects when it is stopped. @param {AbortSignal} signal @returns {Promise<never>} */
+const stop = (signal) => new Promise((_, reject) => {
+  if (signal.aborted) reject(aborted());
+  signal.addEventListener('abort', () => reject(aborted()), { once: true });
+});

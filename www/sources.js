@@ -1,14 +1,15 @@
 /** Where models and the files beside them are: what the caller names, as the engine opens it. */
+import { EMBEDDED } from './embedded-model.js';
 import { invalid, show } from './errors.js';
 
 export const HUB = 'https://huggingface.co';
-const EMBEDDED_URL = new URL('./embedded/', import.meta.url).href;
 
 /**
  * A source as the engine opens it: a Hub id, "embedded" and "disk:name" as they stand, anything else as an absolute
  * URL; files from disk as `[path, File]`, paths counted from the model's folder.
- * @typedef {{ source: string, embedded: string, files?: [string, File][] }} Resolved `embedded`: the address of the
- *   embedded model's folder, whose vocabulary serves single files too
+ * @typedef {{ source: string, embedded: string, addresses?: Record<string, string>, files?: [string, File][] }} Resolved
+ *   `embedded`: the address of the embedded model's folder, whose vocabulary serves single files too; `addresses`: where
+ *   its files are, if not there
  */
 
 /** The address that relative URLs start from. */
@@ -19,25 +20,51 @@ export const base = () => globalThis.document?.baseURI ?? globalThis.location?.h
  * @returns {Promise<Resolved>}
  */
 export async function resolveSource(source) {
-  const embedded = EMBEDDED_URL;
-  if (source instanceof File) return { source: source.name, embedded, files: [[source.name, source]] };
+  /** @type {Omit<Resolved, 'source'>} */
+  const own = EMBEDDED;
+  if (source instanceof File) return { source: source.name, ...own, files: [[source.name, source]] };
   if (Array.isArray(source) && source.length > 0 && source.every((file) => file instanceof File)) {
-    return { source: nameOf(source), embedded, files: source.map((file) => [pathOf(file), file]) };
+    return { source: nameOf(source), ...own, files: source.map((file) => [pathOf(file), file]) };
   }
   if (globalThis.FileSystemDirectoryHandle && source instanceof FileSystemDirectoryHandle) {
-    return { source: source.name, embedded, files: await filesIn(source) };
+    return { source: source.name, ...own, files: await filesIn(source) };
   }
+  if (typeof source === 'object' && source && 'embedded' in source) return embeddedIn(source);
   if (typeof source !== 'string') {
     throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL, files or a folder ` +
       'from disk, or "embedded".');
   }
-  if (source === 'embedded' || /^disk:./.test(source)) return { source, embedded };
-  if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
-    return { source: new URL(source, base()).href, embedded };
+  if (source === 'embedded' && own.addresses && !own.addresses[INDEX]) {
+    throw invalid('The embedded model is a package of its own: install browser-diffusion-embedded, and give what it ' +
+      'exports instead of "embedded".');
   }
-  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, embedded };
+  if (source === 'embedded' || /^disk:./.test(source)) return { source, ...own };
+  if (/^(https?:\/|\.{0,2}\/)/.test(source) && URL.canParse(source, base())) {
+    return { source: new URL(source, base()).href, ...own };
+  }
+  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(source)) return { source, ...own };
   throw invalid(`${show(source)} is not a model source; give a Hub id ("owner/name"), a URL (https://..., or ./... ` +
     'beside this page) or "embedded".');
+}
+
+const INDEX = 'model_index.json';
+
+/**
+ * The embedded model as its own package exports it.
+ * @param {{ embedded: unknown, version?: unknown }} model `embedded`: the address of its folder, or those of its files by
+ *   their paths
+ * @returns {Resolved}
+ */
+function embeddedIn({ embedded: place, version = '' }) {
+  if (typeof place === 'string' && URL.canParse(place, base())) {
+    return { source: 'embedded', embedded: new URL(place, base()).href };
+  }
+  const addresses = /** @type {Record<string, string>} */ (place);
+  if (typeof addresses?.[INDEX] !== 'string') {
+    throw invalid(`${show(place)} is not what the package browser-diffusion-embedded exports.`);
+  }
+  // No such address is ever fetched. By it the cache knows the files, whatever a bundler calls them.
+  return { source: 'embedded', embedded: `https://embedded.invalid/${version}`, addresses };
 }
 
 /**

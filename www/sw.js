@@ -25,8 +25,8 @@ const SHELL = [
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
   'metadata/accepted.js', 'metadata/comfy.js', 'metadata/containers.js', 'metadata/formats.js',
   'metadata/needs.js', 'metadata/schedulers.js', 'metadata/text.js', 'metadata/values.js', 'metadata/writing.js',
-  'samplers.js', 'train.js', 'worker.js', 'kept-choices.js', 'pkg/browser_diffusion.js',
-  'pkg/browser_diffusion_bg.wasm',
+  'samplers.js', 'train.js', 'worker.js', 'start-worker.js', 'embedded-model.js', 'addresses.js', 'kept-choices.js',
+  'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
 ];
 /** Kept where it is there: a page may go without the embedded model. */
 const OPTIONAL = ['embedded/concepts.json'];

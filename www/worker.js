@@ -3,6 +3,7 @@
  * another; only "abort" acts at once.
  */
 import init, { Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
+import { place } from './addresses.js';
 import { keepTuning, keptTunings } from './kept-choices.js';
 
 const engine = init();
@@ -46,6 +47,11 @@ async function answer(call, signal) {
   try {
     if (signal.aborted) return; // the module answered the caller when it aborted
     await started();
+    if (pipeline?.lost() || upscaler?.lost()) {
+      // It happened while nobody asked for anything: no work is lost, and engine.js loads the model again for this call.
+      self.postMessage({ id: call.id, lost: true });
+      return;
+    }
     const { result, transfer } = await perform(call, signal);
     self.postMessage({ id: call.id, result }, { transfer });
   } catch (error) {
@@ -74,6 +80,8 @@ async function perform(call, signal) {
   const send = (event, transfer = []) => self.postMessage({ id: call.id, event }, { transfer });
   switch (call.type) {
     case 'load':
+      place(call.spec);
+      place(call.spec.vae);
       pipeline = await alone(call.spec, signal,
         async () => Pipeline.load(call.spec, send, signal, await keptTunings()));
       await keepTimed(pipeline);
@@ -217,6 +225,8 @@ function packStep({ preview, ...step }) {
   return [{ ...step, preview: bitmap }, transfer];
 }
 
+const AGAIN = 'Try again: the model comes back by itself, and nothing that was kept is lost.';
+
 /**
  * An error as it travels. The engine's own have a code; anything else means that it broke, and what it
  * holds cannot be trusted any more.
@@ -226,5 +236,5 @@ function describe(error) {
   if (typeof error?.code === 'string') return { code: error.code, message: error.message };
   const message = error?.message ?? String(error);
   if (error?.name === 'AbortError') return { code: 'aborted', message };
-  return { code: 'device-lost', message: `The engine stopped unexpectedly (${message}). Load the model again.` };
+  return { code: 'device-lost', message: `The engine stopped unexpectedly (${message}). ${AGAIN}` };
 }

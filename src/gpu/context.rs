@@ -142,15 +142,17 @@ impl Gpu {
     /// Keeps what the device reports on the side for [`Gpu::check`].
     fn listen(&self) {
         let lost = self.lost.clone();
-        self.device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                *lock(&lost) = Some(message);
-            }
-        });
+        self.device.set_device_lost_callback(move |_, message| *lock(&lost) = Some(message));
         let failed = self.failed.clone();
         self.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             lock(&failed).get_or_insert(error.to_string());
         }));
+    }
+
+    /// Whether the device was lost: nothing can be done on it any more.
+    #[cfg(target_arch = "wasm32")]
+    pub fn is_lost(&self) -> bool {
+        lock(&self.lost).is_some()
     }
 
     /// What went wrong on the device since the last call, if anything: a lost device, or an allocation or
@@ -160,12 +162,7 @@ impl Gpu {
     /// `device-lost` or `out-of-memory`.
     pub fn check(&self) -> Result<()> {
         if let Some(message) = lock(&self.lost).as_ref() {
-            return Err(Error::new(
-                Code::DeviceLost,
-                format!(
-                    "The GPU was taken away ({message}). Reload the model; nothing that was cached is lost."
-                ),
-            ));
+            return Err(Error::new(Code::DeviceLost, format!("The GPU was taken away ({message}). {AGAIN}")));
         }
         if let Some(message) = lock(&self.failed).take() {
             return Err(Error::new(
@@ -398,13 +395,13 @@ impl Gpu {
     fn lost_error(&self, why: &str) -> Error {
         match self.check() {
             Err(e) => e,
-            Ok(()) => Error::new(
-                Code::DeviceLost,
-                format!("The GPU did not answer ({why}). Reload the model; nothing that was cached is lost."),
-            ),
+            Ok(()) => Error::new(Code::DeviceLost, format!("The GPU did not answer ({why}). {AGAIN}")),
         }
     }
 }
+
+/// What to do about a lost device, in the browser: the module loads the model again with the next call.
+const AGAIN: &str = "Try again: the model comes back by itself, and nothing that was kept is lost.";
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A panic while holding one of these locks leaves a plain Option behind: its content is still good.

@@ -90,6 +90,11 @@ impl Upscaler {
         Ok(Upscaler { gpu, config, options, weights, plan: RefCell::default() })
     }
 
+    /// The GPU that it is on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// How many times as large pictures become, each way.
     pub fn scale(&self) -> u32 {
         self.config.scale()

@@ -153,6 +153,11 @@ impl Pipeline {
         Ok(tuning_object(self.inner.tune_later(budget, &|| signal.aborted()).await?))
     }
 
+    /// Whether the GPU was taken away.
+    pub fn lost(&self) -> bool {
+        self.inner.gpu().is_lost()
+    }
+
     /// `MemoryReport`.
     pub fn memory(&self) -> Object {
         memory_object(&self.inner.gpu().bytes())

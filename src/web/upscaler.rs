@@ -39,6 +39,11 @@ impl Upscaler {
         Ok(Upscaler { inner: finished(&source, loaded).await? })
     }
 
+    /// Whether the GPU was taken away.
+    pub fn lost(&self) -> bool {
+        self.inner.gpu().is_lost()
+    }
+
     /// How many times as large pictures become.
     pub fn scale(&self) -> u32 {
         self.inner.scale()

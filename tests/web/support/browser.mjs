@@ -74,14 +74,15 @@ function lavapipe() {
 
 /**
  * @param {{ adapter: string, args: string[], profile: string, env: NodeJS.ProcessEnv, connection: Connection,
- *   errors: string[] }} options
+ *   errors: string[], keepsPages: boolean }} options
  * @returns {Promise<Opened>}
  */
-async function openChromium({ adapter, args, profile, env, connection, errors }) {
+async function openChromium({ adapter, args, profile, env, connection, errors, keepsPages }) {
   const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
   const launch = {
     executablePath: executable('chromium'), headless: true, args: [...common, ...gpuArgs, ...args],
     env: /** @type {Record<string, string>} */ ({ ...process.env, ...gpuEnv, ...env }), timeout: HANGS,
+    ignoreDefaultArgs: keepsPages ? ['--disable-back-forward-cache'] : [],
   };
   const browser = profile ? null : await chromium.launch(launch);
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
@@ -114,7 +115,8 @@ async function openChromium({ adapter, args, profile, env, connection, errors })
  * one takes it out. `crash` ends the browser with no warning.
  * @template T
  * @param {{ browser?: Name, adapter?: string, args?: string[], profile?: string, env?: Record<string, string>,
- *   connection?: Connection }} options adapter, args: of Chromium alone; profile: a folder to keep IndexedDB in; env:
+ *   connection?: Connection, keepsPages?: boolean }} options adapter, args, keepsPages (pages that are left, to be come
+ *   back to): of Chromium alone; profile: a folder to keep IndexedDB in; env:
  *   beside the adapter's own; connection: what the browser tells of it; usually that it is not metered, so that the page
  *   loads its model by itself
  * @param {(context: Context, errors: string[], crash: () => Promise<void>) => Promise<T>} work in Firefox the context has
@@ -123,13 +125,13 @@ async function openChromium({ adapter, args, profile, env, connection, errors })
  */
 export async function withBrowser(options, work) {
   const { browser = 'chromium', adapter = adapters[0], args = [], profile = '', env = {} } = options;
-  const { connection = { type: 'wifi' } } = options;
+  const { connection = { type: 'wifi' }, keepsPages = false } = options;
   const errors = /** @type {string[]} */ ([]);
   const { context, close, crash } = browser === 'firefox'
     ? await openFirefox({
       executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, connection, errors,
     })
-    : await openChromium({ adapter, args, profile, env, connection, errors });
+    : await openChromium({ adapter, args, profile, env, connection, errors, keepsPages });
   try {
     const result = await work(context, errors, crash);
     if (errors.length) throw new Error(`the page reported errors:\n${errors.join('\n')}`);

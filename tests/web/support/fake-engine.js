@@ -97,6 +97,9 @@ export class Pipeline {
     return { key: 'fake||', text: '', origin: 'shipped' };
   }
 
+  lost() {
+    return false;
+  }
   async tune() {}
   toTune() {
     return false;

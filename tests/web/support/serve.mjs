@@ -54,10 +54,11 @@ function filesOf(folder) {
 
 /**
  * @param {Find} find
+ * @param {Record<string, string>} more headers
  * @param {import('node:http').IncomingMessage} request
  * @param {import('node:http').ServerResponse} response
  */
-async function answer(find, request, response) {
+async function answer(find, more, request, response) {
   if (request.method === 'OPTIONS') { // the preflight of another origin's conditional request
     return void response
       .writeHead(204, { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' })
@@ -71,7 +72,7 @@ async function answer(find, request, response) {
   const headers = {
     'content-type': file.type ?? 'application/octet-stream', 'accept-ranges': 'bytes', etag,
     'cache-control': 'no-cache', 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin',
-    'access-control-expose-headers': 'accept-ranges, content-length, content-range, etag',
+    'access-control-expose-headers': 'accept-ranges, content-length, content-range, etag', ...more,
   };
   if (request.headers['if-none-match'] === etag) return void response.writeHead(304, headers).end();
   const conditional = request.headers['if-range'];
@@ -90,14 +91,15 @@ async function answer(find, request, response) {
  * @param {string | Find} folder or what finds its files
  * @param {number} [port] 0: any that is free
  * @param {Record<string, string>} [instead] text to answer with at these paths, whatever the folder has there
+ * @param {Record<string, string>} [headers] of the folder's files, beside the usual ones
  * @returns {Promise<{ url: string, close(): void }>} url ends in a slash
  */
-export function serve(folder, port = 0, instead = {}) {
+export function serve(folder, port = 0, instead = {}, headers = {}) {
   const find = typeof folder === 'string' ? filesOf(resolve(folder)) : folder;
   const server = createServer((request, response) => {
     const text = instead[request.url ?? ''];
     if (text !== undefined) response.writeHead(200, { 'content-type': types[extname(request.url ?? '')] }).end(text);
-    else answer(find, request, response).catch(error => { response.destroy(); console.error(error); });
+    else answer(find, headers, request, response).catch(error => { response.destroy(); console.error(error); });
   });
   return new Promise((done, fail) => {
     server.once('error', fail);
