@@ -262,7 +262,11 @@ serve() {
 }
 
 run_tests() {
-  need_rust; need_wasm_std; need_vulkan_driver; publish; build_ops_check
+  need_rust; need_wasm_std; need_vulkan_driver
+  # Beside the module, whose last minutes leave a core idle.
+  cargo test --no-run --quiet & local native=$!
+  publish; build_ops_check
+  wait $native
   need_node_modules; need_chromium; need_chinese_font; need_firefox; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --all --check
@@ -270,6 +274,12 @@ run_tests() {
   wasm_cargo clippy --lib --quiet -- -D warnings
   say "native tests"
   cargo test
+  if need_isa; then
+    say "registers of the kernels on GPUs that are not here: no spill, no scratch"
+    cargo run --quiet --profile test --example isa >.tools/isa/table.txt || { tail -n 20 .tools/isa/table.txt; exit 1; }
+  else
+    say "Mesa's compilers cannot be had: registers are not checked"
+  fi
   say "types of the JavaScript"
   tests/web/node_modules/.bin/tsc -p tests/web/tsconfig.json
   say "gates: long lines, files and functions, circles of imports"
@@ -300,14 +310,18 @@ step() {
   exec cargo run --quiet --profile test --example step -- "$@"
 }
 
-# The isa command: Debian's packages of Mesa's compilers, unpacked beside this folder's other tools.
+# Debian's packages of Mesa's compilers, unpacked beside this folder's other tools; false where they cannot be had.
+need_isa() {
+  [ -f .tools/isa/version ] && return
+  has apt-get && [ "$(dpkg --print-architecture)" = amd64 ] || return
+  say "unpacking Mesa's compilers (apt; 100 MB to fetch, half a minute)"
+  tests/bench/isa/fetch.sh .tools/isa
+}
+
+# The isa command.
 isa() {
   need_rust
-  if [ ! -f .tools/isa/version ]; then
-    has apt-get && [ "$(dpkg --print-architecture)" = amd64 ] || die "the compilers are Debian's, for x86-64: run this on such a machine"
-    say "unpacking Mesa's compilers (apt; 100 MB to fetch, half a minute)"
-    tests/bench/isa/fetch.sh .tools/isa || die "no compilers: see what apt-get said above"
-  fi
+  need_isa || die "no compilers: they are Debian's, for x86-64; see what apt-get said above, if it did"
   exec cargo run --quiet --profile test --example isa -- "$@"
 }
 
