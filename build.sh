@@ -243,7 +243,7 @@ build_ops_check() {
 
 # www/zh/ and the like: the pages in other languages, of the English ones and languages/
 render_pages() {
-  need_node
+  need_node 16
   node tools/languages.mjs || die "the pages are not whole in every language: see above, and languages/"
 }
 

@@ -128,7 +128,8 @@ export function render(www, catalogues = join(root, 'languages')) {
     .map(name => ({ name, html: readFileSync(join(www, name), 'utf8') }))
     .filter(({ html }) => !/<html[^>]* translate="no"/.test(html));
   const pages = english.map(({ name }) => name);
-  for (const language of readdirSync(catalogues)) {
+  const languages = readdirSync(catalogues, { withFileTypes: true }).filter(entry => entry.isDirectory());
+  for (const { name: language } of languages) {
     const tag = TAGS[language] ?? language;
     rmSync(join(www, language), { recursive: true, force: true });
     mkdirSync(join(www, language));

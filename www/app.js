@@ -5,6 +5,7 @@
  */
 import { DiffusionPipeline, detect } from './browser-diffusion.js';
 import { t } from './messages/index.js';
+import { Completion } from './page/completion.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
 import { Enlarger } from './page/enlarge.js';
@@ -17,6 +18,7 @@ import './page/languages.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
 import { Parts } from './page/parts.js';
+import { takePasted } from './page/pasted.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
@@ -26,6 +28,7 @@ import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
 import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
+import { Tags } from './page/tags.js';
 import { Tokens } from './page/tokens.js';
 import { Uses } from './page/uses.js';
 import { weighsIn } from './page/weigh.js';
@@ -229,10 +232,7 @@ async function tune() {
   if (work.drawing) return;
   hideError();
   try {
-    const pipeline = await models.load();
-    say(t('tune.trying'));
-    await pipeline.tune();
-    say(t('tune.done'));
+    await models.tune();
   } catch (error) {
     say('');
     if (!isAbort(error)) showError(error);
@@ -270,8 +270,12 @@ settings.on('input', ['source'], () => {
 
 // ----------------------------------------------------------------------------------------------- begin
 
-weighsIn(element('prompt', HTMLTextAreaElement));
-weighsIn(input('negative-prompt'));
+const tags = new Tags();
+for (const field of [element('prompt', HTMLTextAreaElement), input('negative-prompt')]) {
+  weighsIn(field);
+  new Completion(field, () => ({ loras: loras.names, words: embeddings.tokens, tags: tags.all }));
+}
+takePasted(element('prompt', HTMLTextAreaElement), (text) => start.paste(text));
 button('tune').onclick = () => work.beside(tune);
 form.addEventListener('submit', (event) => {
   event.preventDefault();

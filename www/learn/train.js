@@ -86,7 +86,7 @@ export class Train extends Station {
   /** @override @param {AbortSignal} signal */
   async play(signal) {
     await this.#make().catch((error) => {
-      this.#pause();
+      if (!signal.aborted) this.#pause();
       throw error;
     });
     this.#showPlay();

@@ -74,6 +74,14 @@ export const messages = {
     `${file} holds no styles: its first line has to name the columns “name” and “prompt”.`,
   'styles.noRoom': 'There is no room to keep so many styles in this browser. Those from before are as they were.',
   'styles.open': 'The file ends within quotes: it is no CSV, or a part is missing.',
+  'complete.list': 'Completions',
+  'complete.count': (/** @type {number} */ count) =>
+    `${counted(count, 'completion', 'completions')}: the arrow keys choose, Enter takes.`,
+  'tags.none': (/** @type {string} */ file) =>
+    `${file} is no list of tags: its lines have to hold name, kind and count.`,
+  'tags.read': (/** @type {number} */ count) =>
+    `${counted(count, 'tag completes', 'tags complete')} what you type now.`,
+  'tags.gone': 'The tags are forgotten.',
   'suggestions.other': 'other ideas',
   'suggestions.all': (/** @type {number} */ count) => `All ${count} things that the small model has learnt`,
   'tokens.token': (/** @type {number} */ id) => `token ${id}`,
@@ -177,6 +185,7 @@ export const messages = {
   'start.back': (/** @type {string} */ more) => `The settings of your picture are back.${more}`,
   'start.fileBack': (/** @type {string} */ file, /** @type {string} */ more) =>
     `The settings of ${file} are back. To start from the picture itself, choose it below.${more}`,
+  'start.pasted': (/** @type {string} */ more) => `The settings of that text are here.${more}`,
   'start.isStart': (/** @type {string} */ file) => `${file} is the picture to start from.`,
   'start.unreadable': 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.',
 
@@ -195,6 +204,7 @@ export const messages = {
   'draw.reading': 'reading your words',
   'draw.readingFirst': 'reading your words, preparing the GPU',
   'draw.step': (/** @type {number} */ step, /** @type {number} */ total) => `step ${step} of ${total}`,
+  'draw.spoken': (/** @type {number} */ percent) => `${percent} % drawn`,
   'draw.painting': 'painting the picture out',
   'draw.done': (/** @type {string} */ time, /** @type {number} */ first, /** @type {number} */ last) =>
     `Done in ${time}. ${first === last ? `Seed ${first}` : `Seeds ${first} to ${last}`}.`,
@@ -213,6 +223,8 @@ export const messages = {
   'enlarge.done': (/** @type {string} */ size) => `Enlarged to ${size} pixels.`,
   'enlarge.detail': (/** @type {string} */ size) => `enlarged to ${size} pixels`,
   'enlarge.not': 'Not enlarged; your picture is as it was.',
+  'variants.tooMany': (/** @type {number} */ most) =>
+    `The choices in the prompt make more than ${most} pictures: leave some out.`,
   'grid.words': 'Words',
   'grid.nothing': 'nothing',
   'grid.absent': (/** @type {string} */ first, /** @type {string} */ word) =>

@@ -23,11 +23,11 @@ const AND = /(?:和|与|跟|以及|还有|、)/u;
 const PLAYS_GUITAR = /^(.+?)(?:正在|在)?弹吉他$|^(?:正在|在)?弹吉他的(.+)$/u;
 
 /** What a Chinese keyboard types for signs that mean something in a prompt. */
-const FULL_WIDTH = '（）［］：｜＜＞，';
-const HALF_WIDTH = '()[]:|<>,';
+const FULL_WIDTH = '（）［］｛｝：｜＜＞，';
+const HALF_WIDTH = '()[]{}:|<>,';
 
 /** A prompt with those as ASCII has them: sign for sign, so that places in it stay. @param {string} prompt */
-export const halfWidth = (prompt) => prompt.replace(/[（）［］：｜＜＞，]/gu, (sign) => HALF_WIDTH[FULL_WIDTH.indexOf(sign)]);
+export const halfWidth = (prompt) => prompt.replace(/[（）［］｛｝：｜＜＞，]/gu, (sign) => HALF_WIDTH[FULL_WIDTH.indexOf(sign)]);
 
 /** @returns {Promise<Lexicon>} */
 export const readLexicon = async () => (await fetch(new URL('../lexicon-zh.json', import.meta.url))).json();

@@ -3,8 +3,9 @@ import { DiffusionError } from '../browser-diffusion.js';
 import { list, t } from '../messages/index.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
-import { asRead } from './read-as.js';
-import { duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
+import { asRead, asTyped } from './read-as.js';
+import { any, duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
+import { variantsOf } from './variants.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -71,7 +72,7 @@ export class Drawing {
     if (signal.aborted) throw new DiffusionError('aborted', t('draw.stopped'));
     if (job.fresh) again(job.options);
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
-    const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
+    const all = job.axes ? cells(job.options, job.axes) : variants(job.options).flatMap(oneByOne);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
     const pictures = all.map(() => undefined);
@@ -86,10 +87,11 @@ export class Drawing {
       if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
       else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
       try {
+        const typed = options.prompt;
         const read = (/** @type {string} */ words) => asRead(words, job.source, options.promptSyntax);
         options.prompt = await read(options.prompt);
         if (options.negativePrompt) options.negativePrompt = await read(options.negativePrompt);
-        const { seed } = await this.#drawOne(pipeline, options, shown.made, signal, place);
+        const { seed } = await this.#drawOne(pipeline, options, { made: shown.made, signal, place, typed });
         if (!job.axes) first ??= seed;
         pictures[i] = strip.frames.at(-1)?.image;
         for (const frame of shown.kept) frame.preview?.close();
@@ -134,12 +136,12 @@ export class Drawing {
    * One call of `generate`, every step shown.
    * @param {DiffusionPipeline} pipeline
    * @param {GenerateOptions} options
-   * @param {Frame[]} made gets the steps
-   * @param {AbortSignal} signal
-   * @param {string} place that it draws, and which picture of many
+   * @param {{ made: Frame[], signal: AbortSignal, place: string, typed: string }} how made gets the steps; place: that it
+   *   draws, and which picture of many; typed: the prompt before it was read
    */
-  async #drawOne(pipeline, options, made, signal, place) {
+  async #drawOne(pipeline, options, { made, signal, place, typed }) {
     say(place);
+    any('spoken').textContent = '';
     // A GPU's driver compiles what is new to it, and may begin when it meets it.
     const first = this.#last?.pipeline !== pipeline;
     showProgress(undefined, t(first ? 'draw.readingFirst' : 'draw.reading'));
@@ -156,7 +158,7 @@ export class Drawing {
         this.#showStep(step, options, performance.now() - started);
       },
     });
-    this.#showResult(lastResult, options.prompt, made.at(-1)?.latents);
+    this.#showResult(lastResult, typed, made.at(-1)?.latents);
     this.#last = { pipeline, lastResult };
     /** @type {any} */ (window).browserDiffusion = this.#last;
     return lastResult;
@@ -168,6 +170,7 @@ export class Drawing {
     const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
     showProgress(step / total, step < total ? `${t('draw.step', step, total)}${remaining}` : t('draw.painting'));
     if (step === total) stage('vae');
+    speakQuarter(step, total);
     /** @type {Frame} */
     const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
     const { width = size().width, height = size().height, numImages = 1 } = options;
@@ -178,7 +181,7 @@ export class Drawing {
     });
   }
 
-  /** @param {GenerateResult} result @param {string} prompt @param {Float32Array} [latents] of the first picture */
+  /** @param {GenerateResult} result @param {string} prompt as typed @param {Float32Array} [latents] of the first picture */
   #showResult(result, prompt, latents) {
     const { images, seed } = result;
     for (const [i, image] of images.entries()) {
@@ -214,6 +217,13 @@ export class Drawing {
 }
 
 /**
+ * A picture for each choice in the words.
+ * @param {GenerateOptions} options
+ */
+const variants = (options) =>
+  variantsOf(asTyped(options.prompt, options.promptSyntax)).map((prompt) => ({ ...options, prompt }));
+
+/**
  * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it
  * is done. Where there is a variation, that one's seed counts (A1111). Without a seed the first picture brings one.
  * @param {GenerateOptions} options
@@ -227,6 +237,16 @@ function oneByOne(options) {
     if (variationSeed !== undefined) return { ...one, variationSeed: variationSeed + i };
     return seed === undefined ? one : { ...one, seed: seed + i };
   });
+}
+
+/** Steps below which there are no quarters worth a word. */
+const LONG = 8;
+
+/** A screen reader hears of every quarter, not of every step. @param {number} step @param {number} total */
+function speakQuarter(step, total) {
+  const quarters = (/** @type {number} */ steps) => Math.floor((4 * steps) / total);
+  const now = quarters(step);
+  if (total >= LONG && now > quarters(step - 1) && now < 4) any('spoken').textContent = t('draw.spoken', 25 * now);
 }
 
 /** @param {string[]} ends of prompts that were too long */

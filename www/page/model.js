@@ -145,6 +145,14 @@ export class Models {
     this.#loaded?.controller.abort();
   }
 
+  /** Times the kernels again. */
+  async tune() {
+    const pipeline = await this.load();
+    say(t('tune.trying'));
+    await pipeline.tune();
+    say(t('tune.done'));
+  }
+
   /** The next drawing loads it again. */
   forget() {
     this.#loaded = undefined;

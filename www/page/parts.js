@@ -162,6 +162,16 @@ export class Parts {
     return [pair, file];
   }
 
+  /** The words of textual inversion. */
+  get tokens() {
+    return this.read().map(({ token }) => String(token)).filter(Boolean);
+  }
+
+  /** What the sources are called in a prompt: the file's name without its ending. */
+  get names() {
+    return [...this.#list.children].map((row) => fileIn(sourceIn(row).value)).filter(Boolean);
+  }
+
   /**
    * One object a row, without rows that name no source.
    * @param {(row: Element) => Record<string, any>} [more] what else is read of a row
@@ -187,14 +197,16 @@ const fieldIn = (row, key) => /** @type {HTMLInputElement} */ (row.querySelector
 /** @param {Element} row */
 const sourceIn = (row) => fieldIn(row, 'source');
 
+/** @param {string} source @returns {string} its file's name, without the ending */
+const fileIn = (source) => (source.split(/[?#]/)[0].split('/').at(-1) ?? '').replace(/\.\w+$/, '');
+
 /**
  * Whether a picture's text means this source: it has the whole of it, or the file's name without its ending.
  * @param {string} source
  * @param {string} name
  */
 function isCalled(source, name) {
-  const file = source.split(/[?#]/)[0].split('/').at(-1) ?? '';
-  return source !== '' && [source, file.replace(/\.\w+$/, '')].includes(name);
+  return source !== '' && [source, fileIn(source)].includes(name);
 }
 
 /**

@@ -17,14 +17,22 @@ async function ready() {
 }
 
 /**
+ * Who writes on the Chinese page may type brackets, colons and commas as a Chinese keyboard does, where they mean anything;
+ * elsewhere they are text, as in AUTOMATIC1111.
+ * @param {string} prompt
+ * @param {string} [syntax] of brackets and weights
+ */
+export const asTyped = (prompt, syntax = 'plain') =>
+  (language === 'zh' && syntax !== 'plain' ? halfWidth(prompt) : prompt);
+
+/**
  * A prompt as a model is to read it: itself, but for the embedded model, where it is Chinese that the lexicon knows,
- * the English of that. Who writes on the Chinese page may type brackets, colons and commas as a Chinese keyboard does,
- * where they mean anything; elsewhere they are text, as in AUTOMATIC1111.
+ * the English of that.
  * @param {string} prompt @param {string} source the model's
  * @param {string} [syntax] of brackets and weights
  */
-export async function asRead(prompt, source, syntax = 'plain') {
-  const typed = language === 'zh' && syntax !== 'plain' ? halfWidth(prompt) : prompt;
+export async function asRead(prompt, source, syntax) {
+  const typed = asTyped(prompt, syntax);
   if (source !== EMBEDDED || !isChinese(prompt)) return typed;
   try {
     return (await ready()).english(prompt) ?? typed;

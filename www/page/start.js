@@ -93,6 +93,13 @@ export class Start {
     this.#canvas.focus();
   }
 
+  /** The text of a picture brings its settings back. @param {string} text @returns {Promise<boolean>} whether it does */
+  async paste(text) {
+    const tells = await told(text);
+    if (tells) say(t('start.pasted', await this.#take(tells)));
+    return tells !== undefined;
+  }
+
   /**
    * A picture that was dropped: one that tells how it was made brings the settings back, any other is started from.
    * @param {File} file

@@ -15,7 +15,7 @@ const PLACE = '{prompt}';
  * @returns {string[][]} rows; empty lines are none
  * @throws {DiffusionError} where a quote is not closed
  */
-function readCsv(text) {
+export function readCsv(text) {
   const rows = /** @type {string[][]} */ ([]);
   let row = /** @type {string[]} */ ([]);
   // A value in quotes, or one without; then what ends it.

@@ -194,6 +194,7 @@ test('the zh page draws by Chinese words, and reads what a Chinese keyboard type
       await page.waitForFunction(
         prompt => (/** @type {any} */ (window)).browserDiffusion?.lastResult.options.prompt === prompt, read);
       await status(page, /^完成/);
+      assert.ok((await page.innerText('#caption')).startsWith(typed), 'its title is what was typed');
     }
     assert.equal(await page.inputValue('#prompt'), '（猫：1.3），［狗］', 'what was typed stays');
     await page.goto(page.url().replace('zh/', ''));
@@ -279,4 +280,40 @@ test('one line offers the language that the browser prefers, and whoever has cho
     await status(page, /^Ready/);
     assert.match(page.url(), /\d\/#p=a\+cat&seed=7$/);
     assert.equal(await offer.count(), 0);
+  }));
+
+test('a screen reader is told of every quarter of a drawing, not of every step', () =>
+  withPage({ hash: 'zh/' }, async page => {
+    await status(page, /^准备就绪/);
+    await page.evaluate(() => {
+      const said = /** @type {string[]} */ ([]);
+      for (const live of document.querySelectorAll('[role=status], [role=alert], [aria-live]'))
+        new MutationObserver(() => said.push(live.textContent ?? '')).observe(live, { childList: true });
+      Object.assign(window, { said });
+    });
+    await page.fill('#steps', '37');
+    await page.click('#generate');
+    await status(page, /^完成/);
+    const said = await page.evaluate(() => /** @type {string[]} */ (/** @type {any} */ (window).said));
+    assert.deepEqual(said.filter(text => /%/.test(text)), ['已完成 25%', '已完成 50%', '已完成 75%']);
+    assert.ok(said.length < 15, said.join('\n'));
+  }));
+
+test('after one visit the zh page opens and draws without a network, by either of its addresses', () =>
+  withPage({ hash: 'zh/' }, async (page, _, server) => {
+    await status(page, /^准备就绪/);
+    await page.evaluate(async () => {
+      await navigator.serviceWorker.ready;
+      if (!navigator.serviceWorker.controller)
+        await new Promise(done => { navigator.serviceWorker.oncontrollerchange = done; });
+    });
+    server.close();
+    for (const address of ['zh/', 'zh/index.html']) {
+      await page.goto(`${server.url}${address}`);
+      await status(page, /^准备就绪/);
+    }
+    await page.click('#generate');
+    await hasResult(page);
+    await page.goto(server.url);
+    await status(page, /^Ready/);
   }));
