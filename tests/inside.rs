@@ -7,7 +7,8 @@ use browser_diffusion::store::disk::Folder;
 use pollster::block_on;
 use std::rc::Rc;
 
-const STEPS: usize = 6;
+/// The maps hardly change from one to the next.
+const STEPS: usize = 3;
 const GROUNDS: [&str; 4] = ["blue", "green", "pink", "yellow"];
 
 fn load() -> DiffusionPipeline {
@@ -95,6 +96,7 @@ fn where_the_noun_is_looked_at_the_thing_is() {
     }
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
     println!("{found:.2?}");
-    let mean = found.iter().map(|(c, _)| c).sum::<f64>() / found.len() as f64;
-    assert!(mean >= 0.7, "{mean}");
+    // Of the model as it is now 0.75 to 0.95; one that is trained anew may have a few things with less sharp an edge.
+    let agreeing = found.iter().filter(|(correlation, _)| *correlation >= 0.7).count();
+    assert!(agreeing >= 36, "{agreeing} of {}", found.len());
 }
