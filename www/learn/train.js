@@ -194,6 +194,7 @@ export class Train extends Station {
     if (usual) this.#rate.value = USUAL;
     this.#made = '';
     this.#step = 0;
+    this.#tell();
     this.#showData();
     this.#go();
   }
