@@ -43,6 +43,7 @@ async function begin() {
   openLink(stations);
   addEventListener('hashchange', () => openLink(stations));
   for (const station of stations) station.showLink();
+  document.body.dataset.ready = 'true'; // all of it is wired
   await painter.start();
 }
 

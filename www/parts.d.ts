@@ -27,9 +27,10 @@ export interface Prediction {
 }
 
 /**
- * Where the UNet looks at which token of the prompt: for each latent how much of its attention a token gets, the mean of
- * all heads and all layers outside the UNet's middle, brought to the latents' size (bilinear; what DAAM aggregates, but
- * for its cubic interpolation).
+ * Where the UNet looks at which token of the prompt: for each latent how much of its attention a token gets, the mean
+ * over the heads of all layers outside the UNet's middle whose maps are 8 positions or more a side (where none are, of
+ * the finest), brought to the latents' size. At Stable Diffusion's usual sizes that is what DAAM aggregates, but that the
+ * interpolation is bilinear.
  */
 export interface WordMaps {
   width: number;

@@ -64,8 +64,9 @@ impl Named for TokenKind {
         &[("start", Self::Start), ("word", Self::Word), ("end", Self::End), ("padding", Self::Padding)];
 }
 
-/// How much of the network's attention each token of a prompt gets, from each latent: the mean over the heads of all
-/// layers outside the middle, brought to the latents' size. At each place all of them are 1.
+/// How much of the network's attention each token of a prompt gets, from each latent: the mean over the heads of the
+/// layers that [`watch_attention`](crate::ops::watch_attention) looks at, brought to the latents' size. At each place all
+/// of them are 1.
 #[derive(Clone, Debug)]
 pub struct WordMaps {
     pub height: u32,

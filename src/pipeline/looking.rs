@@ -69,7 +69,7 @@ pub(super) fn word_maps(
     for level in levels {
         let (h, w) = (level.height as usize, level.width as usize);
         let mut planes = vec![0.0; tokens.len() * h * w];
-        for (at, row) in level.values.chunks_exact(keys).enumerate() {
+        for (at, row) in level.values.chunks_exact(keys.max(1)).enumerate() {
             for (&place, value) in places.iter().zip(row) {
                 planes[place * h * w + at] += value / layers as f32;
             }

@@ -139,13 +139,10 @@ impl<'a> Predictor<'a> {
         let probed = self.noising.is_some() && self.seen.is_none();
         let moment = Moment { timestep, share, texts, negative_first, alone, whole, probed };
         let (mut prediction, mut unguided) = (Vec::with_capacity(input.len()), Vec::new());
-        let noising = self.noising.clone().filter(|_| self.seen.is_none());
-        let mut seen = Seen::default();
-        let mut parts = Parts::default();
+        let (mut seen, mut parts) = (Seen::default(), Parts::default());
         for (picture, latents) in input.chunks_exact(self.picture_len).enumerate() {
-            let outs = self.submit(picture, latents, beside, &moment)?;
+            let (outs, probes) = self.submit(picture, latents, beside, &moment)?;
             submitted().await?;
-            let (outs, probes) = outs;
             let each = self.finish(outs).await?;
             if let Some(probes) = probes {
                 self.show(probes, &moment, &mut seen).await?;
@@ -157,14 +154,14 @@ impl<'a> Predictor<'a> {
                     step + 1
                 )));
             }
-            if noising.is_some() {
+            if probed {
                 parts.add(latents, &noise_pred, &each, &self.prompts.weights());
             }
             prediction.extend(noise_pred);
             unguided.extend(uncond);
         }
-        if let Some(noising) = noising {
-            seen.parts = self.shared.inside.guidance.then(|| parts.turned(&noising, timestep));
+        if let Some(noising) = self.noising.as_ref().filter(|_| probed) {
+            seen.parts = self.shared.inside.guidance.then(|| parts.turned(noising, timestep));
             self.seen = Some(seen);
         }
         if cfg_plus_plus {

@@ -4,9 +4,9 @@
 
 For each kind of checkpoint: latents of a picture (the formula of img2img.py), the schedule of its own sampler, `add_noise`
 and what the UNet predicts at five time steps, turned to noise and to x0; word maps of an attention processor (the mean of
-all heads and of all layers outside the middle, brought to the latents' size by bilinear interpolation), and the first
-eight channels of each block, of its hooks; and of whole drawings the predictions with and without the prompt at every
-step. Values lie in the .bin, f32 or f16; the .json says where, and of which shape.
+all heads and of all layers outside the middle whose maps are 8 positions or more a side, where none are of the finest,
+brought to the latents' size by bilinear interpolation), and the first eight channels of each block, of its hooks; and of
+whole drawings the predictions with and without the prompt at every step. Values lie in the .bin, f32 or f16; the .json says where, and of which shape.
 """
 import json, pathlib
 import diffusers, numpy as np, torch
@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines import B, C, FOLDERS, NEGATIVE, case, pipeline, run
 
 OUT = pathlib.Path(__file__).parent / "data"
-SIZE = WIDTH, HEIGHT = 40, 24
+SIZE = WIDTH, HEIGHT = 40, 32  # of sd1 both levels are looked at, of the others the finest
 PROMPT, GUIDANCE, SEED = "a red apple", 3, 11
 TIMESTEPS = [999, 801, 500, 201, 21]
 SEEN_AT = 500
@@ -87,12 +87,14 @@ def word_maps(pipe, call, x):
     call(x, SEEN_AT)
     pipe.unet.set_attn_processor(own)
     height, width = x.shape[2:]
-    maps = []
+    maps, finest = [], max(map(len, kept))
     for probabilities in kept:
         # The level's size: halves, rounded up.
         h, w = height, width
         while h * w > len(probabilities):
             h, w = (h + 1) // 2, (w + 1) // 2
+        if min(h, w) < 8 and len(probabilities) < finest:
+            continue
         one = probabilities.T.reshape(1, -1, h, w)
         maps.append(torch.nn.functional.interpolate(one, (height, width), mode="bilinear", align_corners=False)[0])
     maps = torch.stack(maps).mean(0)
@@ -145,7 +147,7 @@ def drawing(pipe, c):
     """Predictions of the noise at every step of a drawing."""
     steps, own = [], pipe.scheduler.config
     alphas = diffusers.DDPMScheduler.from_config(own).alphas_cumprod.numpy()
-    interval, asked = c["options"].get("guidanceInterval", [0, 1]), c["options"]["numInferenceSteps"]
+    interval = c["options"].get("guidanceInterval", [0, 1])
     prediction = own.get("prediction_type", "epsilon")
 
     def keep(module, args, kwargs, out):
@@ -153,8 +155,8 @@ def drawing(pipe, c):
         # Between the training's time steps, the logarithm of the noise level.
         log_sigma = np.interp(t, np.arange(len(alphas)), np.log((1 - alphas) / alphas))
         each = turned(prediction, torch.tensor(1 / (1 + np.exp(log_sigma)), dtype=torch.float32), out[0], sample)[0].chunk(len(sample))
-        n = len(steps)
-        guided = len(each) > 1 and interval[0] <= n / asked and (n + 1) / asked <= interval[1]
+        n, all = len(steps), len(pipe.scheduler.timesteps)
+        guided = len(each) > 1 and interval[0] <= n / all and (n + 1) / all <= interval[1]
         steps.append(dict(timestep=t, input=put(sample[:1], "<f2"), cond=put(each[-1], "<f2"), **(dict(uncond=put(each[0], "<f2")) if guided else {})))
 
     hook = pipe.unet.register_forward_hook(keep, with_kwargs=True)

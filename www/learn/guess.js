@@ -28,8 +28,6 @@ export class Guess extends Station {
   #known = new Map();
   /** The picture's latents, and the noise. @type {Promise<[Float32Array, Float32Array]> | undefined} */
   #mixed;
-  /** The visitor has the slider. */
-  #chosen = false;
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
@@ -55,7 +53,7 @@ export class Guess extends Station {
   /** @override @param {AbortSignal} signal */
   async play(signal) {
     this.#forget();
-    const rests = this.#chosen ? this.slider.valueAsNumber : REST;
+    const rests = this.chosen ? this.slider.valueAsNumber : REST;
     for (const at of STOPS) {
       this.slider.value = String(at);
       this.#show(await this.#at(at, signal));
@@ -69,7 +67,6 @@ export class Guess extends Station {
   /** @override */
   moved() {
     const at = this.slider.valueAsNumber;
-    this.#chosen = true;
     this.output.textContent = String(at);
     if (this.painter?.state !== 'ready') return;
     this.run(async (signal) => this.#show(await this.#at(at, signal)));

@@ -55,6 +55,10 @@ export class Spoil extends Station {
 
   /** @override @param {AbortSignal} signal */
   async play(signal) {
+    if (this.chosen) {
+      this.#show();
+      return;
+    }
     const from = performance.now();
     for (let done = still() ? 1 : 0; done < 1;) {
       done = Math.min(1, (performance.now() - from) / LONG);

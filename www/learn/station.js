@@ -32,6 +32,8 @@ export class Station {
   slider;
   output;
   painter;
+  /** Where the slider stands was chosen, by the visitor or by a link: the experiment leaves it there. */
+  chosen = false;
   #link;
   #scene;
   #waits = make('p', { className: 'waits' });
@@ -55,6 +57,7 @@ export class Station {
     this.#scene.after(this.#trouble);
     this.#guess();
     this.slider.addEventListener('input', () => {
+      this.chosen = true;
       this.moved();
       this.showLink();
     });
@@ -103,7 +106,10 @@ export class Station {
   take(values) {
     const at = values.get('at');
     // A slider takes no number out of its range.
-    if (at !== null) this.slider.value = at;
+    if (at !== null) {
+      this.slider.value = at;
+      this.chosen = true;
+    }
     this.moved();
   }
 

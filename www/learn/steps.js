@@ -12,8 +12,6 @@ export class Steps extends Station {
   /** @type {Map<string, import('./draw.js').Picture>} */
   #drawn = new Map();
   #reading = this.find('.reading');
-  /** The visitor has the slider. */
-  #chosen = false;
 
   /** @param {import('./painter.js').Painter} painter */
   constructor(painter) {
@@ -46,7 +44,7 @@ export class Steps extends Station {
         showPicture(this.#tile(sampler, count), image, t('steps.shown', sampler.toUpperCase(), count));
       }
       // It looks at each as it comes, but for a visitor who chose one.
-      if (!this.#chosen) this.slider.value = String(i);
+      if (!this.chosen) this.slider.value = String(i);
       this.#show();
     }
     this.showLink();
@@ -54,7 +52,6 @@ export class Steps extends Station {
 
   /** @override */
   moved() {
-    this.#chosen = true;
     this.#show();
   }
 

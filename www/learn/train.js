@@ -26,6 +26,8 @@ export class Train extends Station {
   #visible = false;
   /** What the trainers that are there were made for. */
   #made = '';
+  /** What the newest that are on their way are for. */
+  #wanted = '';
   #turn = 0;
 
   constructor() {
@@ -34,7 +36,7 @@ export class Train extends Station {
     this.#play.onclick = () => (this.#playing ? this.#pause() : this.#go());
     button('train-step').onclick = () => this.#once();
     button('train-reset').onclick = () => this.#again();
-    for (const field of [this.#data, this.#seed, this.#rate]) field.addEventListener('change', () => this.#again());
+    for (const field of [this.#data, this.#seed, this.#rate]) field.addEventListener('change', () => this.#changed());
     button('doodle-train').onclick = () => this.#again();
     button('doodle-clear').onclick = () => this.#doodle.clear();
     this.#showData();
@@ -84,7 +86,7 @@ export class Train extends Station {
   /** @override @param {AbortSignal} signal */
   async play(signal) {
     await this.#make().catch((error) => {
-      this.#pause();
+      if (!signal.aborted) this.#pause();
       throw error;
     });
     this.#showPlay();
@@ -109,10 +111,16 @@ export class Train extends Station {
     const wanted = JSON.stringify([this.values().seed, this.#rate.value, typeof data === 'string' ? data : [...data]]);
     if (this.#made === wanted) return;
     this.#made = '';
+    this.#wanted = wanted;
     // The usual rate is each family's own.
     const learningRate = this.#rate.value === USUAL ? undefined : Number(this.#rate.value);
     const options = { data: /** @type {any} */ (data), seed: Number(this.#seed.value), steps: PLAN, learningRate };
     const trainers = await Promise.all(FAMILIES.map((family) => Trainer.create({ ...options, family })));
+    if (this.#wanted !== wanted) {
+      // Something else was asked for meanwhile.
+      for (const trainer of trainers) trainer.dispose();
+      throw new DOMException('stopped', 'AbortError');
+    }
     for (const [i, panel] of this.#panels.entries()) {
       panel.trainer?.dispose();
       panel.begin(trainers[i]);
@@ -186,12 +194,21 @@ export class Train extends Station {
     if (usual) this.#rate.value = USUAL;
     this.#made = '';
     this.#step = 0;
+    this.#tell();
     this.#showData();
-    if (this.#data.value === DRAWN && this.#doodle.points.length === 0 && document.activeElement === this.#data) {
-      this.stop();
-      return; // it is to be drawn yet
-    }
     this.#go();
+  }
+
+  /** Something else shall be learnt. */
+  #changed() {
+    this.#showData();
+    if (this.#data.value !== DRAWN || this.#doodle.points.length > 0) {
+      this.#again();
+      return;
+    }
+    // It is to be drawn yet.
+    this.stop();
+    this.#pause();
   }
 
   #showPlay() {

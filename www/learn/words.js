@@ -129,16 +129,16 @@ export class Words extends Station {
 
   /** All three guesses from one point, at true length. @param {Triangle} triangle */
   #showTriangle({ u, c, g }) {
-    const [left, right, top, bottom] = [20, 440, 16, 134];
+    const [left, right, top, bottom] = [20, 340, 20, 134];
     const xs = [0, u[0], c[0], g[0]], ys = [0, u[1], c[1], g[1]];
     const [lowX, highX, lowY, highY] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const scale = Math.min((right - left) / (highX - lowX || 1), (bottom - top) / (highY - lowY || 1));
     /** @param {number[]} point */
     const place = ([x, y]) => [left + (x - lowX) * scale, bottom - (y - lowY) * scale].map((v) => v.toFixed(1));
     const [o, pu, pc, pg] = [[0, 0], u, c, g].map(place);
-    const label = (/** @type {string[]} */ [x, y], /** @type {string} */ text) => svg('text', {
-      x: Math.min(Number(x) + 5, 400), y: Number(y) - 4,
-    }, text);
+    // To the right of the points there is room for words.
+    const label = (/** @type {string[]} */ [x, y], /** @type {string} */ text) =>
+      svg('text', { x: Number(x) + 6, y: Number(y) + 4 }, text);
     this.#curve.replaceChildren(
       svg('path', { class: 'u', d: `M${o}L${pu}` }), svg('path', { class: 'c', d: `M${o}L${pc}` }),
       svg('path', { class: 'g', d: `M${o}L${pg}` }), svg('path', { class: 'drop', d: `M${pu}L${pg}` }),

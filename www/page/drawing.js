@@ -220,8 +220,11 @@ export class Drawing {
  * A picture for each choice in the words.
  * @param {GenerateOptions} options
  */
-const variants = (options) =>
-  variantsOf(asTyped(options.prompt, options.promptSyntax)).map((prompt) => ({ ...options, prompt }));
+function variants(options) {
+  const typed = asTyped(options.prompt, options.promptSyntax);
+  const all = variantsOf(typed);
+  return all[0] === typed ? [options] : all.map((prompt) => ({ ...options, prompt }));
+}
 
 /**
  * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it

@@ -39,12 +39,16 @@ async function withLearn(how, work) {
       });
       if (before) await page.addInitScript(before);
       await page.goto(`${server.url}${name}${hash}`);
+      await wired(page);
       await work(page, requests, server.url);
     });
   } finally {
     server.close();
   }
 }
+
+/** What an address asks for stands there. @param {Page} page */
+const wired = page => page.waitForFunction(() => document.body.dataset.ready);
 
 /** @param {Page} page @param {string} id */
 const see = (page, id) => page.evaluate(id => {
@@ -92,7 +96,7 @@ test('every chapter plays by itself at 360 pixels, in light and dark; its link r
     assert.deepEqual(await violations(page), []);
 
     // By keyboard: the slider, then the link, and what the link shows elsewhere.
-    const first = { spoil: '.shown', guess: '[data-tile=cond]', uses: '[data-use=words]' };
+    const first = { spoil: '.shown', guess: '[data-tile=cond]' };
     for (const [id, selector] of Object.entries(first)) {
       await see(page, id);
       await page.focus(`#${id} input[type=range]`);
@@ -107,9 +111,12 @@ test('every chapter plays by itself at 360 pixels, in light and dark; its link r
       const other = await page.context().newPage();
       await other.setViewportSize({ width: 1200, height: 800 });
       await other.goto(`${url}learn.html${link}`);
+      await wired(other);
       await see(other, id);
+      await reaches(other, id);
       const slider = await page.inputValue(`#${id} input[type=range]`);
       assert.equal(await other.inputValue(`#${id} input[type=range]`), slider, `${id}: ${link}`);
+      assert.equal(await pixels(other, `#${id} ${selector}`), after, `${id}: the same picture`);
       await other.close();
     }
   }),
@@ -196,7 +203,7 @@ test('training: by keyboard, a link, a drawing of no points, and one that diverg
     await page.selectOption('#train-data', 'drawn');
     await page.click('#doodle-train');
     await reaches(page, 'train', 'failed');
-    assert.match(await page.innerText('#train .error'), /two different/);
+    assert.match(await page.innerText('#train > figure > .scene + .error'), /two different/);
     // Drawn by keyboard, then learnt.
     await page.focus('#doodle');
     await page.keyboard.press(' ');
@@ -262,7 +269,7 @@ test('in Chinese: every text is, and nothing reaches beyond the side of a phone'
       const found = [];
       while (walk.nextNode()) {
         const { parentElement, textContent } = walk.currentNode;
-        if (parentElement?.closest('[translate=no], math, code, script, noscript')) continue;
+        if (parentElement?.closest('[translate=no], [lang=en], math, code, script, noscript')) continue;
         // Three words of letters in a row are a sentence, unless they are names.
         if (/[a-z]+ [a-z]+ [a-z]+/.test(textContent ?? '')) found.push(textContent);
       }

@@ -49,7 +49,8 @@ for (const hands of /** @type {const} */ (['mouse', 'keyboard'])) {
       await page.waitForFunction(() => /no list of tags/.test(document.getElementById('error')?.textContent ?? ''));
       await file(CSV);
       await status(page, /^5 tags complete/);
-      await page.evaluate(() => document.getElementById('add-lora')?.click());
+      await page.evaluate(() => document.getElementById('additions')?.setAttribute('open', ''));
+      await page.click('#add-lora');
       await page.fill('#loras [data-key=source]', 'https://example.org/a/style-v2.safetensors?x');
       await page.fill('#prompt', '');
       const list = page.locator('#prompt-completions');

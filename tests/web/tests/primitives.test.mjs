@@ -103,141 +103,142 @@ async function withPipeline(t, folder, work) {
   });
 }
 
-for (const kind of kinds) {
-  test(`${kind.folder}: encode, noise, schedule, addNoise and predict against diffusers`, async t => {
-    await withPipeline(t, kind.folder, async page => {
-      const size = { width: kind.width, height: kind.height };
-      const made = await page.evaluate(async (/** @type {any} */ { size, seed, steps }) => {
-        const { pipeline, paint, plain } = /** @type {any} */ (window);
-        return plain({
-          latents: await pipeline.encode(paint(size.width, size.height), size),
-          noise: await pipeline.noise(seed, size),
-          schedule: await pipeline.schedule(undefined, steps),
-          model: pipeline.model,
-        });
-      }, { size, seed: kind.seed, steps: kind.steps });
-      const latents = read(kind.latents);
-      const { latentChannels, latentScale } = made.model;
-      assert.deepEqual([1, latentChannels, size.height / latentScale, size.width / latentScale], kind.latents.shape);
-      const encoded = relative(made.latents, latents);
-      assert.ok(encoded <= NETWORK, `encode: ${encoded}`);
-      assert.ok(furthest(made.noise, read(kind.noise)) <= 2e-6);
-      assert.deepEqual(made.schedule.timesteps, kind.timesteps);
-      assert.ok(furthest(made.schedule.alphasCumprod, read(kind.alphas)) <= 1e-6);
-      assert.equal(made.schedule.sigmas.length, kind.timesteps.length + 1);
-      made.schedule.timesteps.forEach((/** @type {number} */ timestep, /** @type {number} */ i) => {
-        const alpha = read(kind.alphas)[timestep];
-        const sigma = Math.sqrt((1 - alpha) / alpha);
-        assert.ok(Math.abs(made.schedule.sigmas[i] - sigma) <= 1e-4 * sigma, `sigma at ${timestep}`);
-      });
+/** The parts, against diffusers. @param {import('node:test').TestContext} t @param {any} page @param {any} kind */
+async function parts(t, page, kind) {
+  const size = { width: kind.width, height: kind.height };
+  const made = await page.evaluate(async (/** @type {any} */ { size, seed, steps }) => {
+    const { pipeline, paint, plain } = /** @type {any} */ (window);
+    return plain({
+      latents: await pipeline.encode(paint(size.width, size.height), size),
+      noise: await pipeline.noise(seed, size),
+      schedule: await pipeline.schedule(undefined, steps),
+      model: pipeline.model,
+    });
+  }, { size, seed: kind.seed, steps: kind.steps });
+  const latents = read(kind.latents);
+  const { latentChannels, latentScale } = made.model;
+  assert.deepEqual([1, latentChannels, size.height / latentScale, size.width / latentScale], kind.latents.shape);
+  const encoded = relative(made.latents, latents);
+  assert.ok(encoded <= NETWORK, `encode: ${encoded}`);
+  assert.ok(furthest(made.noise, read(kind.noise)) <= 2e-6);
+  assert.deepEqual(made.schedule.timesteps, kind.timesteps);
+  assert.ok(furthest(made.schedule.alphasCumprod, read(kind.alphas)) <= 1e-6);
+  assert.equal(made.schedule.sigmas.length, kind.timesteps.length + 1);
+  made.schedule.timesteps.forEach((/** @type {number} */ timestep, /** @type {number} */ i) => {
+    const alpha = read(kind.alphas)[timestep];
+    const sigma = Math.sqrt((1 - alpha) / alpha);
+    assert.ok(Math.abs(made.schedule.sigmas[i] - sigma) <= 1e-4 * sigma, `sigma at ${timestep}`);
+  });
 
-      for (const { timestep, noisy, x0, noise, cond, uncond } of kind.predictions) {
-        const { prompt, guidanceScale } = kind;
-        const theirs = read(noisy);
-        const given = { latents, noise: read(kind.noise), timestep, noisy: theirs, size, prompt, guidanceScale };
-        const { added, predicted } = await page.evaluate(async (/** @type {any} */ given) => {
-          const { pipeline, plain } = /** @type {any} */ (window);
-          const [latents, noise, noisy] = [given.latents, given.noise, given.noisy].map(v => new Float32Array(v));
-          const { timestep, prompt, guidanceScale, size } = given;
-          return plain({
-            added: await pipeline.addNoise(latents, noise, timestep),
-            predicted: await pipeline.predict({ latents: noisy, timestep, prompt, guidanceScale, ...size }),
-          });
-        }, given);
-        assert.ok(furthest(added, theirs) <= 1e-6, `addNoise at ${timestep}: ${furthest(added, theirs)}`);
-        const far = { x0, noise, cond, uncond };
-        for (const [name, place] of Object.entries(far)) {
-          if (!place) {
-            assert.equal(predicted[name], undefined);
-            continue;
-          }
-          const error = relative(predicted[name], read(place));
-          t.diagnostic(`${name} at ${timestep}: ${error.toExponential(1)}`);
-          assert.ok(error <= NETWORK, `${name} at ${timestep}: ${error}`);
+  for (const { timestep, noisy, x0, noise, cond, uncond } of kind.predictions) {
+    const { prompt, guidanceScale } = kind;
+    const theirs = read(noisy);
+    const given = { latents, noise: read(kind.noise), timestep, noisy: theirs, size, prompt, guidanceScale };
+    const { added, predicted } = await page.evaluate(async (/** @type {any} */ given) => {
+      const { pipeline, plain } = /** @type {any} */ (window);
+      const [latents, noise, noisy] = [given.latents, given.noise, given.noisy].map(v => new Float32Array(v));
+      const { timestep, prompt, guidanceScale, size } = given;
+      return plain({
+        added: await pipeline.addNoise(latents, noise, timestep),
+        predicted: await pipeline.predict({ latents: noisy, timestep, prompt, guidanceScale, ...size }),
+      });
+    }, given);
+    assert.ok(furthest(added, theirs) <= 1e-6, `addNoise at ${timestep}: ${furthest(added, theirs)}`);
+    const far = { x0, noise, cond, uncond };
+    for (const [name, place] of Object.entries(far)) {
+      if (!place) {
+        assert.equal(predicted[name], undefined);
+        continue;
+      }
+      const error = relative(predicted[name], read(place));
+      t.diagnostic(`${name} at ${timestep}: ${error.toExponential(1)}`);
+      assert.ok(error <= NETWORK, `${name} at ${timestep}: ${error}`);
+    }
+  }
+}
+
+/** Word maps and blocks, against torch's attention and hooks. @param {import('node:test').TestContext} t @param {any} page @param {any} kind */
+async function looked(t, page, { seen, width, height, prompt, guidanceScale }) {
+  const options = { timestep: seen.timestep, prompt, guidanceScale, width, height };
+  const given = { noisy: read(seen.noisy), options };
+  const { attention, activations } = await page.evaluate(async (/** @type {any} */ { noisy, options }) => {
+    const { pipeline, plain } = /** @type {any} */ (window);
+    const latents = new Float32Array(noisy);
+    return plain(await pipeline.predict({ ...options, latents, attention: true, activations: true }));
+  }, given);
+  const [, , h, w] = seen.noisy.shape;
+  assert.deepEqual([attention.width, attention.height], [w, h]);
+  assert.deepEqual(
+    attention.tokens.map((/** @type {any} */ { kind, text }) => `${kind} ${text}`.trim()),
+    ['start', 'word a', 'word red', 'word apple', 'end', 'padding'],
+  );
+  const maps = read(seen.maps);
+  attention.tokens.forEach((/** @type {any} */ { kind, text, map }, /** @type {number} */ i) => {
+    const theirs = maps.slice(i * w * h, (i + 1) * w * h);
+    const error = relative(map, theirs);
+    t.diagnostic(`${kind} ${text}: ${error.toExponential(1)}, at most ${furthest(map, theirs).toExponential(1)}`);
+    assert.ok(error <= NETWORK && furthest(map, theirs) <= 1e-2, `map of ${kind} ${text}: ${error}`);
+  });
+  for (let at = 0; at < w * h; at++) {
+    const sum = attention.tokens.reduce((/** @type {number} */ all, /** @type {any} */ t) => all + t.map[at], 0);
+    assert.ok(Math.abs(sum - 1) <= 1e-3, `the maps add up to ${sum} at ${at}`);
+  }
+  assert.deepEqual(
+    activations.map((/** @type {any} */ { name, channels }) => [name, channels]),
+    seen.activations.map((/** @type {any} */ { name, channels }) => [name, channels]),
+  );
+  seen.activations.forEach((/** @type {any} */ { name, values }, /** @type {number} */ i) => {
+    const ours = activations[i];
+    assert.deepEqual([ours.maps.length, ours.height, ours.width], values.shape);
+    const error = relative(ours.maps.flat(), read(values));
+    t.diagnostic(`${name}: ${error.toExponential(1)}`);
+    assert.ok(error <= NETWORK, `${name}: ${error}`);
+  });
+}
+
+/** What guidance is made of at every step, against diffusers. @param {import('node:test').TestContext} t @param {any} page @param {string} folder */
+async function steps(t, page, folder) {
+  for (const { options, steps } of drawings.filter((/** @type {any} */ d) => d.folder === folder)) {
+    const name = `${options.scheduler ?? 'own sampler'}, ${options.numInferenceSteps} steps`;
+    const ours = await page.evaluate(
+      (/** @type {any} */ options) =>
+        /** @type {any} */ (window).stepsOf({ ...options, output: 'latent', inside: { guidance: true } }),
+      options,
+    );
+    assert.equal(ours.steps.length, steps.length);
+    let worst = 0;
+    steps.forEach((/** @type {any} */ theirs, /** @type {number} */ i) => {
+      for (const key of ['input', 'cond', 'uncond']) {
+        if (!theirs[key]) {
+          assert.equal(ours.steps[i][key], undefined, `${key} of step ${i + 1}`);
+          continue;
         }
+        const error = relative(ours.steps[i][key], read(theirs[key]));
+        worst = Math.max(worst, error);
+        assert.ok(error <= NETWORK, `${name}: ${key} of step ${i + 1}: ${error}`);
       }
     });
-  });
+    t.diagnostic(`${name}: ${worst.toExponential(1)}`);
+    const plainly = await page.evaluate(
+      (/** @type {any} */ options) => /** @type {any} */ (window).stepsOf({ ...options, output: 'latent' }),
+      options,
+    );
+    const [{ dispatches, submits, bytes }, without] = [ours.step, plainly.step];
+    assert.deepEqual(
+      { dispatches, submits, bytes },
+      { dispatches: without.dispatches, submits: without.submits, bytes: without.bytes },
+    );
+    assert.deepEqual(plainly.steps.at(-1).latents, ours.steps.at(-1).latents);
+    assert.ok(!('noise' in plainly.steps[0]) && !('input' in plainly.steps[0]));
+  }
 }
 
-for (const { folder, seen, width, height, prompt, guidanceScale } of kinds) {
-  test(`${folder}: word maps and blocks against torch's attention and hooks`, async t => {
-    await withPipeline(t, folder, async page => {
-      const options = { timestep: seen.timestep, prompt, guidanceScale, width, height };
-      const given = { noisy: read(seen.noisy), options };
-      const { attention, activations } = await page.evaluate(async (/** @type {any} */ { noisy, options }) => {
-        const { pipeline, plain } = /** @type {any} */ (window);
-        const latents = new Float32Array(noisy);
-        return plain(await pipeline.predict({ ...options, latents, attention: true, activations: true }));
-      }, given);
-      const [, , h, w] = seen.noisy.shape;
-      assert.deepEqual([attention.width, attention.height], [w, h]);
-      assert.deepEqual(
-        attention.tokens.map((/** @type {any} */ { kind, text }) => `${kind} ${text}`.trim()),
-        ['start', 'word a', 'word red', 'word apple', 'end', 'padding'],
-      );
-      const maps = read(seen.maps);
-      attention.tokens.forEach((/** @type {any} */ { kind, text, map }, /** @type {number} */ i) => {
-        const theirs = maps.slice(i * w * h, (i + 1) * w * h);
-        const error = relative(map, theirs);
-        t.diagnostic(`${kind} ${text}: ${error.toExponential(1)}, at most ${furthest(map, theirs).toExponential(1)}`);
-        assert.ok(error <= NETWORK && furthest(map, theirs) <= 1e-2, `map of ${kind} ${text}: ${error}`);
-      });
-      for (let at = 0; at < w * h; at++) {
-        const sum = attention.tokens.reduce((/** @type {number} */ all, /** @type {any} */ t) => all + t.map[at], 0);
-        assert.ok(Math.abs(sum - 1) <= 1e-3, `the maps add up to ${sum} at ${at}`);
-      }
-      assert.deepEqual(
-        activations.map((/** @type {any} */ { name, channels }) => [name, channels]),
-        seen.activations.map((/** @type {any} */ { name, channels }) => [name, channels]),
-      );
-      seen.activations.forEach((/** @type {any} */ { name, values }, /** @type {number} */ i) => {
-        const ours = activations[i];
-        assert.deepEqual([ours.maps.length, ours.height, ours.width], values.shape);
-        const error = relative(ours.maps.flat(), read(values));
-        t.diagnostic(`${name}: ${error.toExponential(1)}`);
-        assert.ok(error <= NETWORK, `${name}: ${error}`);
-      });
-    });
-  });
-}
-
-for (const folder of new Set(drawings.map((/** @type {any} */ d) => d.folder))) {
-  test(`${folder}: what guidance is made of at every step, against diffusers`, async t => {
-    await withPipeline(t, folder, async page => {
-      for (const { options, steps } of drawings.filter((/** @type {any} */ d) => d.folder === folder)) {
-        const name = `${options.scheduler ?? 'own sampler'}, ${options.numInferenceSteps} steps`;
-        const ours = await page.evaluate(
-          (/** @type {any} */ options) =>
-            /** @type {any} */ (window).stepsOf({ ...options, output: 'latent', inside: { guidance: true } }),
-          options,
-        );
-        assert.equal(ours.steps.length, steps.length);
-        let worst = 0;
-        steps.forEach((/** @type {any} */ theirs, /** @type {number} */ i) => {
-          for (const key of ['input', 'cond', 'uncond']) {
-            if (!theirs[key]) {
-              assert.equal(ours.steps[i][key], undefined, `${key} of step ${i + 1}`);
-              continue;
-            }
-            const error = relative(ours.steps[i][key], read(theirs[key]));
-            worst = Math.max(worst, error);
-            assert.ok(error <= NETWORK, `${name}: ${key} of step ${i + 1}: ${error}`);
-          }
-        });
-        t.diagnostic(`${name}: ${worst.toExponential(1)}`);
-        const plainly = await page.evaluate(
-          (/** @type {any} */ options) => /** @type {any} */ (window).stepsOf({ ...options, output: 'latent' }),
-          options,
-        );
-        const [{ dispatches, submits, bytes }, without] = [ours.step, plainly.step];
-        assert.deepEqual(
-          { dispatches, submits, bytes },
-          { dispatches: without.dispatches, submits: without.submits, bytes: without.bytes },
-        );
-        assert.deepEqual(plainly.steps.at(-1).latents, ours.steps.at(-1).latents);
-        assert.ok(!('noise' in plainly.steps[0]) && !('input' in plainly.steps[0]));
-      }
+for (const kind of kinds) {
+  test(`${kind.folder} against diffusers`, async t => {
+    await withPipeline(t, kind.folder, async page => {
+      await t.test('encode, noise, schedule, addNoise and predict', t => parts(t, page, kind));
+      await t.test('word maps and blocks', t => looked(t, page, kind));
+      await t.test('what guidance is made of at every step', t => steps(t, page, kind.folder));
     });
   });
 }
