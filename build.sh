@@ -86,6 +86,9 @@ need_firefox() {
   has firefox-esr || has firefox || (apt_install firefox-esr) || say "no Firefox: browser tests run in Chromium alone"
 }
 
+# Without one each Chinese character is a narrow box, and a test of how wide a page is sees nothing of it.
+need_chinese_font() { fc-list :lang=zh-cn | grep -q . || apt_install fonts-wqy-microhei; }
+
 need_vulkan_driver() {
   ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || apt_install mesa-vulkan-drivers
   ldconfig -p | grep -q libvulkan.so.1 || apt_install libvulkan1
@@ -218,7 +221,7 @@ build_wasm() {
     # memory is the stack's last, which no constant offset reaches: to know that saves 5 KB more.
     wasm-opt --low-memory-unused -Oz --flatten --rereloop -Oz --gufa-optimizing -Oz --converge \
       --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
-      --enable-reference-types --enable-multivalue $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
+      --enable-reference-types --enable-multivalue --enable-simd $tmp/browser_diffusion_bg.wasm -o $tmp/optimised.wasm
     mv $tmp/optimised.wasm $tmp/browser_diffusion_bg.wasm
     touch $tmp/.release
   fi
@@ -239,28 +242,44 @@ build_ops_check() {
 
 # ---- commands ----
 
+# www/zh/ and the like: the pages in other languages, of the English ones and languages/
+render_pages() {
+  need_node 16
+  node tools/languages.mjs || die "the pages are not whole in every language: see above, and languages/"
+}
+
 # dist/: www/ with the smallest module, scripts and styles; packages/: npm packages of it, and a zip
 publish() {
-  build_wasm release; need_node_modules
+  build_wasm release; render_pages; need_node_modules
   node tools/publish.mjs
   node tools/package.mjs
   say "dist/ and packages/ are ready to publish"
 }
 
 serve() {
-  build_wasm; need_node 16
+  build_wasm; render_pages
   exec node tests/web/support/serve.mjs www "${1:-8080}"
 }
 
 run_tests() {
-  need_rust; need_wasm_std; need_vulkan_driver; publish; build_ops_check
-  need_node_modules; need_chromium; need_firefox; need_lavapipe; need_reader
+  need_rust; need_wasm_std; need_vulkan_driver
+  # Beside the module, whose last minutes leave a core idle.
+  cargo test --no-run --quiet & local native=$!
+  publish; build_ops_check
+  wait $native
+  need_node_modules; need_chromium; need_chinese_font; need_firefox; need_lavapipe; need_reader
   say "cargo fmt, clippy"
   cargo fmt --all --check
   cargo clippy --all-targets --quiet -- -D warnings
   wasm_cargo clippy --lib --quiet -- -D warnings
   say "native tests"
   cargo test
+  if need_isa; then
+    say "registers of the kernels on GPUs that are not here: no spill, no scratch"
+    cargo run --quiet --profile test --example isa >.tools/isa/table.txt || { tail -n 20 .tools/isa/table.txt; exit 1; }
+  else
+    say "Mesa's compilers cannot be had: registers are not checked"
+  fi
   say "types of the JavaScript"
   tests/web/node_modules/.bin/tsc -p tests/web/tsconfig.json
   say "gates: long lines, files and functions, circles of imports"
@@ -271,7 +290,7 @@ run_tests() {
 
 # drive KIND SCRIPT ARGS...: a script of tests/web with all that a browser needs; KIND of module as build_wasm has it
 drive() {
-  build_wasm "$1"; need_node_modules; need_chromium; need_lavapipe
+  build_wasm "$1"; render_pages; need_node_modules; need_chromium; need_lavapipe
   exec node "tests/web/$2" "${@:3}"
 }
 
@@ -291,19 +310,23 @@ step() {
   exec cargo run --quiet --profile test --example step -- "$@"
 }
 
-# The isa command: Debian's packages of Mesa's compilers, unpacked beside this folder's other tools.
+# Debian's packages of Mesa's compilers, unpacked beside this folder's other tools; false where they cannot be had.
+need_isa() {
+  [ -f .tools/isa/version ] && return
+  has apt-get && [ "$(dpkg --print-architecture)" = amd64 ] || return
+  say "unpacking Mesa's compilers (apt; 100 MB to fetch, half a minute)"
+  tests/bench/isa/fetch.sh .tools/isa
+}
+
+# The isa command.
 isa() {
   need_rust
-  if [ ! -f .tools/isa/version ]; then
-    has apt-get && [ "$(dpkg --print-architecture)" = amd64 ] || die "the compilers are Debian's, for x86-64: run this on such a machine"
-    say "unpacking Mesa's compilers (apt; 100 MB to fetch, half a minute)"
-    tests/bench/isa/fetch.sh .tools/isa || die "no compilers: see what apt-get said above"
-  fi
+  need_isa || die "no compilers: they are Debian's, for x86-64; see what apt-get said above, if it did"
   exec cargo run --quiet --profile test --example isa -- "$@"
 }
 
 case "${1:-}" in
-  "") build_wasm ;;
+  "") build_wasm; render_pages ;;
   release) publish ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;

@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod prompt;
 pub mod samplers;
 pub mod store;
+pub mod train;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 

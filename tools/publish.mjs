@@ -1,8 +1,9 @@
-// ./build.sh release: dist/, the site as it is published: www/ with its scripts and styles as small as esbuild makes
-// them, file by file, a quarter of what a visitor would fetch of them.
+// ./build.sh release: dist/, the site as it is published: www/ in every language, with its scripts and styles as small as
+// esbuild makes them, file by file, a quarter of what a visitor would fetch of them.
 import { cpSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { render } from './languages.mjs';
 import { transformSync } from '../tests/web/node_modules/esbuild/lib/main.js';
 
 /** @type {Record<string, 'js' | 'css'>} */
@@ -26,5 +27,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [www, dist] = ['www', 'dist'].map(name => fileURLToPath(new URL(`../${name}`, import.meta.url)));
   rmSync(dist, { recursive: true, force: true });
   cpSync(www, dist, { recursive: true });
+  render(dist);
   minify(dist);
 }

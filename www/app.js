@@ -4,6 +4,8 @@
  * site.
  */
 import { DiffusionPipeline, detect } from './browser-diffusion.js';
+import { t } from './messages/index.js';
+import { Completion } from './page/completion.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
 import { Enlarger } from './page/enlarge.js';
@@ -12,9 +14,11 @@ import { takeFiles } from './page/files.js';
 import { Grid } from './page/grid.js';
 import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
+import './page/languages.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
 import { Parts } from './page/parts.js';
+import { takePasted } from './page/pasted.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
@@ -24,6 +28,7 @@ import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
 import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
+import { Tags } from './page/tags.js';
 import { Tokens } from './page/tokens.js';
 import { Uses } from './page/uses.js';
 import { weighsIn } from './page/weigh.js';
@@ -42,16 +47,19 @@ const loras = new Parts({
   list: any('loras'), add: button('add-lora'), what: 'LoRA', changed: () => recipes.follow(),
   fields: [
     { key: 'source', label: 'LoRA', kind: 'source' },
-    { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
+    { key: 'scale', label: t('parts.strength'), kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
   ],
 });
 const embeddings = new Parts({
-  list: any('embeddings'), add: button('add-embedding'), what: 'word', changed: () => tokens.show(),
-  fields: [{ key: 'token', label: 'Word', kind: 'text' }, { key: 'source', label: 'stands for', kind: 'source' }],
+  list: any('embeddings'), add: button('add-embedding'), what: t('parts.aWord'), changed: () => tokens.show(),
+  fields: [
+    { key: 'token', label: t('parts.word'), kind: 'text' },
+    { key: 'source', label: t('parts.standsFor'), kind: 'source' },
+  ],
 });
 const vaes = new Parts({
-  list: any('vaes'), add: button('add-vae'), what: 'decoder', most: 1,
-  fields: [{ key: 'source', label: 'Decoder', kind: 'source' }],
+  list: any('vaes'), add: button('add-vae'), what: t('parts.aDecoder'), most: 1,
+  fields: [{ key: 'source', label: t('parts.decoder'), kind: 'source' }],
 });
 const grid = new Grid(settings.axes, () => drawGrid());
 
@@ -90,9 +98,9 @@ async function takeSettings({ options, model, needs }) {
   await recipes.follow();
   settings.take(options);
   return [
-    has ? '' : ` It was drawn with ${model}, which this page does not have.`,
-    files.length > 0 ? ` It needs ${files.join(', ')}: the rows for LoRAs and ControlNets ask for the files.` : '',
-    needs.controlnets.length > 0 ? ' What its ControlNets were shown is not in it: choose that again.' : '',
+    has ? '' : t('taken.noModel', model),
+    files.length > 0 ? t('taken.files', files.join(', ')) : '',
+    needs.controlnets.length > 0 ? t('taken.controls') : '',
   ].join('');
 }
 
@@ -224,10 +232,7 @@ async function tune() {
   if (work.drawing) return;
   hideError();
   try {
-    const pipeline = await models.load();
-    say('Trying what is fastest here …');
-    await pipeline.tune();
-    say('What is fastest here is used from now on.');
+    await models.tune();
   } catch (error) {
     say('');
     if (!isAbort(error)) showError(error);
@@ -241,7 +246,7 @@ const tokens = new Tokens(
   () => (work.drawing ? undefined : models.current),
   async () => {
     const { prompt, ...options } = settings.only(...WORDS);
-    return { ...options, prompt: await asRead(prompt, models.source), embeddings: words() };
+    return { ...options, prompt: await asRead(prompt, models.source, options.promptSyntax), embeddings: words() };
   },
 );
 /** Shows how the prompt will be read: as English, and as tokens. */
@@ -265,44 +270,37 @@ settings.on('input', ['source'], () => {
 
 // ----------------------------------------------------------------------------------------------- begin
 
-weighsIn(element('prompt', HTMLTextAreaElement));
-weighsIn(input('negative-prompt'));
+const tags = new Tags();
+for (const field of [element('prompt', HTMLTextAreaElement), input('negative-prompt')]) {
+  weighsIn(field);
+  new Completion(field, () => ({ loras: loras.names, words: embeddings.tokens, tags: tags.all }));
+}
+takePasted(element('prompt', HTMLTextAreaElement), (text) => start.paste(text));
 button('tune').onclick = () => work.beside(tune);
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   draw(readJob());
 });
 document.addEventListener('keydown', (event) => {
-  if (event.isComposing) return;
+  // Enter then takes what is being composed: 229 is how Safari says so of the key that ends it.
+  if (event.isComposing || event.keyCode === 229) return;
   if (event.key === 'Escape') work.stop();
   // In the text box Enter draws and Shift+Enter is a new line; Ctrl+Enter draws from anywhere.
   const inText = event.target instanceof HTMLTextAreaElement && !event.shiftKey;
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey || inText) && open) {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey || inText) && work.open) {
     event.preventDefault();
     draw(readJob());
   }
 });
 
-/** There is something to draw with, as far as is known. */
-let open = true;
-
-/** Without a GPU the page still tells how a picture is made. @param {string} reason */
-function closeStudio(reason) {
-  open = false;
-  any('no-webgpu-reason').textContent = reason;
-  any('no-webgpu').hidden = false;
-  for (const card of form.querySelectorAll('.card')) card.toggleAttribute('hidden', true);
-  form.classList.add('bare');
-}
-
 /** The small model comes by itself, so that the first picture does not have to wait for it. @param {boolean} slow */
 async function loadEmbedded(slow) {
   try {
     await models.load(EMBEDDED);
-    if (!work.drawing) say(slow ? 'Ready. This browser draws without a graphics card, so it will be slow.' : 'Ready.');
+    if (!work.drawing) say(t(slow ? 'draw.readySlow' : 'draw.ready'));
   } catch (error) {
     if (work.drawing) return;
-    say(isAbort(error) ? 'Stopped. Generate loads the model again.' : 'The model is not loaded.');
+    say(t(isAbort(error) ? 'draw.loadStopped' : 'draw.notLoaded'));
     if (!isAbort(error)) showError(error);
   }
 }
@@ -333,7 +331,7 @@ async function begin() {
   models.gpu = await detect();
   models.showCost();
   if (!models.gpu.webgpu) {
-    closeStudio(models.gpu.reason ?? '');
+    work.close(models.gpu.reason ?? '');
     return;
   }
   showFirst().catch(() => {}); // a help, not a need
@@ -344,7 +342,7 @@ async function begin() {
   const costsNothing = models.source === EMBEDDED && (unmetered() || await models.keepsSmall());
   if (work.drawing) return;
   if (costsNothing) await work.beside(() => loadEmbedded(slow));
-  else say('Ready.');
+  else say(t('draw.ready'));
 }
 
 begin();

@@ -12,6 +12,10 @@
  * @module
  */
 
+import type { BlockMaps, NoiseSchedule, Prediction, WordMaps } from './parts.js';
+
+export type { BlockMaps, NoiseSchedule, Prediction, WordMaps };
+
 /** What {@link detect} found. */
 export interface Detection {
   /** Whether a GPU can be used. */
@@ -109,6 +113,9 @@ export interface Model {
   inpainting: boolean;
   /** Width and height in pixels that the model was trained for. */
   defaultSize: number;
+  /** Of latents, and pixels to one of them each way. */
+  latentChannels: number;
+  latentScale: number;
   /** How many weights it has. */
   parameters: number;
   /** Steps and guidance where `generate` is given none. */
@@ -164,6 +171,31 @@ export class DiffusionPipeline {
   /** Draws. */
   generate(options: GenerateOptions): Promise<GenerateResult>;
 
+  /**
+   * A picture's latents: the mean that the VAE gives, as the UNet has them. The picture is scaled to fill the size that is
+   * asked for (the model's own), and cut. This and what follows are the parts of drawing, alone; latents are NCHW of one
+   * picture: `model.latentChannels` of height by width over `model.latentScale`.
+   */
+  encode(image: ImageSource, options?: PartOptions): Promise<Float32Array>;
+
+  /** The picture of latents, which are of the model's own size unless another is said. */
+  decode(latents: Float32Array, options?: PartOptions): Promise<GeneratedImage>;
+
+  /** What `generate` with this seed and size starts from: of deviation 1, as `latents` of `generate` takes it. */
+  noise(seed: number, options?: Pick<GenerateOptions, 'width' | 'height' | 'rng'>): Promise<Float32Array>;
+
+  /** The noise levels of a sampler (as `scheduler`; left out: the model's own) of so many steps. */
+  schedule(scheduler?: string, numInferenceSteps?: number): Promise<NoiseSchedule>;
+
+  /**
+   * diffusers' `add_noise`: sqrt(a) of `latents` and sqrt(1 - a) of `noise`, a being `alphasCumprod` at `timestep`, 0 to
+   * 999; between two time steps the noise level's logarithm is interpolated.
+   */
+  addNoise(latents: Float32Array, noise: Float32Array, timestep: number): Promise<Float32Array>;
+
+  /** What the model sees in latents that are as noisy as {@link addNoise} makes them. */
+  predict(options: PredictOptions): Promise<Prediction>;
+
   /** How the model reads a prompt, token by token, at the first step. */
   tokenize(prompt: string, options?: Pick<GenerateOptions, 'promptSyntax' | 'embeddings'>): Promise<PromptView>;
 
@@ -182,6 +214,20 @@ export class DiffusionPipeline {
 
   /** Frees every GPU buffer. What still runs rejects with "aborted"; the pipeline cannot be used any more. */
   dispose(): Promise<void>;
+}
+
+export type PartOptions = Pick<GenerateOptions, 'width' | 'height' | 'signal'>;
+
+export interface PredictOptions extends PartOptions, Pick<GenerateOptions, 'negativePrompt' | 'guidanceScale'
+  | 'guidanceRescale' | 'promptSyntax' | 'clipSkip' | 'loras' | 'embeddings'> {
+  /** Of one picture, as noisy as `timestep` says. */
+  latents: Float32Array;
+  /** 0 to 999. */
+  timestep: number;
+  prompt: string;
+  /** To give what {@link Prediction} has under these names. */
+  attention?: boolean;
+  activations?: boolean;
 }
 
 /** A choice of kernels' variants. */
@@ -410,6 +456,11 @@ export interface GenerateOptions {
   preview?: 'none' | 'fast' | 'tiny' | 'full';
   /** "latent" leaves the VAE out. */
   output?: 'image' | 'latent';
+  /**
+   * What `onStep` gets to see of the network: what guidance is made of, where it looks at which word, what its blocks
+   * make. The last two do not go with `deepCache`. Without `onStep`, nothing; what is not asked for costs nothing.
+   */
+  inside?: { guidance?: boolean; attention?: boolean; activations?: boolean };
   onStep?(step: Step): void;
   /** Honoured between steps; the pipeline stays usable. */
   signal?: AbortSignal;
@@ -433,6 +484,18 @@ export interface Step {
   latents?(): Promise<Float32Array>;
   /** What the model takes the finished latents to be, NCHW. */
   x0?(): Promise<Float32Array>;
+  /**
+   * With `inside.guidance`, of the step's first prediction: what the UNet was given (of unit spread), and as
+   * {@link Prediction} has them the noise with guidance, with the prompt alone, and with the negative prompt alone, which
+   * a step without guidance does not have. NCHW, all pictures.
+   */
+  input?(): Promise<Float32Array>;
+  noise?(): Promise<Float32Array>;
+  cond?(): Promise<Float32Array>;
+  uncond?(): Promise<Float32Array>;
+  /** With `inside.attention` and `inside.activations`, of the first picture. */
+  attention?(): Promise<WordMaps>;
+  activations?(): Promise<BlockMaps[]>;
 }
 
 export interface GenerateResult {

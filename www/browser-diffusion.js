@@ -22,7 +22,8 @@ import { DiffusionError, aborted, invalid, show } from './errors.js';
 import { parametersOf, settingsIn } from './metadata.js';
 import { textsIn } from './metadata/containers.js';
 import {
-  CANNY_RULES, GENERATE_RULES, LOAD_RULES, SCHEDULERS, UPSCALER_RULES, abortSignal, callback, checked, checkedRequest,
+  CANNY_RULES, GENERATE_RULES, LOAD_RULES, SCHEDULERS, UPSCALER_RULES, abortSignal, callback, checked, checkedPrimitive,
+  checkedRequest,
 } from './options.js';
 import { GeneratedImage, imageSource, pixels } from './picture.js';
 import { HUB, addition, base, keeps, resolveEmbeddings, resolveLoras, resolveSource } from './sources.js';
@@ -120,10 +121,13 @@ export class DiffusionPipeline {
    * @param {Record<string, any>} request
    * @returns {Promise<any>} the engine's result, and `made`: the request with all that was left out, for its text
    */
-  async #draw({ signal, onStep, ...request }) {
-    const wanted = await this.#wanted({ preview: onStep ? 'fast' : 'none', ...request });
+  async #draw({ signal, onStep, inside, ...request }) {
+    const wanted = await this.#wanted({ preview: onStep ? 'fast' : 'none', ...request, ...(onStep && { inside }) });
     /** @param {any} event */
-    const onEvent = ({ latents, x0, ...step }) => onStep({ ...step, latents: async () => latents, x0: async () => x0 });
+    const onEvent = ({ latents, x0, inside, ...step }) => {
+      const large = Object.entries({ latents, x0, ...inside }).map(([key, value]) => [key, async () => value]);
+      onStep({ ...step, ...Object.fromEntries(large) });
+    };
     const call = { options: wanted, steps: Boolean(onStep) };
     const { settled, ...result } = await this.#engine.call('generate', call, { signal, onEvent });
     return { ...result, made: { ...wanted, ...settled, model: this.#model.name } };
@@ -183,6 +187,88 @@ export class DiffusionPipeline {
       for (const part of ['textEncoder', 'vae', 'total']) result.timings[part] += drawn.timings[part];
     }
     return request.output === 'latent' ? { ...result, images: [] } : result;
+  }
+
+  /**
+   * A part of drawing, alone.
+   * @param {string} method
+   * @param {object} options
+   */
+  async #part(method, options) {
+    this.#checkUsable();
+    const { signal, image, loras, embeddings, attention, activations, ...set } = checkedPrimitive(method, options);
+    const usual = this.#model.defaultSize;
+    const size = { width: set.width ?? usual, height: set.height ?? usual };
+    const wanted = {
+      seed: 0,
+      inside: { attention, activations },
+      ...set,
+      ...size,
+      ...(image && { image: await pixels(image, 'image', size) }),
+      loras: await resolveLoras(loras),
+      embeddings: await resolveEmbeddings(embeddings),
+    };
+    return this.#engine.call(method, { options: wanted }, { signal });
+  }
+
+  /**
+   * A picture's latents, NCHW.
+   * @param {any} image
+   * @param {{ width?: number, height?: number, signal?: AbortSignal }} [options]
+   * @returns {Promise<Float32Array>}
+   */
+  async encode(image, options = {}) {
+    return this.#part('encode', { ...options, image });
+  }
+
+  /**
+   * The picture of latents.
+   * @param {Float32Array} latents
+   * @param {{ width?: number, height?: number, signal?: AbortSignal }} [options]
+   */
+  async decode(latents, options = {}) {
+    const { width, height, data } = await this.#part('decode', { ...options, latents });
+    return new GeneratedImage(width, height, data, '');
+  }
+
+  /**
+   * The noise that a drawing of this seed starts from.
+   * @param {number} seed
+   * @param {Pick<GenerateOptions, 'width' | 'height' | 'rng'>} [options]
+   * @returns {Promise<Float32Array>}
+   */
+  async noise(seed, options = {}) {
+    return this.#part('noise', { ...options, seed });
+  }
+
+  /**
+   * The noise levels of a sampler's steps.
+   * @param {string} [scheduler]
+   * @param {number} [numInferenceSteps]
+   * @returns {Promise<import('./browser-diffusion.js').NoiseSchedule>}
+   */
+  async schedule(scheduler, numInferenceSteps) {
+    return this.#part('schedule', { scheduler, numInferenceSteps });
+  }
+
+  /**
+   * Latents with as much noise as the model saw at a time step.
+   * @param {Float32Array} latents
+   * @param {Float32Array} noise
+   * @param {number} timestep
+   * @returns {Promise<Float32Array>}
+   */
+  async addNoise(latents, noise, timestep) {
+    return this.#part('addNoise', { latents, noise, timestep });
+  }
+
+  /**
+   * What the model sees in noisy latents.
+   * @param {import('./browser-diffusion.js').PredictOptions} options
+   * @returns {Promise<import('./browser-diffusion.js').Prediction>}
+   */
+  async predict(options) {
+    return this.#part('predict', options);
   }
 
   /**

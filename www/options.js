@@ -215,11 +215,57 @@ export const GENERATE_RULES = {
   embeddings,
   promptSyntax: oneOf(NAMES.promptSyntax),
   clipSkip: integer(0, 64),
+  inside: object({ guidance: flag, attention: flag, activations: flag }),
   preview: oneOf(NAMES.preview),
   output: oneOf(NAMES.output),
   onStep: callback,
   signal: abortSignal,
 };
+
+/** Some of the rules. @param {Record<string, Rule>} rules @param {string[]} keys */
+const of = (rules, keys) => Object.fromEntries(keys.map((key) => [key, rules[key]]));
+
+/** Of a picture's size and of a call that may be stopped. */
+const SIZE_RULES = { width: side, height: side, signal: abortSignal };
+
+/** What the parts of drawing take, by their names. @type {Record<string, Record<string, Rule>>} */
+const PRIMITIVE_RULES = {
+  encode: { image: imageSource, ...SIZE_RULES },
+  decode: { latents: floats, ...SIZE_RULES },
+  noise: { seed: integer(0), width: side, height: side, rng: oneOf(NAMES.rng) },
+  schedule: { scheduler: schedulerName, numInferenceSteps: integer(1, MOST_STEPS) },
+  addNoise: { latents: floats, noise: floats, timestep: finite },
+  predict: {
+    ...of(GENERATE_RULES, ['prompt', 'negativePrompt', 'guidanceScale', 'guidanceRescale', 'promptSyntax', 'clipSkip']),
+    ...of(GENERATE_RULES, ['loras', 'embeddings']),
+    latents: floats,
+    timestep: finite,
+    attention: flag,
+    activations: flag,
+    ...SIZE_RULES,
+  },
+};
+/** What they cannot do without. @type {Record<string, string[]>} */
+const PRIMITIVES_NEED = {
+  encode: ['image'],
+  decode: ['latents'],
+  noise: ['seed'],
+  schedule: [],
+  addNoise: ['latents', 'noise', 'timestep'],
+  predict: ['prompt', 'latents', 'timestep'],
+};
+
+/**
+ * The options of a part of drawing that are set, each checked by its rule; what depends on the model, the engine checks.
+ * @param {string} method
+ * @param {any} options
+ */
+export function checkedPrimitive(method, options) {
+  const set = checked(PRIMITIVE_RULES[method], options, method);
+  const missing = PRIMITIVES_NEED[method].find((key) => set[key] === undefined);
+  if (missing) throw invalid(`${method} needs ${missing}.`);
+  return set;
+}
 
 /**
  * The options that are set, each checked by its rule.

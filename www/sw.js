@@ -7,18 +7,25 @@
  * page asks the server for news first; where no answer comes in time, the set that is there serves.
  */
 const SHELL = [
-  './', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
+  './', 'zh/', 'style.css', 'icon.svg', 'manifest.webmanifest', 'models.json', 'lexicon-zh.json',
   'example/example.json', 'example/steps.webp',
-  'app.js', 'page/catalogue.js', 'page/chinese.js', 'page/controls.js', 'page/cost.js', 'page/download.js',
-  'page/drawing.js', 'page/editor.js', 'page/enlarge.js', 'page/example.js', 'page/files.js', 'page/grid.js',
-  'page/history.js', 'page/how.js', 'page/kept.js', 'page/latents.js', 'page/model.js', 'page/network.js',
-  'page/parts.js', 'page/pictures.js', 'page/prompts.js', 'page/queue.js', 'page/read-as.js', 'page/recipes.js',
-  'page/settings.js', 'page/start.js', 'page/strip.js', 'page/styles-csv.js', 'page/styles.js', 'page/suggestions.js',
-  'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js', 'page/weigh.js', 'page/work.js', 'page/zip.js',
+  'messages/index.js', 'messages/en.js', 'messages/zh.js',
+  'app.js', 'page/catalogue.js', 'page/chinese.js', 'page/completion.js', 'page/controls.js', 'page/cost.js',
+  'page/download.js', 'page/drawing.js', 'page/editor.js', 'page/enlarge.js', 'page/example.js', 'page/files.js',
+  'page/grid.js', 'page/history.js', 'page/how.js', 'page/kept.js', 'page/languages.js', 'page/latents.js',
+  'page/model.js', 'page/network.js', 'page/offers.js', 'page/page-error.js', 'page/parts.js', 'page/pasted.js',
+  'page/pictures.js', 'page/prompts.js', 'page/queue.js', 'page/read-as.js', 'page/recipes.js', 'page/settings.js',
+  'page/start.js', 'page/strip.js', 'page/styles-csv.js', 'page/styles.js', 'page/suggestions.js', 'page/tags.js',
+  'page/tokens.js', 'page/told.js', 'page/ui.js', 'page/uses.js', 'page/variants.js', 'page/weigh.js', 'page/work.js',
+  'page/zip.js',
+  'learn.html', 'zh/learn.html', 'learn.css', 'learn.js', 'messages/learn/en.js', 'messages/learn/zh.js',
+  'learn/chance.js', 'learn/doodle.js', 'learn/draw.js', 'learn/glossary.js', 'learn/guess.js', 'learn/painter.js',
+  'learn/panel.js', 'learn/plane.js', 'learn/practice.js', 'learn/quiz.js', 'learn/say.js', 'learn/spoil.js',
+  'learn/station.js', 'learn/steps.js', 'learn/subject.js', 'learn/train.js', 'learn/uses.js', 'learn/words.js',
   'browser-diffusion.js', 'errors.js', 'engine.js', 'options.js', 'sources.js', 'picture.js', 'metadata.js', 'names.js',
   'metadata/accepted.js', 'metadata/comfy.js', 'metadata/containers.js', 'metadata/formats.js',
   'metadata/needs.js', 'metadata/schedulers.js', 'metadata/text.js', 'metadata/values.js', 'metadata/writing.js',
-  'samplers.js', 'worker.js', 'start-worker.js', 'embedded-model.js', 'addresses.js', 'kept-choices.js',
+  'samplers.js', 'train.js', 'worker.js', 'start-worker.js', 'embedded-model.js', 'addresses.js', 'kept-choices.js',
   'pkg/browser_diffusion.js', 'pkg/browser_diffusion_bg.wasm',
 ];
 /** Kept where it is there: a page may go without the embedded model. */
@@ -31,6 +38,8 @@ const worker = /** @type {any} */ (self);
 /** @param {string} path */
 const address = (path) => new URL(path, worker.registration.scope).href;
 const page = address('./');
+/** A folder's page has two addresses. @param {string} href */
+const named = (href) => href.replace(/\/index\.html$/, '/');
 const known = new Set([...SHELL, ...OPTIONAL].map(address));
 
 worker.addEventListener('install', (/** @type {any} */ event) => {
@@ -46,7 +55,7 @@ worker.addEventListener('fetch', (/** @type {any} */ event) => {
   const request = event.request;
   const url = new URL(request.url);
   url.search = url.hash = '';
-  const href = url.href === address('index.html') ? page : url.href;
+  const href = named(url.href);
   if (request.method !== 'GET' || !known.has(href)) return;
   if (request.mode !== 'navigate') {
     event.respondWith(kept(href).then((file) => file ?? fetch(request)));

@@ -2,7 +2,7 @@
  * The worker: owns the WebAssembly engine and, through it, the GPU device. It answers the calls of engine.js one after
  * another; only "abort" acts at once.
  */
-import init, { Pipeline, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
+import init, { Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 import { place } from './addresses.js';
 import { keepTuning, keptTunings } from './kept-choices.js';
 
@@ -13,6 +13,8 @@ engine.catch(() => {}); // the first call reports it
 let pipeline;
 /** @type {Upscaler | undefined} */
 let upscaler;
+/** @type {Trainer | undefined} */
+let trainer;
 
 /** @type {Map<number, AbortController>} calls that wait or run */
 const calls = new Map();
@@ -94,6 +96,15 @@ async function perform(call, signal) {
         transfer: [...latents, ...images.map((/** @type {ImageData} */ i) => i.data)].map((array) => array.buffer),
       };
     }
+    case 'encode':
+    case 'decode':
+    case 'noise':
+    case 'schedule':
+    case 'addNoise':
+    case 'predict': {
+      const result = /** @type {any} */ (await loaded()[/** @type {'predict'} */ (call.type)](call.options, signal));
+      return { result, transfer: buffers(result) };
+    }
     case 'tokenize':
       return { result: await loaded().tokenize(call.options, signal) };
     case 'loadUpscaler':
@@ -117,6 +128,8 @@ async function perform(call, signal) {
       const result = /** @type {any} */ (await canny(call.spec));
       return { result, transfer: [result.data.buffer] };
     }
+    case 'train':
+      return { result: learn(call.method, call.args) };
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':
@@ -168,9 +181,28 @@ async function tuneBetween() {
   spare -= performance.now() - started;
 }
 
+/**
+ * What learns in this worker (train.js): made anew, or asked.
+ * @param {string} method
+ * @param {any[]} args
+ */
+function learn(method, args) {
+  if (method === 'create') {
+    trainer = Trainer.create(args[0]);
+    return trainer.about();
+  }
+  return /** @type {any} */ (trainer)[method](...args);
+}
+
 function loaded() {
   if (!pipeline) throw { code: 'invalid-option', message: 'No model is loaded; load one with fromPretrained.' };
   return pipeline;
+}
+
+/** Everything in a result that is moved instead of copied. @param {any} value @returns {ArrayBuffer[]} */
+function buffers(value) {
+  if (ArrayBuffer.isView(value)) return [/** @type {ArrayBuffer} */ (value.buffer)];
+  return value && typeof value === 'object' ? Object.values(value).flatMap(buffers) : [];
 }
 
 /**
@@ -178,9 +210,9 @@ function loaded() {
  * @param {any} step
  * @returns {[any, Transferable[]]}
  */
-function packStep({ preview, latents, x0, ...numbers }) {
+function packStep({ preview, ...step }) {
   /** @type {Transferable[]} */
-  const transfer = [latents.buffer, x0.buffer];
+  const transfer = buffers(step);
   let bitmap;
   if (preview) {
     // Unlike createImageBitmap this is done at once, so that steps arrive in order and before the result.
@@ -190,7 +222,7 @@ function packStep({ preview, latents, x0, ...numbers }) {
     bitmap = canvas.transferToImageBitmap();
     transfer.push(bitmap);
   }
-  return [{ ...numbers, preview: bitmap, latents, x0 }, transfer];
+  return [{ ...step, preview: bitmap }, transfer];
 }
 
 const AGAIN = 'Try again: the model comes back by itself, and nothing that was kept is lost.';

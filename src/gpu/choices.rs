@@ -140,6 +140,12 @@ const SMALL_TILES: &[(bool, u32, u32, usize)] = &[
     (true, 8192, 1280, 2),
 ];
 
+/// Tiles that a maker's GPUs do without ([`super::Options::off`]), since their compilers have too few registers for them:
+/// on an M1 64 x 64 and 64 x 128 spill in f16 (`./build.sh bench --isa`).
+pub fn spilling(vendor: &str) -> u32 {
+    if vendor == "apple" { 0b11 } else { 0 }
+}
+
 /// The shipped choices for a GPU.
 pub fn shipped(vendor: &str, architecture: &str) -> Choices {
     let mut choices = Choices::default();

@@ -1,6 +1,7 @@
 //! The device in use: what was compiled for it, how many bytes we hold on it, what went wrong on it.
 
 use super::adapter::{GpuOptions, Limits};
+use super::choices::spilling;
 use super::device::{self, Opened};
 use super::kernel::Kernel;
 #[cfg(target_arch = "wasm32")]
@@ -118,6 +119,7 @@ impl Gpu {
             device,
             queue,
             name: info.name,
+            off: Cell::new(spilling(&info.vendor)),
             vendor: info.vendor,
             architecture: info.architecture,
             limits,
@@ -132,7 +134,6 @@ impl Gpu {
             ahead: RefCell::default(),
             layouts: RefCell::default(),
             tried: RefCell::default(),
-            off: Cell::default(),
             wrong: RefCell::default(),
         };
         gpu.listen();

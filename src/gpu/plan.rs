@@ -192,6 +192,35 @@ impl Dispatch {
     }
 }
 
+/// What of a network is looked at while it runs, and where it lies once it is recorded. Without one nothing is recorded for it.
+#[derive(Clone, Debug, Default)]
+pub struct Probe {
+    /// Which of the batch.
+    pub picture: u32,
+    /// How much attention each word gets.
+    pub attention: bool,
+    /// What each block makes.
+    pub activations: bool,
+    pub maps: Vec<MapProbe>,
+    pub blocks: Vec<BlockProbe>,
+}
+
+/// Attention to each key, [1, h, w, keys], f32: the sum of so many layers of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct MapProbe {
+    pub tensor: Tensor,
+    pub layers: u32,
+}
+
+/// The first channels of what a block makes, [1, h, w, 8] or fewer, f32.
+#[derive(Clone, Debug)]
+pub struct BlockProbe {
+    pub name: String,
+    pub tensor: Tensor,
+    /// How many the block makes.
+    pub channels: u32,
+}
+
 /// Builds a [`Plan`]. Ops (`crate::ops`) record into it.
 #[derive(Debug)]
 pub struct Recorder {
@@ -206,6 +235,8 @@ pub struct Recorder {
     in_setup: bool,
     overflow: Option<Tensor>,
     adapted: Rc<AdaptedLayers>,
+    /// What is to be looked at.
+    pub probe: Option<Probe>,
 }
 
 impl Recorder {
@@ -221,6 +252,7 @@ impl Recorder {
             in_setup: false,
             overflow: None,
             adapted: Rc::default(),
+            probe: None,
         }
     }
 

@@ -21,7 +21,8 @@ fn reach(kernel: &Kernel) -> u64 {
         "attention" | "attention_subgroup" if define("D4") <= 12 => 25,
         "attention" | "attention_subgroup" if define("D4") <= 40 => 12,
         "attention" | "attention_subgroup" => 8,
-        "lora" => 10,
+        // A thread reads each vector of a key for itself, but all of a workgroup the same one.
+        "lora" | "map_attention" => 10,
         _ => 3,
     }
 }

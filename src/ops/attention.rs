@@ -85,7 +85,7 @@ pub fn attention(
 }
 
 /// The most queries of a dispatch: whole workgroups of `rows`.
-fn rows_at_once(r: &Recorder, kernel: &Kernel, flops_a_row: u64, rows: u32) -> u32 {
+pub(super) fn rows_at_once(r: &Recorder, kernel: &Kernel, flops_a_row: u64, rows: u32) -> u32 {
     let most_flops = most_flops(r.options().max_dispatch_flops, kernel);
     let most = u32::try_from(most_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
     most.max(rows) / rows * rows
@@ -111,7 +111,7 @@ impl Tiling {
     fn of(d4: u32) -> Self {
         let (threads, rows, keys, slice) = match d4 {
             0..=8 => (64, 64, 32, 4),
-            9..=10 => (64, 64, 32, 2),
+            9..=10 => (64, 64, 16, 2),
             11..=20 => (128, 64, 32, 4),
             21..=40 => (128, 32, 64, 4),
             _ => (128, 16, 64, 8),

@@ -14,6 +14,7 @@ mod matmul;
 mod matrix;
 mod norm;
 mod pointwise;
+mod probe;
 mod selftest;
 mod tile;
 mod trial;
@@ -30,5 +31,6 @@ pub use matmul::{
 };
 pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
 pub use pointwise::{Activation, activate, add, add_scaled, affine, mean};
+pub use probe::{watch_attention, watch_block};
 pub use selftest::{Precision, check, open, sound};
 pub use trial::Trial;

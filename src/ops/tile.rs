@@ -116,9 +116,13 @@ impl Tile {
             None => [(8, 2), (4, 2), (4, 1), (2, 1)].map(|(tm, tn)| Tile::Shared { wx: 8, tm, tn }).to_vec(),
         };
         // Where each of the threads that share a sum has something to add. Subgroups that share their rows read less of
-        // more than a few.
+        // more than a few. Rows that one such workgroup covers leave most of any other tile empty.
         if k4 >= Self::SPLIT && (subgroup == 0 || m <= 8) {
-            tiles.push(Tile::Split { rows: m.next_power_of_two().min(8) });
+            let split = Tile::Split { rows: m.next_power_of_two().min(8) };
+            if subgroup == 0 && m <= 8 && right(&split) {
+                return split;
+            }
+            tiles.push(split);
         }
         if !tiles.iter().any(&right) {
             tiles = Self::candidates(subgroup);

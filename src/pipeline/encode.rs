@@ -26,6 +26,11 @@ impl LatentDist {
         LatentDist { mean, std: Vec::new() }
     }
 
+    /// `latent_dist.mean`.
+    pub fn into_mean(self) -> Vec<f32> {
+        self.mean
+    }
+
     /// Numbers of one picture's latents.
     pub fn len(&self) -> usize {
         self.mean.len()

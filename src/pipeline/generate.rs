@@ -39,7 +39,7 @@ impl DiffusionPipeline {
     }
 
     /// What a request is settled against.
-    fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts(&self) -> Facts<'_> {
         let text_time = self.unet.config.text_time.is_some();
         Facts {
             model: &self.model,

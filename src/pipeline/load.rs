@@ -358,6 +358,8 @@ fn model(configs: &Configs, parameters: u64) -> Model {
         },
         inpainting: inpaints(configs),
         default_size: unet.sample_size.map_or(64, |[h, _]| h) * vae.scale(),
+        latent_channels: vae.latent_channels(),
+        latent_scale: vae.scale(),
         parameters,
         num_inference_steps: steps.map_or(usual_steps, |n| n as usize),
         guidance_scale: guidance.map_or(usual_guidance, |g| g as f32),

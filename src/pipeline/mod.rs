@@ -1,6 +1,7 @@
 //! From a prompt to a picture. Each file imports only what is further down in this list:
 //!
-//! - `generate`: a request from settling to its last pass, two of them with hires fix.
+//! - `generate`: a request from settling to its last pass, two of them with hires fix. `primitives`: its parts, one at a
+//!   time.
 //! - `load`: a model's folder to a pipeline, in four steps: read, refuse, plan, stream.
 //! - `text_to_image`: the loop. `predictor`: one prediction of the UNet, ControlNets and guidance with it.
 //! - `diffusion`: [`DiffusionPipeline`], which owns what follows.
@@ -8,11 +9,13 @@
 //! - `text`: prompts to conditioning; `embedding`: textual inversion; `lora`: LoRAs, merged into the weights.
 //! - `settle`: a request with every default filled in and every check done; `tags`: LoRAs in its prompt; `repaint`:
 //!   A1111's options of inpainting, and outpainting.
+//! - `looking`: what was looked at while the UNet ran.
 //! - `controlnet`: what ControlNets add to the UNet's steps. `preview`: what shows steps.
 //! - `encode`, `decode`: pixels to latents and back, in `tiles` where that needs too much memory.
 //! - `residence`: which weights are on the GPU; `weights`: how they come there; `part`: those of one module.
 //! - `plans`: how each network is recorded. `pixels`: eight-bit pictures.
-//! - `request`: what a caller asks for, and what comes back; `model`: what a loaded model is.
+//! - `request`: what a caller asks for, and what comes back; `inside`: what of it shows the network at
+//!   work; `model`: what a loaded model is.
 //!
 //! Beside them `upscaler`, pictures enlarged by an ESRGAN, a model of its own, and `autotune`, kernels chosen for this
 //! GPU.
@@ -25,7 +28,9 @@ mod embedding;
 mod encode;
 mod generate;
 mod inpainting;
+mod inside;
 mod load;
+mod looking;
 mod lora;
 mod model;
 mod part;
@@ -33,6 +38,7 @@ mod pixels;
 mod plans;
 mod predictor;
 mod preview;
+mod primitives;
 mod repaint;
 mod request;
 mod residence;
@@ -47,9 +53,11 @@ mod weights;
 pub use autotune::{Chosen, Origin};
 pub use controlnet::canny;
 pub use diffusion::DiffusionPipeline;
+pub use inside::{Block, Inside, Parts, Seen, TokenKind, TokenMap, WordMaps};
 pub use load::LoadOptions;
 pub use model::{Kind, Model};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
+pub use primitives::{Prediction, Schedule};
 pub use request::{
     Control, DeepCache, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora, MaskedContent,
     Outpaint, Output, Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps, Timings,

@@ -31,6 +31,9 @@ pub struct Model {
     pub inpainting: bool,
     /// Pixels of a side that it was trained on.
     pub default_size: u32,
+    /// Channels of latents, and pixels to one of them each way.
+    pub latent_channels: u32,
+    pub latent_scale: u32,
     /// Weights of all modules together.
     pub parameters: u64,
     /// Steps and guidance where a request names none: `default_num_inference_steps` and

@@ -1,9 +1,10 @@
 //! How each network of a pipeline is recorded: over a small input for the names of its weights, before a byte of them is
 //! read, and over the size that is drawn.
 
+use super::inside::Inside;
 use super::request::{Picture, Preprocess};
 use crate::error::{Error, Result};
-use crate::gpu::{Executable, Gpu, Options, Plan, Reading, Recorder, Tensor, Weights};
+use crate::gpu::{Executable, Gpu, Options, Plan, Probe, Reading, Recorder, Tensor, Weights};
 use crate::models::unet::{self, unet_inputs};
 use crate::models::{clip, controlnet, taesd, vae};
 use crate::ops::sound;
@@ -57,6 +58,8 @@ pub(super) struct UnetSize {
     pub controlled: bool,
     /// The branch of DeepCache: how many skips but one are computed at every step.
     pub branch: Option<u32>,
+    /// What is looked at.
+    pub inside: Inside,
 }
 
 /// A plan of the UNet, kept from picture to picture.
@@ -69,6 +72,8 @@ pub(super) struct UnetPlan {
     pub controls: Vec<ControlPlan>,
     pub out: Tensor,
     pub shallow: Option<ShallowPlan>,
+    /// What is looked at, and where it lies.
+    pub probe: Probe,
 }
 
 /// The part of a UNet that DeepCache runs at every step, over a plan of all of it, with which it shares the inputs.
@@ -92,6 +97,7 @@ impl UnetPlan {
         let record = |options: &Options| {
             let mut r = Recorder::new(options).with_adapted(weights.adapted());
             let (inputs, residuals) = size.inputs(config, &mut r);
+            r.probe = size.inside.probe(size.batch);
             let (out, deep) = match size.branch {
                 None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
                 Some(branch) => {
@@ -101,12 +107,13 @@ impl UnetPlan {
                 }
             };
             r.output(out);
-            Ok((r.finish(), (inputs, residuals, out, deep)))
+            let probe = r.probe.take().unwrap_or_default();
+            Ok((r.finish(), (inputs, residuals, out, deep, probe)))
         };
-        let (recorded, (inputs, residuals, out, deep)) = sound(gpu, options, record).await?;
+        let (recorded, (inputs, residuals, out, deep, probe)) = sound(gpu, options, record).await?;
         let executable = recorded.instantiate(gpu, weights)?;
-        let mut plan =
-            UnetPlan { size, executable, inputs, residuals, controls: Vec::new(), out, shallow: None };
+        let controls = Vec::new();
+        let mut plan = UnetPlan { size, executable, inputs, residuals, controls, out, shallow: None, probe };
         if let Some((branch, deep)) = deep {
             plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
         }

@@ -2,16 +2,18 @@
 
 use super::controlnet::{Asked, ControlNet};
 use super::diffusion::DiffusionPipeline;
+use super::inside::{Inside, Parts, Seen};
+use super::looking::{self, Level};
 use super::pixels::{to_nchw, to_nhwc};
 use super::plans::{ShallowPlan, UnetPlan, UnetSize};
 use super::residence::Stage;
 use super::settle::{Pass, Shared};
 use super::text::{Conditioning, Prompts};
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Aside, Counters, Executable, Gpu, Reading};
+use crate::gpu::{Aside, Counters, Executable, Gpu, Probe, Reading, Tensor};
 use crate::models::unet::{Config, Inputs};
 use crate::samplers::{
-    composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
+    Noising, composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
 };
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -35,6 +37,9 @@ pub(super) struct Predictor<'a> {
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
     deep: DeepFeatures,
+    /// Turns predictions to what is shown of them, where that is asked for.
+    noising: Option<Noising>,
+    seen: Option<Seen>,
     /// Width and height in pixels.
     size: [u32; 2],
     /// Values of one picture's latents.
@@ -67,11 +72,15 @@ impl<'a> Predictor<'a> {
             tokens: prompts.tokens,
             controlled: !shared.controls.is_empty(),
             branch: shared.deep_cache.map(|cache| cache.branch),
+            inside: Inside { guidance: false, ..shared.inside },
         };
         let controls = shared.controls.iter().map(|control| pipeline.controlnets.get(&control.key));
         let plan = plan_of(pipeline, size).await?;
         plan.executable.begin_counting();
+        let shows = shared.inside != Inside::default();
         Ok(Self {
+            noising: shows.then(|| Noising::read(&pipeline.scheduler)).transpose()?,
+            seen: None,
             plan,
             controls: controls.collect::<Result<_>>()?,
             pipeline,
@@ -127,25 +136,46 @@ impl<'a> Predictor<'a> {
         }
         let negative_first = self.prompts.guided() && !alone;
         let whole = self.shared.deep_cache.is_none_or(|cache| step.is_multiple_of(cache.interval as usize));
-        let moment = Moment { timestep, share, texts, negative_first, alone, whole };
+        let probed = self.noising.is_some() && self.seen.is_none();
+        let moment = Moment { timestep, share, texts, negative_first, alone, whole, probed };
         let (mut prediction, mut unguided) = (Vec::with_capacity(input.len()), Vec::new());
+        let noising = self.noising.clone().filter(|_| self.seen.is_none());
+        let mut seen = Seen::default();
+        let mut parts = Parts::default();
         for (picture, latents) in input.chunks_exact(self.picture_len).enumerate() {
             let outs = self.submit(picture, latents, beside, &moment)?;
             submitted().await?;
-            let (noise_pred, uncond) = self.finish(outs, weight).await?;
+            let (outs, probes) = outs;
+            let each = self.finish(outs).await?;
+            if let Some(probes) = probes {
+                self.show(probes, &moment, &mut seen).await?;
+            }
+            let (noise_pred, uncond) = self.guide(&each, weight);
             if noise_pred.iter().any(|v| !v.is_finite()) {
                 return Err(Error::unsupported(format!(
                     "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
                     step + 1
                 )));
             }
+            if noising.is_some() {
+                parts.add(latents, &noise_pred, &each, &self.prompts.weights());
+            }
             prediction.extend(noise_pred);
             unguided.extend(uncond);
+        }
+        if let Some(noising) = noising {
+            seen.parts = self.shared.inside.guidance.then(|| parts.turned(&noising, timestep));
+            self.seen = Some(seen);
         }
         if cfg_plus_plus {
             prediction.extend(unguided);
         }
         Ok(prediction)
+    }
+
+    /// What the first prediction since the last call showed, where that was asked for.
+    pub fn take_seen(&mut self) -> Option<Seen> {
+        self.seen.take()
     }
 
     /// What the last run was made of.
@@ -171,10 +201,12 @@ impl<'a> Predictor<'a> {
         latents: &[f32],
         beside: &[f32],
         moment: &Moment,
-    ) -> Result<Vec<Predicted>> {
+    ) -> Result<(Vec<Predicted>, Option<Probes>)> {
         let gpu = &self.pipeline.residence.gpu;
         let sample = [latents, beside].concat();
-        let mut outs = Vec::new();
+        let (mut outs, mut probes) = (Vec::new(), None);
+        // The run that has the prompt.
+        let looked_at = usize::from(moment.negative_first && !self.together());
         for (i, texts) in moment.texts.chunks(self.plan.size.batch as usize).enumerate() {
             self.write_texts(texts)?;
             let negative = moment.negative_first && !self.together() && i == 0;
@@ -186,8 +218,16 @@ impl<'a> Predictor<'a> {
             let (executable, out) = self.plan.running(shallow);
             executable.run(gpu);
             outs.push(Predicted { reading: executable.start_read(gpu, out)?, shallow });
+            if moment.probed && picture == 0 && i == looked_at {
+                let Probe { maps, blocks, .. } = &self.plan.probe;
+                let read = |t: Tensor| executable.start_read(gpu, t);
+                probes = Some(Probes {
+                    maps: maps.iter().map(|map| read(map.tensor)).collect::<Result<_>>()?,
+                    blocks: blocks.iter().map(|block| read(block.tensor)).collect::<Result<_>>()?,
+                });
+            }
         }
-        Ok(outs)
+        Ok((outs, probes))
     }
 
     /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
@@ -235,9 +275,8 @@ impl<'a> Predictor<'a> {
         Ok(())
     }
 
-    /// The UNet's prediction, NCHW, with guidance of this weight, and the one without. `outs`: what was predicted for
-    /// the texts, in their order; of the prompt alone there is no guidance.
-    async fn finish(&self, outs: Vec<Predicted>, weight: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// What was predicted for each text, in their order, NCHW.
+    async fn finish(&self, outs: Vec<Predicted>) -> Result<Vec<Vec<f32>>> {
         let channels = self.pipeline.unet.config.out_channels as usize;
         let batch = self.plan.size.batch as usize;
         let mut parts = Vec::new();
@@ -246,9 +285,38 @@ impl<'a> Predictor<'a> {
             let (out, _) = executable.finish_read(&self.pipeline.residence.gpu, reading).await?;
             parts.extend(out.chunks_exact(out.len() / batch).map(|part| to_nchw(part, channels)));
         }
-        let (uncond, conds) = match parts.as_slice() {
-            [] => return Ok(Default::default()),
-            [one] => return Ok((one.clone(), one.clone())),
+        Ok(parts)
+    }
+
+    /// What was looked at in the run of the prompt.
+    async fn show(&self, probes: Probes, moment: &Moment, seen: &mut Seen) -> Result<()> {
+        let UnetPlan { executable, probe, size, .. } = &self.plan;
+        let gpu = &self.pipeline.residence.gpu;
+        let mut levels = Vec::new();
+        for (map, reading) in probe.maps.iter().zip(probes.maps) {
+            let (values, _) = executable.finish_read(gpu, reading).await?;
+            let Tensor { h: height, w: width, .. } = map.tensor;
+            levels.push(Level { height, width, layers: map.layers, values });
+        }
+        for (block, reading) in probe.blocks.iter().zip(probes.blocks) {
+            let (values, _) = executable.finish_read(gpu, reading).await?;
+            seen.activations.push(looking::block(block, &values));
+        }
+        let prompt = moment.texts.get(usize::from(moment.negative_first));
+        if let (true, Some(prompt)) = (self.shared.inside.attention, prompt) {
+            let (window, keys) = (self.pipeline.text.tokens(), self.prompts.tokens as usize);
+            let size = [size.height, size.width];
+            seen.attention = Some(looking::word_maps(&levels, &prompt.words, window, keys, size));
+        }
+        Ok(())
+    }
+
+    /// The UNet's prediction with guidance of this weight, and the one without, of those for each text; of the prompt
+    /// alone there is no guidance.
+    fn guide(&self, each: &[Vec<f32>], weight: f32) -> (Vec<f32>, Vec<f32>) {
+        let (uncond, conds) = match each {
+            [] => return Default::default(),
+            [one] => return (one.clone(), one.clone()),
             [uncond, conds @ ..] => (uncond, conds),
         };
         let mut noise_pred = composed_guidance(uncond, conds, &self.prompts.weights(), weight);
@@ -256,7 +324,7 @@ impl<'a> Predictor<'a> {
         if rescale > 0.0 {
             rescale_noise_cfg(&mut noise_pred, &conds[0], rescale);
         }
-        Ok((noise_pred, uncond.clone()))
+        (noise_pred, uncond.clone())
     }
 }
 
@@ -272,6 +340,14 @@ struct Moment {
     alone: bool,
     /// The whole UNet runs.
     whole: bool,
+    /// It is looked at.
+    probed: bool,
+}
+
+/// What is looked at, on its way.
+struct Probes {
+    maps: Vec<Reading>,
+    blocks: Vec<Reading>,
 }
 
 /// A prediction on its way.

@@ -4,6 +4,7 @@
 //! `None` is an option left out whose default depends on the model or on other options; `settle` fills it in, and
 //! nothing behind `settle` reads these types.
 
+use super::inside::{Inside, Seen};
 use crate::error::{Error, Result};
 use crate::gpu::Counters;
 use crate::named::Named;
@@ -308,6 +309,8 @@ pub struct GenerateOptions {
     /// diffusers' `guess_mode`: ControlNets act with the prompt only, and the less the finer the layer.
     pub guess_mode: bool,
     pub loras: Vec<Lora>,
+    /// What steps show of the network.
+    pub inside: Inside,
     pub preview: Preview,
     pub output: Output,
 }
@@ -327,6 +330,8 @@ pub struct Step {
     pub latents: Vec<f32>,
     /// NCHW, the clean latents that the sampler sees behind the noise.
     pub x0: Vec<f32>,
+    /// Of the step's first prediction, where it was asked for.
+    pub seen: Option<Seen>,
 }
 
 /// Milliseconds.

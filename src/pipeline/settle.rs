@@ -2,6 +2,8 @@
 //! drawing, every check is done. What draws reads these types alone, and finds no option left out.
 
 use super::decode::Decoder;
+use super::inside::Inside;
+use super::looking;
 use super::model::{Kind, Model};
 use super::repaint::{self, Repaint};
 use super::request::{
@@ -67,6 +69,7 @@ pub(super) struct Shared {
     pub images: usize,
     pub seed: u64,
     pub noise: NoiseOptions,
+    pub inside: Inside,
     pub preview: Preview,
 }
 
@@ -222,7 +225,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     let steps = options.num_inference_steps.unwrap_or(facts.model.num_inference_steps);
     let from_picture = !matches!(start, Start::Noise);
     let passes = Passes { options, facts, images };
-    passes.latents_of([width, height])?;
+    latent_size(facts.decoder, [width, height])?;
     check_mask(options, &start, facts)?;
     check_controls(&controls, facts)?;
     check_sizes(&start, [width, height])?;
@@ -263,6 +266,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         images,
         seed: options.seed,
         noise: noise(options)?,
+        inside: looking::check(options)?,
         preview: preview(options.preview, facts),
     };
     Ok(Settled { shared, first, start, then })
@@ -404,6 +408,25 @@ fn enlarged(hires: &Hires, [width, height]: [u32; 2]) -> [u32; 2] {
     [hires.width.unwrap_or(scaled(width)), hires.height.unwrap_or(scaled(height))]
 }
 
+/// Height and width in latents of a width and a height in pixels.
+///
+/// # Errors
+/// `invalid-option` for sides that no latents have.
+pub(super) fn latent_size(decoder: &Decoder, [width, height]: [u32; 2]) -> Result<[u32; 2]> {
+    // diffusers asks for multiples of 8 whatever the decoder's scale is.
+    let unit = decoder.scale().max(8);
+    let side = |name: &str, pixels: u32| {
+        if pixels == 0 || !pixels.is_multiple_of(unit) {
+            let near = (pixels / unit * unit).max(unit);
+            return Err(Error::invalid(format!(
+                "{name} = {pixels}: choose a multiple of {unit}, such as {near}."
+            )));
+        }
+        Ok(pixels / decoder.scale())
+    };
+    Ok([side("height", height)?, side("width", width)?])
+}
+
 /// What each pass of a request is settled with.
 struct Passes<'a> {
     options: &'a GenerateOptions,
@@ -412,26 +435,10 @@ struct Passes<'a> {
 }
 
 impl Passes<'_> {
-    /// Height and width in latents of a width and a height in pixels.
-    fn latents_of(&self, [width, height]: [u32; 2]) -> Result<[u32; 2]> {
-        // diffusers asks for multiples of 8 whatever the decoder's scale is.
-        let unit = self.facts.decoder.scale().max(8);
-        let side = |name: &str, pixels: u32| {
-            if pixels == 0 || !pixels.is_multiple_of(unit) {
-                let near = (pixels / unit * unit).max(unit);
-                return Err(Error::invalid(format!(
-                    "{name} = {pixels}: choose a multiple of {unit}, such as {near}."
-                )));
-            }
-            Ok(pixels / self.facts.decoder.scale())
-        };
-        Ok([side("height", height)?, side("width", width)?])
-    }
-
     /// A pass of this size and number of steps; `strength` is that of what it starts from, `None` for noise.
     fn pass(&self, size: [u32; 2], steps: usize, strength: Option<f64>, decode: bool) -> Result<Pass> {
         let Passes { options, facts, .. } = self;
-        let [height, width] = self.latents_of(size)?;
+        let [height, width] = latent_size(facts.decoder, size)?;
         let (all, begin) = match strength {
             Some(strength) => schedule_steps(steps, strength, options.strength_steps)?,
             None => (steps, 0),

@@ -16,12 +16,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// What the UNet is given of one text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Conditioning {
     /// `encoder_hidden_states`, [tokens, cross_attention_dim].
     pub embeds: Vec<f32>,
     /// SDXL's pooled embedding; empty otherwise.
     pub pooled: Vec<f32>,
+    /// The text of each token, window by window; of windows behind these there is none.
+    pub words: Vec<Vec<String>>,
 }
 
 /// The last step of each text, from 1, as [`grammar::schedule`] has it.
@@ -332,8 +334,8 @@ impl TextEncoders {
             let one = |(end, text): (usize, Text)| {
                 let conditioning = match text {
                     Text::Words(_) => encoded.next()?,
-                    Text::Embeds(embeds) => Rc::new(Conditioning { embeds, pooled: Vec::new() }),
-                    Text::Zeros => Rc::new(Conditioning { embeds: Vec::new(), pooled: Vec::new() }),
+                    Text::Embeds(embeds) => Rc::new(Conditioning { embeds, ..Default::default() }),
+                    Text::Zeros => Rc::default(),
                 };
                 Some((end, conditioning))
             };
@@ -342,7 +344,8 @@ impl TextEncoders {
         let longest = schedules.iter().flatten().map(|(_, c)| c.embeds.len()).max().unwrap_or(0);
         if guided && matches!(texts.negative, Text::Zeros) {
             let pooled = schedules.iter().flatten().map(|(_, c)| c.pooled.len()).max().unwrap_or(0);
-            let zeros = Conditioning { embeds: vec![0.0; longest], pooled: vec![0.0; pooled] };
+            let zeros =
+                Conditioning { embeds: vec![0.0; longest], pooled: vec![0.0; pooled], ..Default::default() };
             schedules.last_mut().into_iter().flatten().for_each(|(_, c)| *c = Rc::new(zeros.clone()));
         }
         if schedules.iter().flatten().any(|(_, c)| c.embeds.len() < longest) {
@@ -408,6 +411,7 @@ impl TextEncoders {
         residence.bring(Stage::Text, &|| false).await?;
         loras.merge(residence, Stage::Text).await?;
         let mut truncated = vec![None; requests.len()];
+        let mut words = Vec::new();
         // Of each encoder and text: its rows, [token][channel].
         let mut parts: Vec<(Vec<Vec<f32>>, usize)> = Vec::new();
         let mut pooled: Vec<Vec<f32>> = Vec::new();
@@ -419,6 +423,10 @@ impl TextEncoders {
                 let (embeddings, table) = self.embeddings.of_encoder(i, width, &request.embeddings)?;
                 let chunked = chunk::chunked(&encoder.tokenizer, &request.text, request.syntax, &embeddings)?;
                 let mut windows = chunked.chunks;
+                if i == 0 {
+                    let texts = windows.iter().map(|pieces| pieces.iter().map(|p| p.text.clone()).collect());
+                    words.push(texts.collect::<Vec<Vec<String>>>());
+                }
                 let count = windows.len();
                 let weighted = windows.iter().flatten().any(|p| p.weight != 1.0);
                 if weighted && request.syntax == Syntax::Comfy {
@@ -450,7 +458,8 @@ impl TextEncoders {
             }
             parts.push((rows, width));
         }
-        let conditioning = pooled.into_iter().zip(truncated).enumerate().map(|(p, (pooled, truncated))| {
+        let texts = pooled.into_iter().zip(words).zip(truncated).enumerate();
+        let conditioning = texts.map(|(p, ((pooled, words), truncated))| {
             // The encoders' channels beside each other.
             let tokens = parts.iter().map(|(rows, width)| rows[p].len() / width).min().unwrap_or(0);
             let mut embeds = Vec::new();
@@ -459,7 +468,7 @@ impl TextEncoders {
                     embeds.extend_from_slice(&rows[p][t * width..(t + 1) * width]);
                 }
             }
-            (Conditioning { embeds, pooled }, truncated)
+            (Conditioning { embeds, pooled, words }, truncated)
         });
         Ok(conditioning.collect())
     }

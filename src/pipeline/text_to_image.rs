@@ -2,6 +2,7 @@
 
 use super::diffusion::DiffusionPipeline;
 use super::inpainting::{self, Canvas, Encoded};
+use super::inside::Seen;
 use super::predictor::{Predictor, Question};
 use super::preview::Shown;
 use super::request::{Generated, Picture, Seeds, Step, Timings};
@@ -105,7 +106,7 @@ async fn denoise(
                 canvas.blend(&mut done.sample, &levels, done.next);
                 answer = Some(done.sample.clone());
                 reports.times.push(now() - begun);
-                reports.add(done, &levels).await?;
+                reports.add(done, &levels, predictor.take_seen()).await?;
                 begun = now();
             }
             Ask::End(latents) => {
@@ -132,7 +133,7 @@ struct Reports<'a, 'l> {
 
 impl Reports<'_, '_> {
     /// Takes a step to be sent later, and begins what shows it.
-    async fn add(&mut self, done: samplers::Step, levels: &Levels) -> Result<()> {
+    async fn add(&mut self, done: samplers::Step, levels: &Levels, seen: Option<Seen>) -> Result<()> {
         let DiffusionPipeline { residence, decoder, previews, .. } = self.pipeline;
         // The next step's input has unit spread, whatever the sampler's own scale is.
         let mut view = done.sample[..self.picture_len].to_vec();
@@ -146,6 +147,7 @@ impl Reports<'_, '_> {
             preview: None,
             latents: done.sample,
             x0: done.x0,
+            seen,
         };
         // A sampler may end a step without a prediction of its own.
         self.send().await?;

@@ -8,19 +8,14 @@
 pub mod chunk;
 pub mod emphasis;
 pub mod grammar;
+mod split;
 
 pub use chunk::{Chunked, Embedding, FIRST_VECTOR, Piece, Syntax};
 pub use grammar::BREAK;
 
 use serde_json::{Map, Value};
-use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::normalizers::replace::{Replace, ReplacePattern};
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{
-    AddedToken, NormalizedString, Normalizer, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
-    TokenizerImpl,
-};
+use tokenizers::{AddedToken, Model, OffsetType};
 
 use crate::error::{Error, Result};
 
@@ -29,8 +24,8 @@ const MODEL_MAX_LENGTH: usize = 77;
 
 /// CLIP's byte-pair tokenizer, as transformers 5's `CLIPTokenizer`.
 pub struct Tokenizer {
-    // No wrapper enums of all that the crate can do: the wasm module holds only what CLIP needs.
-    bpe: TokenizerImpl<BPE, Clean, Words, ByteLevel, ByteLevel>,
+    bpe: BPE,
+    added: split::Added,
     bos: u32,
     eos: u32,
     pad: u32,
@@ -149,6 +144,9 @@ impl Tokenizer {
             }
         }
 
+        let added = added.into_iter().map(|token| id(&token).map(|id| (token, id))).collect::<Result<_>>()?;
+        let added = split::Added::new(added).map_err(|e| broken("an added token", &e.to_string()))?;
+
         let bpe = BPE::builder()
             .vocab_and_merges(vocab, merges)
             .unk_token(unk.content)
@@ -156,17 +154,13 @@ impl Tokenizer {
             .end_of_word_suffix("</w>".into())
             .build()
             .map_err(|e| broken("the tokenizer's merges", &e.to_string()))?;
-        let mut bpe = TokenizerImpl::new(bpe);
-        bpe.with_normalizer(Some(Clean::new()?));
-        bpe.with_pre_tokenizer(Some(Words::new()?));
-        bpe.add_tokens(&added);
 
         let length = config.get("model_max_length").and_then(Value::as_f64).filter(|&n| n < 1e6);
         let model_max_length = length.map_or(MODEL_MAX_LENGTH, |n| n as usize);
         if model_max_length < 2 {
             return Err(broken("tokenizer_config.json", "`model_max_length` leaves no room for a prompt"));
         }
-        Ok(Self { bpe, bos: bos_id, eos: eos_id, pad: pad_id, model_max_length })
+        Ok(Self { bpe, added, bos: bos_id, eos: eos_id, pad: pad_id, model_max_length })
     }
 
     /// Length of every encoded prompt, 77 for all known checkpoints.
@@ -177,11 +171,18 @@ impl Tokenizer {
     /// The ids of a text and where in it each begins and ends (bytes), without marks at the ends. Fails with
     /// `invalid-option` if the tokenizer cannot read it.
     pub fn tokens(&self, text: &str) -> Result<Vec<(u32, usize, usize)>> {
-        let encoding = self.bpe.encode(text, false).map_err(|e| {
+        let encoding = self.encoding(text).map_err(|e| {
             Error::invalid(format!("the prompt cannot be split into tokens ({e}); choose other words"))
         })?;
         let offsets = encoding.get_offsets().iter();
         Ok(encoding.get_ids().iter().zip(offsets).map(|(&id, &(start, end))| (id, start, end)).collect())
+    }
+
+    fn encoding(&self, text: &str) -> tokenizers::Result<tokenizers::Encoding> {
+        let mut text = self.added.extract_and_normalize(text)?;
+        split::pre_tokenize(&mut text)?;
+        text.tokenize(|word| self.bpe.tokenize(word.get()))?;
+        text.into_encoding(None, 0, OffsetType::Byte)
     }
 
     /// A window of at most `model_max_length - 2` ids between start and end, padded to `model_max_length`.
@@ -257,51 +258,4 @@ fn merges_of_text(bytes: &[u8]) -> Result<Merges> {
             merge_of_text(line).ok_or_else(|| broken("merges.txt", &format!("line {line:?} is no merge")))
         })
         .collect()
-}
-
-/// NFC, each run of white space as one space, lower case.
-struct Clean {
-    space: Replace,
-}
-
-impl Clean {
-    fn new() -> Result<Self> {
-        let space = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ");
-        Ok(Self { space: space.map_err(regex)? })
-    }
-}
-
-impl Normalizer for Clean {
-    fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
-        text.nfc();
-        self.space.normalize(text)?;
-        text.lowercase();
-        Ok(())
-    }
-}
-
-/// Special tokens, English contractions, words, single digits, runs of everything else; as byte letters.
-struct Words {
-    split: Split,
-    bytes: ByteLevel,
-}
-
-impl Words {
-    fn new() -> Result<Self> {
-        const PATTERN: &str =
-            r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-        let split = Split::new(SplitPattern::Regex(PATTERN.into()), SplitDelimiterBehavior::Removed, true);
-        Ok(Self { split: split.map_err(regex)?, bytes: ByteLevel::new(false, true, true) })
-    }
-}
-
-impl PreTokenizer for Words {
-    fn pre_tokenize(&self, text: &mut PreTokenizedString) -> tokenizers::Result<()> {
-        self.split.pre_tokenize(text)?;
-        self.bytes.pre_tokenize(text)
-    }
-}
-
-fn regex(e: tokenizers::Error) -> Error {
-    Error::unsupported(format!("the tokenizer's patterns do not compile here ({e}); report this"))
 }

@@ -33,6 +33,11 @@ impl Levels {
         &self.timesteps
     }
 
+    /// Noise levels before each step and after the last.
+    pub fn sigmas(&self) -> &[f32] {
+        &self.sigmas
+    }
+
     /// Noise level before step `i`. NaN beyond the end.
     pub fn sigma(&self, i: usize) -> f32 {
         self.sigmas.get(i).copied().unwrap_or(f32::NAN)

@@ -3,8 +3,10 @@
 
 mod bench;
 mod options;
+mod primitives;
 mod results;
 mod sources;
+mod train;
 mod upscaler;
 
 use crate::error::{Code, Error, Result};

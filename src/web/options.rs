@@ -3,18 +3,18 @@
 
 use crate::error::{Error, Result};
 use crate::named::Named;
-use crate::pipeline::{Control, DeepCache, GenerateOptions, Hires, Lora, Outpaint, Picture};
+use crate::pipeline::{Control, DeepCache, GenerateOptions, Hires, Inside, Lora, Outpaint, Picture};
 use crate::samplers::NoiseOptions;
 use crate::samplers::Tuning;
 use js_sys::{Array, Float32Array, Reflect, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
 /// Integers up to here are exact in a JavaScript number.
-const EXACT: f64 = 9_007_199_254_740_991.0;
+pub(super) const EXACT: f64 = 9_007_199_254_740_991.0;
 /// Pixels of a side.
 const SIDE: f64 = 16384.0;
 /// Of a schedule.
-const STEPS: f64 = 10_000.0;
+pub(super) const STEPS: f64 = 10_000.0;
 
 /// An option that is there: neither undefined nor null.
 pub(super) fn get(options: &JsValue, key: &str) -> Option<JsValue> {
@@ -27,7 +27,7 @@ pub(super) fn text(options: &JsValue, key: &str) -> Result<Option<String>> {
         .transpose()
 }
 
-fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
+pub(super) fn number(options: &JsValue, key: &str) -> Result<Option<f64>> {
     get(options, key)
         .map(|v| v.as_f64().ok_or_else(|| Error::invalid(format!("{key} must be a number."))))
         .transpose()
@@ -48,7 +48,7 @@ pub(super) fn count(options: &JsValue, key: &str, max: f64) -> Result<Option<f64
 }
 
 /// A number of pixels.
-fn side(options: &JsValue, key: &str) -> Result<Option<u32>> {
+pub(super) fn side(options: &JsValue, key: &str) -> Result<Option<u32>> {
     Ok(count(options, key, SIDE)?.map(|n| n as u32))
 }
 
@@ -68,7 +68,7 @@ pub(super) fn choice<T: Named>(options: &JsValue, key: &str) -> Result<Option<T>
     }
 }
 
-fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
+pub(super) fn floats(options: &JsValue, key: &str) -> Result<Option<Vec<f32>>> {
     let wrong = || Error::invalid(format!("{key} must be a Float32Array."));
     get(options, key)
         .map(|v| v.dyn_into::<Float32Array>().map(|a| a.to_vec()).map_err(|_| wrong()))
@@ -138,7 +138,7 @@ pub(super) fn lora(spec: &JsValue) -> Result<Lora> {
 }
 
 /// `rng`, `generatorPerImage`, `variationSeed`, `variationStrength`, `seedResizeFrom`.
-fn noise(o: &JsValue) -> Result<NoiseOptions> {
+pub(super) fn noise(o: &JsValue) -> Result<NoiseOptions> {
     let strength = float(o, "variationStrength")?.unwrap_or(0.0);
     let seed = count(o, "variationSeed", EXACT)?.unwrap_or(0.0) as u64;
     let resize_from = pair(o, "seedResizeFrom", "[width, height] in pixels")?;
@@ -183,6 +183,13 @@ fn hires(options: &JsValue) -> Result<Option<Hires>> {
     }))
 }
 
+fn inside(o: &JsValue) -> Inside {
+    let Some(o) = get(o, "inside") else { return Inside::default() };
+    let [guidance, attention, activations] =
+        ["guidance", "attention", "activations"].map(|key| flag(&o, key));
+    Inside { guidance, attention, activations }
+}
+
 fn deep_cache(o: &JsValue) -> Result<Option<DeepCache>> {
     let Some(o) = get(o, "deepCache") else { return Ok(None) };
     let number = |key, usual| Ok(count(&o, key, STEPS)?.map_or(usual, |n| n as u32));
@@ -224,6 +231,7 @@ pub(super) fn generate_options(o: &JsValue) -> Result<GenerateOptions> {
         negative_prompt_embeds: floats(o, "negativePromptEmbeds")?,
         clip_skip: count(o, "clipSkip", 64.0)?.unwrap_or(0.0) as u32,
         guess_mode: flag(o, "guessMode"),
+        inside: inside(o),
         preview: choice(o, "preview")?.unwrap_or_default(),
         output: choice(o, "output")?.unwrap_or_default(),
         ..Default::default()

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::gpu::{Bytes, Counters};
 use crate::named::Named;
-use crate::pipeline::{Chosen, Generated, Model, Picture, PromptView, Settings, Step};
+use crate::pipeline::{Chosen, Generated, Model, Parts, Picture, PromptView, Seen, Settings, Step};
 use js_sys::{Array, Float32Array, Object, Reflect, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
@@ -29,6 +29,10 @@ fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
+pub(super) fn array(values: &[f32]) -> Float32Array {
+    Float32Array::from(values)
+}
+
 pub(super) fn picture_object(p: &Picture) -> Object {
     let out = Object::new();
     set(&out, "width", p.width);
@@ -43,10 +47,59 @@ pub(super) fn step_object(s: Step) -> Object {
     set(&out, "total", s.total as f64);
     set(&out, "timestep", s.timestep);
     set(&out, "sigma", s.sigma);
-    set(&out, "latents", Float32Array::from(s.latents.as_slice()));
-    set(&out, "x0", Float32Array::from(s.x0.as_slice()));
+    set(&out, "latents", array(&s.latents));
+    set(&out, "x0", array(&s.x0));
     if let Some(p) = &s.preview {
         set(&out, "preview", picture_object(p));
+    }
+    if let Some(seen) = &s.seen {
+        let inside = seen.parts.as_ref().map(parts_object).unwrap_or_default();
+        if let Some(parts) = &seen.parts {
+            set(&inside, "input", array(&parts.input));
+        }
+        set_seen(&inside, seen);
+        set(&out, "inside", inside);
+    }
+    out
+}
+
+/// `attention` and `activations`, where they were asked for.
+pub(super) fn set_seen(out: &Object, seen: &Seen) {
+    if let Some(maps) = &seen.attention {
+        let tokens = maps.tokens.iter().map(|token| {
+            let out = Object::new();
+            set(&out, "kind", token.kind.name());
+            set(&out, "text", token.text.as_str());
+            set(&out, "map", array(&token.map));
+            out
+        });
+        let attention = Object::new();
+        set(&attention, "width", maps.width);
+        set(&attention, "height", maps.height);
+        set(&attention, "tokens", tokens.collect::<Array>());
+        set(out, "attention", attention);
+    }
+    if !seen.activations.is_empty() {
+        let blocks = seen.activations.iter().map(|block| {
+            let out = Object::new();
+            set(&out, "name", block.name.as_str());
+            set(&out, "channels", block.channels);
+            set(&out, "width", block.width);
+            set(&out, "height", block.height);
+            set(&out, "maps", block.maps.iter().map(|map| array(map)).collect::<Array>());
+            out
+        });
+        set(out, "activations", blocks.collect::<Array>());
+    }
+}
+
+/// `{ noise, cond, uncond }`; `uncond` where there is guidance.
+pub(super) fn parts_object(parts: &Parts) -> Object {
+    let out = Object::new();
+    set(&out, "noise", array(&parts.noise));
+    set(&out, "cond", array(&parts.cond));
+    if !parts.uncond.is_empty() {
+        set(&out, "uncond", array(&parts.uncond));
     }
     out
 }
@@ -63,7 +116,7 @@ pub(super) fn result_object(g: Generated) -> Object {
         image
     });
     set(&out, "images", images.collect::<Array>());
-    set(&out, "latents", g.latents.iter().map(|l| Float32Array::from(l.as_slice())).collect::<Array>());
+    set(&out, "latents", g.latents.iter().map(|l| array(l)).collect::<Array>());
     set(&out, "seed", g.seed as f64);
     set(&out, "settled", settled_object(&g.settled));
     set(&out, "truncated", texts(&g.truncated));
@@ -114,6 +167,8 @@ pub(super) fn model_object(model: &Model) -> Object {
     set(&out, "kind", model.kind.as_str());
     set(&out, "inpainting", model.inpainting);
     set(&out, "defaultSize", model.default_size);
+    set(&out, "latentChannels", model.latent_channels);
+    set(&out, "latentScale", model.latent_scale);
     set(&out, "parameters", model.parameters as f64);
     set(&out, "numInferenceSteps", model.num_inference_steps as f64);
     set(&out, "guidanceScale", model.guidance_scale);

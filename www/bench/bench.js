@@ -3,8 +3,10 @@
  * adapter was measured to do at the most. `bench.html?quick` runs everything once; `filter=NAME`, `unet=CONFIG` (the
  * address of another UNet's config.json), `side=N` and `batch=N` (of the latents) narrow it down.
  */
+import '../page/languages.js';
 import init, { Bench } from '../pkg/browser_diffusion.js';
 import { SD15_UNET, figures, median, operations } from './operations.js';
+import { t } from './messages.js';
 import { measurePeaks } from './probes.js';
 import { markdown, tables } from './report.js';
 
@@ -204,7 +206,7 @@ async function measure() {
     element('status').textContent = what;
     /** @type {HTMLProgressElement} */ (element('progress')).value = done++ / total;
   };
-  next('What the adapter can do at the most');
+  next(t('peaks'));
   const peaks = await measurePeaks();
   /** @type {Report} */
   const report = { adapter, browser: browserName(), date: today(), loadMs, peaks, rows: [], steps: [], wrong: [] };
@@ -221,15 +223,29 @@ async function measure() {
     const address = query.get('unet');
     const config = address ? await (await fetch(address)).text() : JSON.stringify(SD15_UNET);
     for (const precision of precisions) {
-      next(`One step of the UNet, ${precision}`);
+      next(t('step', precision));
       report.steps.push(await measureStep(bench, config, precision));
       report.wrong = bench.wrong();
       show(report);
     }
   }
   /** @type {HTMLProgressElement} */ (element('progress')).value = 1;
-  element('status').textContent = 'Done.';
+  element('status').textContent = t('done');
   return report;
+}
+
+/** What the engine says is English; in another language it is folded below what to do. @param {string} message */
+function showError(message) {
+  const said = t('error.details');
+  if (!said) {
+    element('error').textContent = message;
+    return;
+  }
+  const details = document.createElement('details'), summary = document.createElement('summary');
+  const text = Object.assign(document.createElement('p'), { lang: 'en', textContent: message });
+  summary.textContent = said;
+  details.append(summary, text);
+  element('error').replaceChildren(t('error'), details);
 }
 
 /** @type {Report | undefined} */
@@ -245,9 +261,9 @@ element('form').addEventListener('submit', async (event) => {
     copy.disabled = false;
     /** @type {any} */ (window).benchmark = report; // for whoever drives the page
   } catch (error) {
-    element('error').textContent = /** @type {any} */ (error)?.message ?? String(error);
+    showError(/** @type {any} */ (error)?.message ?? String(error));
     element('error').hidden = false;
-    element('status').textContent = 'What was measured until then stands below.';
+    element('status').textContent = t('failed');
   } finally {
     start.disabled = false;
   }
@@ -255,5 +271,5 @@ element('form').addEventListener('submit', async (event) => {
 element('copy').addEventListener('click', async () => {
   if (!report) return;
   await navigator.clipboard.writeText(markdown(report));
-  element('status').textContent = 'Copied.';
+  element('status').textContent = t('copied');
 });

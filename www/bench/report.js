@@ -1,4 +1,5 @@
 /** What was measured, as tables: for the page, and as Markdown. */
+import { t } from './messages.js';
 
 /**
  * @typedef {'f32' | 'f16'} Precision
@@ -53,7 +54,7 @@
 /** @param {number} value */
 const digits = (value) => value >= 100 ? value.toFixed(0) : value >= 0.01 ? value.toPrecision(3) : value.toPrecision(2);
 
-const PRODUCT_FIGURES = ['workgroups', 'bytes/FLOP', 'loads/FMA', 'registers'];
+const PRODUCT_FIGURES = [t('head.workgroups'), t('head.bytes'), t('head.loads'), t('head.registers')];
 
 /**
  * @param {Report} report
@@ -65,19 +66,18 @@ export const tables = (report) => ({
 
 /** @param {Report} report */
 function about({ adapter, browser, date, loadMs, peaks, wrong }) {
-  const half = peaks.f16 ? `${digits(peaks.f16 / 1e12)} in f16` : 'no shader-f16';
-  const peak = `${digits(peaks.f32 / 1e12)} TFLOP/s in f32, ${half}, ${digits(peaks.copy / 1e9)} GB/s copied`;
-  const name = [adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || 'unnamed adapter';
-  const subgroups = adapter.subgroup ? `, subgroups of ${adapter.subgroup}` : '';
-  const off = wrong.length ? ` Wrong here, and not used: ${wrong.join(', ')}.` : '';
-  return `${name}${subgroups}; ${browser}; ${date}. Measured peak: ${peak}. ` +
-    `Engine loaded in ${digits(loadMs)} ms.${off}`;
+  return t('about', {
+    name: [adapter.vendor, adapter.architecture, adapter.name].filter(Boolean).join(' ') || t('unnamed'),
+    subgroups: adapter.subgroup, browser, date, peak: digits(peaks.f32 / 1e12),
+    half: peaks.f16 && digits(peaks.f16 / 1e12), copy: digits(peaks.copy / 1e9), load: digits(loadMs),
+    wrong: wrong.join(', '),
+  });
 }
 
 /** @param {Report} report */
 function operations({ rows }) {
   return [
-    ['operation', 'precision', 'ms', 'TFLOP/s', 'GB/s', 'of peak', ...PRODUCT_FIGURES],
+    [t('head.operation'), t('head.precision'), 'ms', 'TFLOP/s', 'GB/s', t('head.peak'), ...PRODUCT_FIGURES],
     ...rows.map(({ name, precision, ms, flops, bytes, share, workgroups, kernel }) => [
       name, precision, digits(ms), digits(flops / ms / 1e9), digits(bytes / ms / 1e6), `${digits(share * 100)} %`,
       String(workgroups), digits(bytes / flops),
@@ -91,16 +91,16 @@ function step({ steps }) {
   if (steps.length === 0) return [];
   const kernels = new Set(steps.flatMap((s) => s.kernels.map((k) => k.kernel)));
   return [
-    ['what', ...steps.map((s) => s.precision)],
-    ['step, ms', ...steps.map((s) => digits(s.ms))],
+    [t('head.what'), ...steps.map((s) => s.precision)],
+    [t('row.step'), ...steps.map((s) => digits(s.ms))],
     ['TFLOP/s', ...steps.map((s) => digits(s.flops / s.ms / 1e9))],
-    ['weights and plan, ms', ...steps.map((s) => digits(s.prepareMs))],
-    ['first step, with compiling, ms', ...steps.map((s) => digits(s.firstMs))],
-    ['peak memory, MB', ...steps.map((s) => digits(s.memory / 1e6))],
-    ['dispatches, submits', ...steps.map((s) => `${s.counters.dispatches}, ${s.counters.submits}`)],
-    ['GB moved', ...steps.map((s) => digits(s.counters.bytes / 1e9))],
-    ['encoding, ms', ...steps.map((s) => digits(s.counters.encodeMs))],
-    ...[...kernels].map((name) => [`${name}, ms`, ...steps.map((s) => {
+    [t('row.prepare'), ...steps.map((s) => digits(s.prepareMs))],
+    [t('row.first'), ...steps.map((s) => digits(s.firstMs))],
+    [t('row.memory'), ...steps.map((s) => digits(s.memory / 1e6))],
+    [t('row.counters'), ...steps.map((s) => `${s.counters.dispatches}, ${s.counters.submits}`)],
+    [t('row.moved'), ...steps.map((s) => digits(s.counters.bytes / 1e9))],
+    [t('row.encoding'), ...steps.map((s) => digits(s.counters.encodeMs))],
+    ...[...kernels].map((name) => [t('row.kernel', name), ...steps.map((s) => {
       const kernel = s.kernels.find((k) => k.kernel === name);
       return kernel ? `${digits(kernel.ms)} (${digits(kernel.flops / kernel.ms / 1e9)} TFLOP/s)` : '';
     })]),
@@ -111,7 +111,9 @@ function step({ steps }) {
 function products({ steps, peaks }) {
   if (steps.length === 0) return [];
   return [
-    ['rows x channels x inputs', 'precision', 'dispatches', 'ms', 'TFLOP/s', 'of peak', ...PRODUCT_FIGURES],
+    [
+      t('head.product'), t('head.precision'), t('head.dispatches'), 'ms', 'TFLOP/s', t('head.peak'), ...PRODUCT_FIGURES,
+    ],
     ...steps.flatMap(({ precision, products }) => products.map(({ name, dispatches, ms, flops, bytes, ...kernel }) => {
       const share = flops / ms * 1e5 / (peaks[precision] ?? peaks.f32);
       const timed = ms ? [digits(ms), digits(flops / ms / 1e9), `${digits(share)} %`] : ['', '', ''];

@@ -22,6 +22,16 @@ const OF_A_PICTURE = /的(?:图片|图画|图像|画|照片|表情符号|表情)
 const AND = /(?:和|与|跟|以及|还有|、)/u;
 const PLAYS_GUITAR = /^(.+?)(?:正在|在)?弹吉他$|^(?:正在|在)?弹吉他的(.+)$/u;
 
+/** What a Chinese keyboard types for signs that mean something in a prompt. */
+const FULL_WIDTH = '（）［］｛｝：｜＜＞，';
+const HALF_WIDTH = '()[]{}:|<>,';
+
+/** A prompt with those as ASCII has them: sign for sign, so that places in it stay. @param {string} prompt */
+export const halfWidth = (prompt) => prompt.replace(/[（）［］｛｝：｜＜＞，]/gu, (sign) => HALF_WIDTH[FULL_WIDTH.indexOf(sign)]);
+
+/** @returns {Promise<Lexicon>} */
+export const readLexicon = async () => (await fetch(new URL('../lexicon-zh.json', import.meta.url))).json();
+
 /** Whether there is Chinese in a text. @param {string} text */
 export const isChinese = (text) => HAN.test(text);
 
@@ -121,6 +131,19 @@ export class ChineseReader {
     return count > 1 || !article ? described : withArticle(described);
   }
 }
+
+/** The plainest Chinese for what the captions have: `ChineseReader` reads it as that again. @param {Lexicon} lexicon */
+export const writeChinese = ({ nouns, colours, scenes }) => ({
+  /** @param {string} noun @param {string} [colour] */
+  thing(noun, colour) {
+    const { names: [name], measure } = nouns[noun];
+    return `一${measure}${colour ? `${colours[colour][0]}的` : ''}${name}`;
+  },
+  /** @param {string} noun @param {string} colour */
+  onGround: (noun, colour) => `${colours[colour][0]}背景上的${nouns[noun].names[0]}`,
+  /** @param {string} noun @param {string} scene */
+  inScene: (noun, scene) => `${scenes[scene].before[0]}${nouns[noun].names[0]}`,
+});
 
 /** @param {string} noun */
 function pluralOf(noun) {

@@ -2,34 +2,34 @@
  * The ControlNets of a drawing: each a model and what it is shown, a picture from disk, the picture to start from, or a
  * scribble that is drawn here.
  */
-import { DiffusionError, canny } from '../browser-diffusion.js';
+import { canny } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
+import { PageError } from './page-error.js';
 import { Parts } from './parts.js';
 import { any, button, context2d, make, makeButton, showError } from './ui.js';
 
 /** @typedef {import('../browser-diffusion.js').ControlNet} ControlNet */
 
-const KEYS = 'Arrow keys move the pen, Space makes a dot, Backspace erases, Shift and arrow keys draw a line.';
-
 /** @type {import('./parts.js').Field[]} */
 const FIELDS = [
   { key: 'source', label: 'ControlNet', kind: 'source', list: 'control-sources' },
   {
-    key: 'from', label: 'is shown', kind: 'choice',
+    key: 'from', label: t('controls.shown'), kind: 'choice',
     choices: [
-      ['file', 'a picture from disk'], ['start', 'the picture to start from'], ['scribble', 'what I scribble here'],
+      ['file', t('controls.file')], ['start', t('controls.start')], ['scribble', t('controls.scribble')],
     ],
   },
-  { key: 'image', label: 'Picture', kind: 'picture' },
+  { key: 'image', label: t('controls.picture'), kind: 'picture' },
   {
-    key: 'preprocess', label: 'and sees', kind: 'choice',
-    choices: [['none', 'it as it is'], ['canny', 'its edges (canny)']],
+    key: 'preprocess', label: t('controls.sees'), kind: 'choice',
+    choices: [['none', t('controls.asItIs')], ['canny', t('controls.canny')]],
   },
-  { key: 'low', label: 'Edges above', kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
-  { key: 'high', label: 'sure above', kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
-  { key: 'scale', label: 'Strength', kind: 'number', value: '1', min: 0, max: 4, step: 0.05 },
-  { key: 'start', label: 'from', kind: 'number', value: '0', min: 0, max: 1, step: 0.05 },
-  { key: 'end', label: 'to', kind: 'number', value: '1', min: 0, max: 1, step: 0.05 },
+  { key: 'low', label: t('controls.low'), kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
+  { key: 'high', label: t('controls.high'), kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
+  { key: 'scale', label: t('parts.strength'), kind: 'number', value: '1', min: 0, max: 4, step: 0.05 },
+  { key: 'start', label: t('controls.from'), kind: 'number', value: '0', min: 0, max: 1, step: 0.05 },
+  { key: 'end', label: t('controls.to'), kind: 'number', value: '1', min: 0, max: 1, step: 0.05 },
 ];
 
 export class Controls {
@@ -78,8 +78,7 @@ export class Controls {
     return this.#parts.take(controlnets.map(({ module, preprocess, ...values }) => ({
       ...values,
       preprocess: preprocess ?? 'none',
-      remark: preprocess ? undefined
-        : `It was shown what “${module}” makes of a picture. This page cannot: choose one that is made.`,
+      remark: preprocess ? undefined : t('controls.module', module),
     })));
   }
 
@@ -113,9 +112,7 @@ export class Controls {
     const picture = pictures[from]();
     if (picture) return picture;
     const number = [...this.#list.children].indexOf(row) + 1;
-    const cures = { start: 'Choose one under “Start from a picture”', file: 'Choose a file', scribble: 'Scribble one' };
-    const cure = cures[from];
-    throw new DiffusionError('invalid-option', `ControlNet ${number} is shown no picture yet. ${cure}, or remove it.`);
+    throw new PageError('invalid-option', t('controls.none', number, t(`controls.cure.${from}`)));
   }
 
   /** The scribble's canvas, and a look at what the ControlNet sees. @param {HTMLElement} row */
@@ -124,7 +121,7 @@ export class Controls {
     this.#scribbles.set(row, scribble);
     const seen = make('canvas', { className: 'seen', hidden: true, role: 'img' });
     const onclick = () => this.#look(row, seen).catch(showError);
-    row.append(makeButton({ className: 'look', textContent: 'Show what it sees', onclick }), pad, seen);
+    row.append(makeButton({ className: 'look', textContent: t('controls.look'), onclick }), pad, seen);
 
     const arrange = () => {
       const from = field(row, 'from').value;
@@ -149,13 +146,12 @@ export class Controls {
   }
 
   #scribblePad() {
-    const canvas = make('canvas', { tabIndex: 0, role: 'application', ariaLabel: `Your scribble. ${KEYS}` });
+    const canvas = make('canvas', { tabIndex: 0, role: 'application', ariaLabel: t('controls.yours') });
     const scribble = new PictureEditor(canvas, this.#size);
     Object.assign(scribble, { brush: 3, opacity: 1 });
     // For those who see; the label says it too.
-    const text = `By keyboard: ${KEYS[0].toLowerCase()}${KEYS.slice(1)}`;
-    const keys = make('p', { className: 'hint', ariaHidden: 'true', textContent: text });
-    const clear = makeButton({ textContent: 'Clear the scribble', onclick: () => scribble.clear() });
+    const keys = make('p', { className: 'hint', ariaHidden: 'true', textContent: t('controls.keys') });
+    const clear = makeButton({ textContent: t('controls.clear'), onclick: () => scribble.clear() });
     return { pad: make('div', { className: 'scribble' }, canvas, keys, clear), scribble };
   }
 
@@ -175,7 +171,7 @@ export class Controls {
       const { data } = await canny(context.getImageData(0, 0, width, height), thresholds);
       context.putImageData(new ImageData(data, width, height), 0, 0);
     }
-    seen.setAttribute('aria-label', edges ? 'The edges of the picture' : 'The picture');
+    seen.setAttribute('aria-label', t(edges ? 'controls.edges' : 'controls.thePicture'));
     seen.hidden = false;
   }
 }

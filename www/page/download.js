@@ -1,4 +1,5 @@
 /** How far a model has come: bytes, rate and time left over all files of one load. */
+import { t } from '../messages/index.js';
 import { left, showProgress, size } from './ui.js';
 
 const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin)$/i;
@@ -11,7 +12,7 @@ export class Download {
 
   /** @param {import('../browser-diffusion.js').Progress} progress */
   update({ status, file, loaded, total, fromCache }) {
-    if (status === 'ready') showProgress(1, 'ready');
+    if (status === 'ready') showProgress(1, t('download.ready'));
     if (file === undefined) return;
     const before = this.#files.get(file) ?? { loaded: 0, total: 0, moving: false };
     const now = { loaded: loaded ?? before.loaded, total: total ?? before.total, moving: status === 'progress' };
@@ -19,7 +20,7 @@ export class Download {
     const files = [...this.#files.values()];
     // Small files come first, in no time; what follows weights is the driver's work.
     if (status === 'done' && WEIGHTS.test(file) && files.every((each) => each.loaded >= each.total))
-      showProgress(undefined, 'all there, preparing the GPU');
+      showProgress(undefined, t('download.preparing'));
     if (status !== 'progress') return;
     if (!fromCache) {
       this.#started ||= performance.now();
@@ -32,11 +33,11 @@ export class Download {
       all += Math.max(each.total, each.loaded);
     }
     const seconds = (performance.now() - this.#started) / 1000;
-    let text = `${size(done)} of ${size(all)}`;
-    if (fromCache) text += ', kept from before';
+    let text = t('download.of', size(done), size(all));
+    if (fromCache) text = t('download.kept', text);
     else if (seconds > 1 && this.#fetched > 0 && all > done) {
       const rate = this.#fetched / seconds;
-      text += ` · ${size(rate)}/s · ${left(((all - done) / rate) * 1000)}`;
+      text = t('download.rate', text, size(rate), left(((all - done) / rate) * 1000));
     }
     showProgress(done / Math.max(all, 1), text);
   }

@@ -1,9 +1,11 @@
 /** From a job to pictures: one call of `generate` after another, every step shown. */
 import { DiffusionError } from '../browser-diffusion.js';
+import { list, t } from '../messages/index.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
-import { asRead } from './read-as.js';
-import { duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
+import { asRead, asTyped } from './read-as.js';
+import { any, duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
+import { variantsOf } from './variants.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -67,10 +69,10 @@ export class Drawing {
   async #drawAll(job, shown, signal) {
     const { strip, load, again, upscaler, drawn } = this.#rest;
     const pipeline = await load(job.source);
-    if (signal.aborted) throw new DiffusionError('aborted', 'Stopped.');
+    if (signal.aborted) throw new DiffusionError('aborted', t('draw.stopped'));
     if (job.fresh) again(job.options);
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
-    const all = job.axes ? cells(job.options, job.axes) : oneByOne(job.options);
+    const all = job.axes ? cells(job.options, job.axes) : variants(job.options).flatMap(oneByOne);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
     const pictures = all.map(() => undefined);
@@ -80,14 +82,16 @@ export class Drawing {
     let first;
     for (const [i, options] of all.entries()) {
       shown.made = [];
-      const place = all.length > 1 ? `Picture ${i + 1} of ${all.length}: ` : '';
+      const place = all.length > 1 ? t('draw.drawingOne', i + 1, all.length) : t('draw.drawing');
       // All cells of a grid that do not name a seed have one; pictures of a seed each have those after the first's.
       if (job.axes) options.seed ??= this.#last?.lastResult.seed ?? 1;
       else if (first !== undefined) options.seed ??= first + (options.variationSeed === undefined ? i : 0);
       try {
-        options.prompt = await asRead(options.prompt, job.source);
-        if (options.negativePrompt) options.negativePrompt = await asRead(options.negativePrompt, job.source);
-        const { seed } = await this.#drawOne(pipeline, options, shown.made, signal, place);
+        const typed = options.prompt;
+        const read = (/** @type {string} */ words) => asRead(words, job.source, options.promptSyntax);
+        options.prompt = await read(options.prompt);
+        if (options.negativePrompt) options.negativePrompt = await read(options.negativePrompt);
+        const { seed } = await this.#drawOne(pipeline, options, { made: shown.made, signal, place, typed });
         if (!job.axes) first ??= seed;
         pictures[i] = strip.frames.at(-1)?.image;
         for (const frame of shown.kept) frame.preview?.close();
@@ -106,8 +110,8 @@ export class Drawing {
     const { seed, unmatched, truncated } = this.#last.lastResult;
     first ??= seed;
     drawn(first);
-    const seeds = first === seed ? `Seed ${first}` : `Seeds ${first} to ${seed}`;
-    say(`Done in ${duration(performance.now() - started)}. ${seeds}.${strays(unmatched)}${unread(truncated)}`);
+    const done = t('draw.done', duration(performance.now() - started), first, seed);
+    say(`${done}${strays(unmatched)}${unread(truncated)}`);
   }
 
   /**
@@ -118,11 +122,11 @@ export class Drawing {
     const finished = kept.at(-1)?.image !== undefined && !job.axes;
     if (made.length > 0) this.#rest.strip.restore(finished ? kept : made);
     if (isAbort(error)) {
-      const where = made.length > 0 ? `Stopped after step ${made.length}.` : 'Stopped.';
-      say(finished && made.length > 0 ? `${where} This is your picture from before.` : where);
+      const where = made.length > 0 ? t('draw.stoppedAfter', made.length) : t('draw.stopped');
+      say(finished && made.length > 0 ? t('draw.before', where) : where);
       return;
     }
-    say('No new picture this time.');
+    say(t('draw.none'));
     showError(error);
     // A worker or a GPU that was lost is not asked again.
     if (error instanceof DiffusionError && error.code === 'device-lost') this.#rest.lost();
@@ -132,15 +136,15 @@ export class Drawing {
    * One call of `generate`, every step shown.
    * @param {DiffusionPipeline} pipeline
    * @param {GenerateOptions} options
-   * @param {Frame[]} made gets the steps
-   * @param {AbortSignal} signal
-   * @param {string} place which picture of many
+   * @param {{ made: Frame[], signal: AbortSignal, place: string, typed: string }} how made gets the steps; place: that it
+   *   draws, and which picture of many; typed: the prompt before it was read
    */
-  async #drawOne(pipeline, options, made, signal, place) {
-    say(`${place}Drawing …`);
+  async #drawOne(pipeline, options, { made, signal, place, typed }) {
+    say(place);
+    any('spoken').textContent = '';
     // A GPU's driver compiles what is new to it, and may begin when it meets it.
     const first = this.#last?.pipeline !== pipeline;
-    showProgress(undefined, first ? 'reading your words, preparing the GPU' : 'reading your words');
+    showProgress(undefined, t(first ? 'draw.readingFirst' : 'draw.reading'));
     stage('text');
     const started = performance.now();
     const lastResult = await pipeline.generate({
@@ -154,7 +158,7 @@ export class Drawing {
         this.#showStep(step, options, performance.now() - started);
       },
     });
-    this.#showResult(lastResult, options.prompt, made.at(-1)?.latents);
+    this.#showResult(lastResult, typed, made.at(-1)?.latents);
     this.#last = { pipeline, lastResult };
     /** @type {any} */ (window).browserDiffusion = this.#last;
     return lastResult;
@@ -164,8 +168,9 @@ export class Drawing {
   #showStep({ step, total, timestep, sigma, preview, latents }, options, spent) {
     const { strip, size } = this.#rest;
     const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
-    showProgress(step / total, step < total ? `step ${step} of ${total}${remaining}` : 'painting the picture out');
+    showProgress(step / total, step < total ? `${t('draw.step', step, total)}${remaining}` : t('draw.painting'));
     if (step === total) stage('vae');
+    speakQuarter(step, total);
     /** @type {Frame} */
     const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
     const { width = size().width, height = size().height, numImages = 1 } = options;
@@ -176,19 +181,19 @@ export class Drawing {
     });
   }
 
-  /** @param {GenerateResult} result @param {string} prompt @param {Float32Array} [latents] of the first picture */
+  /** @param {GenerateResult} result @param {string} prompt as typed @param {Float32Array} [latents] of the first picture */
   #showResult(result, prompt, latents) {
     const { images, seed } = result;
     for (const [i, image] of images.entries()) {
-      const which = images.length > 1 ? ` · picture ${i + 1} of ${images.length}` : '';
+      const which = images.length > 1 ? t('draw.which', i + 1, images.length) : '';
       this.#rest.strip.addFinished({
         image: new ImageData(image.data, image.width, image.height),
         file: () => image.toBlob('image/png'),
         parameters: image.parameters,
         name: `${fileName(prompt)}-${seed}${i > 0 ? `-${i + 1}` : ''}`,
         latents: i === 0 ? latents : undefined,
-        title: prompt.trim() || 'A picture without words',
-        detail: `painted out by the decoder · seed ${seed}${which} · ${image.width} × ${image.height} pixels`,
+        title: prompt.trim() || t('draw.wordless'),
+        detail: t('draw.detail', seed, which, `${image.width} × ${image.height}`),
       });
     }
     tell(result, latents);
@@ -205,11 +210,18 @@ export class Drawing {
       image,
       file: () => canvas.convertToBlob({ type: 'image/png' }),
       name: `grid-${fileName(options.prompt)}`,
-      title: options.prompt.trim() || 'A picture without words',
-      detail: `a grid of ${drawn.length} pictures`,
+      title: options.prompt.trim() || t('draw.wordless'),
+      detail: t('draw.grid', drawn.length),
     });
   }
 }
+
+/**
+ * A picture for each choice in the words.
+ * @param {GenerateOptions} options
+ */
+const variants = (options) =>
+  variantsOf(asTyped(options.prompt, options.promptSyntax)).map((prompt) => ({ ...options, prompt }));
 
 /**
  * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it
@@ -227,11 +239,21 @@ function oneByOne(options) {
   });
 }
 
+/** Steps below which there are no quarters worth a word. */
+const LONG = 8;
+
+/** A screen reader hears of every quarter, not of every step. @param {number} step @param {number} total */
+function speakQuarter(step, total) {
+  const quarters = (/** @type {number} */ steps) => Math.floor((4 * steps) / total);
+  const now = quarters(step);
+  if (total >= LONG && now > quarters(step - 1) && now < 4) any('spoken').textContent = t('draw.spoken', 25 * now);
+}
+
 /** @param {string[]} ends of prompts that were too long */
 function unread(ends) {
   if (ends.length === 0) return '';
-  const words = ends.map((end) => `“${end.length > 80 ? `${end.slice(0, 79).trim()}…` : end}”`).join(' and ');
-  return ` The model reads about 60 words; what came after was left out: ${words}`;
+  const words = ends.map((end) => t('draw.quoted', end.length > 80 ? `${end.slice(0, 79).trim()}…` : end));
+  return t('draw.unread', list(words));
 }
 
 /** @param {GenerateResult['unmatched']} loras whose tensors do not all have a place in this model */
@@ -239,7 +261,6 @@ function strays(loras) {
   return loras.map(({ source, keys }) => {
     const name = source.split(/[/ ]/).findLast((part) => /\.\w+$/.test(part)) ?? source;
     const some = `${keys.slice(0, 3).join(', ')}${keys.length > 3 ? ', …' : ''}`;
-    const belong = keys.length === 1 ? 'tensor belongs' : 'tensors belong';
-    return ` Of ${name} ${keys.length} ${belong} to no weight of this model: ${some}.`;
+    return t('draw.strays', name, keys.length, some);
   }).join('');
 }

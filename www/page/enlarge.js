@@ -1,5 +1,7 @@
 /** An ESRGAN model from disk: it enlarges the finished picture that is shown, and the first pass of a bigger one. */
-import { DiffusionError, Upscaler } from '../browser-diffusion.js';
+import { Upscaler } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
+import { PageError } from './page-error.js';
 import { button, input, isAbort, say, showError, showProgress } from './ui.js';
 
 export class Enlarger {
@@ -28,8 +30,7 @@ export class Enlarger {
   async model() {
     const [file] = this.#file.files ?? [];
     if (!file) {
-      const message = 'Choose an ESRGAN model (.pth or .safetensors) to enlarge with, under “Bigger”.';
-      throw new DiffusionError('invalid-option', message);
+      throw new PageError('invalid-option', t('enlarge.choose'));
     }
     if (this.#loaded?.file === file) return this.#loaded.promise;
     this.#loaded?.promise.then((old) => old.dispose(), () => {});
@@ -47,7 +48,7 @@ export class Enlarger {
     const shown = strip.finished;
     if (!shown?.image) return;
     try {
-      say('Enlarging …');
+      say(t('enlarge.enlarging'));
       const model = await this.model();
       const onProgress = (/** @type {{ done: number, total: number }} */ { done, total }) => showProgress(done / total);
       const big = await model.upscale(shown.image, { signal, onProgress });
@@ -57,11 +58,11 @@ export class Enlarger {
         parameters: big.parameters,
         name: `${shown.name}-x${model.scale}`,
         title: shown.title,
-        detail: `enlarged to ${big.width} × ${big.height} pixels`,
+        detail: t('enlarge.detail', `${big.width} × ${big.height}`),
       });
-      say(`Enlarged to ${big.width} × ${big.height} pixels.`);
+      say(t('enlarge.done', `${big.width} × ${big.height}`));
     } catch (error) {
-      say('Not enlarged; your picture is as it was.');
+      say(t('enlarge.not'));
       if (!isAbort(error)) showError(error);
     } finally {
       showProgress(0);

@@ -2,13 +2,8 @@
  * A picture that was drawn before, by the model that comes with the page, to look at step by step before anything of
  * that model is fetched. tests/web/support/example.mjs draws it.
  */
+import { t } from '../messages/index.js';
 import { element, input, stepWords } from './ui.js';
-
-const SAYS = {
-  detail: (/** @type {number} */ seed) =>
-    `An example, drawn before from seed ${seed}. The slider below shows how it grew out of noise.`,
-  label: (/** @type {string} */ prompt) => `An example: ${prompt}`,
-};
 
 /** How long each step is seen, in milliseconds, where the example plays by itself. */
 const PACE = 90;
@@ -41,10 +36,10 @@ export async function showExample(strip, drawing) {
     const step = steps[i];
     const sigma = step ? step.sigma ?? Infinity : 0;
     const said = step ? stepWords(i + 1, steps.length, { ...step, sigma })
-      : { title: prompt, detail: SAYS.detail(seed) };
+      : { title: prompt, detail: t('example.detail', seed) };
     strip.add({ preview, sigma, ...said }, { width, height }, pictures.length);
   }
-  element('canvas', HTMLCanvasElement).setAttribute('aria-label', SAYS.label(prompt));
+  element('canvas', HTMLCanvasElement).setAttribute('aria-label', t('example.label', prompt));
   await play(strip, frames);
 }
 

@@ -1,5 +1,6 @@
 /** Files from disk, chosen or dropped anywhere on the page: a checkpoint becomes the model, a picture is looked at. */
-import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
+import { PageError } from './page-error.js';
 import { input, say, showError, size } from './ui.js';
 
 /**
@@ -11,7 +12,7 @@ export function takeFiles({ checkpoint, picture }) {
   /** @param {File | FileSystemDirectoryHandle} chosen @param {string} what */
   const choose = (chosen, what) => {
     checkpoint(chosen);
-    say(`${what}, is the model now. It is read from your disk; nothing is uploaded.`);
+    say(t('files.isModel', what));
   };
   /** @param {Iterable<File> | null | undefined} list */
   const take = (list) => {
@@ -22,8 +23,7 @@ export function takeFiles({ checkpoint, picture }) {
     } else if (/\.(safetensors|ckpt|pt|pth)$/i.test(file.name)) {
       choose(file, `${file.name}, ${size(file.size)}`);
     } else {
-      const message = `${file.name} is no checkpoint and no picture: choose a .safetensors or .ckpt file.`;
-      showError(new DiffusionError('unsupported-model', message));
+      showError(new PageError('unsupported-model', t('files.neither', file.name)));
     }
   };
   const files = input('files');
@@ -38,7 +38,7 @@ export function takeFiles({ checkpoint, picture }) {
     // Where the browser hands out folders: one as diffusers keeps it.
     const list = [...files];
     const handle = await /** @type {any} */ (items?.[0]).getAsFileSystemHandle?.();
-    if (handle?.kind === 'directory') choose(handle, `The folder ${handle.name}`);
+    if (handle?.kind === 'directory') choose(handle, t('files.folder', handle.name));
     else take(list);
   });
 }

@@ -4,6 +4,8 @@
  */
 
 import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
+import { PageError } from './page-error.js';
 import { button, context2d, input, make, select } from './ui.js';
 
 /** @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions */
@@ -25,10 +27,10 @@ import { button, context2d, input, make, select } from './ui.js';
 
 /** A word of the prompt and what stands in its place. @type {Kind} */
 const WORDS = {
-  name: 'words', label: 'Words', values: 'word',
+  name: 'words', label: t('grid.words'), values: 'word',
   set: (options, word, first) => {
     if (!options.prompt.includes(first)) {
-      throw new Error(`“${first}” is not in the prompt, so nothing could be replaced by “${word}”.`);
+      throw new PageError('invalid-option', t('grid.absent', first, word));
     }
     options.prompt = options.prompt.replaceAll(first, word);
   },
@@ -43,7 +45,7 @@ export class Grid {
   constructor(kinds, draw) {
     this.#kinds = [...kinds, WORDS];
     for (const { kind } of this.#axes) {
-      kind.add(new Option('nothing', ''));
+      kind.add(new Option(t('grid.nothing'), ''));
       for (const { name, label } of this.#kinds) kind.add(new Option(label, name));
     }
     button('draw-grid').onclick = draw;
@@ -58,9 +60,9 @@ export class Grid {
     try {
       const axes = this.#axes.map(({ kind, values }) => this.#axis(kind.value, values.value));
       const pictures = axes.reduce((product, { values }) => product * values.length, 1);
-      if (pictures > MOST) throw new Error(`That would be ${pictures} pictures; a grid holds ${MOST} at most.`);
+      if (pictures > MOST) throw new PageError('invalid-option', t('grid.tooMany', pictures, MOST));
       cells(options, axes); // words that are not in the prompt are found now
-      if (!axes.some(({ kind }) => kind)) throw new Error('Choose what changes across or down, and type its values.');
+      if (!axes.some(({ kind }) => kind)) throw new PageError('invalid-option', t('grid.choose'));
       return axes;
     } catch (error) {
       throw new DiffusionError('invalid-option', error instanceof Error ? error.message : String(error));
@@ -98,14 +100,14 @@ function numbers(text, whole = false) {
     }
     const pace = range[3] ? Number(range[3]) : Math.sign(to - from) || 1;
     if (pace * (to - from) < 0 || pace === 0) {
-      throw new Error(`${part} leads nowhere: the step must go from ${from} to ${to}.`);
+      throw new PageError('invalid-option', t('grid.nowhere', part, from, to));
     }
     // The last value may miss the end by what decimal fractions miss.
     const count = Math.min(Math.floor((to - from) / pace + 1e-9) + 1, MOST + 1);
     return Array.from({ length: count }, (_, i) => Number((from + i * pace).toFixed(6)));
   });
   for (const value of found) {
-    if (!Number.isFinite(value)) throw new Error(`The values of this axis are numbers such as 3, 5, 8 or 1-9 (+2).`);
+    if (!Number.isFinite(value)) throw new PageError('invalid-option', t('grid.numbers'));
   }
   return whole ? found.map(Math.round) : found;
 }
@@ -188,5 +190,5 @@ export function sheet(pictures, [x, y, z], { width, height }) {
  * @param {string | number} value
  */
 function label({ kind }, value) {
-  return kind ? `${kind.label}: ${typeof value === 'number' ? Number(value.toFixed(4)) : value}` : '';
+  return kind ? t('grid.label', kind.label, typeof value === 'number' ? Number(value.toFixed(4)) : value) : '';
 }

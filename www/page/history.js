@@ -3,6 +3,7 @@
  * and to take along. What is drawn never waits for it: a picture is shown at once and kept when the browser is ready.
  */
 import { cache } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
 import { deletePicture, fileOf, keepPicture, listPictures, starPicture, thumbnailsOf } from './pictures.js';
 import { thumbnailOf } from './strip.js';
 import { any, button, context2d, input, make, makeButton, saveFile, showError, size } from './ui.js';
@@ -18,31 +19,6 @@ import { zip } from './zip.js';
  * @property {string} [thumbnail] a data: address
  * @property {Finished} [frame] until it is kept
  */
-
-const SAYS = {
-  show: (/** @type {Picture} */ { title, detail }) => `Show ${title}, ${detail}`,
-  showStarred: (/** @type {Picture} */ { title, detail }) => `Show ${title}, ${detail}, starred`,
-  star: ['☆ Star', '★ Starred'],
-  nothing: 'No picture here has all these words.',
-  nothingStarred: 'No picture here has a star and all these words.',
-  count: (/** @type {number} */ count, /** @type {number} */ bytes) =>
-    `${count === 1 ? '1 picture' : `${count} pictures`}, ${size(bytes)}.`,
-  usage: (/** @type {number} */ usage, /** @type {number} */ quota) =>
-    `Of ${size(quota)} that the browser allows this page, ${size(usage)} are used, by models too. ` +
-    'Where that runs short, the oldest pictures without a star go first.',
-  dropped: (/** @type {number} */ count) =>
-    (count === 1 ? 'Room is short: the oldest picture without a star was deleted to keep the new one.'
-      : `Room is short: the ${count} oldest pictures without a star were deleted to keep the new one.`),
-  noRoom: 'There is no room to keep the new picture: it is here until you close the page. Save it, or delete others.',
-  notKept: 'This browser keeps no pictures here: they are gone when you close the page. Save what you want to keep.',
-  deleted: (/** @type {string} */ title) => `“${title}” is deleted.`,
-  back: (/** @type {string} */ title) => `“${title}” is back.`,
-  gone: 'That picture is not there any more: it was deleted elsewhere, in another tab perhaps.',
-  packing: 'Packing …',
-  packed: (/** @type {number} */ count) => (count === 1 ? '1 picture is packed.' : `${count} pictures are packed.`),
-  tooLarge: 'That is more than a zip archive holds, 4 GB. Search for a part of them first.',
-  archive: 'pictures.zip',
-};
 
 /** So many are shown at first, and so many more each time. */
 const PAGE = 24;
@@ -112,7 +88,7 @@ export class History {
       const waiting = this.#items.filter(({ picture, frame }) => frame && !ids.has(picture.id));
       this.#items = [...waiting, ...kept].sort((a, b) => b.picture.time - a.picture.time);
     } catch {
-      if (this.#items.some(({ frame }) => frame)) this.#say(SAYS.notKept);
+      if (this.#items.some(({ frame }) => frame)) this.#say(t('history.notKept'));
     }
     this.#show();
   }
@@ -157,7 +133,7 @@ export class History {
     } catch (error) {
       const { name, gone = [] } = /** @type {{ name: string, gone?: Picture[] }} */ (error);
       this.#dropped(gone);
-      this.#say(name === 'QuotaExceededError' ? SAYS.noRoom : SAYS.notKept);
+      this.#say(name === 'QuotaExceededError' ? t('history.noRoom') : t('history.notKept'));
     }
     this.#show();
   }
@@ -167,7 +143,7 @@ export class History {
     if (gone.length === 0) return;
     const ids = new Set(gone.map(({ id }) => id));
     this.#items = this.#items.filter(({ picture }) => !ids.has(picture.id));
-    this.#say(SAYS.dropped(gone.length));
+    this.#say(t('history.dropped', gone.length));
   }
 
   async #toggleStar() {
@@ -191,7 +167,7 @@ export class History {
     const whole = await deletePicture(picture.id).catch(() => undefined) ?? (file && { picture, thumbnail, file });
     this.#items = this.#items.filter((other) => other !== item);
     if (whole) this.#deleted = [...this.#deleted, whole].slice(-UNDONE);
-    this.#say(SAYS.deleted(picture.title));
+    this.#say(t('history.deleted', picture.title));
     this.#show();
     this.#undo.hidden = !whole;
     this.#undo.focus();
@@ -209,7 +185,7 @@ export class History {
     }
     this.#tabs.postMessage('back');
     await this.load();
-    this.#say(SAYS.back(whole.picture.title));
+    this.#say(t('history.back', whole.picture.title));
     this.#undo.hidden = this.#deleted.length === 0;
     this.#rows.get(whole.picture.id)?.querySelector('button')?.focus();
   }
@@ -236,7 +212,8 @@ export class History {
     for (const id of [...this.#rows.keys()]) {
       if (!this.#items.some(({ picture }) => picture.id === id)) this.#rows.delete(id);
     }
-    const nothing = this.#starred.getAttribute('aria-pressed') === 'true' ? SAYS.nothingStarred : SAYS.nothing;
+    const starred = this.#starred.getAttribute('aria-pressed') === 'true';
+    const nothing = t(starred ? 'history.nothingStarred' : 'history.nothing');
     if (found.length === 0 && this.#items.length > 0) this.#list.replaceChildren(make('li', {}, nothing));
     this.#more.hidden = found.length <= this.#most;
     this.#export.disabled = found.length === 0;
@@ -258,7 +235,8 @@ export class History {
       };
     }
     const [open, image] = [row.querySelector('button'), row.querySelector('img')];
-    open?.setAttribute('aria-label', picture.starred ? SAYS.showStarred(picture) : SAYS.show(picture));
+    const { title, detail, starred } = picture;
+    open?.setAttribute('aria-label', t(starred ? 'history.showStarred' : 'history.show', title, detail));
     if (image && thumbnail && !image.src) image.src = thumbnail;
     row.classList.toggle('starred', picture.starred);
     return row;
@@ -279,15 +257,15 @@ export class History {
   async #showUsage(found) {
     const { usage, quota } = await cache.estimate();
     const bytes = found.reduce((sum, { picture }) => sum + picture.bytes, 0);
-    const used = quota > 0 ? ` ${SAYS.usage(usage, quota)}` : '';
-    any('history-usage').textContent = `${SAYS.count(found.length, bytes)}${used}`;
+    const used = quota > 0 ? t('history.usage', size(usage), size(quota)) : '';
+    any('history-usage').textContent = `${t('history.count', found.length, size(bytes))}${used}`;
   }
 
   /** The buttons for the picture that is shown large. */
   #arrange() {
     const picture = this.#items.find((item) => item.picture.id === this.#shown)?.picture;
     this.#star.disabled = this.#delete.disabled = !picture;
-    this.#star.textContent = SAYS.star[Number(picture?.starred ?? false)];
+    this.#star.textContent = t(picture?.starred ? 'history.starred' : 'history.star');
     this.#star.setAttribute('aria-pressed', String(picture?.starred ?? false));
     for (const [id, row] of this.#rows) {
       if (id === this.#shown) row.setAttribute('aria-current', 'true');
@@ -304,7 +282,7 @@ export class History {
       return;
     }
     this.#items = this.#items.filter((other) => other !== item);
-    this.#say(SAYS.gone);
+    this.#say(t('history.gone'));
     this.#show();
   }
 
@@ -325,7 +303,7 @@ export class History {
   // ----------------------------------------------------------------------------------------- taken along
 
   async #pack() {
-    this.#say(SAYS.packing);
+    this.#say(t('history.packing'));
     const found = this.#found;
     let count = 0;
     const archive = await zip((async function* files() {
@@ -340,8 +318,8 @@ export class History {
         yield { name: `${name}${again > 1 ? ` (${again})` : ''}.png`, time, file };
       }
     })());
-    if (archive) saveFile(archive, SAYS.archive);
-    this.#say(archive ? SAYS.packed(count) : SAYS.tooLarge);
+    if (archive) saveFile(archive, t('history.archive'));
+    this.#say(archive ? t('history.packed', count) : t('history.tooLarge'));
   }
 
   /** @param {string} text */

@@ -1,4 +1,5 @@
 /** "How words become a picture": the stage that is at work is marked, and says afterwards what it did. */
+import { number, t } from '../messages/index.js';
 import { any, duration } from './ui.js';
 
 const STAGES = /** @type {const} */ (['text', 'noise', 'unet', 'vae']);
@@ -18,8 +19,8 @@ export function stage(current) {
  */
 export function tell({ seed, images: [{ width, height }], timings: { textEncoder, steps, vae } }, latents) {
   const mean = steps.reduce((sum, ms) => sum + ms, 0) / Math.max(steps.length, 1);
-  any('live-text').textContent = `took ${duration(textEncoder)}`;
-  any('live-noise').textContent = `seed ${seed}${latents ? `: ${latents.length.toLocaleString('en')} numbers` : ''}`;
+  any('live-text').textContent = t('how.text', duration(textEncoder));
+  any('live-noise').textContent = latents ? t('how.numbers', seed, number(latents.length)) : t('how.noise', seed);
   any('live-unet').textContent = `${steps.length} × ${duration(mean)}`;
-  any('live-vae').textContent = `${width} × ${height} pixels in ${duration(vae)}`;
+  any('live-vae').textContent = t('how.vae', `${width} × ${height}`, duration(vae));
 }

@@ -1,7 +1,8 @@
 /** The models that this browser keeps: how large they are, to use and to delete. */
 import { cache } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
 import { readKeptName } from './catalogue.js';
-import { any, button, details, make, makeButton, say, showError, size } from './ui.js';
+import { any, button, details, explained, make, makeButton, say, showError, size } from './ui.js';
 
 /** @typedef {import('./catalogue.js').Kept} Kept */
 
@@ -24,8 +25,7 @@ export class KeptModels {
     this.#view.addEventListener('toggle', () => this.show());
     this.#persist.onclick = async () => {
       const agreed = await cache.persist();
-      const perhaps = 'The browser did not promise to keep them. It may, once you use this page more often.';
-      say(agreed ? 'The browser will keep the models.' : perhaps);
+      say(t(agreed ? 'kept.agreed' : 'kept.perhaps'));
       this.show();
     };
   }
@@ -37,12 +37,12 @@ export class KeptModels {
       const [models, { usage, quota }, persisted] = await Promise.all([
         cache.list(), cache.estimate(), navigator.storage?.persisted?.() ?? false,
       ]);
-      this.#list.replaceChildren(...(models.length > 0 ? models.map((model) => this.#row(model)) : ['None yet.']));
-      const used = `${size(usage)} used of ${size(quota)} that the browser allows.`;
-      any('cache-usage').textContent = quota > 0 ? used : '';
+      this.#list.replaceChildren(...(models.length > 0 ? models.map((model) => this.#row(model)) : [t('kept.none')]));
+      any('cache-usage').textContent = quota > 0 ? t('kept.used', size(usage), size(quota)) : '';
       this.#persist.hidden = persisted || models.length === 0;
     } catch (error) {
-      this.#list.replaceChildren(error instanceof Error ? error.message : String(error));
+      const message = error instanceof Error ? error.message : String(error);
+      this.#list.replaceChildren(make('li', {}, ...explained(undefined, message)));
     }
   }
 
@@ -51,18 +51,18 @@ export class KeptModels {
     const { source, weights } = readKeptName(name);
     const entry = this.#on.offered(source);
     const shown = entry ? `${entry.name}${weights === 'f16' ? '' : ` (${weights})`}` : name;
-    const note = complete ? size(bytes) : `${size(bytes)}, not complete yet; loading it goes on from here`;
-    const use = makeButton({ textContent: 'Use', ariaLabel: `Use ${shown}` });
+    const note = complete ? size(bytes) : t('kept.partly', size(bytes));
+    const use = makeButton({ textContent: t('kept.use'), ariaLabel: t('kept.useOne', shown) });
     use.onclick = () => {
       this.#on.use(source, weights);
-      say(`${shown} is the model now.`);
+      say(t('kept.isModel', shown));
     };
-    const remove = makeButton({ textContent: 'Delete', ariaLabel: `Delete ${shown}` });
+    const remove = makeButton({ textContent: t('kept.delete'), ariaLabel: t('kept.deleteOne', shown) });
     remove.onclick = async () => {
       remove.disabled = true;
       try {
         await cache.delete(name);
-        say(`${shown} is deleted.`);
+        say(t('kept.deleted', shown));
       } catch (error) {
         showError(error);
       }

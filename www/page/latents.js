@@ -1,4 +1,5 @@
 /** What the UNet sees of a picture. */
+import { t } from '../messages/index.js';
 import { any, context2d, make } from './ui.js';
 
 const CHANNELS = 4;
@@ -28,6 +29,5 @@ export function drawLatents(latents, size) {
     }
     context2d(canvas).putImageData(image, 0, 0);
   }
-  const what = `${CHANNELS} channels of ${width} × ${height} numbers`;
-  any('latents-text').textContent = `The latents, as the UNet sees them: ${what}.`;
+  any('latents-text').textContent = t('latents.text', CHANNELS, `${width} × ${height}`);
 }

@@ -1,5 +1,6 @@
 /** The model: which one is asked for, what it costs, and the one that is loaded. */
 import { DiffusionPipeline, cache } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
 import { cost, keptName, readCatalogue, readKeptName, readSource } from './catalogue.js';
 import { describeCost } from './cost.js';
 import { Download } from './download.js';
@@ -26,11 +27,6 @@ import { any, input, say, select, size } from './ui.js';
  */
 
 export const EMBEDDED = 'embedded';
-
-const SAYS = {
-  fetches: (/** @type {number} */ bytes) => `fetches ${size(bytes)} first, once`,
-  fetchesUnknown: 'fetches the model first',
-};
 
 /** Another Hub, for those who have a mirror: the address's ?hub=. A link may name any: the token does not go there. */
 const hub = new URLSearchParams(location.search).get('hub') ?? undefined;
@@ -83,7 +79,8 @@ export class Models {
     const { models, embedded } = await readCatalogue();
     this.#entries = models;
     this.#small = embedded?.download ?? 0;
-    const options = this.#entries.map(({ name, source, download }) => new Option(`${name}, ${size(download)}`, source));
+    const options = this.#entries.map(({ name, source, download }) =>
+      new Option(t('model.option', name, size(download)), source));
     this.#catalogue.options[0].after(...options);
     await this.showCost();
   }
@@ -148,6 +145,14 @@ export class Models {
     this.#loaded?.controller.abort();
   }
 
+  /** Times the kernels again. */
+  async tune() {
+    const pipeline = await this.load();
+    say(t('tune.trying'));
+    await pipeline.tune();
+    say(t('tune.done'));
+  }
+
   /** The next drawing loads it again. */
   forget() {
     this.#loaded = undefined;
@@ -191,7 +196,7 @@ export class Models {
    */
   async #fetch(source, file, options) {
     const entry = this.offered(source);
-    say(source === EMBEDDED ? 'Loading the small model …' : `Loading ${entry?.name ?? source} …`);
+    say(source === EMBEDDED ? t('model.loadingSmall') : t('model.loading', entry?.name ?? source));
     const download = new Download();
     const typed = readSource(source);
     const keepable = !entry || (await this.#costOf(entry)).keepable;
@@ -250,8 +255,8 @@ export class Models {
   async #noteOf(bytes) {
     const { source } = this;
     if (this.#loaded?.source === source || this.picked() || source.startsWith('disk:')) return '';
-    if (bytes !== undefined) return bytes > 0 ? SAYS.fetches(bytes) : '';
-    if (source !== EMBEDDED) return SAYS.fetchesUnknown;
-    return await this.keepsSmall() ? '' : SAYS.fetches(this.#small);
+    if (bytes !== undefined) return bytes > 0 ? t('model.fetches', size(bytes)) : '';
+    if (source !== EMBEDDED) return t('model.fetchesUnknown');
+    return await this.keepsSmall() ? '' : t('model.fetches', size(this.#small));
   }
 }

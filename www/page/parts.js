@@ -2,6 +2,7 @@
  * Lists of what is added to a model: LoRAs, ControlNets, words of textual inversion. Each row names a source, by
  * address or as a file from disk.
  */
+import { t } from '../messages/index.js';
 import { element, make } from './ui.js';
 
 /**
@@ -72,8 +73,8 @@ export class Parts {
     for (const field of this.#fields) row.append(...this.#input(field, number, values[field.key]));
     const remove = document.createElement('button');
     remove.type = 'button';
-    remove.textContent = 'Remove';
-    remove.setAttribute('aria-label', `Remove ${this.#what} ${number}`);
+    remove.textContent = t('parts.remove');
+    remove.setAttribute('aria-label', t('parts.removeOne', this.#what, number));
     remove.onclick = () => {
       row.remove();
       this.#rowsChanged();
@@ -150,7 +151,7 @@ export class Parts {
     if (kind !== 'source') return [pair];
     const file = document.createElement('input');
     Object.assign(file, { type: 'file', accept: '.safetensors,.pt,.pth,.bin,.ckpt,.png' });
-    file.setAttribute('aria-label', `${label} from disk`);
+    file.setAttribute('aria-label', t('parts.fromDisk', label));
     file.onchange = () => {
       const [chosen] = file.files ?? [];
       if (!chosen) return;
@@ -159,6 +160,16 @@ export class Parts {
       this.#changed();
     };
     return [pair, file];
+  }
+
+  /** The words of textual inversion. */
+  get tokens() {
+    return this.read().map(({ token }) => String(token)).filter(Boolean);
+  }
+
+  /** What the sources are called in a prompt: the file's name without its ending. */
+  get names() {
+    return [...this.#list.children].map((row) => fileIn(sourceIn(row).value)).filter(Boolean);
   }
 
   /**
@@ -186,14 +197,16 @@ const fieldIn = (row, key) => /** @type {HTMLInputElement} */ (row.querySelector
 /** @param {Element} row */
 const sourceIn = (row) => fieldIn(row, 'source');
 
+/** @param {string} source @returns {string} its file's name, without the ending */
+const fileIn = (source) => (source.split(/[?#]/)[0].split('/').at(-1) ?? '').replace(/\.\w+$/, '');
+
 /**
  * Whether a picture's text means this source: it has the whole of it, or the file's name without its ending.
  * @param {string} source
  * @param {string} name
  */
 function isCalled(source, name) {
-  const file = source.split(/[?#]/)[0].split('/').at(-1) ?? '';
-  return source !== '' && [source, file.replace(/\.\w+$/, '')].includes(name);
+  return source !== '' && [source, fileIn(source)].includes(name);
 }
 
 /**
@@ -204,7 +217,7 @@ function isCalled(source, name) {
  */
 function ask(row, source, name) {
   const note = make('p', { className: 'hint asks', id: `${source.id}-asks` });
-  note.textContent = `The picture was drawn with “${name}”. Choose that file, or type its address.`;
+  note.textContent = t('parts.asks', name);
   source.setAttribute('aria-describedby', note.id);
   row.prepend(note);
   row.addEventListener('change', () => {

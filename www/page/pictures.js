@@ -3,6 +3,7 @@
  * its thumbnail and its file are written in one transaction: after a crash all of it is there, or nothing. The database
  * is opened for each piece of work and closed again, so that another tab, or the visitor, can delete it at any time.
  */
+import { t } from '../messages/index.js';
 
 const NAME = 'browser-diffusion-pictures';
 const STORES = /** @type {const} */ (['pictures', 'thumbnails', 'files']);
@@ -55,7 +56,7 @@ async function within(mode, work) {
     const transaction = database.transaction(STORES, mode);
     const over = new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
-      transaction.onabort = () => reject(transaction.error ?? new Error('The browser stopped writing.'));
+      transaction.onabort = () => reject(transaction.error ?? new Error(t('history.aborted')));
     });
     const stores = Object.fromEntries(STORES.map((name) => [name, transaction.objectStore(name)]));
     const [result] = await Promise.all([work(/** @type {Stores} */ (stores)), over]).catch(async (error) => {

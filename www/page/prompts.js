@@ -1,11 +1,8 @@
 /** The prompts that were drawn last, to take one up again. */
+import { t } from '../messages/index.js';
 import { any, button, details, make, makeButton } from './ui.js';
 
 /** @typedef {{ prompt: string, negative: string }} Prompt */
-
-const SAYS = {
-  use: (/** @type {Prompt} */ { prompt, negative }) => (negative ? `${prompt} — not: ${negative}` : prompt),
-};
 
 const STORED = 'browser-diffusion prompts';
 const MOST = 100;
@@ -40,14 +37,14 @@ export class Prompts {
     this.#view.hidden = all.length === 0;
     if (!this.#view.open) return;
     this.#list.replaceChildren(...all.map((one) => {
-      const words = SAYS.use(one);
+      const words = one.negative ? t('prompts.use', one.prompt, one.negative) : one.prompt;
       return make('li', {}, makeButton({ textContent: words, title: words, onclick: () => this.#choose(one) }));
     }));
   }
 }
 
 /** Read each time: another tab may have added some. @returns {Prompt[]} newest first */
-function kept() {
+export function kept() {
   try {
     const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
     return all.filter((/** @type {any} */ one) => typeof one?.prompt === 'string' && typeof one.negative === 'string');

@@ -1,4 +1,5 @@
 /** What waits to be drawn. */
+import { t } from '../messages/index.js';
 import { any, make, makeButton } from './ui.js';
 
 /** @typedef {import('./drawing.js').Job} Job */
@@ -40,9 +41,11 @@ export class Queue {
   #show() {
     this.#list.hidden = this.#jobs.length === 0;
     this.#list.replaceChildren(...this.#jobs.map((job) => {
-      const words = `${job.axes ? 'Grid: ' : ''}${job.options.prompt.trim() || 'a picture without words'}`;
+      const prompt = job.options.prompt.trim() || t('queue.wordless');
+      const words = job.axes ? t('queue.grid', prompt) : prompt;
       const onclick = () => this.#remove(job);
-      return make('li', {}, words, makeButton({ textContent: 'Remove', ariaLabel: `Remove ${words}`, onclick }));
+      const remove = { textContent: t('queue.remove'), ariaLabel: t('queue.removeOne', words), onclick };
+      return make('li', {}, words, makeButton(remove));
     }));
   }
 }

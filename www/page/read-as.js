@@ -1,5 +1,6 @@
 /** Says below a Chinese prompt how the embedded model will read it, and reads it so. */
-import { ChineseReader, isChinese } from './chinese.js';
+import { language } from '../messages/index.js';
+import { ChineseReader, halfWidth, isChinese, readLexicon } from './chinese.js';
 import { EMBEDDED } from './model.js';
 import { any } from './ui.js';
 
@@ -9,24 +10,34 @@ let showing = 0;
 
 /** The reader, once it is needed. */
 async function ready() {
-  reader ??= fetch(new URL('../lexicon-zh.json', import.meta.url)).then(async (answer) =>
-    new ChineseReader(await answer.json()));
+  reader ??= readLexicon().then((lexicon) => new ChineseReader(lexicon));
   // Without a network another try may find it.
   reader.catch(() => { reader = undefined; });
   return reader;
 }
 
 /**
+ * Who writes on the Chinese page may type brackets, colons and commas as a Chinese keyboard does, where they mean anything;
+ * elsewhere they are text, as in AUTOMATIC1111.
+ * @param {string} prompt
+ * @param {string} [syntax] of brackets and weights
+ */
+export const asTyped = (prompt, syntax = 'plain') =>
+  (language === 'zh' && syntax !== 'plain' ? halfWidth(prompt) : prompt);
+
+/**
  * A prompt as a model is to read it: itself, but for the embedded model, where it is Chinese that the lexicon knows,
  * the English of that.
  * @param {string} prompt @param {string} source the model's
+ * @param {string} [syntax] of brackets and weights
  */
-export async function asRead(prompt, source) {
-  if (source !== EMBEDDED || !isChinese(prompt)) return prompt;
+export async function asRead(prompt, source, syntax) {
+  const typed = asTyped(prompt, syntax);
+  if (source !== EMBEDDED || !isChinese(prompt)) return typed;
   try {
-    return (await ready()).english(prompt) ?? prompt;
+    return (await ready()).english(prompt) ?? typed;
   } catch {
-    return prompt; // the lexicon did not come: drawn as it stands, and the page says that it will not be understood
+    return typed; // the lexicon did not come: drawn as it stands, and the page says that it will not be understood
   }
 }
 

@@ -2,6 +2,7 @@
  * Models and LoRAs that are made to draw in few steps: the form follows what they want. They are told by what they are
  * called: the end of their address or their file, and the title in the file.
  */
+import { t } from '../messages/index.js';
 import { schedulerLabel } from '../metadata.js';
 import { any, button } from './ui.js';
 
@@ -68,13 +69,15 @@ async function namesOf(source) {
   return names;
 }
 
+const NAME = /** @type {const} */ ('recipe.name'), PIPELINE = /** @type {const} */ ('recipe.pipeline');
+
 /** The recipe that a candidate brings, and who says so. @param {Candidate} candidate */
 async function recipeFor({ what, source, catalogue, pipeline }) {
   const names = await namesOf(source);
   const named = recipeOf(names);
-  if (catalogue) return { what, by: 'name', recipe: named && { ...named, ...catalogue } };
-  if (!pipeline || pipeline.steps >= FEW) return { what, by: 'name', recipe: named };
-  return { what, by: 'pipeline', recipe: { kind: 'LCM', ...pipeline, name: names.at(-1) } };
+  if (catalogue) return { what, by: NAME, recipe: named && { ...named, ...catalogue } };
+  if (!pipeline || pipeline.steps >= FEW) return { what, by: NAME, recipe: named };
+  return { what, by: PIPELINE, recipe: { kind: 'LCM', ...pipeline, name: names.at(-1) } };
 }
 
 export class Recipes {
@@ -129,10 +132,10 @@ export class Recipes {
     this.#followed = { mark, set, before };
     this.#settings.set(set);
     const { steps, guidance, scheduler } = wants;
-    const article = kind === 'LCM' ? 'an' : 'a';
-    any('recipe-text').textContent = `${name} is ${article} ${kind} ${what}, by its ${by}. Set for it: ` +
-      `${steps} ${steps === 1 ? 'step' : 'steps'}, guidance ${guidance}${guidance > 1 ? '' : ' (off)'}, ` +
-      `sampler ${schedulerLabel(scheduler)}.`;
+    any('recipe-text').textContent = t('recipe.text', {
+      name, kind, what: what === 'model' ? t('recipe.model') : what, by: t(by), steps, guidance,
+      sampler: schedulerLabel(scheduler),
+    });
     this.#panel.hidden = false;
   }
 

@@ -2,8 +2,9 @@
  * The form. One table says of each field which option of `generate` it is and how it is read, whether it is remembered
  * until the next visit, and what a picture's PNG text does to it; everything here goes through that table.
  */
-import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
 import { schedulerLabel, tuningOf } from '../metadata.js';
+import { PageError } from './page-error.js';
 import { any, button, element, make } from './ui.js';
 
 /**
@@ -240,14 +241,13 @@ export class Settings {
 
   /** @throws {DiffusionError} of the first field that is wrong, which then has the keyboard */
   check() {
-    for (const field of this.#fields.values()) {
+    for (const [id, field] of this.#fields) {
       if (field.checkValidity()) continue;
       field.setAttribute('aria-invalid', 'true');
       field.closest('details')?.setAttribute('open', '');
       field.focus();
-      const { patternMismatch } = field.validity;
-      const message = patternMismatch ? 'a whole number, or nothing for a random one.' : field.validationMessage;
-      throw new DiffusionError('invalid-option', `${field.labels?.[0]?.textContent}: ${message}`);
+      const label = field.labels?.[0]?.textContent?.trim() ?? id;
+      throw new PageError('invalid-option', t('field.wrong', label, wrong(field)));
     }
   }
 
@@ -347,9 +347,9 @@ export class Settings {
       if (sets && model && this.get(id) === String(model(this.usual))) values[id] = model(usual);
     }
     this.usual = usual;
-    any('size-learnt').textContent = `: this one ${usual.defaultSize} × ${usual.defaultSize}`;
-    const own = usual.scheduler ? `${schedulerLabel(usual.scheduler)}, ` : '';
-    any('own-scheduler').textContent = `${own}the model’s own`;
+    any('size-learnt').textContent = t('settings.learnt', usual.defaultSize);
+    const own = usual.scheduler ? schedulerLabel(usual.scheduler) : '';
+    any('own-scheduler').textContent = t('settings.own', own);
     this.set(values);
   }
 
@@ -378,11 +378,10 @@ export class Settings {
     const { name, tuning: { eta, sChurn } } = this.#tuning();
     any('eta-field').hidden = eta === undefined;
     any('s-churn-field').hidden = !sChurn;
-    const much = `usual for this sampler: ${eta ?? 'none'}`;
-    any('eta-hint').textContent = `How much of the noise is new at each step; ${much}.`;
-    const label = name ? schedulerLabel(name).split(' · ')[0] : 'The model’s own sampler';
+    any('eta-hint').textContent = t('settings.eta', eta);
+    const label = name ? schedulerLabel(name).split(' · ')[0] : t('settings.ownSampler');
     const turns = eta !== undefined || sChurn;
-    any('sampling-hint').textContent = turns ? '' : `${label} has nothing more to turn. Euler, Euler a and DDIM do.`;
+    any('sampling-hint').textContent = turns ? '' : t('settings.plain', label);
     any('mask-padding-field').hidden = !onlyMasked({ value: (id) => this.get(id) });
   }
 
@@ -419,6 +418,18 @@ function toldValues(told) {
 /** What stands in a field on a first visit. @param {Field} field */
 const initial = (field) =>
   (field instanceof HTMLSelectElement ? field.options[0].value : field.defaultValue);
+
+/** What is wrong in a field, in the page's language: a browser's own words are in the browser's. @param {Field} field */
+function wrong(field) {
+  const { validity, validationMessage } = field;
+  if (!(field instanceof HTMLInputElement)) return validationMessage;
+  if (validity.patternMismatch) return t('field.seed');
+  if (validity.badInput) return t('field.number');
+  if (validity.valueMissing) return t('field.missing');
+  if (validity.rangeUnderflow) return t('field.least', field.min);
+  if (validity.rangeOverflow) return t('field.most', field.max);
+  return validity.stepMismatch ? t('field.step', field.step, field.min) : validationMessage;
+}
 
 /** @param {Field} field @param {string} value */
 function takes(field, value) {

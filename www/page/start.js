@@ -1,14 +1,11 @@
 /** Starting from a picture: it is chosen or dropped, painted over, and may bring its settings along. */
-import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
+import { PageError } from './page-error.js';
 import { told } from './told.js';
 import { any, button, details, element, input, say, showError } from './ui.js';
 
 /** @typedef {import('./told.js').Told} Told */
-
-const SAYS = {
-  maskAlone: 'A mask needs a picture to change: choose one first, under “Start from a picture”.',
-};
 
 export class Start {
   #view = details('start');
@@ -33,7 +30,7 @@ export class Start {
       if (file) this.from(file);
     });
     this.#takeSettings.onclick = async () => {
-      if (this.#told) say(`The settings of your picture are back.${await take(this.#told)}`);
+      if (this.#told) say(t('start.back', await take(this.#told)));
     };
     const brush = input('brush'), erase = button('erase');
     brush.addEventListener('input', () => { this.#editor.brush = brush.valueAsNumber; });
@@ -64,8 +61,7 @@ export class Start {
     try {
       await this.#editor.open(source);
     } catch {
-      const message = 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.';
-      showError(new DiffusionError('invalid-option', message));
+      showError(new PageError('invalid-option', t('start.unreadable')));
       return;
     }
     this.#told = undefined;
@@ -90,11 +86,18 @@ export class Start {
     this.#view.open = true;
     if (!this.picture) {
       this.#file.focus();
-      throw new DiffusionError('invalid-option', SAYS.maskAlone);
+      throw new PageError('invalid-option', t('start.maskAlone'));
     }
     this.#editor.paintBy(image);
     this.#tools.scrollIntoView({ block: 'nearest' });
     this.#canvas.focus();
+  }
+
+  /** The text of a picture brings its settings back. @param {string} text @returns {Promise<boolean>} whether it does */
+  async paste(text) {
+    const tells = await told(text);
+    if (tells) say(t('start.pasted', await this.#take(tells)));
+    return tells !== undefined;
   }
 
   /**
@@ -105,10 +108,10 @@ export class Start {
     const tells = await told(file);
     if (!tells) {
       await this.from(file);
-      say(`${file.name} is the picture to start from.`);
+      say(t('start.isStart', file.name));
       return;
     }
     const words = await this.#take(tells);
-    say(`The settings of ${file.name} are back. To start from the picture itself, choose it below.${words}`);
+    say(t('start.fileBack', file.name, words));
   }
 }

@@ -1,6 +1,7 @@
 /**
  * The picture and how it came about: the canvas, the strip with a frame for every step, and what the UNet saw.
  */
+import { t } from '../messages/index.js';
 import { any, button, context2d, element, input, make, saveFile, showError } from './ui.js';
 import { drawLatents } from './latents.js';
 
@@ -126,7 +127,7 @@ export class Strip {
   /** @param {Finished} frame */
   #addWhole(frame) {
     this.add(frame, frame.image);
-    this.#canvas.setAttribute('aria-label', `Picture: ${frame.title}`);
+    this.#canvas.setAttribute('aria-label', t('picture.label', frame.title));
   }
 
   /** @param {Frame[]} kept */

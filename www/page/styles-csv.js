@@ -1,11 +1,10 @@
 /**
  * AUTOMATIC1111's styles.csv: comma-separated values as Python's csv module reads and writes them, and what is in them.
  */
-import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
+import { PageError } from './page-error.js';
 
 /** @typedef {{ name: string, prompt: string, negative: string }} Style */
-
-const SAYS = { open: 'The file ends within quotes: it is no CSV, or a part is missing.' };
 
 /** What stands for the prompt within a style's words. */
 const PLACE = '{prompt}';
@@ -16,7 +15,7 @@ const PLACE = '{prompt}';
  * @returns {string[][]} rows; empty lines are none
  * @throws {DiffusionError} where a quote is not closed
  */
-function readCsv(text) {
+export function readCsv(text) {
   const rows = /** @type {string[][]} */ ([]);
   let row = /** @type {string[]} */ ([]);
   // A value in quotes, or one without; then what ends it.
@@ -25,7 +24,7 @@ function readCsv(text) {
   while (value.lastIndex < text.length) {
     const found = value.exec(text);
     const [, quoted, behind = '', plain = '', end] = found ?? [];
-    if (!found || plain.startsWith('"')) throw new DiffusionError('invalid-option', SAYS.open);
+    if (!found || plain.startsWith('"')) throw new PageError('invalid-option', t('styles.open'));
     row.push(quoted === undefined ? plain : quoted.replaceAll('""', '"') + behind);
     if (end === ',' && value.lastIndex < text.length) continue;
     if (end === ',') row.push('');

@@ -1,21 +1,11 @@
 /** Styles: words with a name that go with any prompt, in and out as AUTOMATIC1111's styles.csv. */
-import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
+import { PageError } from './page-error.js';
 import { joined, readStyles, writeStyles } from './styles-csv.js';
 import { any, button, hideError, input, make, makeButton, saveFile, say, showError } from './ui.js';
 
 /** @typedef {import('./styles-csv.js').Style} Style */
 /** @typedef {{ prompt: string, negative: string }} Words */
-
-const SAYS = {
-  use: (/** @type {string} */ name) => `Add the style ${name}`,
-  remove: (/** @type {string} */ name) => `Delete the style ${name}`,
-  nameless: 'Give the style a name first.',
-  kept: (/** @type {string} */ name) => `“${name}” is a style now.`,
-  read: (/** @type {number} */ count) => (count === 1 ? '1 style is read.' : `${count} styles are read.`),
-  noStyles: (/** @type {string} */ file) =>
-    `${file} holds no styles: its first line has to name the columns “name” and “prompt”.`,
-  noRoom: 'There is no room to keep so many styles in this browser. Those from before are as they were.',
-};
 
 const STORED = 'browser-diffusion styles';
 const FILE = 'styles.csv';
@@ -52,11 +42,11 @@ export class Styles {
     const name = this.#name.value.trim();
     if (!name) {
       this.#name.focus();
-      throw new DiffusionError('invalid-option', SAYS.nameless);
+      throw new PageError('invalid-option', t('styles.nameless'));
     }
     keep(merged([{ name, ...this.#words.read() }]));
     this.#name.value = '';
-    say(SAYS.kept(name));
+    say(t('styles.kept', name));
   }
 
   async #take() {
@@ -64,9 +54,9 @@ export class Styles {
     if (!file) return;
     const styles = readStyles(await file.text());
     this.#file.value = '';
-    if (!styles) throw new DiffusionError('invalid-option', SAYS.noStyles(file.name));
+    if (!styles) throw new PageError('invalid-option', t('styles.none', file.name));
     keep(merged(styles));
-    say(SAYS.read(styles.length));
+    say(t('styles.read', styles.length));
   }
 
   #show() {
@@ -74,14 +64,14 @@ export class Styles {
     this.#save.disabled = styles.length === 0;
     this.#list.replaceChildren(...styles.map((style) => {
       const { name, prompt, negative } = style;
-      const use = makeButton({ textContent: name, title: `${prompt}\n${negative}`, ariaLabel: SAYS.use(name) });
+      const use = makeButton({ textContent: name, title: `${prompt}\n${negative}`, ariaLabel: t('styles.use', name) });
       use.onclick = () => {
         const words = this.#words.read();
         this.#words.set({
           prompt: joined(words.prompt, prompt), negative: joined(words.negative, negative),
         });
       };
-      const remove = makeButton({ textContent: '×', ariaLabel: SAYS.remove(name), className: 'remove' });
+      const remove = makeButton({ textContent: '×', ariaLabel: t('styles.remove', name), className: 'remove' });
       remove.onclick = () => this.#try(() => {
         keep(kept().filter((other) => other.name !== name));
         this.#name.focus();
@@ -113,6 +103,6 @@ function keep(styles) {
   try {
     localStorage.setItem(STORED, JSON.stringify(styles));
   } catch {
-    throw new DiffusionError('quota', SAYS.noRoom);
+    throw new PageError('quota', t('styles.noRoom'));
   }
 }

@@ -1,4 +1,6 @@
 /** Offers what the embedded model can draw: the nouns of embedded/concepts.json. */
+import { language, t } from '../messages/index.js';
+import { readLexicon, writeChinese } from './chinese.js';
 import { any, make, makeButton } from './ui.js';
 
 // What goes with the nouns, in the words that the embedded model learnt from.
@@ -8,12 +10,22 @@ const COLOURS = [
 const SCENES = ['on the grass', 'on the beach', 'in the snow', 'in the sea', 'in the sky', 'at sunset', 'at night'];
 const WITHOUT_ARTICLE = ['grapes', 'cherries', 'french fries', 'cheese', 'fire', 'pizza'];
 
+/** As the captions have it. */
+const ENGLISH = {
+  thing,
+  /** @param {string} noun @param {string} colour */
+  onGround: (noun, colour) => `${thing(noun)} on ${article(colour)} background`,
+  /** @param {string} noun @param {string} scene */
+  inScene: (noun, scene) => `${thing(noun)} ${scene}`,
+};
+
 export class Suggestions {
   #panel = any('suggestions');
   #choose;
   /** @type {string[]} */
   #nouns = [];
   #wanted = true;
+  #words = ENGLISH;
 
   /** @param {(words: string) => void} choose */
   constructor(choose) {
@@ -23,17 +35,18 @@ export class Suggestions {
   async load() {
     try {
       this.#nouns = await (await fetch(new URL('../embedded/concepts.json', import.meta.url))).json();
+      if (language === 'zh') this.#words = writeChinese(await readLexicon());
     } catch {
-      return; // suggestions are a help, not a need
+      if (this.#nouns.length === 0) return; // suggestions are a help, not a need
     }
-    const shuffle = makeButton({ textContent: 'other ideas', className: 'shuffle' });
+    const shuffle = makeButton({ textContent: t('suggestions.other'), className: 'shuffle' });
     shuffle.onclick = () => {
       for (const old of this.#panel.querySelectorAll(':scope > button:not(.shuffle)')) old.remove();
       this.#panel.prepend(...this.#ideas());
     };
     const all = make('details', {},
-      make('summary', { textContent: `All ${this.#nouns.length} things that the small model has learnt` }),
-      make('div', {}, ...this.#nouns.map((noun) => this.#chip(thing(noun)))));
+      make('summary', { textContent: t('suggestions.all', this.#nouns.length) }),
+      make('div', {}, ...this.#nouns.map((noun) => this.#chip(this.#words.thing(noun)))));
     this.#panel.replaceChildren(...this.#ideas(), shuffle, all);
     this.show(this.#wanted);
   }
@@ -46,11 +59,12 @@ export class Suggestions {
 
   #ideas() {
     const noun = () => pick(this.#nouns);
+    const { thing, onGround, inScene } = this.#words;
     const kinds = [
       () => thing(noun()),
       () => thing(noun(), pick(COLOURS.slice(0, -1))), // nothing was tinted white
-      () => `${thing(noun())} on ${article(pick(COLOURS))} background`,
-      () => `${thing(noun())} ${pick(SCENES)}`,
+      () => onGround(noun(), pick(COLOURS)),
+      () => inScene(noun(), pick(SCENES)),
     ];
     const ideas = new Set(Array.from({ length: 6 }, (_, i) => kinds[i % kinds.length]()));
     return [...ideas].map((words) => this.#chip(words));

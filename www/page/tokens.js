@@ -1,4 +1,5 @@
 /** How the prompt is read: its tokens, and whether the model knows the language. */
+import { t } from '../messages/index.js';
 import { any, make } from './ui.js';
 
 /**
@@ -36,16 +37,14 @@ export class Tokens {
       any('foreign').hidden = !foreign;
       any('tokens').replaceChildren(...tokens.map(({ text, id, weight, cut, unknown }) => {
         const title = [
-          `token ${id}`, weight !== 1 && `weight ${weight.toFixed(2)}`, cut && 'not read',
-          unknown && 'a scrap of a word that the model does not know',
+          t('tokens.token', id), weight !== 1 && t('tokens.weight', weight.toFixed(2)), cut && t('tokens.cut'),
+          unknown && t('tokens.unknown'),
         ].filter(Boolean).join(', ');
         const kinds = [weight > 1 && 'heavy', weight < 1 && 'light', unknown && 'unknown', cut && 'cut'];
         return make('span', { textContent: text, title, className: kinds.filter(Boolean).join(' ') });
       }));
       /** @type {HTMLElement} */ (any('reading').firstElementChild).dataset.count = `${tokens.length}/${75 * chunks}`;
-      const portions = chunks > 1 ? `, read in ${chunks} portions of 75` : ' of 75';
-      any('tokens-text').textContent = `${tokens.length} tokens${portions}. ` +
-        'Bold weighs more, grey less; dashed is a scrap of an unknown word.';
+      any('tokens-text').textContent = t('tokens.text', tokens.length, chunks);
     } catch {
       // A view on the side: what is wrong with the model or the files is said where a picture is asked for.
     }

@@ -6,7 +6,7 @@ import { showError } from './ui.js';
 
 /**
  * Nothing where it tells nothing; where its text is damaged, that is said.
- * @param {Blob} picture
+ * @param {Blob | string} picture or the text itself
  * @returns {Promise<Told | undefined>}
  */
 export async function told(picture) {

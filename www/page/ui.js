@@ -3,6 +3,8 @@
  * buttons.
  */
 import { DiffusionError } from '../browser-diffusion.js';
+import { t } from '../messages/index.js';
+import { PageError } from './page-error.js';
 
 // -------------------------------------------------------------------------------------------- elements
 
@@ -42,7 +44,7 @@ export const makeButton = (properties, ...children) => make('button', { type: 'b
 /** @param {HTMLCanvasElement} canvas */
 export function context2d(canvas) {
   const context = canvas.getContext('2d');
-  if (!context) throw new Error('This browser gives no 2D canvas.');
+  if (!context) throw new PageError('out-of-memory', t('canvas.none'));
   return context;
 }
 
@@ -56,19 +58,19 @@ export function size(bytes) {
 
 /** @param {number} ms */
 export function duration(ms) {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 1000) return t('time.ms', Math.round(ms));
   const seconds = ms / 1000;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  if (seconds < 60) return t('time.s', seconds.toFixed(seconds < 10 ? 1 : 0));
+  if (seconds < 3600) return t('time.min', Math.floor(seconds / 60), Math.round(seconds % 60));
+  return t('time.h', Math.floor(seconds / 3600), Math.round((seconds % 3600) / 60));
 }
 
 /** @param {number} ms */
-export const left = (ms) => `${ms < 60_000 ? `${Math.ceil(ms / 1000)} s` : duration(ms)} left`;
+export const left = (ms) => t('time.left', ms < 60_000 ? t('time.s', String(Math.ceil(ms / 1000))) : duration(ms));
 
 /** @param {number} sigma */
 export function sigmaText(sigma) {
-  if (!(sigma < 1000)) return '∞ (nothing but noise)';
+  if (!(sigma < 1000)) return t('step.noise');
   return sigma.toFixed(sigma < 10 ? 2 : 1);
 }
 
@@ -78,14 +80,14 @@ export function sigmaText(sigma) {
  * @param {{ timestep: number, sigma: number }} noise
  */
 export const stepWords = (step, total, { timestep, sigma }) => ({
-  title: `Step ${step} of ${total}`,
-  detail: `timestep ${Math.round(timestep)} · noise level σ ${sigmaText(sigma)}`,
+  title: t('step.title', step, total),
+  detail: t('step.detail', Math.round(timestep), sigmaText(sigma)),
 });
 
 /** What a picture's file is called. @param {string} prompt */
 export function fileName(prompt) {
   const words = prompt.split('\n')[0].toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
-  return words.replace(/^-|-$/g, '').slice(0, 60) || 'picture';
+  return words.replace(/^-|-$/g, '').slice(0, 60) || t('file.picture');
 }
 
 /** Hands a file to the browser's downloads. @param {Blob} file @param {string} name */
@@ -117,22 +119,34 @@ export function showProgress(share, text) {
   if (text !== undefined) progressText.textContent = text;
 }
 
-const TITLES = /** @type {Record<string, string>} */ ({
-  'webgpu-unavailable': 'No GPU to draw with',
-  'unsupported-model': 'This model cannot be drawn with yet',
-  'bad-checkpoint': 'The model’s files are damaged or incomplete',
-  network: 'The model could not be fetched',
-  integrity: 'The model arrived damaged',
-  quota: 'No room left to keep the model',
-  'out-of-memory': 'Too big for this GPU',
-  'device-lost': 'The GPU stopped answering',
-  'invalid-option': 'This setting does not work',
-});
+/** @typedef {import('../browser-diffusion.js').DiffusionErrorCode} Code */
+
+/**
+ * What to say of an error. What the engine says is English: in another language its kind is said, and what to do, and
+ * what the engine says is folded below.
+ * @param {Code | undefined} code
+ * @param {string} message
+ * @param {boolean} own the message is in the page's language
+ * @returns {(Node | string)[]}
+ */
+export function explained(code, message, own = false) {
+  if (own || !t('error.details')) return [message];
+  const details = make('details', {},
+    make('summary', { textContent: t('error.details') }), make('p', { lang: 'en', textContent: message }));
+  return [t('error.advice', code, message), details];
+}
+
+/** An error in words, its title first. @param {unknown} error @returns {(Node | string)[]} */
+export function errorWords(error) {
+  const { code } = error instanceof DiffusionError ? error : { code: undefined };
+  const title = make('b', { textContent: code ? t(`error.title.${code}`) : t('error.title') });
+  const message = error instanceof Error ? error.message : String(error);
+  return [title, ...explained(code, message, error instanceof PageError)];
+}
 
 /** @param {unknown} error */
 export function showError(error) {
-  const title = (error instanceof DiffusionError && TITLES[error.code]) || 'Something went wrong';
-  problem.replaceChildren(make('b', { textContent: title }), error instanceof Error ? error.message : String(error));
+  problem.replaceChildren(...errorWords(error));
   problem.hidden = false;
 }
 

@@ -1,4 +1,5 @@
 /** What else can be done with the picture that is shown: its settings, its seed, itself, and a link that draws it. */
+import { t } from '../messages/index.js';
 import { told } from './told.js';
 import { button, hideError, say, showError } from './ui.js';
 
@@ -15,15 +16,6 @@ import { button, hideError, say, showError } from './ui.js';
  * @property {(told: Told) => string} link the part of an address from its "#"
  */
 
-const SAYS = {
-  settings: 'The settings of the picture are back.',
-  seed: (/** @type {number} */ seed) => `Seed ${seed} draws the next picture too.`,
-  noSeed: 'The picture does not tell its seed.',
-  mask: 'Where the picture is bright is painted now: there the one to start from will change.',
-  link: 'The link is copied. It holds the words and the settings, but no picture and no file of yours.',
-  linkShown: 'The link is this page’s address now. It holds the words and the settings, but no picture and no file.',
-};
-
 export class Uses {
   /** What needs to know how the picture was made, and what does not. */
   #telling = ['use-settings', 'use-seed', 'copy-link'].map(button);
@@ -37,16 +29,16 @@ export class Uses {
     this.#on = on;
     const [settings, seed, link] = this.#telling;
     const [mask, control, enlarge] = this.#others;
-    this.#does(settings, async (_, tells) => say(`${SAYS.settings}${await on.settings(await tells())}`));
+    this.#does(settings, async (_, tells) => say(t('uses.settings', await on.settings(await tells()))));
     this.#does(seed, async (_, tells) => {
       const { options } = await tells();
       if (options.seed !== undefined) on.seed(options.seed);
-      say(options.seed === undefined ? SAYS.noSeed : SAYS.seed(options.seed));
+      say(options.seed === undefined ? t('uses.noSeed') : t('uses.seed', options.seed));
     });
     this.#does(link, async (_, tells) => this.#copy(on.link(await tells())));
     this.#does(mask, async ({ image }) => {
       on.mask(image);
-      say(SAYS.mask);
+      say(t('uses.mask'));
     });
     this.#does(control, async ({ file, name }) => on.control(new File([await file()], `${name}.png`)));
     this.#does(enlarge, async () => on.enlarge());
@@ -82,10 +74,10 @@ export class Uses {
     const { href } = new URL(hash, location.href);
     try {
       await navigator.clipboard.writeText(href);
-      say(SAYS.link);
+      say(t('uses.link'));
     } catch {
       location.hash = hash; // not every browser lends its clipboard
-      say(SAYS.linkShown);
+      say(t('uses.linkShown'));
     }
   }
 }

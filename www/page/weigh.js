@@ -2,6 +2,8 @@
  * Ctrl and the arrows up and down, in a field of words: what is selected, or stands at the caret, counts more or less, as
  * in AUTOMATIC1111's page. (word:1.1) by tenths, <lora:file:0.8> by twentieths.
  */
+import { language } from '../messages/index.js';
+import { halfWidth } from './chinese.js';
 
 const TENTH = 0.1;
 const TWENTIETH = 0.05;
@@ -109,7 +111,8 @@ export function weighsIn(field) {
     const turns = (key.ctrlKey || key.metaKey) && ['ArrowUp', 'ArrowDown'].includes(key.key) && !key.isComposing;
     if (!turns) return;
     key.preventDefault();
-    const { value: text, selectionStart: start, selectionEnd: end } = field;
+    const { value, selectionStart: start, selectionEnd: end } = field;
+    const text = language === 'zh' ? halfWidth(value) : value;
     const weighed = weigh({ text, start: start ?? 0, end: end ?? 0 }, key.key === 'ArrowUp');
     if (!weighed) return;
     // As if it had been typed, so that the browser's own undo takes it back.

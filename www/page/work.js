@@ -2,7 +2,8 @@
  * What the page is doing: at most one drawing, and loads or timings beside it. Generate, Stop and "Draw this next" can
  * be pressed when they make sense.
  */
-import { button, element } from './ui.js';
+import { t } from '../messages/index.js';
+import { any, button, element, explained } from './ui.js';
 
 export class Work {
   #form = element('form', HTMLFormElement);
@@ -13,6 +14,8 @@ export class Work {
   #controller;
   #beside = 0;
   #stopped;
+  /** There is something to draw with, as far as is known. */
+  open = true;
 
   /** @param {{ stopped: () => void, enqueue: () => void }} on stopped: whatever is loaded is to stop as well */
   constructor({ stopped, enqueue }) {
@@ -58,6 +61,15 @@ export class Work {
     if (!this.#busy) return;
     this.#controller?.abort();
     this.#stopped();
+  }
+
+  /** Without a GPU the page still tells how a picture is made. @param {string} reason */
+  close(reason) {
+    this.open = false;
+    any('no-webgpu-reason').replaceChildren(...explained('webgpu-unavailable', reason));
+    any('no-webgpu').hidden = false;
+    for (const card of this.#form.querySelectorAll('.card')) card.toggleAttribute('hidden', true);
+    this.#form.classList.add('bare');
   }
 
   focusEnqueue() {

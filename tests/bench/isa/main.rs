@@ -36,7 +36,8 @@ impl Bench {
         compilers: &Compilers,
     ) -> Self {
         let choices = choices::shipped(family.vendor, family.architecture);
-        let options = Options { arithmetic, choices, ..Options::default() };
+        let off = choices::spilling(family.vendor);
+        let options = Options { arithmetic, choices, off, ..Options::default() };
         let (operations, plans) = (kernels::operations(&options), kernels::plans(published, &options));
         let candidates = kernels::candidates(&options);
         let variants = kernels::variants(operations.iter().chain(&plans).chain(&candidates));
@@ -56,7 +57,7 @@ impl Bench {
         }
     }
 
-    /// What the family is given although it spills, and which candidates of its tuner do.
+    /// What spills of the kernels that the family is given, or its tuner would time.
     fn spilling(&self) -> Vec<(String, String)> {
         let wrong = self.variants.values().filter(|(_, figures)| !figures.fits());
         wrong.map(|(variant, _)| (report::label(variant), variant.plans.join(", "))).collect()
@@ -206,17 +207,14 @@ fn print_summary(benches: &[[Bench; 2]]) -> bool {
         let [threads, registers, waits] = pair[0].products();
         println!("{:10} {threads:5} {registers:5} {waits:3}", pair[0].family.name);
     }
-    let mut given = false;
     println!("\nWith spills or scratch");
-    for bench in benches.iter().flatten() {
-        for (label, plans) in bench.spilling() {
-            let only_candidate = plans.split(", ").all(kernels::is_candidate);
-            given |= !only_candidate;
-            let what = if only_candidate { "no candidate for it" } else { "given it" };
-            println!("{:10} {:?} {label}: {what} ({plans})", bench.family.name, bench.arithmetic);
-        }
+    let spilling =
+        benches.iter().flatten().flat_map(|bench| bench.spilling().into_iter().map(move |at| (bench, at)));
+    let spilling: Vec<_> = spilling.collect();
+    for (bench, (label, plans)) in &spilling {
+        println!("{:10} {:?} {label} ({plans})", bench.family.name, bench.arithmetic);
     }
-    given
+    !spilling.is_empty()
 }
 
 /// What the family's compiler says of each of `variants`.

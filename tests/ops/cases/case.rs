@@ -256,7 +256,7 @@ fn row_groups(dispatch: &Dispatch) -> u64 {
     let [x, y, _] = dispatch.workgroups;
     u64::from(match dispatch.kernel.name {
         "conv" | "matmul" => y,
-        "attention" | "attention_subgroup" => x,
+        "attention" | "attention_subgroup" | "map_attention" => x,
         _ => 0,
     })
 }

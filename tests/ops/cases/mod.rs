@@ -15,6 +15,7 @@ mod convolution;
 mod matmul;
 mod norm;
 mod pointwise;
+mod probe;
 mod reference;
 
 use adapted::adapted;
@@ -28,6 +29,7 @@ use convolution::{convolution, convolution_of, with_shortcut};
 use matmul::{geglu, matmul, normed, stack};
 use norm::{group_norm, layer_norm};
 use pointwise::{pointwise, rows};
+use probe::{channels, word_map};
 
 /// The same with candidate `i` for whatever shape.
 fn with_tile(options: Options, i: usize) -> Options {
@@ -143,6 +145,10 @@ async fn without_matrices(on: &On<'_>, options: &Options, rounds: u64) -> Vec<Ou
                 outcomes.push(long_attention(on, options, seed * 100 + d as u64, d).await);
             }
         }
+        for d in [4, 40, 160] {
+            outcomes.push(word_map(on, options, seed * 100 + d as u64, d).await);
+        }
+        outcomes.push(channels(on, options, seed).await);
         outcomes.push(group_norm(on, options, seed, false).await);
         outcomes.push(group_norm(on, options, seed + 50, false).await);
         outcomes.push(layer_norm(on, options, seed).await);

@@ -23,6 +23,36 @@ function picture(width, height) {
 const noisy = (width, height) =>
   picture(width, height).map((v, i) => (i % 4 === 3 ? 255 : Math.floor(Math.random() * 256)));
 
+/** Latents, all of one value. @param {{ width: number, height: number }} size @param {number} value */
+const latentsOf = ({ width, height }, value) => new Float32Array((width / 8) * (height / 8) * 4).fill(value);
+
+/** What is seen of the network, where it is asked for. @param {any} inside @param {any} size */
+const seenOf = ({ attention, activations }, { width, height }) => ({
+  ...(attention && {
+    attention: {
+      width: width / 8,
+      height: height / 8,
+      tokens: ['start', 'word', 'end', 'padding'].map(kind => ({
+        kind,
+        text: kind === 'word' ? 'word' : '',
+        map: new Float32Array((width / 8) * (height / 8)).fill(0.25),
+      })),
+    },
+  }),
+  ...(activations && {
+    activations: ['conv_in', 'mid_block', 'conv_out'].map(name => ({
+      name,
+      channels: 4,
+      width: 1,
+      height: 1,
+      maps: [1, 2, 3, 4].map(v => new Float32Array(1).fill(v)),
+    })),
+  }),
+});
+
+/** What guidance is made of. @param {any} size */
+const partsOf = size => ({ noise: latentsOf(size, 4), cond: latentsOf(size, 2), uncond: latentsOf(size, 1) });
+
 let made = 0;
 
 const tick = () => new Promise(done => setTimeout(done, 20));
@@ -59,7 +89,8 @@ export class Pipeline {
     const few = spec.source.includes('consistent')
       ? { numInferenceSteps: 4, guidanceScale: 8.5, scheduler: 'lcm' }
       : { numInferenceSteps: 20, guidanceScale: 3, scheduler: 'pndm' };
-    return { name: JSON.stringify(spec), kind: 'sd1', inpainting: false, defaultSize: 64, parameters: 1, ...few };
+    const size = { defaultSize: 64, latentChannels: 4, latentScale: 8 };
+    return { name: JSON.stringify(spec), kind: 'sd1', inpainting: false, ...size, parameters: 1, ...few };
   }
 
   tuning() {
@@ -82,6 +113,8 @@ export class Pipeline {
     const settled = { width, height, numInferenceSteps, guidanceScale, scheduler, ...(image && { strength }) };
     const total = numInferenceSteps;
     if (prompt === 'too big') fail('out-of-memory', 'Choose a smaller width and height.');
+    const [, code, why] = /^fails with ([\w-]+)(.*)$/.exec(prompt) ?? [];
+    if (code) fail(code, `This is the English of ${code}${why}. Do something about it.`);
     if (prompt === 'crash') {
       setTimeout(() => {
         throw new Error('unreachable');
@@ -109,6 +142,12 @@ export class Pipeline {
         preview,
         latents: new Float32Array(length).fill(step),
         x0: new Float32Array(length).fill(-step),
+        ...(options.inside && {
+          inside: {
+            ...(options.inside.guidance && { ...partsOf(options), input: latentsOf(options, step - 1) }),
+            ...seenOf(options.inside, options),
+          },
+        }),
       });
       if (prompt.endsWith(`holds at ${step}`)) await goneOn(signal);
     }
@@ -137,6 +176,41 @@ export class Pipeline {
         step: { dispatches: 1, submits: 1, bytes: 1, created: 0, encodeMs: 1 },
       },
     };
+  }
+
+  /** @param {any} options */
+  encode(options) {
+    return latentsOf({ width: options.image.width, height: options.image.height }, 0.5);
+  }
+
+  /** @param {any} options */
+  decode({ width, height }) {
+    return { width, height, data: picture(width, height) };
+  }
+
+  /** @param {any} options */
+  noise(options) {
+    return latentsOf(options, 1).map((_, i) => Math.sin((i + 1) * (options.seed + 1)) * 1.4);
+  }
+
+  /** DDIM's of a linear schedule, near enough. @param {any} options */
+  schedule({ numInferenceSteps = 4 }) {
+    const alphasCumprod = Float32Array.from({ length: 1000 }, (_, t) => Math.exp(-t * t / 2e5 - t / 1e4));
+    const stride = 999 / numInferenceSteps;
+    const timesteps = Float32Array.from({ length: numInferenceSteps }, (_, i) => 999 - Math.floor(stride * i));
+    const sigmas = [...timesteps].map(t => Math.sqrt((1 - alphasCumprod[t]) / alphasCumprod[t]));
+    return { timesteps, sigmas: new Float32Array([...sigmas, 0]), alphasCumprod };
+  }
+
+  /** @param {any} options */
+  addNoise({ latents, noise, timestep }) {
+    const alpha = this.schedule({}).alphasCumprod[timestep];
+    return Float32Array.from(latents, (v, i) => Math.sqrt(alpha) * v + Math.sqrt(1 - alpha) * noise[i]);
+  }
+
+  /** @param {any} options */
+  predict(options) {
+    return { x0: latentsOf(options, -1), ...partsOf(options), ...seenOf(options.inside ?? {}, options) };
   }
 
   /** Words are tokens here. @param {any} options */
@@ -183,3 +257,5 @@ export async function canny({ image: { width, height } }) {
 
 /** The worker imports it; no test of the fake engine enlarges. */
 export class Upscaler {}
+
+export class Trainer {}

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
 import { serve } from './serve.mjs';
+import { render } from '../../../tools/languages.mjs';
 import { minify } from '../../../tools/publish.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
@@ -17,6 +18,7 @@ cpSync(www, site, { recursive: true, filter: path => ![join(www, 'embedded'), jo
 mkdirSync(join(site, 'pkg'));
 cpSync(join(root, 'tests/web/support/fake-engine.js'), join(site, 'pkg/browser_diffusion.js'));
 writeFileSync(join(site, 'pkg/browser_diffusion_bg.wasm'), '');
+render(site);
 minify(site);
 mkdirSync(join(site, 'embedded'));
 writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));

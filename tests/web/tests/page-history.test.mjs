@@ -3,7 +3,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withBrowser } from '../support/browser.mjs';
@@ -250,7 +250,7 @@ test('the browser is killed while pictures are written: each is there whole, or 
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   });
   let kept = 0;
-  await withBrowser({ profile }, async context => {
+  await withBrowser({ profile }, async (context, _, crash) => {
     const page = await context.newPage();
     const enough = new Promise(done => page.exposeFunction('oneKept', () => { if (++kept === 20) done(undefined); }));
     await page.goto(server.url);
@@ -263,9 +263,8 @@ test('the browser is killed while pictures are written: each is there whole, or 
     await fill(page, { width: 256, height: 256, steps: 1, seed: 1, count: 64 });
     await page.click('#generate');
     await enough;
-    process.kill(Number(readlinkSync(join(profile, 'SingletonLock')).split('-').at(-1)), 'SIGKILL');
+    await crash();
   });
-  rmSync(join(profile, 'SingletonLock'), { force: true });
   await withBrowser({ profile }, async context => {
     const page = await context.newPage();
     await page.goto(server.url);

@@ -16,7 +16,7 @@ const IMPORTED = [/\bfrom '(\.[^']+)'/g, /\bimport '(\.[^']+)'/g];
 /** How it names any file. */
 const SCRIPT = [...IMPORTED, /\bimport\('(\.[^']+)'\)/g, /new URL\('(\.[^']+)', import\.meta\.url\)/g];
 /** How a page names a file that is fetched with it. */
-const FETCHED = [/<(?:link(?! rel="modulepreload")|script|img)\b[^>]*\b(?:href|src)="([^":#]+)"/g];
+const FETCHED = [/<(?:link(?! rel="(?:modulepreload|alternate)")|script|img)\b[^>]*\b(?:href|src)="([^":#]+)"/g];
 /** A module that it fetches before a script asks for it. */
 const PRELOADED = [/<link rel="modulepreload" href="([^"]+)"/g];
 /** How it names another page. */
@@ -26,16 +26,18 @@ const LINKED = [/<a\b[^>]*\bhref="([^":#]+)"/g];
 function named(path, patterns) {
   const code = read(path).replace(/\/\*.*?\*\//gs, '').replace(/^\s*\/\/.*$/gm, '');
   const names = patterns.flatMap(pattern => [...code.matchAll(pattern)].map(([, file]) => join(dirname(path), file)));
-  return names.map(file => (file === './' ? 'index.html' : file));
+  // A page that names a folder means the page in it.
+  const page = (/** @type {string} */ file) => file.replace(/^\.\/$/, '').replace(/(^|\/)$/, '$1index.html');
+  return path.endsWith('.html') ? names.map(page) : names;
 }
 
 /**
- * A file and all that it asks for.
- * @param {string} start
+ * Files and all that they ask for.
+ * @param {string[]} start
  * @param {(path: string) => RegExp[]} patterns how a file of that path names others
  */
 function closure(start, patterns) {
-  const files = new Set([start]);
+  const files = new Set(start);
   for (const file of files) {
     // What the build makes is a script and its module.
     if (file === 'pkg/browser_diffusion.js') files.add('pkg/browser_diffusion_bg.wasm');
@@ -44,9 +46,15 @@ function closure(start, patterns) {
   return [...files];
 }
 
-/** The page and all that it asks for. @param {boolean} links the pages that it links to as well */
+/** The page in each language. */
+const PAGES = ['index.html', 'zh/index.html'];
+
+/** All pages that work without a network. */
+const KEPT = [...PAGES, 'learn.html', 'zh/learn.html'];
+
+/** These pages and all that they ask for. @param {boolean} links the pages that they link to as well */
 const asked = links =>
-  closure('index.html', path => (path.endsWith('.js') ? SCRIPT : [...SCRIPT, ...FETCHED, ...(links ? LINKED : [])]));
+  closure(KEPT, path => (path.endsWith('.js') ? SCRIPT : [...SCRIPT, ...FETCHED, ...(links ? LINKED : [])]));
 
 /** The quoted names of a list in sw.js. @param {string} list */
 const listed = list => {
@@ -55,17 +63,19 @@ const listed = list => {
   return [...found[1].matchAll(/'([^']+)'/g)].map(([, name]) => name);
 };
 
-test('the service worker keeps exactly the files that the page asks for', () => {
+test('the service worker keeps exactly the files that its pages ask for', () => {
   // Of a model it keeps at most what the page shows of it.
   const [model, page] = [true, false].map(is => asked(false).filter(file => file.startsWith('embedded/') === is));
-  const shell = page.filter(file => file !== 'sw.js').map(file => (file === 'index.html' ? './' : file));
+  const shell = page.filter(file => file !== 'sw.js')
+    .map(file => file.replace(/^index\.html$/, './').replace(/\/index\.html$/, '/'));
   assert.deepEqual(listed('SHELL').sort(), shell.sort());
   assert.deepEqual(listed('OPTIONAL').sort(), model.filter(file => !file.endsWith('/')).sort());
 });
 
-test('the page fetches every module that it imports at once, not one after another', () => {
-  const imported = closure('app.js', () => IMPORTED).filter(file => file !== 'app.js');
-  assert.deepEqual(named('index.html', PRELOADED).sort(), imported.sort());
+test('the page fetches every module that it imports at once, not one after another, and one language', () => {
+  const imported = closure(['app.js'], () => IMPORTED).filter(file => file !== 'app.js');
+  for (const [i, language] of ['en', 'zh'].entries())
+    assert.deepEqual(named(PAGES[i], PRELOADED).sort(), [...imported, `messages/${language}.js`].sort());
 });
 
 test('www/ holds what a visitor\'s browser asks for, the model and the types', () => {

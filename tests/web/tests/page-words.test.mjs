@@ -2,6 +2,7 @@
 // keyboard. The engine is fake-engine.js, where a word is a token.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { variantsOf } from '../../../www/page/variants.js';
 import { weigh } from '../../../www/page/weigh.js';
 import { drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
 
@@ -100,3 +101,52 @@ for (const width of [1280, 360]) {
       assert.ok(await page.isHidden('#past'));
     }));
 }
+
+test('choices in braces are every combination of them, once; other braces are text', () => {
+  assert.deepEqual(variantsOf('a {red|blue} {cat|dog}'), ['a red cat', 'a red dog', 'a blue cat', 'a blue dog']);
+  assert.deepEqual(variantsOf('{a {red|blue} cat|a dog}'), ['a red cat', 'a dog', 'a blue cat']);
+  assert.deepEqual(variantsOf('a {very |}good {one|one}'), ['a verygood one', 'a good one']);
+  for (const text of ['', 'a {b} c', '{|', 'a | b', '\\{a|b}', '{}', '[a|b]'])
+    assert.deepEqual(variantsOf(text), [text]);
+  assert.equal(variantsOf('{1|2|3|4|5|6|7|8}{1|2|3|4|5|6|7|8}').length, 64);
+  for (const many of ['{1|2|3|4|5|6|7|8}{1|2|3|4|5|6|7|8}{1|2}', '{a|b}'.repeat(2000), `{${'a|'.repeat(5000)}}`])
+    assert.throws(() => variantsOf(many), { code: 'invalid-option' });
+});
+
+test('a choice in the prompt draws a picture of each', () =>
+  withPage({}, async page => {
+    await status(page, /^Ready/);
+    await page.fill('#prompt', 'a {red|blue} cat');
+    await page.fill('#seed', '5');
+    await page.click('#generate');
+    await status(page, /^Done.*Seed 5\.$/);
+    assert.deepEqual(
+      await page.locator('#gallery button').evaluateAll(all => all.map(one => one.getAttribute('title'))),
+      ['a blue cat', 'a red cat'],
+    );
+    assert.equal(await page.inputValue('#prompt'), 'a {red|blue} cat');
+    await page.fill('#prompt', '{a|b}'.repeat(7));
+    await page.click('#generate');
+    await page.waitForFunction(() => /more than 64 pictures/.test(document.getElementById('error')?.textContent ?? ''));
+  }));
+
+test('a whole text of A1111 that is pasted sets the form; any other text is pasted', () =>
+  withPage({}, async page => {
+    await status(page, /^Ready/);
+    const paste = (/** @type {string} */ text) => page.evaluate(text => {
+      const field = /** @type {HTMLTextAreaElement} */ (document.getElementById('prompt'));
+      field.focus();
+      field.select();
+      const clipboardData = new DataTransfer();
+      clipboardData.setData('text/plain', text);
+      return field.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
+    }, text);
+    const text = 'a "quoted", cat\r\non two lines\r\nNegative prompt: dog\r\n' +
+      'Steps: 7, Sampler: Euler a, CFG scale: 4.5, Seed: 99, Size: 64x48, Model: nobody';
+    assert.equal(await paste(text), false, 'taken');
+    await status(page, /^The settings of that text are here\..*nobody/);
+    const values = ['prompt', 'negative-prompt', 'steps', 'scheduler', 'guidance', 'seed', 'width', 'height'];
+    assert.deepEqual(await Promise.all(values.map(id => page.inputValue(`#${id}`))),
+      ['a "quoted", cat\non two lines', 'dog', '7', 'euler_a', '4.5', '99', '64', '48']);
+    assert.equal(await paste('Steps: a cat'), true, 'left to the browser');
+  }));

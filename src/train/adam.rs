@@ -1,0 +1,49 @@
+//! Adam (Kingma and Ba 2015) as torch computes it, and the learning rate's way.
+
+use std::ops::Range;
+
+/// Steps over which the rate rises.
+const WARM_UP: f32 = 50.0;
+/// What the cosine leaves of the rate in the end.
+const LEAST: f64 = 0.02;
+
+/// The rate of a step, counted from 0: linear warm-up, and a cosine that has fallen by the last of `steps`.
+pub fn rate(base: f32, step: usize, steps: usize) -> f32 {
+    let way = (step as f64 / steps as f64).min(1.0);
+    let decay = LEAST + (1.0 - LEAST) * (1.0 + (std::f64::consts::PI * way).cos()) / 2.0;
+    base * ((step + 1) as f32 / WARM_UP).min(1.0) * decay as f32
+}
+
+/// The state for one range of parameters.
+#[derive(Clone)]
+pub struct Adam {
+    range: Range<usize>,
+    beta1: f32,
+    mean: Vec<f32>,
+    square: Vec<f32>,
+    step: i32,
+}
+
+impl Adam {
+    pub fn new(range: Range<usize>, beta1: f32) -> Self {
+        let zeros = vec![0.0; range.len()];
+        Self { range, beta1, mean: zeros.clone(), square: zeros, step: 0 }
+    }
+
+    /// Moves the parameters against their gradients.
+    pub fn step(&mut self, values: &mut [f32], grads: &[f32], rate: f32) {
+        const BETA2: f32 = 0.999;
+        const EPSILON: f32 = 1e-8;
+        self.step += 1;
+        let corrected = |beta: f32| 1.0 - f64::from(beta).powi(self.step);
+        let size = (f64::from(rate) / corrected(self.beta1)) as f32;
+        let root = corrected(BETA2).sqrt() as f32;
+        let state = self.mean.iter_mut().zip(&mut self.square);
+        let parameters = values[self.range.clone()].iter_mut().zip(&grads[self.range.clone()]);
+        for ((mean, square), (value, &grad)) in state.zip(parameters) {
+            *mean += (grad - *mean) * (1.0 - self.beta1);
+            *square = *square * BETA2 + grad * grad * (1.0 - BETA2);
+            *value -= size * *mean / (square.sqrt() / root + EPSILON);
+        }
+    }
+}

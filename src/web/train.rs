@@ -1,0 +1,93 @@
+//! `Trainer` of `www/train.js`: a family of generative models that learns points in the plane, on the CPU.
+
+use super::options::{choice, count, floats, number};
+use super::results::set;
+use crate::error::{Error, Result};
+use crate::train::{BATCH, Data, DataSet, Family, Picture, Plan, STEPS, Trainer as Inner};
+use js_sys::{Array, Float32Array, Object};
+use wasm_bindgen::prelude::*;
+
+/// A family and what it has learnt.
+#[wasm_bindgen]
+pub struct Trainer {
+    inner: Inner,
+}
+
+#[wasm_bindgen]
+impl Trainer {
+    /// `spec`: `{ family, data, points, seed, steps, learningRate }`, `data` being a set's name, or else `points` a
+    /// Float32Array of x and y in turn.
+    pub fn create(spec: JsValue) -> Result<Trainer, JsValue> {
+        let family: Family = choice(&spec, "family")?.ok_or_else(|| Error::invalid("Name a family."))?;
+        let data = match choice::<DataSet>(&spec, "data")? {
+            Some(set) => Data::named(set),
+            None => Data::drawn(&floats(&spec, "points")?.unwrap_or_default())?,
+        };
+        let plan = Plan {
+            seed: count(&spec, "seed", f64::from(u32::MAX))?.unwrap_or(0.0) as u32,
+            steps: count(&spec, "steps", f64::from(u32::MAX))?.map_or(STEPS, |n| (n as usize).max(1)),
+            rate: number(&spec, "learningRate")?.map_or(family.rate(), |rate| rate as f32),
+        };
+        Ok(Trainer { inner: Inner::new(family, data, plan) })
+    }
+
+    /// `{ parameters, batch, points }`: how many weights and biases, how many points a step sees, the data.
+    pub fn about(&self) -> Object {
+        let out = Object::new();
+        set(&out, "parameters", self.inner.parameters().len() as f64);
+        set(&out, "batch", BATCH as f64);
+        set(&out, "points", Float32Array::from(self.inner.data().points.as_flattened()));
+        out
+    }
+
+    /// `{ step, losses, critic }`, `critic` being a GAN's discriminator's.
+    pub fn train(&mut self, steps: u32) -> Result<Object, JsValue> {
+        let losses = self.inner.train(steps as usize)?;
+        let out = Object::new();
+        set(&out, "step", self.inner.step() as f64);
+        set(&out, "losses", Float32Array::from(losses.losses.as_slice()));
+        if let Some(critic) = losses.critic {
+            set(&out, "critic", Float32Array::from(critic.as_slice()));
+        }
+        Ok(out)
+    }
+
+    /// x and y in turn.
+    pub fn samples(&mut self, count: u32, seed: u32) -> Float32Array {
+        Float32Array::from(self.inner.samples(count as usize, seed).as_slice())
+    }
+
+    pub fn picture(&mut self, size: u32, time: f32) -> Object {
+        let (kind, arrays) = match self.inner.picture(size as usize, time) {
+            Picture::Arrows { from, to, points } => {
+                ("arrows", vec![("from", from), ("to", to), ("points", points)])
+            }
+            Picture::Critic { field, grid } => ("critic", vec![("field", field), ("grid", grid)]),
+            Picture::Ellipses { ellipses, grid } => {
+                ("ellipses", vec![("ellipses", ellipses), ("grid", grid)])
+            }
+            Picture::Bent { grid } => ("bent", vec![("grid", grid)]),
+        };
+        let out = Object::new();
+        set(&out, "kind", kind);
+        set(&out, "size", size);
+        for (name, values) in arrays {
+            set(&out, name, Float32Array::from(values.as_slice()));
+        }
+        out
+    }
+
+    /// `{ onData, modes }`, `modes` being `[hit, of]`, or null for drawn data.
+    pub fn score(&mut self) -> Object {
+        let score = self.inner.score();
+        let out = Object::new();
+        set(&out, "onData", score.on_data);
+        let modes = score.modes.map(|(hit, of)| Array::of2(&(hit as f64).into(), &(of as f64).into()));
+        set(&out, "modes", modes.map_or(JsValue::NULL, JsValue::from));
+        out
+    }
+
+    pub fn reset(&mut self, seed: u32) {
+        self.inner.reset(seed);
+    }
+}

@@ -1,0 +1,319 @@
+// Every page in every language: nothing is left in English on a Chinese page, nothing lacks, nothing scrolls sideways, and
+// axe-core finds nothing in either theme. Chinese prompts, Chinese signs, a Chinese keyboard. The engine is
+// fake-engine.js.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readCatalogue, render, translated } from '../../../tools/languages.mjs';
+import { ChineseReader, halfWidth, writeChinese } from '../../../www/page/chinese.js';
+import { root, withBrowser } from '../support/browser.mjs';
+import { openAll, overflows, texts, violations } from '../support/languages.mjs';
+import { serve } from '../support/serve.mjs';
+import { asked, hasResult, shot, site, status, withPage, www } from '../support/site.mjs';
+
+/** @typedef {import('playwright-core').Page} Page */
+
+/** Names, units and signs that are the same in Chinese. @type {RegExp[]} */
+const SAME = [
+  /styles\.csv/g,
+  /browser-diffusion|Stable Diffusion( (XL|Turbo|\d(\.\d)?))*|AUTOMATIC1111|A1111|ComfyUI|diffusers|Hugging Face/g,
+  /WebGPU|JavaScript|Chrome|Edge|Safari|Firefox|NVIDIA|torch|DeepCache|ESRGAN|ControlNet|LoRA|UNet|VAE|Embedding/g,
+  /\b(CLIP( skip)?|CFG|CPU|SDXL|SD|PNG|JPEG|WebP|URL|AI|GB|MB|kB|Ctrl|Shift|Esc|zip|canny|branch|eta|s_churn)\b/g,
+  /\.(safetensors|ckpt|pth|csv)\b|owner\/model(@revision)?|<lora:file:0\.8>|\{prompt\}|[\w-]+\/[\w.-]+/g,
+  /\b(embedded|csv|X\/Y\/Z|TFLOP\/s|GB\/s|FLOP|FMA|GEMM|conv|norm|attention|ms|f16|f32)\b/g,
+];
+/** Of models and samplers: what they are called. */
+const NAMES = JSON.parse(readFileSync(join(www, 'models.json'), 'utf8')).models
+  .flatMap((/** @type {any} */ { name, licence }) => [name, licence]);
+
+/** What is English of a text. @param {string} text @param {string[]} names that are the same in both */
+function english(text, names) {
+  let left = text;
+  for (const name of [...NAMES, ...names]) left = left.replaceAll(name, '');
+  for (const pattern of SAME) left = left.replace(pattern, '');
+  return /[a-z]{2,}/i.test(left) ? left : '';
+}
+
+/** Every text of a page that is English. @param {Page} page @param {string[]} [names] */
+async function leftInEnglish(page, names = []) {
+  const samplers = await page.evaluate(() =>
+    [...document.querySelectorAll('#scheduler option, #scheduler optgroup')].map(option =>
+      option instanceof HTMLOptionElement ? option.text : option.getAttribute('label') ?? ''));
+  const known = [...names, ...samplers.filter(name => /^[\x20-\x7e·]+$/.test(name))]
+    .sort((a, b) => b.length - a.length);
+  return (await texts(page)).filter(text => english(text, known));
+}
+
+test('a catalogue says what lacks, what is left over and what has other tags', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'languages-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  mkdirSync(join(folder, 'languages/zh'), { recursive: true });
+  const page = '<html lang="en"><link rel="modulepreload" href="messages/en.js">' +
+    '<p title="Tip">Some\n <b>bold</b> words</p>' +
+    '<a hreflang="en" lang="en" href="./" aria-current="true">E</a><a hreflang="zh-Hans" href="zh/">Z</a>' +
+    '<img src="a.svg" alt=""><code>not this</code><p translate="no">nor <b>this</b></p><p>left <input title="In"> </p>';
+  writeFileSync(join(folder, 'index.html'), page);
+  const made = (/** @type {string} */ catalogue) => {
+    writeFileSync(join(folder, 'languages/zh/index.txt'), catalogue);
+    render(folder, join(folder, 'languages'));
+    return readFileSync(join(folder, 'zh/index.html'), 'utf8');
+  };
+  const links = '<a hreflang="en" lang="en" href="./" aria-current="true">E</a>' +
+    '<a hreflang="zh-Hans" href="zh/">Z</a>';
+  const whole = `Tip\n= 提示\n\nSome <b>bold</b> words\n= 一些<b>粗</b>字\n\n${links}\n= =\n\nleft\n= 左\n\nIn\n= 入\n`;
+  assert.equal(
+    made(whole),
+    '<html lang="zh-Hans"><link rel="modulepreload" href="../messages/zh.js"><p title="提示">一些<b>粗</b>字</p>' +
+    '<a hreflang="en" lang="en" href="../">E</a><a hreflang="zh-Hans" href="../zh/" aria-current="true">Z</a>' +
+    '<img src="../a.svg" alt=""><code>not this</code><p translate="no">nor <b>this</b></p><p>左 <input title="入"> </p>',
+  );
+  assert.throws(() => made(whole.replace('left\n= 左\n', '')), /zh\/index.html lacks: left/);
+  assert.throws(() => made(`${whole}\nOld\n= 旧\n`), /zh\/index.html does not have: Old/);
+  assert.throws(() => made(whole.replace('<b>粗</b>', '粗')), /other tags than: Some <b>bold<\/b> words/);
+  assert.throws(() => readCatalogue('a\nb\n= c'), /no translation below "a"/);
+  assert.throws(() => readCatalogue('a\n= b\na\n= c'), /twice: a/);
+  assert.equal(translated('<math><mi>x</mi></math><p>a<math><mi>x</mi></math></p>', text => `[${text}]`),
+    '<math><mi>x</mi></math><p>[a<math><mi>x</mi></math>]</p>');
+});
+
+test('what is offered in Chinese is read as the English that is offered', () => {
+  const lexicon = JSON.parse(readFileSync(join(www, 'lexicon-zh.json'), 'utf8'));
+  const reader = new ChineseReader(lexicon), { thing, onGround, inScene } = writeChinese(lexicon);
+  const concepts = JSON.parse(readFileSync(join(www, 'embedded/concepts.json'), 'utf8'));
+  for (const noun of concepts) {
+    assert.match(reader.english(thing(noun)) ?? '', new RegExp(`^(an? )?${noun}$`), thing(noun));
+    for (const colour of Object.keys(lexicon.colours)) {
+      assert.match(reader.english(thing(noun, colour)) ?? '', new RegExp(`^(an? )?${colour} ${noun}$`));
+      assert.match(reader.english(onGround(noun, colour)) ?? '', new RegExp(`${noun} on an? ${colour} background$`));
+    }
+    for (const scene of Object.keys(lexicon.scenes))
+      assert.match(reader.english(inScene(noun, scene)) ?? '', new RegExp(`${noun} ${scene}$`), inScene(noun, scene));
+  }
+});
+
+test('full-width signs are read sign for sign', () => {
+  assert.equal(halfWidth('（猫：1.3），［狗］｜＜lora：a：1＞。'), '(猫:1.3),[狗]|<lora:a:1>。');
+});
+
+for (const language of ['', 'zh/']) {
+  test(`${language || 'en/'}: the page with every drawer open, a picture and an error`, async t => {
+    /** @type {string[]} */
+    const wrong = [];
+    const note = (/** @type {string} */ what, /** @type {string[]} */ found) =>
+      wrong.push(...found.map(one => `${what}: ${one}`));
+    await withPage({ hash: language, width: 1200 }, async page => {
+      const zh = language !== '';
+      await status(page, zh ? /^准备就绪/ : /^Ready/);
+      await page.waitForSelector('#suggestions button');
+      if (zh) note('at first', await leftInEnglish(page, ['a red apple']));
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}, at first`, await violations(page));
+      }
+      await page.fill('#prompt', zh ? '一个红色的苹果' : 'a red apple');
+      await page.click('#generate');
+      await hasResult(page);
+      await status(page, zh ? /^完成，用时/ : /^Done in/);
+      await page.click('#star');
+      await openAll(page);
+      await page.waitForSelector('#cache-list button');
+      await page.selectOption('#catalogue', { index: 1 });
+      await page.waitForSelector('#cost dd');
+      await page.selectOption('#scheduler', 'euler');
+      await page.evaluate(() => {
+        for (const select of document.querySelectorAll('#controls select')) {
+          const choice = /** @type {HTMLSelectElement} */ (select);
+          choice.value = [...choice.options].at(-1)?.value ?? '';
+          choice.dispatchEvent(new Event('change', { bubbles: true }));
+        }
+      });
+      await page.selectOption('#catalogue', 'embedded');
+      await page.fill('#prompt', 'fails with network');
+      await page.click('#generate');
+      await page.waitForSelector('#error:not([hidden])');
+      await page.evaluate(() => document.querySelector('#error details')?.setAttribute('open', ''));
+      await page.selectOption('#catalogue', { index: 1 });
+      await page.waitForSelector('#cost dd');
+      if (zh) note('all open', await leftInEnglish(page, ['a red apple', 'fails with network', 'a-red-apple']));
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}, all open`, await violations(page));
+        for (const width of [320, 360, 1200]) {
+          await page.setViewportSize({ width, height: 800 });
+          const over = await overflows(page);
+          if (over > 0) note(`${width} px`, [`${over} px too wide`]);
+          if (width !== 320) await shot(page, `language-${zh ? 'zh' : 'en'}-${width}-${colorScheme}`);
+        }
+      }
+    });
+    t.diagnostic(`${wrong.length} found`);
+    assert.deepEqual(wrong, []);
+  });
+
+  test(`${language || 'en/'}: the bench page`, async () => {
+    const engine = 'export default async () => {}; export class Bench {}';
+    const server = await serve(site, 0, { '/pkg/browser_diffusion.js': engine });
+    /** @type {string[]} */
+    const wrong = [];
+    try {
+      await withBrowser({}, async context => {
+        const page = await context.newPage();
+        await page.goto(`${server.url}${language}bench.html`);
+        await page.evaluate(() => { for (const id of ['results', 'step', 'products'])
+          document.getElementById(id)?.removeAttribute('hidden'); });
+        if (language) wrong.push(...await leftInEnglish(page));
+        for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+          await page.emulateMedia({ colorScheme });
+          wrong.push(...await violations(page));
+        }
+        for (const width of [320, 360, 1200]) {
+          await page.setViewportSize({ width, height: 800 });
+          if (await overflows(page) > 0) wrong.push(`too wide at ${width} px`);
+        }
+        await page.click('#start');
+        await page.waitForSelector('#error:not([hidden])');
+        if (language) wrong.push(...await leftInEnglish(page));
+      });
+    } finally {
+      server.close();
+    }
+    assert.deepEqual(wrong, []);
+  });
+}
+
+test('the zh page draws by Chinese words, and reads what a Chinese keyboard types; no other does', async () => {
+  const prompts = { '一个红色的苹果': 'a red apple', '（猫：1.3），［狗］': '(猫:1.3),[狗]' };
+  await withPage({ hash: 'zh/' }, async page => {
+    await status(page, /^准备就绪/);
+    assert.equal(await page.inputValue('#prompt'), '一个红色的苹果');
+    for (const [typed, read] of Object.entries(prompts)) {
+      await page.fill('#prompt', typed);
+      await page.click('#generate');
+      await page.waitForFunction(
+        prompt => (/** @type {any} */ (window)).browserDiffusion?.lastResult.options.prompt === prompt, read);
+      await status(page, /^完成/);
+      assert.ok((await page.innerText('#caption')).startsWith(typed), 'its title is what was typed');
+    }
+    assert.equal(await page.inputValue('#prompt'), '（猫：1.3），［狗］', 'what was typed stays');
+    await page.goto(page.url().replace('zh/', ''));
+    await status(page, /^Ready/);
+    await page.fill('#prompt', '（猫：1.3），［狗］');
+    await page.click('#generate');
+    await hasResult(page);
+    assert.equal((await asked(page)).prompt, '（猫：1.3），［狗］');
+  });
+});
+
+test('Enter that ends a word of a Chinese keyboard draws nothing', () =>
+  withPage({ hash: 'zh/' }, async page => {
+    await status(page, /^准备就绪/);
+    const enter = (/** @type {any} */ how) => page.evaluate((/** @type {any} */ how) => {
+      const key = new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true, ...how });
+      document.getElementById('prompt')?.dispatchEvent(key);
+      return key.defaultPrevented;
+    }, how);
+    assert.equal(await enter({ isComposing: true }), false);
+    assert.equal(await enter({ keyCode: 229 }), false, 'in Safari the word has ended by then');
+    assert.ok(await page.isEnabled('#generate'));
+    assert.equal(await enter({}), true);
+    await hasResult(page);
+  }));
+
+test('every error code is said in Chinese, with what to do, and the English folded below', () =>
+  withPage({ hash: 'zh/' }, async page => {
+    await status(page, /^准备就绪/);
+    const types = readFileSync(join(root, 'www/browser-diffusion.d.ts'), 'utf8');
+    const [, list = ''] = /type DiffusionErrorCode =([^;]*);/.exec(types) ?? [];
+    const codes = [...list.matchAll(/'([\w-]+)'/g)].map(([, code]) => code);
+    assert.equal(codes.length, 10);
+    for (const code of codes) {
+      await page.fill('#prompt', `fails with ${code}`);
+      await page.click('#generate');
+      if (code === 'aborted') {
+        await status(page, /^已停止/);
+        continue;
+      }
+      await page.waitForFunction(
+        code => document.querySelector('#error details')?.textContent?.includes(`the English of ${code}.`), code);
+      const error = page.locator('#error');
+      assert.match(await error.locator('b').innerText(), /^\p{Script=Han}+/u, code);
+      assert.ok(await error.locator('details p').isHidden(), 'folded');
+      assert.match((await error.innerText()).replace(/.*\n/, ''), /\p{Script=Han}{4}/u, `${code}: what to do`);
+      await status(page, /^这次没有生成新图片/);
+    }
+    // What the server answered says more. The engine's English tells it: it still does.
+    const engine = readFileSync(join(root, 'src/store/web/http.rs'), 'utf8');
+    for (const [told, said, source] of /** @type {[string, RegExp, RegExp][]} */ ([
+      [' (HTTP 401)', /访问令牌无效/, /\(HTTP \{status\}\)/],
+      [' (HTTP 403)', /不对你开放/, /\(HTTP 403\)/],
+      [': HTTP 503', /服务器暂时出错/, /answered with HTTP \{status\}/],
+      [': there is no connection', /连不上服务器/, /there is no connection/],
+    ])) {
+      assert.match(engine, source);
+      await page.fill('#prompt', `fails with network${told}`);
+      await page.click('#generate');
+      await page.waitForFunction(
+        told => document.querySelector('#error details')?.textContent?.includes(`network${told}.`), told);
+      assert.match(await page.innerText('#error'), said);
+    }
+    await page.fill('#prompt', 'a');
+    await page.fill('#width', '65');
+    await page.click('#generate');
+    await page.waitForFunction(() => document.getElementById('error')?.textContent === '参数有误宽度：须从 8 起，每次增减 8。');
+  }));
+
+test('one line offers the language that the browser prefers, and whoever has chosen is not asked again', () =>
+  withPage({
+    hash: '#p=a+cat&seed=7',
+    before: () => Object.defineProperty(Navigator.prototype, 'languages', { get: () => ['zh-CN', 'en'] }),
+  }, async page => {
+    const offer = page.locator('.offer a');
+    assert.equal(await offer.innerText(), '本页有中文版');
+    await offer.click();
+    await status(page, /^准备就绪/);
+    assert.match(page.url(), /\/zh\/#p=a\+cat&seed=7$/);
+    assert.equal(await page.inputValue('#prompt'), 'a cat');
+    assert.equal(await offer.count(), 0);
+    await page.click('.languages a[lang=en]');
+    await status(page, /^Ready/);
+    assert.match(page.url(), /\d\/#p=a\+cat&seed=7$/);
+    assert.equal(await offer.count(), 0);
+  }));
+
+test('a screen reader is told of every quarter of a drawing, not of every step', () =>
+  withPage({ hash: 'zh/' }, async page => {
+    await status(page, /^准备就绪/);
+    await page.evaluate(() => {
+      const said = /** @type {string[]} */ ([]);
+      for (const live of document.querySelectorAll('[role=status], [role=alert], [aria-live]'))
+        new MutationObserver(() => said.push(live.textContent ?? '')).observe(live, { childList: true });
+      Object.assign(window, { said });
+    });
+    await page.fill('#steps', '37');
+    await page.click('#generate');
+    await status(page, /^完成/);
+    const said = await page.evaluate(() => /** @type {string[]} */ (/** @type {any} */ (window).said));
+    assert.deepEqual(said.filter(text => /%/.test(text)), ['已完成 25%', '已完成 50%', '已完成 75%']);
+    assert.ok(said.length < 15, said.join('\n'));
+  }));
+
+test('after one visit the zh page opens and draws without a network, by either of its addresses', () =>
+  withPage({ hash: 'zh/' }, async (page, _, server) => {
+    await status(page, /^准备就绪/);
+    await page.evaluate(async () => {
+      await navigator.serviceWorker.ready;
+      if (!navigator.serviceWorker.controller)
+        await new Promise(done => { navigator.serviceWorker.oncontrollerchange = done; });
+    });
+    server.close();
+    for (const address of ['zh/', 'zh/index.html']) {
+      await page.goto(`${server.url}${address}`);
+      await status(page, /^准备就绪/);
+    }
+    await page.click('#generate');
+    await hasResult(page);
+    await page.goto(server.url);
+    await status(page, /^Ready/);
+  }));

@@ -1,0 +1,192 @@
+/** Chapter 6: where each word acts, how guidance goes past the words, and the latents in which all of it happens. */
+import { context2d, make, makeButton } from '../page/ui.js';
+import { number } from '../messages/index.js';
+import { showChannels, showMap, svg } from './draw.js';
+import { t } from './say.js';
+import { Station } from './station.js';
+
+/** @typedef {import('../browser-diffusion.js').WordMaps} WordMaps */
+/** @typedef {{ name: string, map: Float32Array, share: number }} Word a token, or all empty places together */
+/** @typedef {{ u: number[], c: number[], g: number[] }} Triangle in the plane of both guesses */
+
+/**
+ * @typedef {object} Seen
+ * @property {ImageBitmap} [preview]
+ * @property {Float32Array} latents
+ * @property {Word[]} words
+ * @property {number} side of a map
+ * @property {Triangle} triangle
+ */
+
+const SEED = 1, GUIDANCE = 3;
+
+export class Words extends Station {
+  #subject;
+  #picture = /** @type {HTMLCanvasElement} */ (this.find('[data-words=picture]'));
+  #latents = /** @type {HTMLCanvasElement} */ (this.find('[data-words=latents]'));
+  #maps = this.find('.maps');
+  #curve = this.find('.curve');
+  #reading = this.find('.reading');
+  /** @type {Seen[]} */
+  #steps = [];
+  /** The word whose place is shown; without one, the longest word, which is mostly the noun. @type {number | undefined} */
+  #chosen;
+
+  /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
+  constructor(subject, painter) {
+    super('words', painter);
+    this.#subject = subject;
+    subject.addEventListener('change', () => {
+      this.#chosen = undefined;
+      this.restart();
+    });
+  }
+
+  /** @override @param {AbortSignal} signal */
+  async play(signal) {
+    const painter = /** @type {import('./painter.js').Painter} */ (this.painter);
+    const prompt = await this.#subject.read();
+    const rests = this.slider.value;
+    /** @type {Promise<Seen>[]} */
+    const coming = [];
+    await painter.turn(signal, (pipeline) => pipeline.generate({
+      prompt, seed: SEED, guidanceScale: GUIDANCE, signal, preview: 'fast', output: 'latent',
+      inside: { guidance: true, attention: true },
+      onStep: (step) => {
+        const seen = read(step);
+        coming.push(seen);
+        seen.then((one) => {
+          this.#steps[step.step - 1] = one;
+          this.slider.max = String(step.total);
+          if (!signal.aborted) this.#look(step.step);
+        });
+      },
+    }));
+    this.#steps = await Promise.all(coming);
+    this.slider.value = rests;
+    this.#look(this.slider.valueAsNumber);
+    this.showLink();
+  }
+
+  /** @override */
+  moved() {
+    this.#look(this.slider.valueAsNumber);
+  }
+
+  /** @param {number} step from 1 */
+  #look(step) {
+    this.slider.value = String(step);
+    this.output.textContent = String(step);
+    const seen = this.#steps[step - 1];
+    if (!seen) return;
+    const { words, side, latents, triangle } = seen;
+    if (this.#maps.childElementCount !== words.length) {
+      this.#maps.replaceChildren(...words.map((_, i) => this.#button(i)));
+    }
+    this.#chosen ??= words.reduce((best, { name }, i) => (
+      !name.startsWith('(') && name.length >= (words[best]?.name.length ?? 0) ? i : best), 1);
+    for (const [i, button] of [...this.#maps.querySelectorAll('button')].entries()) {
+      button.setAttribute('aria-pressed', String(i === this.#chosen));
+      const [canvas, name, share] = button.children;
+      showMap(/** @type {HTMLCanvasElement} */ (canvas), words[i].map, side, side);
+      name.textContent = words[i].name;
+      share.textContent = t('words.share', number(Math.round(100 * words[i].share)));
+    }
+    showChannels(this.#latents, latents);
+    this.#showPicture(step, seen, words[this.#chosen] ?? words[0]);
+    this.#showTriangle(triangle);
+  }
+
+  /** @param {number} i */
+  #button(i) {
+    const button = makeButton({}, make('canvas', {}), make('span'), make('small'));
+    const choose = () => {
+      this.#chosen = i;
+      this.#look(this.slider.valueAsNumber);
+    };
+    button.onclick = choose;
+    button.addEventListener('pointerenter', choose);
+    return button;
+  }
+
+  /** The step, dark where the word does not act. @param {number} step @param {Seen} seen @param {Word} word */
+  #showPicture(step, { preview, side }, word) {
+    const canvas = this.#picture, context = context2d(canvas);
+    context.imageSmoothingQuality = 'high';
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (preview) context.drawImage(preview, 0, 0, canvas.width, canvas.height);
+    const mask = make('canvas');
+    const most = Math.max(...word.map) || 1;
+    const image = new ImageData(side, side);
+    for (const [i, value] of word.map.entries()) image.data.set([20, 22, 26, 200 * (1 - value / most)], 4 * i);
+    Object.assign(mask, { width: side, height: side });
+    context2d(mask).putImageData(image, 0, 0);
+    context.drawImage(mask, 0, 0, canvas.width, canvas.height);
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', t('words.shown', step, word.name));
+    canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
+  }
+
+  /** All three guesses from one point, at true length. @param {Triangle} triangle */
+  #showTriangle({ u, c, g }) {
+    const [left, right, top, bottom] = [20, 440, 16, 134];
+    const xs = [0, u[0], c[0], g[0]], ys = [0, u[1], c[1], g[1]];
+    const [lowX, highX, lowY, highY] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const scale = Math.min((right - left) / (highX - lowX || 1), (bottom - top) / (highY - lowY || 1));
+    /** @param {number[]} point */
+    const place = ([x, y]) => [left + (x - lowX) * scale, bottom - (y - lowY) * scale].map((v) => v.toFixed(1));
+    const [o, pu, pc, pg] = [[0, 0], u, c, g].map(place);
+    const label = (/** @type {string[]} */ [x, y], /** @type {string} */ text) => svg('text', {
+      x: Math.min(Number(x) + 5, 400), y: Number(y) - 4,
+    }, text);
+    this.#curve.replaceChildren(
+      svg('path', { class: 'u', d: `M${o}L${pu}` }), svg('path', { class: 'c', d: `M${o}L${pc}` }),
+      svg('path', { class: 'g', d: `M${o}L${pg}` }), svg('path', { class: 'drop', d: `M${pu}L${pg}` }),
+      label(pu, t('words.u')), label(pc, t('words.c')), label(pg, t('words.g')),
+    );
+    const between = (/** @type {number[]} */ a, /** @type {number[]} */ b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
+    this.#reading.textContent =
+      t('words.reading', between(c, u).toFixed(1), between(g, u).toFixed(1), Math.hypot(...g).toFixed(1));
+  }
+}
+
+/** @param {import('../browser-diffusion.js').Step} step @returns {Promise<Seen>} */
+async function read({ preview, latents, attention, cond, uncond, noise }) {
+  const [values, maps, c, u, g] = await Promise.all([latents?.(), attention?.(), cond?.(), uncond?.(), noise?.()]);
+  if (!values || !maps || !c || !g) throw new Error('The engine told nothing of what went on inside.');
+  return { preview, latents: values, words: wordsOf(maps), side: maps.width, triangle: triangleOf(u ?? c, c, g) };
+}
+
+/** Words by themselves; what is empty together, for it is one thing to the eye. @param {WordMaps} maps @returns {Word[]} */
+function wordsOf({ tokens }) {
+  /** @type {Map<string, Word>} */
+  const found = new Map();
+  for (const [i, { kind, text, map }] of tokens.entries()) {
+    const key = kind === 'word' ? String(i) : kind;
+    const name = kind === 'word' ? text.trim() : t(`words.${kind}`);
+    const share = map.reduce((sum, value) => sum + value, 0) / map.length;
+    const before = found.get(key);
+    if (before) {
+      before.map = before.map.map((value, place) => value + map[place]);
+      before.share += share;
+    } else {
+      found.set(key, { name, map, share });
+    }
+  }
+  return [...found.values()];
+}
+
+/**
+ * Three guesses in the plane that they lie in: across, the way of the guess without words.
+ * @param {Float32Array} u @param {Float32Array} c @param {Float32Array} g
+ * @returns {Triangle}
+ */
+function triangleOf(u, c, g) {
+  const dot = (/** @type {Float32Array} */ a, /** @type {Float32Array} */ b) =>
+    a.reduce((sum, value, i) => sum + value * b[i], 0);
+  const length = Math.sqrt(dot(u, u)) || 1;
+  const along = dot(c, u) / length;
+  const rest = c.map((value, i) => value - (along / length) * u[i]);
+  const across = Math.sqrt(dot(rest, rest)) || 1;
+  return { u: [length, 0], c: [along, across], g: [dot(g, u) / length, dot(g, rest) / across] };
+}

@@ -1,0 +1,50 @@
+/** What the parts of drawing give, one at a time: see `DiffusionPipeline` in browser-diffusion.d.ts. */
+
+export interface NoiseSchedule {
+  /** Of each step, falling; with some samplers between two of the training's. */
+  timesteps: Float32Array;
+  /**
+   * Before each step and after the last: the noise's deviation over that of the picture, sqrt((1 - a) / a); infinite
+   * where the model was trained to begin with nothing of the picture.
+   */
+  sigmas: Float32Array;
+  /** The share of the picture, squared, at each time step of the training. */
+  alphasCumprod: Float32Array;
+}
+
+/** NCHW, of the noise whatever the model was trained to predict. */
+export interface Prediction {
+  /** The picture behind the noise. */
+  x0: Float32Array;
+  /** The noise, with guidance. */
+  noise: Float32Array;
+  /** The noise as it is seen with the prompt alone. */
+  cond: Float32Array;
+  /** With the negative prompt alone; none where `guidanceScale` is 1 or less. */
+  uncond?: Float32Array;
+  attention?: WordMaps;
+  activations?: BlockMaps[];
+}
+
+/**
+ * Where the UNet looks at which token of the prompt: for each latent how much of its attention a token gets, the mean of
+ * all heads and all layers outside the UNet's middle, brought to the latents' size (bilinear; what DAAM aggregates, but
+ * for its cubic interpolation).
+ */
+export interface WordMaps {
+  width: number;
+  height: number;
+  /** The mark before the text, its words, the mark behind it, and all that pads it: at each place they add up to 1. */
+  tokens: { kind: 'start' | 'word' | 'end' | 'padding'; text: string; map: Float32Array }[];
+}
+
+/** What a block of the UNet makes for the prompt. */
+export interface BlockMaps {
+  /** As diffusers has it: conv_in, down_blocks.0, ..., mid_block, up_blocks.0, ..., conv_out. */
+  name: string;
+  channels: number;
+  width: number;
+  height: number;
+  /** Its first channels, eight at the most. */
+  maps: Float32Array[];
+}
