@@ -92,11 +92,11 @@ test('by the keyboard, when it is asked', { timeout }, () => withElement(
     assert.equal(await page.evaluate(() => document.activeElement?.id), 'a');
     await page.keyboard.press('Enter');
     await heard(page, 'step');
-    assert.equal(await page.locator('#a').getByRole('button').innerText(), '停');
+    await page.getByRole('button', { name: '停', exact: true }).waitFor();
     await page.keyboard.press('Escape');
     await page.waitForFunction(() => document.querySelector('#a')?.ariaBusy === 'false');
     assert.equal(await page.evaluate(() => (/** @type {any} */ (document.querySelector('#a'))).value), null);
-    assert.equal(await page.locator('#a').getByRole('button').innerText(), '画');
+    await page.getByRole('button', { name: '画', exact: true }).waitFor();
     await page.evaluate(() => { (/** @type {any} */ (window)).heard.length = 0; });
     await page.keyboard.press('Space');
     await page.waitForFunction(() =>
