@@ -31,7 +31,7 @@ impl Family {
     pub fn rate(self) -> f32 {
         match self {
             Self::Diffusion | Self::Vae => 2e-3,
-            // At twice the rate flows of some seeds do not come back from a leap of the loss.
+            // Less steady ones: a rounding grows slower at half the rate (docs/training.md).
             Self::Flow | Self::Gan => 1e-3,
         }
     }
