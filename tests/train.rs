@@ -88,8 +88,11 @@ fn exact(op: &Op, v: &mut [f64]) {
     }
 }
 
-/// Every operation on `rows` rows, with what it reads (true where a gradient goes there) and what it writes.
-fn cases(rows: usize) -> Vec<(&'static str, Op, Vec<(Tensor, bool)>, Tensor)> {
+/// An operation's name, the operation, what it reads (true where a gradient goes there), and what it writes.
+type Case = (&'static str, Op, Vec<(Tensor, bool)>, Tensor);
+
+/// Every operation on so many rows.
+fn cases(rows: usize) -> Vec<Case> {
     let next = Cell::new(0);
     let t = |rows, cols| {
         let at = next.replace(next.get() + rows * cols);
@@ -177,7 +180,7 @@ fn operations_equal_f64_forward_and_backward() {
             for (tensor, with_gradient) in reads {
                 for i in tensor.range() {
                     let h = 1e-5;
-                    let mut value = |by: f64| {
+                    let value = |by: f64| {
                         let mut v = wide.clone();
                         v[i] += by;
                         exact(&op, &mut v);
@@ -295,7 +298,8 @@ fn families_begin_as_torch_does() {
     for (name, set) in DataSet::NAMES {
         let data = Data::named(*set);
         let some: Vec<f32> = data.points.iter().step_by(97).flatten().copied().collect();
-        close(&some, expected.next(some.len()), 1e-6, name);
+        // Angles of up to 11 are rounded three times by 5e-7, at radii of up to 1.9.
+        close(&some, expected.next(some.len()), 3e-6, name);
         let score = data.score(Data::named(DataSet::Moons).points[..1000].as_flattened());
         let want = &json["sets"][name];
         assert!((f64::from(score.on_data) - want[0].as_f64().unwrap()).abs() < 1e-6, "{name}: {score:?}");
@@ -327,7 +331,7 @@ fn diffusion_learns_as_in_torch() {
     losses_equal_torch(Family::Diffusion);
 }
 
-/// Fifty steps: behind them torch's own loss changes by some 0.1 if its weights are changed by a ten-millionth.
+/// Fifty steps: behind them torch's own loss changes by some 0.03 if its weights are changed by a ten-millionth.
 #[test]
 fn flow_learns_as_in_torch() {
     losses_equal_torch(Family::Flow);

@@ -26,7 +26,7 @@ const SEEDS = 2 ** 32 - 1;
  * @property {DataSet | Float32Array} data a set's name, or x, y pairs within -3..3: at least two different ones
  * @property {number} [seed] of weights, batches and noise; the same seed gives the same run; default 0
  * @property {number} [steps] by which the learning rate has fallen to 2 % of itself; default 2000. More may follow.
- * @property {number} [learningRate] at its highest; default 0.002, of a GAN 0.001
+ * @property {number} [learningRate] at its highest; default 0.002, of a flow and a GAN 0.001
  */
 
 /**

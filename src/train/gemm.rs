@@ -104,6 +104,7 @@ fn tile(a: &[f32], b: &[f32]) -> Tile {
 }
 
 /// The same in vectors of four: the module is built for its size, where the compiler makes none of such loops by itself.
+/// Every browser with WebGPU has these vectors; of those without, Chrome from 91, Firefox from 89, Safari from 16.4.
 #[cfg(target_arch = "wasm32")]
 #[target_feature(enable = "simd128")]
 fn tile(a: &[f32], b: &[f32]) -> Tile {

@@ -20,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear, silu
 DATA = pathlib.Path(__file__).parent / "data"
 BATCH, WARM_UP, STEPS, POINTS = 256, 50, 2000, 2000
 WIDTHS = {"diffusion": 128, "flow": 60, "gan": 88, "vae": 88}
-RATES = {"diffusion": 2e-3, "flow": 2e-3, "gan": 1e-3, "vae": 2e-3}
+RATES = {"diffusion": 2e-3, "flow": 1e-3, "gan": 1e-3, "vae": 2e-3}
 SIGMA = 0.1  # of a VAE's point about what its decoder says
 NEAR = 0.15
 
