@@ -252,12 +252,12 @@ test('the embedded model: the parts make the drawing', async t => {
       const noise = await pipeline.noise(5);
       const again = await pipeline.generate({ ...request, seed: 6, latents: noise });
       const decoded = await pipeline.decode(drawn.latents[0]);
-      const { steps } = await stepsOf({ ...request, inside: { guidance: true } });
+      const guided = await stepsOf({ ...request, inside: { guidance: true } });
       const looked = await stepsOf({ ...request, inside: { attention: true, activations: true } });
       const plainly = await stepsOf(request);
       // A step's input, asked about once more, gives what the step was given.
       let far = 0;
-      for (const step of steps) {
+      for (const step of guided.steps) {
         const latents = new Float32Array(step.input);
         const asked = { latents, timestep: step.timestep, prompt: request.prompt };
         const { noise, x0, cond, uncond } = await pipeline.predict(asked);
@@ -274,6 +274,7 @@ test('the embedded model: the parts make the drawing', async t => {
         decode: equal(drawn.images[0].data, decoded.data),
         parameters: decoded.parameters,
         looked: equal(last(looked), last(plainly)),
+        cost: ['dispatches', 'submits', 'bytes'].every(key => guided.step[key] === plainly.step[key]),
         fields: Object.keys(plainly.steps[0]).join(),
         words: looked.steps.map((/** @type {any} */ { attention }) => attention.tokens.map(named).join()),
         blocks: looked.steps[3].activations.map(shaped),
@@ -287,6 +288,7 @@ test('the embedded model: the parts make the drawing', async t => {
       decode: true,
       parameters: '',
       looked: true,
+      cost: true,
       fields: 'step,total,timestep,sigma,latents,x0',
     });
     assert.ok(far <= 1e-5, `${far}`);
