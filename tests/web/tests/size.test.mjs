@@ -11,10 +11,10 @@ const dist = join(root, 'dist');
 /** @param {string} path */
 const gzipped = path => gzipSync(readFileSync(path), { level: 9 }).length;
 
-test('the wasm module is at most 1.25 MiB gzipped', t => {
+test('the wasm module is at most 1 MiB gzipped', t => {
   const bytes = gzipped(join(dist, 'pkg/browser_diffusion_bg.wasm'));
   t.diagnostic(`${bytes} bytes`);
-  assert.ok(bytes <= 1.25 * MiB, `${bytes} bytes`);
+  assert.ok(bytes <= MiB, `${bytes} bytes`);
 });
 
 test('the page without the embedded model is at most 1.3 MiB gzipped', t => {
