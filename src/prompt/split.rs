@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn classes_are_those_of_the_regex_crate() {
-        let classes: [(&str, fn(char) -> bool); 4] = [
+        type Class = fn(char) -> bool;
+        let classes: [(&str, Class); 4] = [
             (r"^\p{L}$", is_letter),
             (r"^\p{N}$", is_number),
             (r"^[^\s\p{L}\p{N}]$", is_other),
