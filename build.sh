@@ -263,15 +263,15 @@ serve() {
 
 run_tests() {
   need_rust; need_wasm_std; need_vulkan_driver
+  say "cargo fmt, clippy"
+  cargo fmt --all --check
+  cargo clippy --all-targets --quiet -- -D warnings
+  wasm_cargo clippy --lib --quiet -- -D warnings
   # Beside the module, whose last minutes leave a core idle.
   cargo test --no-run --quiet & local native=$!
   publish; build_ops_check
   wait $native
   need_node_modules; need_chromium; need_chinese_font; need_firefox; need_lavapipe; need_reader
-  say "cargo fmt, clippy"
-  cargo fmt --all --check
-  cargo clippy --all-targets --quiet -- -D warnings
-  wasm_cargo clippy --lib --quiet -- -D warnings
   say "native tests"
   cargo test
   if need_isa; then
