@@ -145,7 +145,7 @@ impl Tiling {
             ("SLICE", slice),
             ("PADDED", u32::from(!d4.is_multiple_of(slice))),
             ("Q_LOADS", rows / load_rows),
-            ("K_LOADS", keys / load_rows),
+            ("K_LOADS", (keys / load_rows).max(1)),
             ("S_ROWS", rows * keys / 4 / threads),
             ("PARTS", parts),
             ("SPLIT", u32::from(parts > 1)),
