@@ -99,7 +99,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endif
 #endfor
 #for i K_LOADS
-      if LOAD_ROWS <= KEYS || load_row < KEYS {
+      {
         let key = load_row + $iu * LOAD_ROWS;
         tile[TILE_K + load_d * K_STEP + key % 4u * K_GROUPS + key / 4u] = from_act(k_$i);
       }

@@ -111,7 +111,7 @@ impl Tiling {
     fn of(d4: u32) -> Self {
         let (threads, rows, keys, slice) = match d4 {
             0..=8 => (64, 64, 32, 4),
-            9..=10 => (64, 64, 16, 2),
+            9..=10 => (64, 64, 16, 4),
             11..=20 => (128, 64, 32, 4),
             21..=40 => (128, 32, 64, 4),
             _ => (128, 16, 64, 8),
@@ -137,6 +137,8 @@ impl Tiling {
             v_slice /= 2;
         }
         let load_rows = threads / slice;
+        // Else a block's last rows would not be read.
+        debug_assert!(rows.is_multiple_of(load_rows) && keys.is_multiple_of(load_rows));
         vec![
             ("D4", d4),
             ("THREADS", threads),
@@ -145,7 +147,7 @@ impl Tiling {
             ("SLICE", slice),
             ("PADDED", u32::from(!d4.is_multiple_of(slice))),
             ("Q_LOADS", rows / load_rows),
-            ("K_LOADS", (keys / load_rows).max(1)),
+            ("K_LOADS", keys / load_rows),
             ("S_ROWS", rows * keys / 4 / threads),
             ("PARTS", parts),
             ("SPLIT", u32::from(parts > 1)),
