@@ -50,7 +50,7 @@ test(
   () =>
     withPage({}, async page => {
       await status(page, /^Ready/);
-      for (let i = 0; i < 3 && (await page.evaluate(() => document.activeElement?.id)) !== 'prompt'; i++)
+      for (let i = 0; i < 6 && (await page.evaluate(() => document.activeElement?.id)) !== 'prompt'; i++)
         await page.keyboard.press('Tab');
       assert.equal(await page.evaluate(() => document.activeElement?.id), 'prompt');
       await page.keyboard.press('Control+A');
@@ -214,7 +214,7 @@ test('without WebGPU the page names browsers that have it, and offers no form', 
       for (const id of ['prompt', 'generate', 'canvas', 'source']) assert.ok(await page.isHidden(`#${id}`), id);
       assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
       assert.deepEqual(
-        requests.filter(url => /worker\.js$|embedded/.test(url)),
+        requests.filter(url => /\/worker\.js$|\/embedded\//.test(url)),
         [],
         'nothing is loaded',
       );
