@@ -84,7 +84,7 @@ fn attention(
         Some(text) => {
             let kv = r.setup(|r| ops::linear_stack_no_bias(r, text, &[("to_k", c), ("to_v", c)]))?;
             let q = ops::linear_no_bias(r, h, "to_q", c, Epilogue::default())?;
-            ops::watch_attention(r, q, kv[0], heads)?;
+            ops::watch_attention(r, q, kv[0], heads);
             (q.into(), kv[0], kv[1])
         }
     };

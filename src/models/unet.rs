@@ -107,7 +107,7 @@ fn down_to(
     let (width, conv) = (config.time_proj_dim, same_size(config.conv_in_kernel));
     let plus_cond = Epilogue { residual: controlnet_cond, ..Default::default() };
     let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, conv, plus_cond)?;
-    ops::watch_block(r, "conv_in", x)?;
+    ops::watch_block(r, "conv_in", x);
     let mut skips = vec![x];
     for (i, block) in config.down.iter().enumerate() {
         let r = &mut r.scope(format_args!("down_blocks.{i}"));
@@ -126,7 +126,7 @@ fn down_to(
             x = ops::conv2d(r, x, "downsamplers.0.conv", block.channels, Conv::down(), e)?;
             skips.push(x);
         }
-        ops::watch_block(r, &format!("down_blocks.{i}"), x)?;
+        ops::watch_block(r, &format!("down_blocks.{i}"), x);
     }
     if skips.len() == most {
         return Ok(Down { skips, mid: x, temb });
@@ -139,7 +139,7 @@ fn down_to(
         x = transformer_2d(a, &mut r.scope("mid_block.attentions.0"), x, text, 0)?;
         x = resnet(&mut r.scope("mid_block.resnets.1"), x, Some(&temb), x.c, norm)?;
     }
-    ops::watch_block(r, "mid_block", x)?;
+    ops::watch_block(r, "mid_block", x);
     Ok(Down { skips, mid: x, temb })
 }
 
@@ -234,14 +234,14 @@ fn up(
             let conv = Conv::up_to(skip.h, skip.w);
             x = ops::conv2d(r, x, "upsamplers.0.conv", block.channels, conv, Epilogue::default())?;
         }
-        ops::watch_block(r, &format!("up_blocks.{i}"), x)?;
+        ops::watch_block(r, &format!("up_blocks.{i}"), x);
     }
 
     let x = ops::group_norm(r, x, "conv_norm_out", norm.groups, norm.eps, Activation::Silu)?;
     let conv = same_size(config.conv_out_kernel);
     let e = Epilogue { f32_output: true, ..Default::default() };
     let out = ops::conv2d(r, x, "conv_out", config.out_channels, conv, e)?;
-    ops::watch_block(r, "conv_out", out)?;
+    ops::watch_block(r, "conv_out", out);
     Ok((out, deep))
 }
 

@@ -2,7 +2,6 @@
 
 use super::attention::rows_at_once;
 use super::input::{Columns, spread};
-use crate::error::Result;
 use crate::gpu::Scalar::{F32, U32};
 use crate::gpu::{Binding, BlockProbe, Dispatch, Dtype, Kernel, MapProbe, Probe, Recorder, Tensor};
 
@@ -15,18 +14,15 @@ const LEAST_SIDE: u32 = 8;
 /// Adds to the maps of this size how much of the queries' attention each key gets, of queries and keys as
 /// [`attention`](super::attention) takes them. Not in a UNet's middle (as DAAM, Tang et al. 2022), and of layers with
 /// maps of fewer than 8 positions a side only those of the first size, which is a UNet's finest.
-///
-/// # Errors
-/// None today.
-pub fn watch_attention(r: &mut Recorder, q: Tensor, k: Columns, heads: u32) -> Result<()> {
-    let Some(Probe { attention: true, picture, .. }) = r.probe else { return Ok(()) };
+pub fn watch_attention(r: &mut Recorder, q: Tensor, k: Columns, heads: u32) {
+    let Some(Probe { attention: true, picture, .. }) = r.probe else { return };
     if r.path("").starts_with("mid_block") || heads == 0 {
-        return Ok(());
+        return;
     }
     let coarse = q.h.min(q.w) < LEAST_SIDE;
     let first = r.probe.iter().find_map(|probe| probe.maps.first());
     if coarse && first.is_some_and(|map| (map.tensor.h, map.tensor.w) != (q.h, q.w)) {
-        return Ok(());
+        return;
     }
     let same = |map: &&mut MapProbe| (map.tensor.h, map.tensor.w) == (q.h, q.w);
     let known = r.probe.iter_mut().flat_map(|probe| &mut probe.maps).find(same);
@@ -70,15 +66,11 @@ pub fn watch_attention(r: &mut Recorder, q: Tensor, k: Columns, heads: u32) -> R
         r.output(out);
         r.probe.iter_mut().for_each(|probe| probe.maps.push(MapProbe { tensor: out, layers: 1 }));
     }
-    Ok(())
 }
 
 /// Keeps the first channels of `x`, which a block called `name` made.
-///
-/// # Errors
-/// None today.
-pub fn watch_block(r: &mut Recorder, name: &str, x: Tensor) -> Result<()> {
-    let Some(Probe { activations: true, picture, .. }) = r.probe else { return Ok(()) };
+pub fn watch_block(r: &mut Recorder, name: &str, x: Tensor) {
+    let Some(Probe { activations: true, picture, .. }) = r.probe else { return };
     let out = r.tensor_of(Dtype::F32, 1, x.h, x.w, x.c.min(SHOWN));
     let size = out.rows() * out.c4();
     let wide = u32::from(x.dtype == Dtype::F32);
@@ -97,5 +89,4 @@ pub fn watch_block(r: &mut Recorder, name: &str, x: Tensor) -> Result<()> {
     r.output(out);
     let block = BlockProbe { name: name.to_owned(), tensor: out, channels: x.c };
     r.probe.iter_mut().for_each(|probe| probe.blocks.push(block.clone()));
-    Ok(())
 }

@@ -2,9 +2,9 @@
 //! v = cos(u) noise - sin(u) point, u = t pi / 2 (Salimans and Ho 2022; the angle is the cosine schedule). Samples are drawn
 //! by DDIM (Song et al. 2021).
 
-use super::model::{Ask, Draw, Model, Picture, grid};
+use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
 use super::op::{Op, Tensor};
-use super::tape::{BATCH, Net, Program, Recorder, Stage, Tape, Use, features};
+use super::tape::{BATCH, Program, Recorder, Stage, Tape, Use, features};
 use std::f32::consts::FRAC_PI_2;
 
 const WIDTH: usize = 128;
@@ -12,9 +12,7 @@ const WIDTH: usize = 128;
 pub const SAMPLE_STEPS: usize = 50;
 
 pub struct Diffusion {
-    nets: [Net; 1],
-    stages: [Stage; 1],
-    learnt: usize,
+    recorded: Recorded,
     input: Tensor,
     time: Tensor,
     target: Tensor,
@@ -37,7 +35,8 @@ impl Diffusion {
         ops.push(Op::Mse { x: output, target, loss });
         let predict = record(false).0;
         let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns: net.range.clone() };
-        Self { nets: [net], stages: [stage], learnt, input, time, target, predict }
+        let recorded = Recorded { nets: vec![net], stages: vec![stage], learnt };
+        Self { recorded, input, time, target, predict }
     }
 
     /// The noise time from which a step of DDIM goes, and the guesses there: of the clean points, of the noise.
@@ -64,16 +63,8 @@ impl Diffusion {
 }
 
 impl Model for Diffusion {
-    fn nets(&self) -> &[Net] {
-        &self.nets
-    }
-
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
-
-    fn learnt(&self) -> usize {
-        self.learnt
+    fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
     fn batch(&self, _: usize, values: &mut [f32], draw: &mut Draw) {

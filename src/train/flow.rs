@@ -1,7 +1,7 @@
 //! A normalising flow: eight affine couplings (RealNVP: Dinh et al. 2017) from data to a normal distribution, learnt by
 //! exact likelihood; their inverse makes samples.
 
-use super::model::{Ask, Draw, Model, Picture, grid};
+use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
 use super::op::{Op, Tensor};
 use super::tape::{BATCH, Net, Program, Recorder, Stage, Tape, Use, features};
 
@@ -9,9 +9,7 @@ const COUPLINGS: usize = 8;
 const WIDTH: usize = 60;
 
 pub struct Flow {
-    nets: Vec<Net>,
-    stages: [Stage; 1],
-    learnt: usize,
+    recorded: Recorded,
     /// Points, each with a 0 behind it: the logarithm of its volume.
     input: Tensor,
     inverse: Program,
@@ -37,7 +35,7 @@ impl Flow {
         let learns = 0..nets.last().map_or(0, |net| net.range.end);
         let inverse = inverse(r, &nets);
         let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns };
-        Self { nets, stages: [stage], learnt, input, inverse }
+        Self { recorded: Recorded { nets, stages: vec![stage], learnt }, input, inverse }
     }
 
     fn invert(&self, tape: &mut Tape, latents: &[f32]) -> Vec<f32> {
@@ -63,16 +61,8 @@ fn inverse(r: &mut Recorder, nets: &[Net]) -> Program {
 }
 
 impl Model for Flow {
-    fn nets(&self) -> &[Net] {
-        &self.nets
-    }
-
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
-
-    fn learnt(&self) -> usize {
-        self.learnt
+    fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
     fn batch(&self, _: usize, values: &mut [f32], draw: &mut Draw) {

@@ -1,18 +1,14 @@
 //! A generative adversarial network (Goodfellow et al. 2014): a discriminator learns to tell data from samples, then a
 //! generator to be taken for data by it. Both losses are binary cross-entropies.
 
-use super::model::{Ask, Draw, Model, Picture, grid};
+use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
 use super::op::{Op, Tensor};
-use super::tape::{BATCH, Net, Program, Recorder, Stage, Tape, Use, features};
+use super::tape::{BATCH, Program, Recorder, Stage, Tape, Use, features};
 
 const WIDTH: usize = 88;
 
 pub struct Gan {
-    /// The generator, the discriminator.
-    nets: [Net; 2],
-    /// The discriminator's, the generator's.
-    stages: [Stage; 2],
-    learnt: usize,
+    recorded: Recorded,
     real: Tensor,
     /// What each stage makes samples of.
     latents: [Tensor; 2],
@@ -49,22 +45,14 @@ impl Gan {
 
         let learnt = r.used();
         let (generate, judge) = (Program::plane(r, &generator), Program::plane(r, &critic));
-        let (nets, stages) = ([generator, critic], [telling, deceiving]);
-        Self { nets, stages, learnt, real, latents, generate, judge }
+        let recorded = Recorded { nets: vec![generator, critic], stages: vec![telling, deceiving], learnt };
+        Self { recorded, real, latents, generate, judge }
     }
 }
 
 impl Model for Gan {
-    fn nets(&self) -> &[Net] {
-        &self.nets
-    }
-
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
-
-    fn learnt(&self) -> usize {
-        self.learnt
+    fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
     /// Less than the usual 0.9: what a step learns is soon out of date (Radford et al. 2016).

@@ -3,13 +3,18 @@
 use super::tape::{Net, Stage, Tape};
 use crate::samplers::Twister;
 
+/// What a family recorded to learn with.
+pub struct Recorded {
+    pub nets: Vec<Net>,
+    /// The parts of a step, in order.
+    pub stages: Vec<Stage>,
+    /// How many of the tape's first values may get gradients.
+    pub learnt: usize,
+}
+
 /// A family as it is recorded.
 pub trait Model {
-    fn nets(&self) -> &[Net];
-    /// The parts of a step, in order.
-    fn stages(&self) -> &[Stage];
-    /// How many of the tape's first values may get gradients.
-    fn learnt(&self) -> usize;
+    fn recorded(&self) -> &Recorded;
     /// Adam's first coefficient.
     fn beta1(&self) -> f32 {
         0.9

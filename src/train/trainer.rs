@@ -86,8 +86,8 @@ impl Trainer {
             Family::Gan => Box::new(Gan::record(&mut r)),
             Family::Vae => Box::new(Vae::record(&mut r)),
         };
-        let tape = Tape::new(&r, model.learnt());
-        let parameters = model.nets().last().map_or(0, |net| net.range.end);
+        let tape = Tape::new(&r, model.recorded().learnt);
+        let parameters = model.recorded().nets.last().map_or(0, |net| net.range.end);
         let twister = Twister::new(u64::from(plan.seed));
         let mut trainer = Self { model, data, plan, tape, parameters, adams: Vec::new(), twister, step: 0 };
         trainer.reset(plan.seed);
@@ -98,9 +98,10 @@ impl Trainer {
     pub fn reset(&mut self, seed: u32) {
         self.plan.seed = seed;
         self.twister = Twister::new(u64::from(seed));
-        self.tape.init(self.model.nets(), &mut self.twister);
+        let recorded = self.model.recorded();
+        self.tape.init(&recorded.nets, &mut self.twister);
         let beta1 = self.model.beta1();
-        self.adams = self.model.stages().iter().map(|s| Adam::new(s.learns.clone(), beta1)).collect();
+        self.adams = recorded.stages.iter().map(|s| Adam::new(s.learns.clone(), beta1)).collect();
         self.step = 0;
     }
 
@@ -152,12 +153,12 @@ impl Trainer {
     pub fn gradients(&mut self, stage: usize) -> f32 {
         let mut draw = Draw { twister: &mut self.twister, points: &self.data.points };
         self.model.batch(stage, &mut self.tape.values, &mut draw);
-        self.tape.learn(&self.model.stages()[stage])
+        self.tape.learn(&self.model.recorded().stages[stage])
     }
 
     /// The gradients of what a part of a step moves.
     pub fn gradient(&self, stage: usize) -> &[f32] {
-        &self.tape.grads[self.model.stages()[stage].learns.clone()]
+        &self.tape.grads[self.model.recorded().stages[stage].learns.clone()]
     }
 
     /// Moves the parameters of a part of a step against their gradients.

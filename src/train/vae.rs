@@ -1,19 +1,16 @@
 //! A variational autoencoder (Kingma and Welling 2014): an encoder gives each point a mean and a variance, a decoder
 //! makes the point of a value drawn there; the loss is the negative evidence lower bound.
 
-use super::model::{Ask, Draw, Model, Picture, grid};
+use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
 use super::op::{Op, Tensor};
-use super::tape::{BATCH, Net, Program, Recorder, Stage, Tape, Use, features};
+use super::tape::{BATCH, Program, Recorder, Stage, Tape, Use, features};
 
 const WIDTH: usize = 88;
 /// Standard deviation of a point about what the decoder makes.
 const SIGMA: f32 = 0.1;
 
 pub struct Vae {
-    /// The encoder, the decoder.
-    nets: [Net; 2],
-    stages: [Stage; 1],
-    learnt: usize,
+    recorded: Recorded,
     input: Tensor,
     noise: Tensor,
     encode: Program,
@@ -35,21 +32,14 @@ impl Vae {
         let learns = 0..decoder.range.end;
         let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns };
         let (encode, decode) = (Program::plane(r, &encoder), Program::plane(r, &decoder));
-        Self { nets: [encoder, decoder], stages: [stage], learnt, input, noise, encode, decode }
+        let recorded = Recorded { nets: vec![encoder, decoder], stages: vec![stage], learnt };
+        Self { recorded, input, noise, encode, decode }
     }
 }
 
 impl Model for Vae {
-    fn nets(&self) -> &[Net] {
-        &self.nets
-    }
-
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
-
-    fn learnt(&self) -> usize {
-        self.learnt
+    fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
     fn batch(&self, _: usize, values: &mut [f32], draw: &mut Draw) {

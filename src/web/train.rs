@@ -1,7 +1,7 @@
 //! `Trainer` of `www/train.js`: a family of generative models that learns points in the plane, on the CPU.
 
 use super::options::{choice, count, floats, number};
-use super::results::set;
+use super::results::{array, set};
 use crate::error::{Error, Result};
 use crate::train::{BATCH, Data, DataSet, Family, Picture, Plan, STEPS, Trainer as Inner};
 use js_sys::{Array, Float32Array, Object};
@@ -36,7 +36,7 @@ impl Trainer {
         let out = Object::new();
         set(&out, "parameters", self.inner.parameters().len() as f64);
         set(&out, "batch", BATCH as f64);
-        set(&out, "points", Float32Array::from(self.inner.data().points.as_flattened()));
+        set(&out, "points", array(self.inner.data().points.as_flattened()));
         out
     }
 
@@ -45,16 +45,16 @@ impl Trainer {
         let losses = self.inner.train(steps as usize)?;
         let out = Object::new();
         set(&out, "step", self.inner.step() as f64);
-        set(&out, "losses", Float32Array::from(losses.losses.as_slice()));
+        set(&out, "losses", array(&losses.losses));
         if let Some(critic) = losses.critic {
-            set(&out, "critic", Float32Array::from(critic.as_slice()));
+            set(&out, "critic", array(&critic));
         }
         Ok(out)
     }
 
     /// x and y in turn.
     pub fn samples(&mut self, count: u32, seed: u32) -> Float32Array {
-        Float32Array::from(self.inner.samples(count as usize, seed).as_slice())
+        array(&self.inner.samples(count as usize, seed))
     }
 
     pub fn picture(&mut self, size: u32, time: f32) -> Object {
@@ -72,7 +72,7 @@ impl Trainer {
         set(&out, "kind", kind);
         set(&out, "size", size);
         for (name, values) in arrays {
-            set(&out, name, Float32Array::from(values.as_slice()));
+            set(&out, name, array(&values));
         }
         out
     }
