@@ -1,7 +1,7 @@
 /**
  * The worker that owns the WebAssembly engine and the GPU device, as its callers see it; and whether there is a GPU.
  */
-import { DiffusionError, aborted } from './errors.js';
+import { DiffusionError, aborted, stopped } from './errors.js';
 import { WORKER, startWorker } from './start-worker.js';
 
 /** @typedef {import('./browser-diffusion.js').Detection} Detection */
@@ -166,11 +166,6 @@ export class Engine {
     this.#worker.terminate();
   }
 }
-
-/** @param {string} message the browser's, which may be "" */
-const stopped = (message) => new DiffusionError('device-lost',
-  `The engine stopped unexpectedly (${message || 'no reason given'}). Try again: the model comes back by itself, ` +
-  'and nothing that was kept is lost.');
 
 /** @type {WeakSet<Error>} of calls that were not begun: the GPU was lost while nobody used it */
 const notBegun = new WeakSet();

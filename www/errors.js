@@ -20,6 +20,11 @@ export const invalid = (message) => new DiffusionError('invalid-option', message
 
 export const aborted = () => new DiffusionError('aborted', 'Stopped, as asked. Start again whenever you like.');
 
+/** @param {string} message why the engine stopped, "" if that is not known */
+export const stopped = (message) => new DiffusionError('device-lost',
+  `The engine stopped unexpectedly (${message || 'no reason given'}). Try again: the model comes back by itself, ` +
+  'and nothing that was kept is lost.');
+
 /** @param {unknown} value a value as a message shows it */
 export function show(value) {
   const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);

@@ -4,6 +4,7 @@
  */
 import init, { Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
 import { place } from './addresses.js';
+import { stopped } from './errors.js';
 import { keepTuning, keptTunings } from './kept-choices.js';
 
 const engine = init();
@@ -225,8 +226,6 @@ function packStep({ preview, ...step }) {
   return [{ ...step, preview: bitmap }, transfer];
 }
 
-const AGAIN = 'Try again: the model comes back by itself, and nothing that was kept is lost.';
-
 /**
  * An error as it travels. The engine's own have a code; anything else means that it broke, and what it
  * holds cannot be trusted any more.
@@ -236,5 +235,5 @@ function describe(error) {
   if (typeof error?.code === 'string') return { code: error.code, message: error.message };
   const message = error?.message ?? String(error);
   if (error?.name === 'AbortError') return { code: 'aborted', message };
-  return { code: 'device-lost', message: `The engine stopped unexpectedly (${message}). ${AGAIN}` };
+  return { code: 'device-lost', message: stopped(message).message };
 }

@@ -2,7 +2,7 @@
 import { t } from '../messages/index.js';
 import { PageError } from './page-error.js';
 import { joined, readStyles, writeStyles } from './styles-csv.js';
-import { any, button, hideError, input, make, makeButton, saveFile, say, showError } from './ui.js';
+import { any, attempt, button, input, make, makeButton, saveFile, say } from './ui.js';
 
 /** @typedef {import('./styles-csv.js').Style} Style */
 /** @typedef {{ prompt: string, negative: string }} Words */
@@ -29,12 +29,7 @@ export class Styles {
 
   /** @param {() => void | Promise<void>} work */
   async #try(work) {
-    hideError();
-    try {
-      await work();
-    } catch (error) {
-      showError(error);
-    }
+    await attempt(work);
     this.#show();
   }
 

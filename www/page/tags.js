@@ -5,7 +5,7 @@
 import { t } from '../messages/index.js';
 import { readTags } from './offers.js';
 import { PageError } from './page-error.js';
-import { button, hideError, input, say, showError } from './ui.js';
+import { attempt, button, input, say } from './ui.js';
 
 /** @typedef {import('./offers.js').Tag} Tag */
 
@@ -32,12 +32,7 @@ export class Tags {
 
   /** @param {() => Promise<void>} work */
   async #try(work) {
-    hideError();
-    try {
-      await work();
-    } catch (error) {
-      showError(error);
-    }
+    await attempt(work);
     this.#forget.hidden = this.all.length === 0;
   }
 

@@ -154,5 +154,15 @@ export function hideError() {
   problem.hidden = true;
 }
 
+/** Does something; an error is shown. @param {() => void | Promise<void>} work */
+export async function attempt(work) {
+  hideError();
+  try {
+    await work();
+  } catch (error) {
+    showError(error);
+  }
+}
+
 /** @param {unknown} error */
 export const isAbort = (error) => error instanceof DiffusionError && error.code === 'aborted';
