@@ -109,25 +109,40 @@ def random_layout(rng, spec, sprites_of):
     return Layout(things, spec.ground, horizon, stars)
 
 
+def drawn(rng, kinds, sprites_of):
+    """-> specs, layouts, one for each of kinds"""
+    specs = [random_spec(rng, k) for k in kinds]
+    return specs, [random_layout(rng, s, sprites_of) for s in specs]
+
+
+def sprite_names(state):
+    """-> for each sprite: noun, icon, family, number of the drawing"""
+    with np.load(os.path.join(state, "sprites.npz")) as f:
+        return [tuple(n) for n in json.loads(str(f["names"]))]
+
+
+def sprites_of(state):
+    """-> noun -> numbers of its sprites"""
+    names = sprite_names(state)
+    return {n: [i for i, name in enumerate(names) if name[0] == n] for n in NOUNS}
+
+
 class Composer:
     """Holds the sprites on a device."""
 
     def __init__(self, state, device="cpu"):
         with np.load(os.path.join(state, "sprites.npz")) as f:
-            self.names = [tuple(n) for n in json.loads(str(f["names"]))]
             planes = torch.from_numpy(f["planes"])
+        self.names, self.sprites_of = sprite_names(state), sprites_of(state)
         self.device = device
         # Large things are drawn from the first, small ones from the second, so that nothing is sampled too coarsely.
         self.planes = [planes.to(device), (F.avg_pool2d(planes.float(), 2).round().byte()).to(device)]
-        self.sprites_of = {n: [i for i, name in enumerate(self.names) if name[0] == n] for n in NOUNS}
 
     def layout(self, rng, spec):
         return random_layout(rng, spec, self.sprites_of)
 
     def draw(self, rng, kinds):
-        """-> specs, layouts, one for each of kinds."""
-        specs = [random_spec(rng, k) for k in kinds]
-        return specs, [self.layout(rng, s) for s in specs]
+        return drawn(rng, kinds, self.sprites_of)
 
     def grounds(self, layouts):
         """-> n x 3 x SIZE x SIZE, 0..255"""
@@ -144,10 +159,11 @@ class Composer:
         y = torch.linspace(0, 1, SIZE, device=self.device).view(1, 1, SIZE, 1)
         out = torch.where(y < h, (top + (255 - top) * (y / h) * fade) * bright, bottom)
         out = out.expand(-1, -1, SIZE, SIZE).contiguous()
-        for i, l in enumerate(layouts):
-            for x, y in l.stars:
-                out[i, :, y - 1:y + 2, x] = 235
-                out[i, :, y, x - 1:x + 2] = 235
+        plus = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
+        lit = [(i, y + dy, x + dx) for i, l in enumerate(layouts) for x, y in l.stars for dx, dy in plus]
+        if lit:
+            i, y, x = torch.tensor(lit, device=self.device).unbind(1)
+            out[i, :, y, x] = 235
         return out
 
     def put(self, canvas, index, things):

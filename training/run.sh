@@ -18,7 +18,7 @@ state=$(cd "$state" && pwd)
 if [ "$device" = cpu ]; then
   : "${TEXT:=45}" "${VAE:=100}" "${UNET:=240}" "${DECODER:=20}" "${LORA:=20}" "${CONTROLNET:=30}" "${LATENTS:=20000}"
 else
-  : "${TEXT:=0.7}" "${VAE:=2}" "${UNET:=3.5}" "${DECODER:=0.4}" "${LORA:=0.3}" "${CONTROLNET:=0.5}" "${LATENTS:=60000}"
+  : "${TEXT:=0.7}" "${VAE:=1.5}" "${UNET:=3.7}" "${DECODER:=0.7}" "${LORA:=0.7}" "${CONTROLNET:=0.7}" "${LATENTS:=120000}"
 fi
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=$state/venv/bin/python
@@ -30,6 +30,19 @@ fi
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 py() { echo "== $*"; nice -n "${NICE:-15}" "$PYTHON" "$here/$1" "${@:2}" 2>&1 | tee -a "$state/log.txt"; }
 learn() { py "$1" "$state" --minutes "$2" --device "$device"; }
+# What needs the UNet and nothing of each other: on a GPU, which one of them does not fill, side by side.
+aside=()
+learn_aside() {
+  if [ "$device" = cpu ]; then learn "$@"; else
+    learn "$@" &
+    aside+=($!)
+  fi
+}
+meet() {
+  local one
+  for one in "${aside[@]}"; do wait "$one"; done
+  aside=()
+}
 
 data() {
   local packages=() family
@@ -45,10 +58,10 @@ text() { learn train_text.py "$TEXT"; }
 vae() { learn train_vae.py "$VAE"; }
 latents() { py latents.py "$state" --count "$LATENTS" --device "$device"; }
 unet() { learn train_unet.py "$UNET"; }
-decoder() { learn train_decoder.py "$DECODER"; }
-lora() { learn train_lora.py "$LORA"; }
-controlnet() { learn train_controlnet.py "$CONTROLNET"; }
-export_() { rm -rf "$state/model"; py export.py "$state" "$state/model"; }
+decoder() { learn_aside train_decoder.py "$DECODER"; }
+lora() { learn_aside train_lora.py "$LORA"; }
+controlnet() { learn_aside train_controlnet.py "$CONTROLNET"; }
+export_() { meet; rm -rf "$state/model"; py export.py "$state" "$state/model"; }
 check() { py check.py "$state" "$state/model"; }
 
 [ $# -gt 0 ] || set -- data text vae latents unet decoder lora controlnet export check
@@ -59,3 +72,4 @@ for stage; do
     *) echo "no such stage: $stage" >&2; exit 2 ;;
   esac
 done
+meet

@@ -19,6 +19,7 @@ from latents import LANGUAGES, Frame
 from models import LATENTS, SIDE, UNET, Tokens, alphas_bar, load_text, load_vae
 from training import Training, add_arguments, precision
 
+LR = 1e-3
 DROPOUT = 0.1  # of captions
 CHINESE = 0.3  # share of captions
 # Pictures seen, up to -> share of each kind: single things first, which is where nouns are learnt.
@@ -129,11 +130,11 @@ def grid(pictures, columns, path):
 def main():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    parser.add_argument("--batch", type=int, help="default 16, on a GPU 768")
+    parser.add_argument("--batch", type=int, help="default 16, on a GPU 512")
     parser.add_argument("--sheet-minutes", type=float, default=15, help="how often a sheet of samples is drawn")
     args = parser.parse_args()
     rank, gpu = parallel.start(args.device), args.device != "cpu"
-    batch = args.batch or (768 if gpu else 16)
+    batch = args.batch or (512 if gpu else 16)
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**UNET)
     with torch.no_grad():
@@ -141,7 +142,6 @@ def main():
     unet = unet.to(args.device, memory_format=torch.channels_last).train()
     data, text = Data(args.state, args.device), Text(args.state, args.device)
     vae, own_frame = load_vae(args.state, args.device), Frame.load(args.state, args.device)
-    lr = 1.6e-3 if gpu else 1e-3
 
     def sheet(t):
         unet.eval()
@@ -152,7 +152,7 @@ def main():
         grid(decode(vae, own_frame, torch.cat(z)), 10, os.path.join(args.state, "sheet-%07d.png" % t.seen))
 
     path = os.path.join(args.state, "unet.pt")
-    with Training(path, dict(unet.named_parameters()), lr, args.minutes, args.device) as t:
+    with Training(path, dict(unet.named_parameters()), LR, args.minutes, args.device) as t:
         rng = np.random.default_rng(100 * t.steps + rank)
         torch.manual_seed(100 * t.steps + rank)
         if rank == 0:
