@@ -5,7 +5,7 @@ use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::named::Named;
 use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::{
-    Enlarge, InpaintArea, MaskedContent, Memory, Output, Preprocess, Preview, StrengthSteps,
+    ControlMode, Enlarge, InpaintArea, MaskedContent, Memory, Output, Preprocess, Preview, StrengthSteps,
 };
 use browser_diffusion::prompt::Syntax;
 use browser_diffusion::samplers::Rng;
@@ -15,7 +15,7 @@ fn names<T: Named>() -> Vec<&'static str> {
 }
 
 /// Every option that takes names, and its names.
-fn lists() -> [(&'static str, Vec<&'static str>); 12] {
+fn lists() -> [(&'static str, Vec<&'static str>); 13] {
     [
         ("preview", names::<Preview>()),
         ("output", names::<Output>()),
@@ -29,6 +29,7 @@ fn lists() -> [(&'static str, Vec<&'static str>); 12] {
         ("inpaintArea", names::<InpaintArea>()),
         ("upscaler", names::<Enlarge>()),
         ("preprocess", names::<Preprocess>()),
+        ("mode", names::<ControlMode>()),
     ]
 }
 

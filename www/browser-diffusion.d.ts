@@ -293,7 +293,7 @@ export class Upscaler {
  */
 export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
 
-/** A ControlNet of Stable Diffusion 1.x, 2.x or SDXL, of the kind of the model, and what it is shown. */
+/** A ControlNet of Stable Diffusion 1.x, 2.x or SDXL, or a ControlNet Union of SDXL, of the kind of the model, and what it is shown. */
 export interface ControlNet {
   /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
   source: ModelSource;
@@ -304,6 +304,11 @@ export interface ControlNet {
   /** Thresholds of "canny", see {@link canny}. */
   low?: number;
   high?: number;
+  /**
+   * What `image` is, which a ControlNet Union must be told: "scribble" are thick or soft lines, "canny" thin ones; "tile"
+   * and "repaint" (anew where it is black) are ProMax's. What has one `source`, `start` and `end` is seen at once.
+   */
+  mode?: 'openpose' | 'depth' | 'scribble' | 'canny' | 'normal' | 'segment' | 'tile' | 'repaint';
   /** `controlnet_conditioning_scale` of diffusers, default 1. */
   scale?: number;
   /**

@@ -19,7 +19,7 @@ const VERSION = '0.1.0';
 
 /**
  * A request as it was drawn: the caller's options, with what the engine settled in place of those left out.
- * @typedef {{ key: string, source?: string, preprocess?: string, low?: number, high?: number, scale?: number,
+ * @typedef {{ key: string, source?: string, preprocess?: string, low?: number, high?: number, mode?: string, scale?: number,
  *   start?: number, end?: number }} MadeControl
  * @typedef {{ source: string, name: string, scale: number }} MadeLora
  * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets' | 'loras'> & { model: string, image?: object,
@@ -122,10 +122,11 @@ const hasMask = ({ maskImage, outpaint }) => Boolean(maskImage || outpaint);
  */
 function controlText({ key, source = key, preprocess = 'none', ...more }, guessMode) {
   const { low = 100, high = 200, scale = 1, start = 0, end = 1 } = more;
+  const union = more.mode ? `, Union Control Type: ${more.mode}` : '';
   const module = preprocess === 'canny' ? `canny, Threshold A: ${low}, Threshold B: ${high}` : preprocess;
   const mode = guessMode ? GUESSES : 'Balanced';
   return `Module: ${module}, Model: ${source}, Weight: ${single(scale)}, Guidance Start: ${start}, ` +
-    `Guidance End: ${end}, Control Mode: ${mode}`;
+    `Guidance End: ${end}, Control Mode: ${mode}${union}`;
 }
 
 /**

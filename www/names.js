@@ -14,4 +14,5 @@ export const NAMES = Object.freeze({
   inpaintArea: ['whole', 'masked'],
   upscaler: ['latent', 'latent-nearest', 'latent-bicubic', 'picture'],
   preprocess: ['none', 'canny'],
+  mode: ['openpose', 'depth', 'scribble', 'canny', 'normal', 'segment', 'tile', 'repaint'],
 });

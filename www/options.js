@@ -206,6 +206,7 @@ export const GENERATE_RULES = {
     image: imageSource,
     preprocess: oneOf(NAMES.preprocess),
     ...CANNY_RULES,
+    mode: oneOf(NAMES.mode),
     scale: finite,
     start: between(0, 1),
     end: between(0, 1),

@@ -216,7 +216,17 @@ fn control_net(shapes: &Shapes) -> Value {
     let levels = shapes.count(&format!("{stem}.blocks")) / 2;
     let mut widths = vec![shapes.dim(&format!("{stem}.conv_in.weight"), 0)];
     widths.extend((0..levels).map(|i| shapes.dim(&format!("{stem}.blocks.{}.weight", 2 * i + 1), 0)));
-    config.insert("_class_name".into(), "ControlNetModel".into());
+    if shapes.has("task_embedding") {
+        config.insert("_class_name".into(), "ControlNetUnionModel".into());
+        config.insert("num_control_type".into(), shapes.dim("task_embedding", 0).into());
+        config.insert("num_trans_channel".into(), shapes.dim("task_embedding", 1).into());
+        config.insert("num_proj_channel".into(), shapes.dim("spatial_ch_projs.weight", 0).into());
+        config.insert("num_trans_layer".into(), shapes.count("transformer_layes").into());
+        // 40 channels a head, as the one that its author published.
+        config.insert("num_trans_head".into(), (shapes.dim("task_embedding", 1) / 40).max(1).into());
+    } else {
+        config.insert("_class_name".into(), "ControlNetModel".into());
+    }
     config.insert("conditioning_channels".into(), shapes.dim(&format!("{stem}.conv_in.weight"), 1).into());
     config.insert("conditioning_embedding_out_channels".into(), widths.into());
     config.insert("controlnet_conditioning_channel_order".into(), "rgb".into());

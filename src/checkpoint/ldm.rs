@@ -248,7 +248,6 @@ fn refuse_unsupported(has: impl Fn(&str) -> bool) -> Result<()> {
         ("double_blocks.0.img_attn.qkv.weight", "Flux"),
         ("lora_controlnet", "a Control-LoRA"),
         ("difference", "a ControlNet that holds differences to its model"),
-        ("task_embedding", "a ControlNet Union"),
         ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
     ] {
         if has(name) {

@@ -43,6 +43,18 @@ pub fn unet(name: &str) -> Option<Cow<'_, str>> {
     common(name).map(Cow::Borrowed)
 }
 
+/// Names of `ControlNetModel` and `ControlNetUnionModel`. Canonical are those of a layer and `.weight` or `.bias`.
+pub fn controlnet(name: &str) -> Option<Cow<'_, str>> {
+    let name = common(name)?;
+    let layer = |end, kind| name.strip_suffix(end).map(|layer| Cow::Owned(format!("{layer}.in_proj.{kind}")));
+    Some(match name {
+        "task_embedding" => Cow::Borrowed("task_embedding.weight"),
+        _ => layer(".in_proj_weight", "weight")
+            .or_else(|| layer(".in_proj_bias", "bias"))
+            .unwrap_or(Cow::Borrowed(name)),
+    })
+}
+
 /// What no model reads: the constant position ids (integers, or floats after some conversions) and the
 /// averaged copy of the weights that training scripts leave.
 fn common(name: &str) -> Option<&str> {

@@ -76,17 +76,33 @@ pub(super) struct Down {
     temb: TimeProjections,
 }
 
-/// The way down and the middle, which a ControlNet has too; there `controlnet_cond` `[n, h, w, time_proj_dim]` is added
-/// to conv_in's output.
+/// The first convolution, `[n, h, w, time_proj_dim]`, and what a ControlNet adds to it.
+///
+/// `UnsupportedModel` for latents of another width than the configuration's.
+pub(super) fn conv_in(
+    config: &Config,
+    r: &mut Recorder,
+    sample: Tensor,
+    controlnet_cond: Option<Tensor>,
+) -> Result<Tensor> {
+    expect("in_channels", config.in_channels, sample.c)?;
+    let (width, conv) = (config.time_proj_dim, same_size(config.conv_in_kernel));
+    let plus_cond = Epilogue { residual: controlnet_cond, ..Default::default() };
+    ops::conv2d(r, sample, "conv_in", width, conv, plus_cond)
+}
+
+/// The way down from [`conv_in`]'s output `x`, and the middle, which a ControlNet has too. `control_emb` `[n, 1, 1,
+/// time_embed_dim]` is added to SDXL's time embedding.
 ///
 /// `UnsupportedModel` where an input's width is not the configuration's, so the parts are not of one model.
 pub(super) fn down(
     config: &Config,
     r: &mut Recorder,
     inputs: &Inputs,
-    controlnet_cond: Option<Tensor>,
+    x: Tensor,
+    control_emb: Option<Tensor>,
 ) -> Result<Down> {
-    down_to(config, r, inputs, controlnet_cond, usize::MAX)
+    down_to(config, r, inputs, x, control_emb, usize::MAX)
 }
 
 /// [`down`] as far as its first `skips` skips; where that is not all of it, `mid` is the last one.
@@ -94,19 +110,16 @@ fn down_to(
     config: &Config,
     r: &mut Recorder,
     inputs: &Inputs,
-    controlnet_cond: Option<Tensor>,
+    mut x: Tensor,
+    control_emb: Option<Tensor>,
     most: usize,
 ) -> Result<Down> {
-    expect("in_channels", config.in_channels, inputs.sample.c)?;
     expect("cross_attention_dim", config.cross_attention_dim, inputs.encoder_hidden_states.c)?;
-    let temb = time_embedding(config, r, inputs.t_emb, inputs.added, inputs.timestep_cond)?;
+    let temb = time_embedding(config, r, inputs, control_emb)?;
     let temb = TimeProjections::record(r, temb, &config.resnets())?;
     let text = inputs.encoder_hidden_states;
     let norm = config.norm;
 
-    let (width, conv) = (config.time_proj_dim, same_size(config.conv_in_kernel));
-    let plus_cond = Epilogue { residual: controlnet_cond, ..Default::default() };
-    let mut x = ops::conv2d(r, inputs.sample, "conv_in", width, conv, plus_cond)?;
     ops::watch_block(r, "conv_in", x);
     let mut skips = vec![x];
     for (i, block) in config.down.iter().enumerate() {
@@ -149,7 +162,8 @@ fn down_to(
 ///
 /// `UnsupportedModel` where an input's width is not the configuration's, so the parts are not of one model.
 pub fn forward(config: &Config, r: &mut Recorder, inputs: &Inputs, residuals: &[Tensor]) -> Result<Tensor> {
-    let Down { skips, mid, temb } = down(config, r, inputs, None)?;
+    let x = conv_in(config, r, inputs.sample, None)?;
+    let Down { skips, mid, temb } = down(config, r, inputs, x, None)?;
     let x = plus_mid(r, mid, residuals, skips.len())?;
     up(config, r, (&temb, inputs.encoder_hidden_states), skips, residuals, x, None).map(|(out, _)| out)
 }
@@ -164,7 +178,8 @@ pub fn forward_with_deep(
     residuals: &[Tensor],
     branch: u32,
 ) -> Result<(Tensor, Tensor)> {
-    let Down { skips, mid, temb } = down(config, r, inputs, None)?;
+    let x = conv_in(config, r, inputs.sample, None)?;
+    let Down { skips, mid, temb } = down(config, r, inputs, x, None)?;
     let x = plus_mid(r, mid, residuals, skips.len())?;
     let first = skips.len().saturating_sub(1 + branch as usize);
     up(config, r, (&temb, inputs.encoder_hidden_states), skips, residuals, x, Some(first))
@@ -182,7 +197,8 @@ pub fn shallow(
     branch: u32,
     deep: Tensor,
 ) -> Result<Tensor> {
-    let Down { skips, temb, .. } = down_to(config, r, inputs, None, 1 + branch as usize)?;
+    let x = conv_in(config, r, inputs.sample, None)?;
+    let Down { skips, temb, .. } = down_to(config, r, inputs, x, None, 1 + branch as usize)?;
     up(config, r, (&temb, inputs.encoder_hidden_states), skips, residuals, deep, None).map(|(out, _)| out)
 }
 
@@ -251,13 +267,13 @@ fn same_size(kernel: u32) -> Conv {
 }
 
 /// silu of the time embedding, `[n, 1, 1, time_embed_dim]`: every resnet takes the silu of it, so it is made
-/// once. `TimestepEmbedding` of the time step, plus that of SDXL's conditioning.
+/// once. `TimestepEmbedding` of the time step, plus, in SDXL, that of its
+/// conditioning and `control_emb`.
 fn time_embedding(
     config: &Config,
     r: &mut Recorder,
-    t_emb: Tensor,
-    added: Option<AddedCond>,
-    timestep_cond: Option<Tensor>,
+    &Inputs { t_emb, added, timestep_cond, .. }: &Inputs,
+    control_emb: Option<Tensor>,
 ) -> Result<Tensor> {
     expect("time_proj_dim", config.time_proj_dim, t_emb.c)?;
     let width = config.time_embed_dim;
@@ -283,7 +299,8 @@ fn time_embedding(
     let wanted = text_time.projection_class_embeddings_input_dim;
     expect("projection_class_embeddings_input_dim", wanted, text_embeds.c + time_ids.c)?;
     let a = ops::linear(r, (text_embeds, time_ids), "add_embedding.linear_1", width, silu)?;
-    let aug_emb = ops::linear(r, a, "add_embedding.linear_2", width, Epilogue::default())?;
+    let plus_control = Epilogue { residual: control_emb, ..Default::default() };
+    let aug_emb = ops::linear(r, a, "add_embedding.linear_2", width, plus_control)?;
     let plus_aug = Epilogue { residual: Some(aug_emb), post: Activation::Silu, ..Default::default() };
     ops::linear(r, h, "time_embedding.linear_2", width, plus_aug)
 }

@@ -22,7 +22,7 @@ mod trial;
 pub use attention::attention;
 pub use canny::canny;
 pub use conv::Conv;
-pub use gather::{embed, gather};
+pub use gather::{embed, embed_onto, gather};
 pub use input::{Columns, Input};
 pub use lora::{Watch, merge};
 pub use matmul::{

@@ -2,6 +2,7 @@
 //! plan reads; what it sees of its picture is computed once a picture, not once a step. After diffusers'
 //! `StableDiffusionControlNetPipeline` and `MultiControlNetModel`.
 
+use super::controls::ControlFacts;
 use super::part::{Module, Part, WeightSource};
 use super::pixels::Bytes;
 use super::plans::{ControlPlan, UnetPlan, Vae, controlnet_weights};
@@ -11,10 +12,11 @@ use super::weights::{FilesSource, Place};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Gpu, Options, Recorder};
-use crate::models::controlnet::{self, Config};
+use crate::models::controlnet::{self, Config, Seen};
 use crate::models::unet::{self, unet_inputs};
 use crate::ops;
 use crate::ops::sound;
+use crate::samplers::get_timestep_embedding;
 use crate::store::ModelFiles;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -60,10 +62,13 @@ impl ControlNets {
         self.0.borrow().iter().any(|c| c.key == key)
     }
 
-    /// The key of each, and whether it asks for guess mode: one that pools its conditions does.
-    pub fn list(&self) -> Vec<(String, bool)> {
-        let loaded = self.0.borrow();
-        loaded.iter().map(|c| (c.key.clone(), c.module.config.global_pool_conditions)).collect()
+    pub fn list(&self) -> Vec<ControlFacts> {
+        let facts = |c: &Rc<ControlNet>| ControlFacts {
+            key: c.key.clone(),
+            guesses: c.module.config.global_pool_conditions,
+            modes: c.module.config.union.as_ref().map(|union| union.num_control_type),
+        };
+        self.0.borrow().iter().map(facts).collect()
     }
 
     /// # Errors
@@ -105,7 +110,7 @@ impl ControlNets {
         let options = beside.options;
         let plan = controlnet_weights(&config, &options)?;
         plan.check(&residence.gpu.limits)?;
-        let part = Rc::new(Part::new("controlnet", names::unet, plan.weights()));
+        let part = Rc::new(Part::new("controlnet", names::controlnet, plan.weights()));
         // Where there is a file of half the size, that one: on the GPU the weights are as small anyhow.
         let source = Box::new(FilesSource { files, other: Some(place), variant: Some("fp16".to_owned()) });
         if residence.low {
@@ -159,8 +164,8 @@ impl ControlNet {
         &self.module.config.unet
     }
 
-    /// Makes the `i`-th control of `plan`, which has residuals, ready: this ControlNet's weights are on the GPU, its
-    /// plan is bound, its picture of the size to draw is seen. `guess`: it leaves the first text alone where `first` is
+    /// Makes the `i`-th of the controls of `plan`, which has residuals, ready: this ControlNet's weights are on the GPU,
+    /// its plan is bound, its pictures (several: of a ControlNet Union) of the size to draw are seen. `guess`: it leaves the first text alone where `first` is
     /// 1, and acts the less the finer the layer.
     ///
     /// # Errors
@@ -170,66 +175,109 @@ impl ControlNet {
         residence: &Residence,
         plan: &mut UnetPlan,
         i: usize,
-        control: &Control,
+        controls: &[Control],
         asked: Asked,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
         let gpu = &residence.gpu;
         self.module.part.fill(gpu, self.source.as_ref(), aborted).await?;
-        if plan.controls.get(i).is_none_or(|c| c.key != self.key || c.first != asked.first) {
+        let fits =
+            |c: &ControlPlan| (&c.key, c.first, c.shown.len()) == (&self.key, asked.first, controls.len());
+        if !plan.controls.get(i).is_some_and(fits) {
             plan.controls.truncate(i);
-            plan.controls.push(self.plan(gpu, plan, asked.first).await?);
+            plan.controls.push(self.plan(gpu, plan, asked.first, controls.len()).await?);
         }
         let own = &mut plan.controls[i];
-        let shown = (control.image.clone(), control.preprocess, [control.low, control.high]);
-        if own.shown.as_ref() != Some(&shown) {
-            let picture = seen(gpu, control, asked.size).await?;
-            self.show(gpu, &picture, own).await?;
-            own.shown = Some(shown);
+        // Several pictures have each a scale, where they are seen; one has its own where that is added.
+        let (each, all): (Vec<f32>, f32) = match controls {
+            [one] => (vec![1.0], one.scale),
+            several => (several.iter().map(|c| c.scale).collect(), 1.0),
+        };
+        for (place, (control, &scale)) in controls.iter().zip(&each).enumerate() {
+            let control = Control { scale, start: 0.0, end: 1.0, ..control.clone() };
+            if own.shown[place].as_ref() != Some(&control) {
+                self.show(gpu, &control, asked.size, own, place).await?;
+                own.shown[place] = Some(control);
+            }
         }
-        let scales = self.module.config.scales(control.scale, asked.guess);
+        self.say_modes(gpu, controls, own)?;
+        let scales = self.module.config.scales(all, asked.guess);
         own.executable.write(gpu, own.scales, &scales)
     }
 
-    /// Its plan beside `plan`.
-    async fn plan(&self, gpu: &Gpu, plan: &UnetPlan, first: u32) -> Result<ControlPlan> {
+    /// Tells a ControlNet Union what kinds of pictures there are.
+    fn say_modes(&self, gpu: &Gpu, controls: &[Control], own: &ControlPlan) -> Result<()> {
+        let Module { config: Config { unet, union, .. }, .. } = &self.module;
+        let (Some(union), Some(control_type)) = (union, own.seen.control_type) else { return Ok(()) };
+        let is_there = |kind: u32| controls.iter().any(|c| c.mode.is_some_and(|mode| mode as u32 == kind));
+        let embedded = |kind: u32| {
+            let (value, dim) = (f32::from(is_there(kind)), union.control_type_dim as usize);
+            get_timestep_embedding(value, dim, unet.flip_sin_to_cos, unet.freq_shift, 1.0, 10000.0)
+        };
+        let kinds: Vec<f32> = (0..union.num_control_type).flat_map(embedded).collect();
+        own.executable.write(gpu, control_type, &kinds.repeat(control_type.n as usize))
+    }
+
+    /// Its plan beside `plan`, which sees so many pictures.
+    async fn plan(&self, gpu: &Gpu, plan: &UnetPlan, first: u32, pictures: usize) -> Result<ControlPlan> {
         let Module { config, part, options } = &self.module;
         let size = plan.size;
         let record = |options: &Options| {
             let mut r = Recorder::new(options);
             let batch = size.batch - first;
             let inputs = unet_inputs(&config.unet, &mut r, batch, size.height, size.width, size.tokens);
-            let cond = r.input(batch, size.height, size.width, config.unet.time_proj_dim);
+            let seen = Seen::inputs(config, &mut r, &inputs, pictures as u32);
             let into = controlnet::residuals(&config.unet, &mut r, size.batch, [size.height, size.width]);
             let scales = r.input_of(Dtype::F32, 1, 1, 1, into.len() as u32);
-            let results = controlnet::forward(config, &mut r, &inputs, cond)?;
+            let results = controlnet::forward(config, &mut r, &inputs, &seen)?;
             controlnet::add(&mut r, &results, scales, &into, first)?;
-            Ok((r.finish(), (inputs, cond, into, scales)))
+            Ok((r.finish(), (inputs, seen, into, scales)))
         };
-        let (recorded, (inputs, cond, into, scales)) = sound(gpu, options, record).await?;
+        let (recorded, (inputs, seen, into, scales)) = sound(gpu, options, record).await?;
         let shared = into.iter().zip(&plan.residuals).map(|(&t, &theirs)| (t, &plan.executable, theirs));
         let shared: Vec<_> = shared.collect();
         let executable = recorded.instantiate_over(gpu, &*part.weights()?, &shared)?;
-        Ok(ControlPlan { key: self.key.clone(), first, executable, inputs, cond, scales, shown: None })
+        let shown = vec![None; pictures];
+        Ok(ControlPlan { key: self.key.clone(), first, executable, inputs, seen, scales, shown })
     }
 
-    /// Computes what the ControlNet sees of a picture, into its plan.
-    async fn show(&self, gpu: &Gpu, picture: &Picture, own: &ControlPlan) -> Result<()> {
+    /// Computes what the ControlNet sees of a picture, into its plan, at this place of its pictures.
+    async fn show(
+        &self,
+        gpu: &Gpu,
+        control: &Control,
+        size: [u32; 2],
+        own: &ControlPlan,
+        place: usize,
+    ) -> Result<()> {
         let Module { config, part, options } = &self.module;
+        let picture = seen(gpu, control, size).await?;
         let record = |options: &Options| {
             let mut r = Recorder::new(options);
             let image = r.input(1, picture.height, picture.width, config.conditioning_channels);
-            let out = controlnet::cond_embedding(config, &mut r, image)?;
+            let cond = controlnet::cond_embedding(config, &mut r, image)?;
+            let (out, own) = match &config.union {
+                None => (cond, None),
+                Some(union) => {
+                    let (kind, factor) = (r.input_u32(1, 1), r.input_of(Dtype::F32, 1, 1, 1, 1));
+                    let out = controlnet::condition(union, &mut r, cond, kind, (control.scale, factor))?;
+                    (out, Some((kind, factor)))
+                }
+            };
             r.output(out);
-            Ok((r.finish(), (image, out)))
+            Ok((r.finish(), (image, out, own)))
         };
-        let (plan, (image, out)) = sound(gpu, options, record).await?;
+        let (plan, (image, out, of_union)) = sound(gpu, options, record).await?;
         let executable = plan.instantiate(gpu, &*part.weights()?)?;
         let order = if config.bgr { [2, 1, 0] } else { [0, 1, 2] };
         let colours = picture.data.chunks_exact(4).flat_map(|p| order.map(|c| p[c] as f32 / 255.0));
         executable.write(gpu, image, &colours.collect::<Vec<f32>>())?;
+        if let (Some((kind, factor)), Some(mode)) = (of_union, control.mode) {
+            executable.write_u32(gpu, kind, &[mode as u32])?;
+            executable.write(gpu, factor, &[control.scale])?;
+        }
         executable.run(gpu);
-        executable.copy(gpu, out, &own.executable, own.cond)
+        executable.copy(gpu, out, &own.executable, own.seen.cond[place])
     }
 }
 

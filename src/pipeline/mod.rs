@@ -22,6 +22,7 @@
 
 mod autotune;
 mod controlnet;
+mod controls;
 mod decode;
 mod diffusion;
 mod embedding;
@@ -59,8 +60,9 @@ pub use model::{Kind, Model};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
 pub use primitives::{Prediction, Schedule};
 pub use request::{
-    Control, DeepCache, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora, MaskedContent,
-    Outpaint, Output, Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps, Timings,
+    Control, ControlMode, DeepCache, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora,
+    MaskedContent, Outpaint, Output, Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps,
+    Timings,
 };
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};

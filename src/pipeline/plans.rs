@@ -2,9 +2,10 @@
 //! read, and over the size that is drawn.
 
 use super::inside::Inside;
-use super::request::{Picture, Preprocess};
+use super::request::Control;
 use crate::error::{Error, Result};
-use crate::gpu::{Executable, Gpu, Options, Plan, Probe, Reading, Recorder, Tensor, Weights};
+use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Probe, Reading, Recorder, Tensor, Weights};
+use crate::models::controlnet::Seen;
 use crate::models::unet::{self, unet_inputs};
 use crate::models::{clip, controlnet, taesd, vae};
 use crate::ops::sound;
@@ -39,8 +40,13 @@ pub(super) fn controlnet_weights(config: &controlnet::Config, options: &Options)
         let side = SMALL * config.scale();
         let image = r.input(1, side, side, config.conditioning_channels);
         let cond = controlnet::cond_embedding(config, r, image)?;
+        if let Some(union) = &config.union {
+            let (kind, factor) = (r.input_u32(1, 1), r.input_of(Dtype::F32, 1, 1, 1, 1));
+            controlnet::condition(union, r, cond, kind, (1.0, factor))?;
+        }
         let inputs = unet_inputs(&config.unet, r, 1, SMALL, SMALL, 1);
-        controlnet::forward(config, r, &inputs, cond).map(|_| ())
+        let seen = Seen::inputs(config, r, &inputs, 1);
+        controlnet::forward(config, r, &inputs, &seen).map(|_| ())
     })
 }
 
@@ -176,10 +182,10 @@ pub(super) struct ControlPlan {
     pub first: u32,
     pub executable: Executable,
     pub inputs: unet::Inputs,
-    pub cond: Tensor,
+    pub seen: Seen,
     pub scales: Tensor,
-    /// What `cond` was computed from: picture, preprocess and thresholds.
-    pub shown: Option<(Picture, Preprocess, [f64; 2])>,
+    /// What each of `seen` was computed from; the scale is 1 where it does not count.
+    pub shown: Vec<Option<Control>>,
 }
 
 // ---- the VAE -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ use super::inside::{Inside, Parts, Seen};
 use super::looking::{self, Level};
 use super::pixels::{to_nchw, to_nhwc};
 use super::plans::{ShallowPlan, UnetPlan, UnetSize};
+use super::request::Control;
 use super::residence::Stage;
 use super::settle::{Pass, Shared};
 use super::text::{Conditioning, Prompts};
@@ -74,7 +75,8 @@ impl<'a> Predictor<'a> {
             branch: shared.deep_cache.map(|cache| cache.branch),
             inside: Inside { guidance: false, ..shared.inside },
         };
-        let controls = shared.controls.iter().map(|control| pipeline.controlnets.get(&control.key));
+        let controls = shared.controls.iter().filter_map(|seen| seen.first());
+        let controls = controls.map(|control| pipeline.controlnets.get(&control.key));
         let plan = plan_of(pipeline, size).await?;
         plan.executable.begin_counting();
         let shows = shared.inside != Inside::default();
@@ -104,8 +106,8 @@ impl<'a> Predictor<'a> {
         let spared = guess && self.together() && self.prompts.guided();
         let asked = Asked { size: self.size, first: u32::from(spared), guess };
         self.plan.controls.truncate(self.controls.len());
-        for (i, (net, control)) in self.controls.iter().zip(&self.shared.controls).enumerate() {
-            net.prepare(residence, &mut self.plan, i, control, asked, aborted).await?;
+        for (i, (net, seen)) in self.controls.iter().zip(&self.shared.controls).enumerate() {
+            net.prepare(residence, &mut self.plan, i, seen, asked, aborted).await?;
         }
         residence.gpu.check()
     }
@@ -260,10 +262,10 @@ impl<'a> Predictor<'a> {
             return Ok(());
         }
         let [from, to] = moment.share;
-        for ((net, asked), control) in
-            self.controls.iter().zip(&self.shared.controls).zip(&self.plan.controls)
+        for ((net, seen), control) in self.controls.iter().zip(&self.shared.controls).zip(&self.plan.controls)
         {
-            if from < asked.start || to > asked.end || asked.scale == 0.0 {
+            let acts = |asked: &Control| from >= asked.start && to <= asked.end && asked.scale != 0.0;
+            if !seen.iter().any(acts) {
                 continue;
             }
             write_sample(gpu, &control.executable, net.unet(), &control.inputs, latents, moment.timestep)?;

@@ -186,8 +186,39 @@ impl Named for Preprocess {
     const NAMES: &'static [(&'static str, Self)] = &[("none", Self::None), ("canny", Self::Canny)];
 }
 
+/// What kind of picture a ControlNet Union is shown, by the number that its author gave it (xinsir6/ControlNetPlus);
+/// `control_mode` in diffusers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlMode {
+    Openpose = 0,
+    Depth = 1,
+    /// HED, PiDi, TEED: soft or thick lines.
+    Scribble = 2,
+    /// Canny, lineart, MLSD: thin lines.
+    Canny = 3,
+    Normal = 4,
+    Segment = 5,
+    /// From here on of ProMax only.
+    Tile = 6,
+    /// What is to be painted anew is black.
+    Repaint = 7,
+}
+
+impl Named for ControlMode {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("openpose", Self::Openpose),
+        ("depth", Self::Depth),
+        ("scribble", Self::Scribble),
+        ("canny", Self::Canny),
+        ("normal", Self::Normal),
+        ("segment", Self::Segment),
+        ("tile", Self::Tile),
+        ("repaint", Self::Repaint),
+    ];
+}
+
 /// One ControlNet of a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Control {
     /// Under which `DiffusionPipeline::load_controlnet` keeps it.
     pub key: String,
@@ -197,6 +228,8 @@ pub struct Control {
     /// Canny's thresholds.
     pub low: f64,
     pub high: f64,
+    /// For a ControlNet Union.
+    pub mode: Option<ControlMode>,
     /// `controlnet_conditioning_scale`.
     pub scale: f32,
     /// `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts.
@@ -212,6 +245,7 @@ impl Default for Control {
             preprocess: Preprocess::None,
             low: 100.0,
             high: 200.0,
+            mode: None,
             scale: 1.0,
             start: 0.0,
             end: 1.0,

@@ -1,6 +1,7 @@
 //! A request settled once, against the facts of the model: every default is filled in, every unit is that of the
 //! drawing, every check is done. What draws reads these types alone, and finds no option left out.
 
+use super::controls::{self, ControlFacts};
 use super::decode::Decoder;
 use super::inside::Inside;
 use super::looking;
@@ -39,8 +40,7 @@ pub(super) struct Facts<'a> {
     pub window: usize,
     /// Keys of what is loaded.
     pub loras: Vec<String>,
-    /// The same, and whether it asks for guess mode.
-    pub controlnets: Vec<(String, bool)>,
+    pub controlnets: Vec<ControlFacts>,
     /// What says whether a size can be decoded.
     pub decoder: &'a Decoder,
     pub residence: &'a Residence,
@@ -61,7 +61,8 @@ pub(super) struct Shared {
     pub guidance: Guidance,
     /// Of an interval of at least 2.
     pub deep_cache: Option<DeepCache>,
-    pub controls: Vec<Control>,
+    /// Those that are seen at once: one, or of a ControlNet Union several.
+    pub controls: Vec<Vec<Control>>,
     /// ControlNets act with the prompt only.
     pub guess: bool,
     /// Key and scale of each, none of them 0.
@@ -227,7 +228,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     let passes = Passes { options, facts, images };
     latent_size(facts.decoder, [width, height])?;
     check_mask(options, &start, facts)?;
-    check_controls(&controls, facts)?;
+    controls::check(&controls, &facts.controlnets)?;
     check_sizes(&start, [width, height])?;
     if !from_picture && options.strength.is_some() {
         return Err(Error::invalid(
@@ -254,14 +255,14 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         scheduler: scheduler_name(options, facts),
         strength: from_picture.then_some(strength),
     };
-    let asks_to_guess = |c: &Control| facts.controlnets.iter().any(|(key, asks)| *key == c.key && *asks);
+    let asks_to_guess = |c: &Control| facts.controlnets.iter().any(|own| own.key == c.key && own.guesses);
     let shared = Shared {
         settings,
         texts: texts(options, facts)?,
         guidance,
         deep_cache: deep_cache(options, facts)?,
         guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
-        controls,
+        controls: controls::seen_at_once(controls, &facts.controlnets),
         loras: loras(options, facts)?,
         images,
         seed: options.seed,
@@ -331,28 +332,6 @@ fn check_sizes(start: &Start, [width, height]: [u32; 2]) -> Result<()> {
             return Err(Error::invalid(format!(
                 "{name} is {}x{}; it must be as large as the picture to draw, {width}x{height}.",
                 picture.width, picture.height
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// # Errors
-/// `invalid-option` naming what is wrong with a request's ControlNets.
-fn check_controls(controls: &[Control], facts: &Facts) -> Result<()> {
-    for control in controls {
-        if !facts.controlnets.iter().any(|(key, _)| *key == control.key) {
-            return Err(Error::invalid(format!("ControlNet {} was not loaded.", control.key)));
-        }
-        control.image.check("image of controlnets")?;
-        if !control.scale.is_finite() {
-            return Err(Error::invalid("scale of controlnets must be a number, such as 1."));
-        }
-        let (start, end) = (control.start, control.end);
-        if !(0.0 <= start && start < end && end <= 1.0) {
-            return Err(Error::invalid(format!(
-                "A ControlNet from start = {start} to end = {end}: choose shares of the steps from 0 to 1, \
-                 the start before the end."
             )));
         }
     }

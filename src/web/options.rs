@@ -122,6 +122,7 @@ pub(super) fn control(spec: &JsValue) -> Result<Control> {
         preprocess: choice(spec, "preprocess")?.unwrap_or_default(),
         low,
         high,
+        mode: choice(spec, "mode")?,
         scale: float(spec, "scale")?.unwrap_or(usual.scale),
         start: number(spec, "start")?.unwrap_or(usual.start),
         end: number(spec, "end")?.unwrap_or(usual.end),

@@ -8,7 +8,7 @@ latents in `cases.bin` (f32, NCHW). The pictures are formulas, the same in tests
 """
 import json, pathlib
 import cv2, diffusers, numpy as np, torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, ControlNetUnionModel
 from models import controlnet, weight
 from PIL import Image
 from pipelines import pipeline
@@ -19,6 +19,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 SD1 = dict(conditioning_embedding_out_channels=[16, 32], gain=0.6)
 SDXL = dict(conditioning_embedding_out_channels=[16, 16, 32], gain=0.6, attention_head_dim=[2, 4], use_linear_projection=True, addition_embed_type="text_time",
             addition_time_embed_dim=8, transformer_layers_per_block=[1, 2], projection_class_embeddings_input_dim=72, cross_attention_dim=64)
+UNION = dict(_class_name="ControlNetUnionModel", num_control_type=6, num_trans_channel=32, num_trans_head=2, num_proj_channel=32)
+MODES = ["openpose", "depth", "scribble", "canny", "normal", "segment", "tile", "repaint"]
 NETS = {
     "one": ("", controlnet(**SD1)),
     "two": ("second.", controlnet(**SD1)),
@@ -27,12 +29,15 @@ NETS = {
                            use_linear_projection=True, down_block_types=["CrossAttnDownBlock2D"] * 2 + ["DownBlock2D"], controlnet_conditioning_channel_order="bgr")),
     "sdxl-one": ("", controlnet(**SDXL)),
     "sdxl-two": ("second.", controlnet(**SDXL)),
+    "union": ("", controlnet(**SDXL, **UNION)),
+    "promax": ("promax.", controlnet(**SDXL, **UNION | dict(num_control_type=8, num_trans_layer=2))),
 }
 
 
 def build(name):
     prefix, config = NETS[name]
-    model = ControlNetModel(**{k: v for k, v in config.items() if k not in ("_class_name", "gain")})
+    cls = ControlNetUnionModel if "Union" in config["_class_name"] else ControlNetModel
+    model = cls(**{k: v for k, v in config.items() if k not in ("_class_name", "gain")})
     with torch.no_grad():
         for n, p in model.named_parameters():
             p.copy_(torch.from_numpy(weight(prefix + n, tuple(p.shape), config["gain"])))
@@ -77,6 +82,11 @@ CASES = [
     ("inpainting", "sd1", [net("one", scale=0.7), net("two", scale=0.5)], dict(strength=0.75, mask=True)),
     ("sd2, bgr", "sd2", [net("sd2", size=(88, 104))], dict(width=88, height=104)),
     ("sdxl", "sdxl", [net("sdxl-one", scale=0.9)], {}),
+    *[(f"union, {mode}", "sdxl", [net("union", scale=0.8, mode=mode)], {}) for mode in MODES[:6]],
+    ("union, two at once", "sdxl", [net("union", scale=0.7, mode="depth"), net("union", scale=1.2, size=(90, 70), mode="canny", preprocess="canny", low=60, high=150)], {}),
+    # Of two at once diffusers adds something after their end too: its pictures are scaled by 0 then, and its results by 1.
+    ("union, start and end", "sdxl", [net("union", scale=0.7, mode="segment", start=0.2, end=0.8)], {}),
+    ("promax, tile", "sdxl", [net("promax", scale=0.9, mode="tile")], {}),
     ("sdxl, two in guess mode, start", "sdxl", [net("sdxl-one"), net("sdxl-two", scale=0.6, start=0.3)], dict(guessMode=True)),
 ]
 CLASSES = {
@@ -106,14 +116,21 @@ def run(kind, nets, options):
         else:
             parts |= dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
         parts.pop("image_encoder", None)
-        pipe = getattr(diffusers, CLASSES["xl" if kind == "sdxl" else "sd", way])(**parts)
+        union = "mode" in nets[0]
+        if union:
+            parts |= dict(controlnet=models[0])
+        pipe = (diffusers.StableDiffusionXLControlNetUnionPipeline if union else getattr(diffusers, CLASSES["xl" if kind == "sdxl" else "sd", way]))(**parts)
         pipe.set_progress_bar_config(disable=True)
         each = lambda key, usual: [n.get(key, usual) for n in nets] if len(nets) > 1 else nets[0].get(key, usual)
         control = images if len(nets) > 1 else images[0]
         more |= dict(image=control) if way == "text" else dict(image=picture(*size), control_image=control, strength=k["strength"])
+        if union:
+            more = {k: v for k, v in more.items() if k != "image"} | dict(control_image=images, control_mode=[MODES.index(n["mode"]) for n in nets])
         more |= dict(mask_image=mask(*size)) if way == "mask" else {}
         more |= dict(controlnet_conditioning_scale=each("scale", 1.0), control_guidance_start=each("start", 0.0), control_guidance_end=each("end", 1.0),
                      guess_mode=k.get("guessMode", False))
+        if union:  # its pictures are seen during the same steps
+            more |= dict(control_guidance_start=nets[0].get("start", 0.0), control_guidance_end=nets[0].get("end", 1.0))
     with torch.no_grad():
         return {n: v for n, v in k.items() if v is not None}, pipe(**more).images.float()
 

@@ -162,6 +162,8 @@ export const messages = {
   'controls.sees': 'and sees',
   'controls.asItIs': 'it as it is',
   'controls.canny': 'its edges (canny)',
+  'controls.mode': 'The picture is (for a ControlNet Union)',
+  'controls.noUnion': '(no Union)',
   'controls.low': 'Edges above',
   'controls.high': 'sure above',
   'controls.from': 'from',

@@ -181,6 +181,8 @@ export const messages = {
   'controls.sees': '预处理',
   'controls.asItIs': '无（直接使用）',
   'controls.canny': '边缘检测（canny）',
+  'controls.mode': '图片是（用于 ControlNet Union）',
+  'controls.noUnion': '（不是 Union）',
   'controls.low': '边缘下限',
   'controls.high': '边缘上限',
   'controls.from': '从',

@@ -2,6 +2,7 @@
  * The files beside the model that a picture was drawn with: LoRAs, from tags of its prompt, A1111's "Lora hashes" and our
  * own "LoRA 0"; ControlNets, from "ControlNet 0".
  */
+import { NAMES } from '../names.js';
 import { number } from './values.js';
 
 /** @typedef {import('./text.js').Fields} Fields */
@@ -52,11 +53,14 @@ function controlIn(parts) {
   const end = number(parts['guidance end']) ?? to;
   const low = number(parts['threshold a']) ?? a ?? NaN;
   const high = number(parts['threshold b']) ?? b ?? NaN;
+  const named = NAMES.mode.find((its) => its === parts['union control type']);
+  const mode = /** @type {import('../browser-diffusion.js').ControlNet['mode']} */ (named);
   return [{
     name,
     module,
     ...((module === 'none' || module === 'canny') && { preprocess: module }),
     ...(module === 'canny' && low >= 0 && high >= 0 && { low, high }),
+    ...(mode && { mode }),
     scale: number(weight) ?? 1,
     ...(0 <= start && start < end && end <= 1 ? { start, end } : { start: 0, end: 1 }),
   }];

@@ -4,6 +4,7 @@
  */
 import { canny } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
+import { NAMES } from '../names.js';
 import { PictureEditor } from './editor.js';
 import { PageError } from './page-error.js';
 import { Parts } from './parts.js';
@@ -24,6 +25,10 @@ const FIELDS = [
   {
     key: 'preprocess', label: t('controls.sees'), kind: 'choice',
     choices: [['none', t('controls.asItIs')], ['canny', t('controls.canny')]],
+  },
+  {
+    key: 'mode', label: t('controls.mode'), kind: 'choice',
+    choices: [['', t('controls.noUnion')], ...NAMES.mode.map((mode) => /** @type {[string, string]} */ ([mode, mode]))],
   },
   { key: 'low', label: t('controls.low'), kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
   { key: 'high', label: t('controls.high'), kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
@@ -60,8 +65,9 @@ export class Controls {
   read() {
     const rows = this.#parts.read((row) => ({ shown: () => this.#picture(row) }));
     try {
-      return rows.map(({ source, shown, preprocess, low, high, scale, start, end }) => ({
+      return rows.map(({ source, shown, preprocess, low, high, mode, scale, start, end }) => ({
         source, image: shown(), scale, start, end, ...(preprocess === 'canny' && { preprocess, low, high }),
+        ...(mode && { mode }),
       }));
     } catch (error) {
       this.#list.closest('details')?.setAttribute('open', '');

@@ -164,6 +164,16 @@ test('ControlNets', async t => {
           assert.ok(error <= LATENTS && error < moved / 3, `latents: ${error}`);
         });
       }
+      if (kind === 'sdxl') {
+        await t.test('a ControlNet Union must be told what it sees, of what it knows', async () => {
+          for (const mode of [undefined, 'tile']) {
+            const net = { name: 'union', size: /** @type {[number, number]} */ ([56, 40]), mode };
+            const { code, message } = await draw({ options: named('sdxl').options, controlnets: [net] });
+            assert.equal(code, 'invalid-option');
+            assert.match(message ?? '', /must be told what it sees.*openpose, depth, scribble, canny, normal, segment\./);
+          }
+        });
+      }
       if (kind !== 'sd1') continue;
 
       await t.test('a file of the original code, by its own names', async t => {
@@ -254,11 +264,11 @@ test('ControlNets', async t => {
         await refused({ name: 'one', size: [56, 40], start: 0.5, end: 0.5 }, 'invalid-option', /start = 0\.5/);
         await refused({ name: 'one', size: [56, 40], preprocess: 'depth' }, 'invalid-option', /none, canny/);
         await refused({ name: 'one', size: [56, 40], scale: NaN }, 'invalid-option', /scale/);
+        await refused({ name: 'one', size: [56, 40], mode: 'canny' }, 'invalid-option', /is for a ControlNet Union/);
         await refused({ name: 'one', size: [56, 40], weight: 1 }, 'invalid-option', /no "weight"/);
         for (const [mark, what] of [
           ['lora_controlnet', 'Control-LoRA'],
           ['difference', 'differences to its model'],
-          ['task_embedding', 'ControlNet Union'],
         ]) {
           const tensor = { dtype: 'F16', shape: [4], data: new Uint8Array(8) };
           writeSafetensors(join(models, 'nets', `${mark}.safetensors`), [
