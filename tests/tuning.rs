@@ -1,9 +1,10 @@
-//! The tuner on the software driver: how near it comes to timing every candidate for long, and what its choices are
-//! worth when something changes.
+//! The tuner on the software driver: how near it comes to the best candidate where other work disturbs what it times,
+//! and what its choices are worth when something changes.
 
-use browser_diffusion::gpu::choices::{Choices, Class, search, shipped};
+use browser_diffusion::gpu::choices::{Choices, Class, TURNS, WAVERS, search, shipped};
 use browser_diffusion::gpu::{Gpu, GpuOptions, Options};
 use browser_diffusion::ops::autotune::{self, Example, Timer};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 /// Small enough that a processor runs each in milliseconds.
 const SMALL: [Example; 4] =
@@ -30,40 +31,106 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The search and the exhaustive one see the same costs, measured anew each time.
+/// A candidate's times by quiet and busy moments. What it takes where nothing disturbs is the least of them.
+struct Samples(Vec<f64>);
+
+impl Samples {
+    fn cost(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// How many of its times are longer than its cost by more than this share.
+    fn beyond(&self, share: f64) -> f64 {
+        let bound = (1.0 + share) * self.cost();
+        self.0.iter().filter(|&&time| time > bound).count() as f64 / self.0.len() as f64
+    }
+}
+
+/// Searches over times drawn from `samples`, once for each of `seeds`. How often one was chosen that is slower than the
+/// best by more than 5 %, and how often one slower than the usual.
+fn misses(samples: &[Samples], usual: usize, seeds: u64) -> [usize; 2] {
+    let best = samples.iter().map(Samples::cost).fold(f64::INFINITY, f64::min);
+    let mut missed = [0; 2];
+    for seed in 0..seeds {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let measure = async |which: &[usize]| {
+            let mut draw = |i: usize| samples[i].0[random.random_range(0..samples[i].0.len())];
+            Ok(Some(which.iter().map(|&i| draw(i)).collect()))
+        };
+        let chosen = pollster::block_on(search(samples.len(), usual, measure)).unwrap().unwrap();
+        missed[0] += usize::from(samples[chosen].cost() > 1.05 * best);
+        missed[1] += usize::from(samples[chosen].cost() > samples[usual].cost());
+    }
+    missed
+}
+
+/// The most that may be missed by what `search` says of itself. With `of` the times longer than a candidate's cost by
+/// more than so much: the best is missed where all its ten times are too long by 1.85 %, or it dropped out, which takes
+/// three by a half or six by a tenth; the usual one, which never drops out, where its ten are by 3.09 % (1 / 0.97). Five
+/// standard deviations and five more, for it is seeds that are counted.
+fn at_most(samples: &[Samples], usual: usize, seeds: u64) -> [f64; 2] {
+    let [all, half_slower, enough, _] = TURNS.map(|turns| i32::try_from(turns).unwrap());
+    let best = samples.iter().min_by(|a, b| a.cost().total_cmp(&b.cost())).unwrap();
+    let dropped = best.beyond(0.5).powi(all) + best.beyond(0.1).powi(half_slower);
+    let missed = best.beyond(1.05 * WAVERS - 1.0).powi(enough) + dropped;
+    let slower = samples[usual].beyond(1.0 / WAVERS - 1.0).powi(enough);
+    [missed, slower].map(|share| share * seeds as f64).map(|mean| mean + 5.0 * mean.sqrt() + 5.0)
+}
+
+/// Times that are seeded: of each candidate a fifth are longer by 20 to 120 %, the others by up to 20 %, half of these by
+/// less than 2.5 %.
 #[test]
-fn the_search_is_within_five_percent_of_an_exhaustive_one() {
+fn the_search_is_within_five_percent_of_the_best_under_noise() {
+    const SEEDS: u64 = 1000;
+    let _alone = alone();
+    let mut random = SmallRng::seed_from_u64(1);
+    for table in 0..20 {
+        let mut samples: Vec<Samples> = Vec::new();
+        for _ in 0..12 {
+            let cost = 1.0 + 2.0 * random.random::<f64>();
+            let mut noise = || match random.random::<f64>() {
+                busy if busy < 0.2 => 0.2 + 5.0 * busy,
+                _ => 0.2 * random.random::<f64>().powi(3),
+            };
+            samples.push(Samples((0..5000).map(|_| cost * (1.0 + noise())).collect()));
+        }
+        let usual = random.random_range(0..12);
+        let (missed, most) = (misses(&samples, usual, SEEDS), at_most(&samples, usual, SEEDS));
+        println!("table {table}: {missed:?} of {SEEDS} missed, at most {most:.1?}");
+        // That this is little is due to ten turns: of five it would be 100 and more.
+        assert!(most.iter().all(|&most| most <= 60.0), "{most:?}");
+        assert!(missed.iter().zip(most).all(|(&missed, most)| missed as f64 <= most), "{missed:?} {most:?}");
+    }
+}
+
+/// The same of times of this driver, taken once and given to the search in any order: however much other work disturbs
+/// them, what may be missed follows from how much they were.
+#[test]
+fn the_search_is_within_five_percent_of_the_best_of_this_driver() {
+    const SEEDS: u64 = 200;
     let _alone = alone();
     let (gpu, options) = open();
     for example in SMALL {
         let timer = pollster::block_on(Timer::new(&gpu, &options, example)).unwrap();
-        let count = timer.candidates();
-        let cost = |i: usize| {
-            // Whatever ran before has left the caches to itself.
-            timer.executable(i).run(&gpu);
-            pollster::block_on(gpu.idle()).unwrap();
-            let before = processor_time();
-            (0..2).for_each(|_| timer.executable(i).run(&gpu));
-            pollster::block_on(gpu.idle()).unwrap();
-            (processor_time() - before) / 2.0
-        };
-        let measure = async |which: &[usize]| Ok(Some(which.iter().map(|&i| cost(i)).collect()));
-        let chosen = pollster::block_on(search(count, timer.usual, measure)).unwrap().unwrap();
-        let mut least = vec![f64::INFINITY; count];
-        for _ in 0..12 {
-            least.iter_mut().enumerate().for_each(|(i, time)| *time = time.min(cost(i)));
+        let mut samples: Vec<Samples> = (0..timer.candidates()).map(|_| Samples(Vec::new())).collect();
+        for _ in 0..8 {
+            for (i, Samples(times)) in samples.iter_mut().enumerate() {
+                // Whatever ran before has left the caches to itself.
+                timer.executable(i).run(&gpu);
+                pollster::block_on(gpu.idle()).unwrap();
+                let before = processor_time();
+                (0..2).for_each(|_| timer.executable(i).run(&gpu));
+                pollster::block_on(gpu.idle()).unwrap();
+                times.push((processor_time() - before) / 2.0);
+            }
         }
-        let best = (0..count).min_by(|&a, &b| least[a].total_cmp(&least[b])).unwrap();
-        let ms = |i: usize| least[i] / 1e6;
+        let ms: Vec<f64> = samples.iter().map(|candidate| candidate.cost() / 1e6).collect();
         let usual = timer.usual;
+        let (missed, most) = (misses(&samples, usual, SEEDS), at_most(&samples, usual, SEEDS));
         println!(
-            "{example:?}: usual {usual} {:.3} ms, chosen {chosen} {:.3}, best {best} {:.3}",
-            ms(usual),
-            ms(chosen),
-            ms(best)
+            "{example:?}: usual {usual} of {ms:.3?} ms: {missed:?} of {SEEDS} missed, at most {most:.1?}"
         );
-        assert!(least[chosen] <= 1.05 * least[best], "{example:?}");
-        assert!(least[chosen] <= least[usual], "{example:?}: slower than before");
+        assert!(missed.iter().zip(most).all(|(&missed, most)| missed as f64 <= most), "{example:?}");
     }
 }
 

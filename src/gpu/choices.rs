@@ -156,9 +156,19 @@ pub fn shipped(vendor: &str, architecture: &str) -> Choices {
     choices
 }
 
+/// Turns that all candidates take part in; that those half as slow again as the fastest take part in; that the others
+/// take part in at least, and at most.
+pub const TURNS: [usize; 4] = [3, 6, 10, 16];
+/// Times waver by 3 %: what is faster by less is no reason to leave the usual one.
+pub const WAVERS: f64 = 0.97;
+
 /// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs
-/// least; after three turns those half as slow again as the fastest drop out. It ends when four turns have changed
-/// neither the fastest nor, by more than times waver, its time. `usual`, where none is faster by more than that.
+/// least; after three turns those half as slow again as the fastest drop out, after six those slower by a tenth. It ends
+/// after ten turns, or as soon then as four have changed neither the fastest nor, by more than times waver, its time.
+/// `usual`, where none is faster by more than that.
+///
+/// So where other work only ever adds to a time, a slower one than the best by more than 5 % is chosen only where each of
+/// ten times of the best was at least 1.85 % too long (1.05 * 0.97 = 1.0185), or the best dropped out.
 ///
 /// `measure` returns the times of some of them, `None` where the time for tuning is over; then this is `None`.
 ///
@@ -169,12 +179,16 @@ pub async fn search(
     usual: usize,
     mut measure: impl AsyncFnMut(&[usize]) -> Result<Option<Vec<f64>>>,
 ) -> Result<Option<usize>> {
-    const WAVERS: f64 = 0.97;
+    let [all, half_slower, enough, most] = TURNS;
     let mut least = vec![f64::INFINITY; candidates];
     let mut best = (usual, f64::INFINITY);
     let (mut turn, mut still) = (0, 0);
-    while still < 4 && turn < 16 {
-        let bound = if turn < 3 { f64::INFINITY } else { 1.5 * best.1 };
+    while turn < enough || (still < 4 && turn < most) {
+        let bound = match turn {
+            turn if turn < all => f64::INFINITY,
+            turn if turn < half_slower => 1.5 * best.1,
+            _ => 1.1 * best.1,
+        };
         let left: Vec<usize> = (0..candidates).filter(|&i| least[i] <= bound || i == usual).collect();
         let Some(times) = measure(&left).await? else { return Ok(None) };
         for (i, time) in left.into_iter().zip(times) {

@@ -129,7 +129,7 @@ export async function withBrowser(options, work) {
   const errors = /** @type {string[]} */ ([]);
   const { context, close, crash } = browser === 'firefox'
     ? await openFirefox({
-      executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, connection, errors,
+      executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, connection, errors, timeout: HANGS,
     })
     : await openChromium({ adapter, args, profile, env, connection, errors, keepsPages });
   try {

@@ -37,16 +37,17 @@ function asPlaywright(page, errors) {
 /**
  * As `withBrowser` of browser.mjs has it.
  * @param {{ executablePath: string, env: Record<string, string>, profile: string, connection: object,
- *   errors: string[] }} options
+ *   errors: string[], timeout: number }} options
  * @returns {Promise<import('./browser.mjs').Opened>}
  */
-export async function openFirefox({ executablePath, env, profile, connection, errors }) {
+export async function openFirefox({ executablePath, env, profile, connection, errors, timeout }) {
   const browser = await puppeteer.launch({
-    browser: 'firefox', executablePath, headless: true, extraPrefsFirefox: preferences, protocolTimeout: 0,
+    browser: 'firefox', executablePath, headless: true, extraPrefsFirefox: preferences, protocolTimeout: 0, timeout,
     env: { ...process.env, ...env }, ...(profile && { userDataDir: profile }),
   });
   const newPage = async () => {
     const page = await browser.newPage();
+    page.setDefaultTimeout(timeout);
     // Firefox tells nothing of its connection by itself.
     await page.evaluateOnNewDocument(told => {
       Object.defineProperty(Navigator.prototype, 'connection', { get: () => told });

@@ -8,11 +8,9 @@ import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
 import { violations } from '../support/languages.mjs';
 import { serve } from '../support/serve.mjs';
-import { render } from '../../../tools/languages.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
-render(join(root, 'www'));
 const folder = join(root, '.tools/screenshots');
 mkdirSync(folder, { recursive: true });
 

@@ -549,7 +549,7 @@ test('dispose ends what runs, and the pipeline with it', { timeout }, () =>
       ].map(e => e?.code);
     });
     assert.deepEqual(seen, ['aborted', 'invalid-option', 'invalid-option']);
-    for (let i = 0; i < 50 && page.workers().length > 0; i++) await page.waitForTimeout(100);
+    for (let i = 0; i < 600 && page.workers().length > 0; i++) await page.waitForTimeout(100);
     assert.equal(page.workers().length, 0, 'no worker is left');
   }),
 );
