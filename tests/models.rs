@@ -195,7 +195,8 @@ fn weights(config: &Value) -> Vec<WeightSpec> {
         let image = r.input(1, 8 * config.scale(), 8 * config.scale(), config.conditioning_channels);
         let cond = controlnet::cond_embedding(&config, r, image).unwrap();
         let inputs = unet_inputs(&config.unet, r);
-        controlnet::forward(&config, r, &inputs, cond).unwrap();
+        controlnet::forward(&config, r, &inputs, &controlnet::Seen { cond: vec![cond], control_type: None })
+            .unwrap();
     } else if config["_class_name"] == "AutoencoderKL" {
         let config = vae::Config::from_config(config).unwrap();
         let (latents, image) =

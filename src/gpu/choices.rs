@@ -51,6 +51,8 @@ pub struct Choices {
     chosen: [Option<u8>; Class::COUNT],
     /// Classes whose candidates were timed on this GPU.
     timed: [bool; Class::COUNT],
+    /// GFLOP/s of the fastest of those; 0 where none was timed.
+    gflops: u32,
 }
 
 impl Choices {
@@ -68,17 +70,28 @@ impl Choices {
         self.timed[class.index()] = true;
     }
 
+    /// Notes what a timed candidate does.
+    pub fn note_rate(&mut self, gflops: f64) {
+        self.gflops = self.gflops.max(gflops as u32);
+    }
+
+    /// GFLOP/s that this GPU is known to do; 0 where nothing was timed.
+    pub fn gflops(&self) -> u32 {
+        self.gflops
+    }
+
     pub fn is_timed(&self, class: Class) -> bool {
         self.timed[class.index()]
     }
 
-    /// What was timed as text, to be kept: a number for each class, or "-" for one that was not reached.
+    /// What was timed as text, to be kept: a number for each class, or "-" for one that was not reached; then the rate.
     pub fn to_text(&self) -> String {
         let word = |(chosen, timed): (&Option<u8>, &bool)| match chosen {
             Some(candidate) if *timed => candidate.to_string(),
             _ => "-".to_owned(),
         };
-        self.chosen.iter().zip(&self.timed).map(word).collect::<Vec<String>>().join(" ")
+        let words = self.chosen.iter().zip(&self.timed).map(word).chain([format!("@{}", self.gflops)]);
+        words.collect::<Vec<String>>().join(" ")
     }
 
     /// These, and over them what [`Choices::to_text`] kept; `None` where that is damaged, or names a candidate past
@@ -92,6 +105,7 @@ impl Choices {
                 *timed = true;
             }
         }
+        self.gflops = words.next()?.strip_prefix('@')?.parse().ok()?;
         words.next().is_none().then_some(self)
     }
 }
@@ -211,12 +225,15 @@ mod tests {
         let mut choices = Choices::default();
         choices.set_timed(Class::of(true, 8192, 320), 3);
         choices.set_timed(Class::of(false, 128, 1280), 0);
+        choices.note_rate(1234.5);
+        choices.note_rate(99.0);
         let text = choices.to_text();
         let read = |text: &str, candidates| Choices::default().with_text(text, candidates);
         assert_eq!(read(&text, 4), Some(choices));
         assert_eq!(read(&text, 3), None, "a candidate that is not there");
         assert_eq!(read(&text[2..], 4), None);
         assert_eq!(read(&format!("{text} -"), 4), None);
+        assert_eq!(read(text.trim_end_matches(" @1234"), 4), None, "an older version's");
         // What was shipped and never timed is not kept, and stands until it is.
         let mut shipped = Choices::default();
         shipped.set(Class::of(true, 8192, 320), Some(1));

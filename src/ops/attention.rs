@@ -86,7 +86,7 @@ pub fn attention(
 
 /// The most queries of a dispatch: whole workgroups of `rows`.
 pub(super) fn rows_at_once(r: &Recorder, kernel: &Kernel, flops_a_row: u64, rows: u32) -> u32 {
-    let most_flops = most_flops(r.options().max_dispatch_flops, kernel);
+    let most_flops = most_flops(r.options().dispatch_flops(), kernel);
     let most = u32::try_from(most_flops / flops_a_row.max(1)).unwrap_or(u32::MAX);
     most.max(rows) / rows * rows
 }

@@ -33,6 +33,12 @@ pub fn class((conv, side, _, out): Example) -> Class {
     Class::of(conv, BATCH * side * side, out)
 }
 
+/// Of one run of an example.
+fn flops((conv, side, c, out): Example) -> f64 {
+    let taps = if conv { 9.0 } else { 1.0 };
+    2.0 * f64::from(BATCH * side * side) * f64::from(c) * f64::from(out) * taps
+}
+
 /// Candidates of a GPU that runs with `options`.
 pub fn candidates(options: &Options) -> usize {
     Tile::candidates(options.subgroup).len()
@@ -87,7 +93,11 @@ pub async fn tune(
         if let Some(fastest) = search(timer.candidates(), timer.usual, measure).await? {
             // What this driver gets wrong is not taken however fast it is.
             let sound = check(gpu, timer.plan(fastest)).await?;
-            choices.set_timed(class(example), if sound { fastest } else { timer.usual });
+            let chosen = if sound { fastest } else { timer.usual };
+            choices.set_timed(class(example), chosen);
+            if let [ms] = *timer.time(&[chosen]).await? {
+                choices.note_rate(flops(example) / (1e6 * ms.max(1e-3)));
+            }
         }
     }
     Ok(choices)

@@ -251,7 +251,7 @@ impl Product<'_> {
         let out = self.matrix.rows;
         let past_c = self.past.map_or(0, |past| past.channels());
         let flops_a_row = 2 * u64::from(out) * u64::from(self.x.channels() * self.conv.taps() + past_c);
-        let max_flops = r.options().max_dispatch_flops;
+        let max_flops = r.options().dispatch_flops();
         let m = positions.end - positions.start;
         // Parts of one size, so that the last fills the GPU as well as the others.
         let parts = (u64::from(m) * flops_a_row).div_ceil(max_flops).max(1);

@@ -169,7 +169,13 @@ impl<'a> Recording<'a> {
             let image = self.input("image").unwrap();
             let r = &mut self.r;
             let cond = controlnet::cond_embedding(&config, r, image).unwrap();
-            let results = controlnet::forward(&config, r, &inputs, cond).unwrap();
+            let results = controlnet::forward(
+                &config,
+                r,
+                &inputs,
+                &controlnet::Seen { cond: vec![cond], control_type: None },
+            )
+            .unwrap();
             for (mode, scale) in [("plain", 1.0), ("guess", 0.7)] {
                 let r = &mut self.r;
                 let Tensor { n, h, w, .. } = inputs.sample;

@@ -78,7 +78,13 @@ fn control(config: &Value, options: &Options, side: u32) -> Plan {
         let image = r.input(2, pixels, pixels, config.conditioning_channels);
         let cond = controlnet::cond_embedding(&config, r, image).unwrap();
         let inputs = unet::unet_inputs(&config.unet, r, 2, side, side, 77);
-        let results = controlnet::forward(&config, r, &inputs, cond).unwrap();
+        let results = controlnet::forward(
+            &config,
+            r,
+            &inputs,
+            &controlnet::Seen { cond: vec![cond], control_type: None },
+        )
+        .unwrap();
         let scales = r.input_of(Dtype::F32, 1, 1, 1, results.len() as u32);
         let into = controlnet::residuals(&config.unet, r, 2, [side, side]);
         controlnet::add(r, &results, scales, &into, 0).unwrap();
