@@ -15,6 +15,7 @@
 #   ./build.sh bench --isa [...]        what compilers of GPUs that are not here make of the kernels
 #   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
 #   ./build.sh bench --trace --cold [...]   the same where nothing was ever compiled: every pipeline's cost
+#   ./build.sh kit DIR                  what measures a GPU on its own machine, where only a driver is: DIR/run.sh
 set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -316,7 +317,19 @@ parity() {
 # The step command.
 step() {
   need_rust; need_vulkan_driver
-  exec cargo run --quiet --profile test --example step -- "$@"
+  exec cargo run --quiet --profile test --example kit -- step "$@"
+}
+
+# The kit command. As tests are built: what computes the references is fast enough, and the rest is the GPU's.
+kit() {
+  [ $# = 1 ] || die "./build.sh kit DIR"
+  need_rust
+  has strip || apt_install binutils
+  cargo build --quiet --profile test --example kit
+  mkdir -p "$1"
+  strip -o "$1/kit" "${CARGO_TARGET_DIR:-target}/debug/examples/kit"
+  cp tests/bench/kit/run.sh "$1/"
+  say "$1/run.sh, with $(du -sh "$1" | cut -f1) in all"
 }
 
 # Debian's packages of Mesa's compilers, unpacked beside this folder's other tools; false where they cannot be had.
@@ -339,6 +352,7 @@ case "${1:-}" in
   release) publish ;;
   serve) serve "${2:-}" ;;
   test) run_tests ;;
+  kit) kit "${@:2}" ;;
   generate) drive quick support/generate.mjs "${@:2}" ;;
   bench)
     case " $* " in
@@ -351,5 +365,5 @@ case "${1:-}" in
       *" --trace "*) drive release bench/trace.mjs "${@:2}" ;;
       *) drive release bench/bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,16s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,18s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac

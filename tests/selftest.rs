@@ -80,6 +80,23 @@ fn every_variant_that_a_published_model_chooses_can_be_tried() {
     println!("{met} variants");
 }
 
+/// What the tuner may choose for every product of a UNet: also a tile with whose kernels sums are split.
+#[test]
+fn what_is_wanted_of_split_sums_is_what_they_are() {
+    let real = published();
+    let gpu = block_on(Gpu::new(&GpuOptions::default())).unwrap();
+    let mut tuned = Options::default();
+    let split = autotune::candidates(&tuned) - 1;
+    for example in autotune::EXAMPLES {
+        tuned.choices.set(autotune::class(example), Some(split));
+    }
+    let plan = unet_plan::unet(&real["sd15/unet"]["config"], &tuned, 2, 64, 64);
+    let has = |k: &Kernel, name| k.defines.iter().any(|&(known, value)| known == name && value > 0);
+    let split = kernels([&plan]).into_iter().filter(|k| has(k, "SPLIT"));
+    assert!(split.filter(|k| has(k, "GEGLU") || has(k, "LAYER_NORM")).count() >= 2);
+    assert!(block_on(ops::check(&gpu, &plan)).unwrap(), "{:?}", gpu.wrong());
+}
+
 /// Those of Stable Diffusion 1.5 and its decoder.
 #[test]
 fn this_driver_computes_every_variant_rightly() {

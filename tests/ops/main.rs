@@ -13,7 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 fn check(options: &GpuOptions) {
     let gpu = block_on(Gpu::new(options)).unwrap();
-    let outcomes = block_on(cases::all(&On { gpu: &gpu, cut: true }, 1));
+    let on = On { gpu: &gpu, cut: true };
+    let mut outcomes = Vec::new();
+    for (way, options) in cases::ways(&gpu) {
+        outcomes.extend(block_on(cases::of_way(&on, way, options, 1)));
+    }
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|o| !o.passed())

@@ -22,7 +22,7 @@ use adapted::adapted;
 use attention::{attention, long_attention};
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::choices::Class;
-use browser_diffusion::gpu::{Arithmetic, Dtype, Options};
+use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options};
 use browser_diffusion::ops::autotune;
 pub use case::{On, Outcome};
 use convolution::{convolution, convolution_of, with_shortcut};
@@ -45,8 +45,8 @@ fn with_tile(options: Options, i: usize) -> Options {
     tiled
 }
 
-/// Every op, under every way of recording that this adapter can run.
-pub async fn all(on: &On<'_>, rounds: u64) -> Vec<Outcome> {
+/// Every way of recording that this adapter can run, and what it is called.
+pub fn ways(gpu: &Gpu) -> Vec<(&'static str, Options)> {
     let mut ways = vec![
         ("f32", Options::default()),
         ("f32 stored wide", Options { activations: Dtype::F32, ..Options::default() }),
@@ -57,26 +57,27 @@ pub async fn all(on: &On<'_>, rounds: u64) -> Vec<Outcome> {
             Options { activations: Dtype::F32, weights: Some(Bits::Q4), ..Options::default() },
         ),
     ];
-    if on.gpu.shader_f16 {
+    if gpu.shader_f16 {
         let f16 = Options { arithmetic: Arithmetic::F16, ..Options::default() };
         ways.push(("f16", f16));
         ways.push(("q8 in f16", Options { weights: Some(Bits::Q8), ..f16 }));
     }
-    let mut outcomes = Vec::new();
-    for (way, options) in ways {
-        let options = Options { subgroup: on.gpu.subgroup, ..options };
-        let mut of_way = products(on, &options, rounds).await;
-        // How weights and activations are read does not depend on the tile.
-        if ["f32", "f16"].contains(&way) {
-            of_way.extend(tiles(on, &options).await);
-        }
-        if options.weights.is_none() {
-            of_way.extend(without_matrices(on, &options, rounds).await);
-        }
-        for outcome in &mut of_way {
-            outcome.name = format!("{way}: {}", outcome.name);
-        }
-        outcomes.extend(of_way);
+    ways
+}
+
+/// Every op under one way of recording.
+pub async fn of_way(on: &On<'_>, way: &str, options: Options, rounds: u64) -> Vec<Outcome> {
+    let options = Options { subgroup: on.gpu.subgroup, ..options };
+    let mut outcomes = products(on, &options, rounds).await;
+    // How weights and activations are read does not depend on the tile.
+    if ["f32", "f16"].contains(&way) {
+        outcomes.extend(tiles(on, &options).await);
+    }
+    if options.weights.is_none() {
+        outcomes.extend(without_matrices(on, &options, rounds).await);
+    }
+    for outcome in &mut outcomes {
+        outcome.name = format!("{way}: {}", outcome.name);
     }
     outcomes
 }

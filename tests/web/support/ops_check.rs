@@ -14,7 +14,11 @@ mod check {
     #[wasm_bindgen(js_name = checkOps)]
     pub async fn check_ops(rounds: u32, without_subgroups: bool) -> Result<String, JsValue> {
         let gpu = Gpu::new(&GpuOptions { without_subgroups, ..Default::default() }).await?;
-        let outcomes = cases::all(&On { gpu: &gpu, cut: false }, rounds as u64).await;
+        let on = On { gpu: &gpu, cut: false };
+        let mut outcomes = Vec::new();
+        for (way, options) in cases::ways(&gpu) {
+            outcomes.extend(cases::of_way(&on, way, options, rounds as u64).await);
+        }
         let rows: Vec<_> = outcomes
             .iter()
             .map(|o| {
