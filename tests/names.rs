@@ -8,20 +8,21 @@ use browser_diffusion::pipeline::{
     Enlarge, InpaintArea, MaskedContent, Memory, Output, Preprocess, Preview, StrengthSteps,
 };
 use browser_diffusion::prompt::Syntax;
-use browser_diffusion::samplers::Rng;
+use browser_diffusion::samplers::{Prediction, Rng};
 
 fn names<T: Named>() -> Vec<&'static str> {
     T::NAMES.iter().map(|(name, _)| *name).collect()
 }
 
 /// Every option that takes names, and its names.
-fn lists() -> [(&'static str, Vec<&'static str>); 12] {
+fn lists() -> [(&'static str, Vec<&'static str>); 13] {
     [
         ("preview", names::<Preview>()),
         ("output", names::<Output>()),
         ("weights", names::<Option<Bits>>()),
         ("precision", names::<Precision>()),
         ("memory", names::<Memory>()),
+        ("predictionType", names::<Prediction>()),
         ("rng", names::<Rng>()),
         ("promptSyntax", names::<Syntax>()),
         ("strengthSteps", names::<StrengthSteps>()),
