@@ -174,30 +174,49 @@ fn broken_files_are_refused_by_name_and_the_model_draws_on() {
         ),
         ("dora", file(&[(&named("dora_scale"), &[0], vec![])]), "dora_scale"),
         ("diff", one("diff", &[3, 3]), "difference"),
+        ("t2i", file(&[("body.0.block1.weight", &[1], vec![0.0])]), "a T2I-Adapter"),
+        ("ip", file(&[("ip_adapter.1.to_k_ip.weight", &[1], vec![0.0])]), "an IP-Adapter"),
+        ("lllite", file(&[("lllite_unet_x.down.0.weight", &[1], vec![0.0])]), "a ControlNet-LLLite"),
+    ] {
+        let error = block_on(model.0.load_lora(what, &file.as_slice())).expect_err(what);
+        assert!(error.message.contains(says), "{what}: {}", error.message);
+    }
+    // Sound factors whose product is not.
+    let large = product(vec![400.0; n as usize], vec![200.0; rows as usize], 1.0);
+    block_on(model.0.load_lora("large", &large.as_slice())).unwrap();
+    for scale in [1.0, 1e30] {
+        let error = model.draw("an apple", &[("large", scale)], &[]).unwrap_err();
+        assert_eq!(error.code, Code::UnsupportedModel);
+        assert!(error.message.contains("up_blocks.0.resnets.0.conv1.weight"), "{}", error.message);
+    }
+    assert_eq!(model.draw("an apple", &[], &[]).unwrap(), before);
+}
+
+/// The same of the kinds that turn a weight or multiply it, of norms, and of embeddings in a LoRA's file.
+#[test]
+fn broken_files_of_rarer_kinds_are_refused_by_name() {
+    let model = Embedded::new();
+    let [rows, inner] = conv();
+    let before = model.draw("an apple", &[], &[]).unwrap();
+    let (n, b) = (inner * 9, wave(rows, 0.1));
+    let with = |mut values: Vec<f32>, wrong: f32| {
+        values[3] = wrong;
+        values
+    };
+    let named = |end: &str| format!("{BROKEN}.{end}");
+    let one = |end: &str, shape: &[u64]| file(&[(&named(end), shape, wave(shape.iter().product(), 0.1))]);
+    let blocks = |blocks: Vec<f32>, beside: &str, values: Vec<f32>| {
+        let shape = [rows / 4, 4, 4];
+        file(&[(&named("oft_blocks"), &shape, blocks), (&named(beside), &[rows, 1, 1, 1], values)])
+    };
+    let turning = wave(rows * 4, 0.1);
+    for (what, file, says) in [
         ("oft of another size", one("oft_blocks", &[3, 5, 5]), "oft_blocks"),
         ("oft without blocks", file(&[(&named("oft_blocks"), &[0, 4, 4], vec![])]), "oft_blocks"),
-        (
-            "oft nan",
-            file(&[(&named("oft_blocks"), &[rows / 4, 4, 4], with(wave(rows * 4, 0.1), f32::NAN))]),
-            "oft_blocks",
-        ),
+        ("oft nan", blocks(with(turning.clone(), f32::NAN), "rescale", b.clone()), "oft_blocks"),
         ("oft alone", one("rescale", &[rows]), "lokr_w1"),
-        (
-            "oft rescale",
-            file(&[
-                (&named("oft_blocks"), &[rows / 4, 4, 4], wave(rows * 4, 0.1)),
-                (&named("rescale"), &[rows, 1, 1, 1], with(b.clone(), f32::INFINITY)),
-            ]),
-            "rescale",
-        ),
-        (
-            "oft with dora",
-            file(&[
-                (&named("oft_blocks"), &[rows / 4, 4, 4], wave(rows * 4, 0.1)),
-                (&named("dora_scale"), &[rows, 1, 1, 1], b.clone()),
-            ]),
-            "DoRA",
-        ),
+        ("oft rescale", blocks(turning.clone(), "rescale", with(b.clone(), f32::INFINITY)), "rescale"),
+        ("oft with dora", blocks(turning.clone(), "dora_scale", b.clone()), "DoRA"),
         ("boft, odd blocks", one("oft_blocks", &[2, rows / 5, 5, 5]), "oft_blocks"),
         ("boft, too many stages", one("oft_blocks", &[20, rows / 4, 4, 4]), "oft_blocks"),
         ("boft of peft", one("boft_R", &[1, 4, 4]), "BOFT"),
@@ -238,25 +257,12 @@ fn broken_files_are_refused_by_name_and_the_model_draws_on() {
             file(&[("bundle_emb.sks.emb_params", &[0, 128], vec![])]),
             "bundle_emb.sks.emb_params",
         ),
-        ("t2i", file(&[("body.0.block1.weight", &[1], vec![0.0])]), "a T2I-Adapter"),
-        ("ip", file(&[("ip_adapter.1.to_k_ip.weight", &[1], vec![0.0])]), "an IP-Adapter"),
-        ("lllite", file(&[("lllite_unet_x.down.0.weight", &[1], vec![0.0])]), "a ControlNet-LLLite"),
     ] {
         let error = block_on(model.0.load_lora(what, &file.as_slice())).expect_err(what);
         assert!(error.message.contains(says), "{what}: {}", error.message);
     }
     // Sound factors whose product is not.
-    let large = product(vec![400.0; n as usize], vec![200.0; rows as usize], 1.0);
-    block_on(model.0.load_lora("large", &large.as_slice())).unwrap();
-    for scale in [1.0, 1e30] {
-        let error = model.draw("an apple", &[("large", scale)], &[]).unwrap_err();
-        assert_eq!(error.code, Code::UnsupportedModel);
-        assert!(error.message.contains("up_blocks.0.resnets.0.conv1.weight"), "{}", error.message);
-    }
-    let stretched = file(&[
-        (&named("oft_blocks"), &[rows / 4, 4, 4], wave(rows * 4, 0.1)),
-        (&named("rescale"), &[rows, 1, 1, 1], vec![65000.0; rows as usize]),
-    ]);
+    let stretched = blocks(turning, "rescale", vec![65000.0; rows as usize]);
     block_on(model.0.load_lora("stretched", &stretched.as_slice())).unwrap();
     let through =
         |end: &str, shape: [u64; 2]| (named(end), shape, vec![60000.0; (shape[0] * shape[1]) as usize]);
@@ -294,8 +300,13 @@ fn embeddings_inside_a_lora() {
         file(&tensors)
     };
     block_on(model.0.load_lora("plain", &lora(&factors).as_slice())).unwrap();
-    block_on(model.0.load_lora("bundle", &lora(&[factors.as_slice(), &[word.clone()]].concat()).as_slice()))
-        .unwrap();
+    block_on(
+        model.0.load_lora(
+            "bundle",
+            &lora(&[factors.as_slice(), std::slice::from_ref(&word)].concat()).as_slice(),
+        ),
+    )
+    .unwrap();
     block_on(model.0.load_lora("words", &lora(&[word]).as_slice())).unwrap();
     let embedding = file(&[("emb_params", &[2, 128], values)]);
     block_on(model.0.load_embedding("sks", &embedding.as_slice())).unwrap();
@@ -360,8 +371,10 @@ fn files_in_wrong_places_are_called_what_they_are() {
         };
         for (place, error) in places {
             let error = error.unwrap_or_else(|| panic!("{what} as {place}: taken"));
-            let called =
-                place == own || [*what, "AutoencoderKL"].iter().any(|name| error.message.contains(name));
+            let called = place == own
+                || [*what, "AutoencoderKL", "UNet2DConditionModel"]
+                    .iter()
+                    .any(|name| error.message.contains(name));
             assert!(called, "{what} as {place}: {}", error.message);
         }
     }
