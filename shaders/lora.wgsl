@@ -5,20 +5,16 @@
 //
 // where |...| is the length of the row, or of the column: all weights of an input channel.
 // change: PRODUCT sum_r up[o, r] down[r, i, t]; HADAMARD two of these, multiplied;
-// KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t]; FULL up[o, i, t].
-// Bindings: base (f16, or with QUANTISED in blocks as in matmul.wgsl), current (f32; the first LoRA's is base), up or
+// KRONECKER w1[o / o2, i / i2] w2[o % o2, i % i2, t]; FULL up[o, i, t]; TURNED up - base, where up lies as the weight
+// does; THROUGH sum_r up[o, t, r] down[r, i].
+// Bindings: base (lora_base.wgsl), current (f32; the first LoRA's is base), up or
 // w1, down or w2 (those of the second product behind those of the first), magnitudes (of columns: what NORMS made of
 // them), output (f32, or f16 after the last LoRA), and after the last LoRA the words that tell of overflow. What is not
 // there is bound to something else.
-// Parameters: row4: vectors of a row, taps * c4; mode: 0 to 3 in the order above; rank: with KRONECKER columns of w1;
+// Parameters: row4: vectors of a row, taps * c4; mode: 0 to 5 in the order above; rank: with KRONECKER columns of w1;
 // axis: 0 without DoRA, 1 rows, 2 columns; place: of the word that is set where f16 does not hold a result.
 // Tiling: a row a workgroup of 64 threads, each every 64th vector of it; DoRA goes over the row twice. With NORMS: four
 // columns a workgroup, and magnitude / length of each comes out.
-#if QUANTISED
-@group(0) @binding($binding) var<storage, read> base: array<u32>;
-#else
-@group(0) @binding($binding) var<storage, read> base: array<half4>;
-#endif
 @group(0) @binding($binding) var<storage, read> current: array<vec4f>;
 @group(0) @binding($binding) var<storage, read> up: array<f32>;
 @group(0) @binding($binding) var<storage, read> down: array<f32>;
@@ -43,7 +39,17 @@ fn change(o: u32, i: u32, t: u32) -> f32 {
   if p.mode == 3u {
     return up[(o * p.inner + i) * p.taps + t];
   }
+  if p.mode == 4u {
+    let k = t * p.c4 + i / 4u;
+    return up[(o * p.row4 + k) * 4u + i % 4u] - base_at(o, k)[i % 4u];
+  }
   var sum = 0.0;
+  if p.mode == 5u {
+    for (var r = 0u; r < p.rank; r++) {
+      sum += up[(o * p.taps + t) * p.rank + r] * down[r * p.inner + i];
+    }
+    return sum;
+  }
   for (var r = 0u; r < p.rank; r++) {
     sum += up[o * p.rank + r] * down[(r * p.inner + i) * p.taps + t];
   }
@@ -55,25 +61,6 @@ fn change(o: u32, i: u32, t: u32) -> f32 {
     sum *= second;
   }
   return sum;
-}
-
-// Four weights of row o from vector k on.
-fn base_at(o: u32, k: u32) -> vec4f {
-#if QUANTISED
-#if Q4
-  let block = (o * ((p.row4 + 7u) / 8u) + k / 8u) * 5u;
-  let q = (vec4u(base[block + k % 8u / 2u]) >> (vec4u(0u, 4u, 8u, 12u) + k % 2u * 16u)) & vec4u(15u);
-  let ends = unpack2x16float(base[block + 4u]);
-  return ends.y + ends.x / 15.0 * vec4f(q);
-#else
-  let block = (o * ((p.row4 + 7u) / 8u) + k / 8u) * 9u;
-  let q = (vec4u(base[block + k % 8u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
-  let ends = unpack2x16float(base[block + 8u]);
-  return ends.y + ends.x / 255.0 * vec4f(q);
-#endif
-#else
-  return from_half(base[o * p.row4 + k]);
-#endif
 }
 
 // base + scale * change; lanes past the last channel stay 0.

@@ -7,9 +7,10 @@ mod safetensors;
 use browser_diffusion::checkpoint::alphas::Alphas;
 use browser_diffusion::checkpoint::lora::{Adapter, Change, Factor, Magnitude, Names, Values, check};
 use browser_diffusion::checkpoint::{Table, card};
-use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, LoadOptions, Lora, Output};
+use browser_diffusion::ops::Precision;
+use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, LoadOptions, Lora, Output, Upscaler};
 use browser_diffusion::prompt::Syntax;
-use browser_diffusion::store::disk::Folder;
+use browser_diffusion::store::disk::{Folder, single_file};
 use browser_diffusion::{Code, Error, Result};
 use pollster::block_on;
 use safetensors::file;
@@ -58,7 +59,8 @@ fn shared_cases_of_loras() {
     assert_eq!((&a.up, &a.down), (&b.up, &b.down));
     assert!(matches!(read("dora-input-axis-square").unwrap().magnitude, Some(Magnitude::Columns(_))));
     assert!(matches!(read("full-diff").unwrap().change, Change::Full(values) if values.len() == 4096));
-    assert_eq!(read("oft").unwrap_err().message, "OFT");
+    let Change::Turn(turn) = read("oft").unwrap().change else { panic!() };
+    assert_eq!((turn.size, turn.stages.len(), turn.rescale), (16, 1, None));
 }
 
 #[test]
@@ -172,9 +174,6 @@ fn broken_files_are_refused_by_name_and_the_model_draws_on() {
         ),
         ("dora", file(&[(&named("dora_scale"), &[0], vec![])]), "dora_scale"),
         ("diff", one("diff", &[3, 3]), "difference"),
-        ("oft", one("oft_blocks", &[4, 4, 4]), "OFT"),
-        ("boft", one("boft_R", &[1, 4, 4]), "BOFT"),
-        ("glora", one("a1.weight", &[4, 4]), "GLoRA"),
         ("t2i", file(&[("body.0.block1.weight", &[1], vec![0.0])]), "a T2I-Adapter"),
         ("ip", file(&[("ip_adapter.1.to_k_ip.weight", &[1], vec![0.0])]), "an IP-Adapter"),
         ("lllite", file(&[("lllite_unet_x.down.0.weight", &[1], vec![0.0])]), "a ControlNet-LLLite"),
@@ -191,6 +190,195 @@ fn broken_files_are_refused_by_name_and_the_model_draws_on() {
         assert!(error.message.contains("up_blocks.0.resnets.0.conv1.weight"), "{}", error.message);
     }
     assert_eq!(model.draw("an apple", &[], &[]).unwrap(), before);
+}
+
+/// The same of the kinds that turn a weight or multiply it, of norms, and of embeddings in a LoRA's file.
+#[test]
+fn broken_files_of_rarer_kinds_are_refused_by_name() {
+    let model = Embedded::new();
+    let [rows, inner] = conv();
+    let before = model.draw("an apple", &[], &[]).unwrap();
+    let (n, b) = (inner * 9, wave(rows, 0.1));
+    let with = |mut values: Vec<f32>, wrong: f32| {
+        values[3] = wrong;
+        values
+    };
+    let named = |end: &str| format!("{BROKEN}.{end}");
+    let one = |end: &str, shape: &[u64]| file(&[(&named(end), shape, wave(shape.iter().product(), 0.1))]);
+    let blocks = |blocks: Vec<f32>, beside: &str, values: Vec<f32>| {
+        let shape = [rows / 4, 4, 4];
+        file(&[(&named("oft_blocks"), &shape, blocks), (&named(beside), &[rows, 1, 1, 1], values)])
+    };
+    let turning = wave(rows * 4, 0.1);
+    for (what, file, says) in [
+        ("oft of another size", one("oft_blocks", &[3, 5, 5]), "oft_blocks"),
+        ("oft without blocks", file(&[(&named("oft_blocks"), &[0, 4, 4], vec![])]), "oft_blocks"),
+        ("oft nan", blocks(with(turning.clone(), f32::NAN), "rescale", b.clone()), "oft_blocks"),
+        ("oft alone", one("rescale", &[rows]), "lokr_w1"),
+        ("oft rescale", blocks(turning.clone(), "rescale", with(b.clone(), f32::INFINITY)), "rescale"),
+        ("oft with dora", blocks(turning.clone(), "dora_scale", b.clone()), "DoRA"),
+        ("boft, odd blocks", one("oft_blocks", &[2, rows / 5, 5, 5]), "oft_blocks"),
+        ("boft, too many stages", one("oft_blocks", &[20, rows / 4, 4, 4]), "oft_blocks"),
+        ("boft of peft", one("boft_R", &[1, 4, 4]), "BOFT"),
+        ("oft of peft", one("oft_R.weight", &[4, 4]), "OFT"),
+        ("glora", one("a1.weight", &[4, 4]), "a1, a2, b1 or b2"),
+        (
+            "glora of rank 0",
+            file(&[
+                (&named("a1.weight"), &[inner, 0, 1, 1], vec![]),
+                (&named("a2.weight"), &[0, inner, 1, 1], vec![]),
+            ]),
+            "a1",
+        ),
+        ("glora with a core", one("bm.weight", &[1, 1, 3, 3]), "GLoRA"),
+        ("ia3", one("on_input", &[1]), "IA3"),
+        (
+            "norm",
+            file(&[("lora_unet_conv_norm_out.w_norm", &[2], vec![f32::NAN; 2])]),
+            "conv_norm_out.w_norm",
+        ),
+        (
+            "norm of another size",
+            file(&[("lora_unet_conv_norm_out.b_norm", &[2], vec![0.5; 2])]),
+            "difference",
+        ),
+        (
+            "bundled nan",
+            file(&[("bundle_emb.sks.string_to_param.*", &[1, 128], with(wave(128, 0.5), f32::NAN))]),
+            "bundle_emb.sks.string_to_param.*",
+        ),
+        (
+            "bundled, another model's",
+            file(&[("bundle_emb.sks.emb_params", &[1, 96], wave(96, 0.5))]),
+            "96 wide",
+        ),
+        (
+            "bundled empty",
+            file(&[("bundle_emb.sks.emb_params", &[0, 128], vec![])]),
+            "bundle_emb.sks.emb_params",
+        ),
+    ] {
+        let error = block_on(model.0.load_lora(what, &file.as_slice())).expect_err(what);
+        assert!(error.message.contains(says), "{what}: {}", error.message);
+    }
+    // Sound factors whose product is not.
+    let stretched = blocks(turning, "rescale", vec![65000.0; rows as usize]);
+    block_on(model.0.load_lora("stretched", &stretched.as_slice())).unwrap();
+    let through =
+        |end: &str, shape: [u64; 2]| (named(end), shape, vec![60000.0; (shape[0] * shape[1]) as usize]);
+    let parts = [
+        ("a1.weight", [inner, 1]),
+        ("a2.weight", [1, inner]),
+        ("b1.weight", [rows, 1]),
+        ("b2.weight", [1, n]),
+    ];
+    let parts = parts.map(|(end, shape)| through(end, shape));
+    let parts: Vec<(&str, &[u64], Vec<f32>)> =
+        parts.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.clone())).collect();
+    block_on(model.0.load_lora("through", &file(&parts).as_slice())).unwrap();
+    for (key, scale) in [("stretched", 1000.0), ("through", 1.0)] {
+        let error = model.draw("an apple", &[(key, scale)], &[]).unwrap_err();
+        assert!(error.message.contains("up_blocks.0.resnets.0.conv1.weight"), "{key}: {}", error.message);
+    }
+    assert_eq!(model.draw("an apple", &[], &[]).unwrap(), before);
+}
+
+/// A LoRA's own words: without the LoRA they are words as any.
+#[test]
+fn embeddings_inside_a_lora() {
+    let model = Embedded::new();
+    let [rows, inner] = conv();
+    let (values, down) = (wave(256, 0.5), wave(inner * 9, 0.3));
+    let factors = [
+        (format!("{BROKEN}.lora_down.weight"), vec![1, inner, 3, 3], down),
+        (format!("{BROKEN}.lora_up.weight"), vec![rows, 1, 1, 1], wave(rows, 0.3)),
+    ];
+    let word = ("bundle_emb.sks.string_to_param.*".to_owned(), vec![2, 128], values.clone());
+    let lora = |tensors: &[(String, Vec<u64>, Vec<f32>)]| {
+        let tensors: Vec<(&str, &[u64], Vec<f32>)> =
+            tensors.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.clone())).collect();
+        file(&tensors)
+    };
+    block_on(model.0.load_lora("plain", &lora(&factors).as_slice())).unwrap();
+    block_on(
+        model.0.load_lora(
+            "bundle",
+            &lora(&[factors.as_slice(), std::slice::from_ref(&word)].concat()).as_slice(),
+        ),
+    )
+    .unwrap();
+    block_on(model.0.load_lora("words", &lora(&[word]).as_slice())).unwrap();
+    let embedding = file(&[("emb_params", &[2, 128], values)]);
+    block_on(model.0.load_embedding("sks", &embedding.as_slice())).unwrap();
+    let draw =
+        |loras: &[(&str, f32)], words: &[(&str, &str)]| model.draw("an apple sks", loras, words).unwrap();
+    let without = draw(&[], &[]);
+    assert_eq!(draw(&[("bundle", 0.7)], &[]), draw(&[("plain", 0.7)], &[("sks", "sks")]));
+    assert_eq!(draw(&[("words", 1.0)], &[]), draw(&[], &[("sks", "sks")]));
+    assert_ne!(draw(&[("words", 1.0)], &[]), without);
+    assert_eq!(draw(&[], &[]), without);
+}
+
+/// Each kind of file where each other is due, its name as people have names.
+#[test]
+fn files_in_wrong_places_are_called_what_they_are() {
+    let model = Embedded::new();
+    let temp = std::env::temp_dir().join(format!("browser-diffusion-kinds-{}", std::process::id()));
+    std::fs::create_dir_all(&temp).unwrap();
+    let vocabulary = || Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded"));
+    let kinds = [
+        ("body.0.block1.weight", "T2I-Adapter"),
+        ("ip_adapter.1.to_k_ip.weight", "IP-Adapter"),
+        ("lllite_unet_x.down.0.weight", "LLLite"),
+        ("lora_controlnet", "Control-LoRA"),
+        ("lora_unet_x.lora_down.weight", "LoRA"),
+        ("lora_unet_x.oft_blocks", "OFT"),
+        ("lora_unet_x.a1.weight", "GLoRA"),
+        ("lora_unet_x.w_norm", "full differences"),
+        ("emb_params", "embedding"),
+        ("conv_first.weight", "upscaler"),
+        ("decoder.conv_in.weight", "VAE"),
+        ("decoder.up.0.block.0.conv1.weight", "VAE"),
+        ("input_hint_block.0.weight", "ControlNet"),
+        ("model.diffusion_model.input_blocks.0.0.weight", "whole"),
+        ("vision_model.x", "CLIP vision encoder"),
+        ("down_blocks.0.motion_modules.0.x", "motion module"),
+    ];
+    let names = ["50% off #1?", "a?b=c&d", "красная машина", "红苹果", "تفاحة", "%E4%zz", " spaces  "];
+    for (i, (tensor, what)) in kinds.iter().enumerate() {
+        let bytes = file(&[(tensor, &[4, 4, 3, 3], wave(144, 0.1))]);
+        let name = names[i % names.len()];
+        let path = temp.join(format!("{name}.safetensors"));
+        std::fs::write(&path, &bytes).unwrap();
+        let open = || block_on(single_file(&path, vocabulary())).map(Rc::new);
+        let never = || false;
+        let load =
+            |files, vae| block_on(DiffusionPipeline::load(files, vae, &LoadOptions::default(), &never));
+        let places: [(&str, Option<Error>); 6] = [
+            ("model", open().and_then(|files| load(files, None)).err()),
+            ("vae", open().and_then(|vae| load(open()?, Some(vae))).err()),
+            ("controlnet", open().and_then(|f| block_on(model.0.load_controlnet(name, f, &never))).err()),
+            ("lora", block_on(model.0.load_lora(name, &bytes.as_slice())).err()),
+            ("embedding", block_on(model.0.load_embedding(name, &bytes.as_slice())).err()),
+            ("upscaler", block_on(Upscaler::load(&bytes.as_slice(), Precision::default(), &never)).err()),
+        ];
+        let own = match *what {
+            "whole" => "model",
+            "VAE" => "vae",
+            "ControlNet" => "controlnet",
+            "LoRA" | "OFT" | "GLoRA" | "full differences" => "lora",
+            other => other,
+        };
+        for (place, error) in places {
+            let error = error.unwrap_or_else(|| panic!("{what} as {place}: taken"));
+            let called = place == own
+                || [*what, "AutoencoderKL", "UNet2DConditionModel"]
+                    .iter()
+                    .any(|name| error.message.contains(name));
+            assert!(called, "{what} as {place}: {}", error.message);
+        }
+    }
+    std::fs::remove_dir_all(&temp).unwrap();
 }
 
 #[test]

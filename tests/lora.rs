@@ -87,6 +87,12 @@ fn every_format_merges_as_peft_does() {
     let before = on_gpu(&gpu, &weights);
     assert_eq!([&before[0][..], &before[1][..]], [get(&base, LINEAR), get(&base, CONV)]);
     let known = Names::new(names.iter().map(|n| (0, n.as_str())));
+    // Those that are not linear in the scale at another one, too.
+    let scaled = [
+        ("oft", 0.7, "oft_scaled"),
+        ("oft_constraint", 0.7, "oft_constraint_scaled"),
+        ("boft", 0.7, "boft_scaled"),
+    ];
     let formats = [
         "kohya",
         "original",
@@ -104,8 +110,13 @@ fn every_format_merges_as_peft_does() {
         "alpha_metadata",
         "alpha_pattern",
         "alpha_rslora",
+        "oft",
+        "oft_constraint",
+        "boft",
+        "glora",
+        "glora_old",
     ];
-    for format in formats {
+    for (format, scale, wanted) in formats.map(|format| (format, 1.0, format)).into_iter().chain(scaled) {
         let alphas = block_on(Alphas::read(&bytes(format).as_slice())).unwrap();
         let mut found: BTreeMap<String, BTreeMap<Factor, Values>> = BTreeMap::new();
         for (key, values) in read(format) {
@@ -121,10 +132,10 @@ fn every_format_merges_as_peft_does() {
             }
             let adapter = Adapter::new(&name, factors, *shape).unwrap();
             let watch = ops::Watch::new(&gpu, &weights, 1).unwrap();
-            ops::merge(&gpu, &weights, &name, &[(&adapter, adapter.scale)], &watch).unwrap();
+            ops::merge(&gpu, &weights, &name, &[(&adapter, adapter.scale * scale)], &watch).unwrap();
             block_on(watch.check(&gpu)).unwrap();
         }
-        let merged = read(&format!("{format}.merged"));
+        let merged = read(&format!("{wanted}.merged"));
         let ours = on_gpu(&gpu, &weights);
         let mut worst = 0f32;
         for (ours, theirs) in ours.iter().zip([get(&merged, LINEAR), get(&merged, CONV)]) {
@@ -134,8 +145,8 @@ fn every_format_merges_as_peft_does() {
                 worst = worst.max((a - b).abs() / allowed);
             }
         }
-        println!("{format}: {worst:.2} of what rounding allows");
-        assert!(worst <= 1.0, "{format}: {worst}");
+        println!("{wanted}: {worst:.2} of what rounding allows");
+        assert!(worst <= 1.0, "{wanted}: {worst}");
         weights.restore(&gpu);
         assert_eq!(on_gpu(&gpu, &weights), before, "{format}: not the base again");
     }

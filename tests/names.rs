@@ -8,7 +8,7 @@ use browser_diffusion::pipeline::{
     ControlMode, Enlarge, InpaintArea, MaskedContent, Memory, Output, Preprocess, Preview, StrengthSteps,
 };
 use browser_diffusion::prompt::Syntax;
-use browser_diffusion::samplers::Rng;
+use browser_diffusion::samplers::{Prediction, Rng};
 
 fn names<T: Named>() -> Vec<&'static str> {
     T::NAMES.iter().map(|(name, _)| *name).collect()
@@ -22,6 +22,7 @@ fn lists() -> [(&'static str, Vec<&'static str>); 13] {
         ("weights", names::<Option<Bits>>()),
         ("precision", names::<Precision>()),
         ("memory", names::<Memory>()),
+        ("predictionType", names::<Prediction>()),
         ("rng", names::<Rng>()),
         ("promptSyntax", names::<Syntax>()),
         ("strengthSteps", names::<StrengthSteps>()),

@@ -7,6 +7,7 @@ use browser_diffusion::Result;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
 use browser_diffusion::models::{clip, controlnet, unet, vae};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions};
+use browser_diffusion::samplers::Prediction;
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::{Folder, single_file};
 use pollster::block_on;
@@ -82,6 +83,29 @@ fn torch_files() {
     let table = open(&file).unwrap();
     let refused = values(&table, &file, &table.tensors[0]).unwrap_err();
     assert!(refused.message.contains("\"t\"") && refused.message.contains("strided"), "{refused:?}");
+}
+
+/// Numbers of eight bits, which torch keeps in storages without a type.
+#[test]
+fn torch_files_of_eight_bits() {
+    let file = read("fp8.pt");
+    let table = open(&file).unwrap();
+    // `fp8.bin`: each kind's 256 in f16's bits, and again times three scales.
+    let wanted = std::fs::read(data("../fp8.bin")).unwrap();
+    for (i, (name, dtype)) in [("e4m3fn", Dtype::F8_E4M3), ("e5m2", Dtype::F8_E5M2)].into_iter().enumerate() {
+        let tensor = table.get(name).unwrap();
+        assert_eq!((tensor.dtype, tensor.shape.as_slice()), (dtype, &[16, 16][..]), "{name}");
+        let ours = values(&table, &file, tensor).unwrap();
+        let theirs = &wanted[i * 2048..][..512];
+        for (ours, &theirs) in ours.iter().zip(theirs.as_chunks().0) {
+            let theirs = half::f16::from_le_bytes(theirs);
+            assert!(
+                ours.to_bits() == theirs.to_f32().to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{name}"
+            );
+        }
+    }
+    assert_eq!(values(&table, &file, table.get("half").unwrap()).unwrap(), [1.0; 3]);
 }
 
 /// Name and shape.
@@ -243,6 +267,55 @@ fn real_configurations() {
         }
     }
     assert_eq!(compared, 11);
+}
+
+/// SDXL's file cut to the depths of SSD-1B, Segmind-Vega and KOALA (ComfyUI's `supported_models.py` says them) is read as
+/// diffusers has those models' configurations.
+#[test]
+fn uneven_depths() {
+    let text = std::fs::read(data("../models/real.json")).unwrap();
+    let real: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let sdxl = real_files().remove("sdxl").unwrap().remove("original").unwrap();
+    // Depths of input blocks 4, 5, 7, 8, of the middle (0: one residual block), and of output blocks 0 to 5.
+    let models = [
+        (
+            [2, 2, 4, 4, 0, 4, 4, 10, 2, 1, 1],
+            serde_json::json!([1, 2, 4]),
+            serde_json::json!([[4, 4, 10], [2, 1, 1], 1]),
+        ),
+        ([1, 1, 2, 2, 0, 2, 2, 2, 1, 1, 1], serde_json::json!([1, 1, 2]), serde_json::Value::Null),
+        (
+            [1, 2, 3, 1, 0, 3, 2, 1, 2, 1, 1],
+            serde_json::json!([1, [1, 2], [3, 1]]),
+            serde_json::json!([[3, 2, 1], [2, 1, 1], 1]),
+        ),
+    ];
+    let blocks = ["input_blocks.4", "input_blocks.5", "input_blocks.7", "input_blocks.8", "middle_block"];
+    let up = (0..6).map(|i| format!("output_blocks.{i}"));
+    let blocks: Vec<String> = blocks.into_iter().map(str::to_owned).chain(up).collect();
+    for (depths, down, up) in models {
+        let kept = |name: &str| {
+            let Some(rest) = name.strip_prefix("model.diffusion_model.") else { return true };
+            let of = |(block, depth): (&String, &u32)| {
+                let rest = rest.strip_prefix(block.as_str())?.strip_prefix('.')?;
+                if block == "middle_block" && !rest.starts_with("0.") {
+                    return Some(*depth > 0);
+                }
+                let layer = rest.strip_prefix("1.transformer_blocks.")?.split('.').next()?;
+                Some(layer.parse::<u32>().ok()? < *depth)
+            };
+            blocks.iter().zip(&depths).find_map(of).unwrap_or(true)
+        };
+        let file: Shapes =
+            sdxl.iter().filter(|(name, _)| kept(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
+        let ours = &ldm::sort(&table_of(&file)).unwrap().configs(None)["unet/config.json"];
+        let mut theirs = real["sdxl/unet"]["config"].clone();
+        theirs["transformer_layers_per_block"] = down;
+        theirs["reverse_transformer_layers_per_block"] = up;
+        theirs["mid_block_type"] = "UNetMidBlock2D".into();
+        let [ours, theirs] = [ours, &theirs].map(|c| unet::Config::from_config(c).unwrap());
+        assert_eq!(ours, theirs, "{depths:?}");
+    }
 }
 
 /// SDXL's shapes with the keys of another way of training are refused by that key: with no such key the same file is SDXL.
@@ -417,7 +490,7 @@ fn pictures_of_single_files() {
         let load =
             |vae| block_on(DiffusionPipeline::load(open(&rest), vae, &LoadOptions::default(), &|| false));
         let lacks = load(None).err().unwrap();
-        assert!(lacks.message.contains("names no vae"), "{}", lacks.message);
+        assert!(lacks.message.contains("has no VAE. Give one as the option vae"), "{}", lacks.message);
         let composed = load(Some(open(&vae))).unwrap();
         let again = block_on(composed.generate(&options, &mut |_| Ok(()), &|| false)).unwrap();
         assert_eq!(again.pictures, drawn.pictures, "{kind}");
@@ -444,4 +517,45 @@ fn pictures_of_single_files() {
         assert!(error <= 1e-2 && grey <= 2.5, "{kind}: latents {error:.1e}, picture {grey:.2}");
     }
     std::fs::remove_dir_all(temp).unwrap();
+}
+
+/// What no tensor tells, an option of loading does.
+#[test]
+fn velocity_where_the_file_does_not_tell() {
+    let models: serde_json::Value = serde_json::from_slice(&read("models.json")).unwrap();
+    let cases: serde_json::Value = serde_json::from_slice(&read("prediction.json")).unwrap();
+    let expected: Vec<f32> =
+        read("prediction.bin").as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+    let path = std::env::temp_dir().join(format!("browser-diffusion-v-{}.safetensors", std::process::id()));
+    write_single(&path, &models["sd1"], |name| Some(name));
+    for case in cases.as_array().unwrap() {
+        let vocabulary = Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www/embedded"));
+        let files = Rc::new(block_on(single_file(&path, vocabulary)).unwrap());
+        let load = LoadOptions {
+            prediction: Some(Prediction::Velocity),
+            zero_snr: case["zero"].as_bool().filter(|zero| *zero),
+            ..Default::default()
+        };
+        let pipeline = block_on(DiffusionPipeline::load(files, None, &load, &|| false)).unwrap();
+        let o = &case["options"];
+        let options = GenerateOptions {
+            prompt: o["prompt"].as_str().unwrap().into(),
+            scheduler: o["scheduler"].as_str().map(str::to_owned),
+            width: Some(56),
+            height: Some(40),
+            num_inference_steps: Some(6),
+            guidance_scale: Some(5.0),
+            seed: 1,
+            ..Default::default()
+        };
+        let drawn = block_on(pipeline.generate(&options, &mut |_| Ok(()), &|| false)).unwrap();
+        let at = case["offset"].as_u64().unwrap() as usize / 4;
+        let theirs = expected[at..][..drawn.latents[0].len()].iter().map(|b| f64::from(*b));
+        let size: f64 = theirs.clone().map(|b| b * b).sum();
+        let off: f64 = drawn.latents[0].iter().zip(theirs).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
+        let error = (off / size).sqrt();
+        println!("zero SNR {}: latents {error:.1e}", case["zero"]);
+        assert!(error <= 1e-2, "{error:.1e}");
+    }
+    std::fs::remove_file(path).unwrap();
 }

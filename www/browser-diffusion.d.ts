@@ -78,6 +78,10 @@ export interface LoadOptions {
    * all. "auto", the default, is "low" where the weights together are more than twice the GPU's largest buffer.
    */
   memory?: 'auto' | 'resident' | 'low';
+  /** What the model predicts, where its files cannot say it, as one file of SD 1.x, or say it wrongly. */
+  predictionType?: 'epsilon' | 'v_prediction' | 'sample';
+  /** Whether its noise ends at zero terminal SNR (diffusers' name), where its files do not say so. */
+  rescaleBetasZeroSnr?: boolean;
   /**
    * The VAE of this source instead of the model's own: an AutoencoderKL or AutoencoderTiny, alone or in a whole model.
    */
@@ -433,12 +437,12 @@ export interface GenerateOptions {
    */
   guessMode?: boolean;
   /**
-   * LoRA, LoCon, LoHa, LoKr, DoRA and full difference files; scale 1 where none is given. With `promptSyntax` "a1111"
-   * or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose file is called so, and as A1111 has
-   * it, `<lora:name:te:unet>`, `te=`, `unet=` and `<lyco:...>`; named twice, it acts twice, as the last says. They are
-   * merged into f16
-   * weights; over q8 and q4 LoRA and LoCon are added as the layers run, and a layer that another format touches takes
-   * f16's memory.
+   * LoRA, LoCon, LoHa, LoKr, DoRA, GLoRA, OFT and BOFT (LyCORIS', kohya's) and full difference files; scale 1 where none
+   * is given. With `promptSyntax` "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose
+   * file is called so, and as A1111 has it, `<lora:name:te:unet>`, `te=`, `unet=` and `<lyco:...>`; named twice, it acts
+   * twice, as the last says. Embeddings in a file (`bundle_emb`) are words of the prompts while it acts. They are merged
+   * into f16 weights; over q8 and q4 LoRA and LoCon are added as the layers run, and a layer that another format touches
+   * takes f16's memory.
    */
   loras?: { source: ModelSource; scale?: number }[];
   /** Textual inversion: words of the prompts that stand for what these files (.safetensors, .bin, .pt, .png) hold. */

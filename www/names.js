@@ -7,6 +7,7 @@ export const NAMES = Object.freeze({
   weights: ['f16', 'q8', 'q4'],
   precision: ['auto', 'f16', 'f32'],
   memory: ['auto', 'resident', 'low'],
+  predictionType: ['epsilon', 'v_prediction', 'sample'],
   rng: ['torch-cpu', 'torch-cuda'],
   promptSyntax: ['plain', 'a1111', 'comfy'],
   strengthSteps: ['diffusers', 'a1111', 'exact'],

@@ -150,6 +150,8 @@ export const LOAD_RULES = {
   weights: oneOf(NAMES.weights),
   precision: oneOf(NAMES.precision),
   memory: oneOf(NAMES.memory),
+  predictionType: oneOf(NAMES.predictionType),
+  rescaleBetasZeroSnr: flag,
   vae: modelSource,
   tinyVae: modelSource,
   signal: abortSignal,

@@ -145,6 +145,11 @@ fn down(shapes: &Shapes) -> Map<String, Value> {
         .map(|(i, b)| if i as u64 + 1 == blocks { depth("mid_block").max(depth(b)) } else { depth(b) })
         .map(|d| d.max(1))
         .collect();
+    let mut depths = json!(depths);
+    if names.iter().any(|name| uneven(&layer_depths(shapes, name))) {
+        let own = names.iter().map(|name| listed(&layer_depths(shapes, name)));
+        depths = own.collect();
+    }
     let linear = shapes
         .0
         .iter()
@@ -177,9 +182,37 @@ fn down(shapes: &Shapes) -> Map<String, Value> {
     config
 }
 
+/// Transformer blocks in each layer of a block.
+fn layer_depths(shapes: &Shapes, block: &str) -> Vec<u64> {
+    let layers = shapes.count(&format!("{block}.attentions"));
+    (0..layers).map(|l| shapes.count(&format!("{block}.attentions.{l}.transformer_blocks"))).collect()
+}
+
+fn uneven(depths: &[u64]) -> bool {
+    depths.iter().any(|d| Some(d) != depths.first())
+}
+
+/// As diffusers writes them: a count where all layers are as deep, or have none.
+fn listed(depths: &[u64]) -> Value {
+    if uneven(depths) { json!(depths) } else { depths.first().copied().unwrap_or(1).into() }
+}
+
+/// `reverse_transformer_layers_per_block`, where the way up is not as deep as the way down (SSD-1B).
+fn reverse_depths(shapes: &Shapes, down: &Value, blocks: u64) -> Option<Value> {
+    let own: Vec<Vec<u64>> = (0..blocks).map(|i| layer_depths(shapes, &format!("up_blocks.{i}"))).collect();
+    let mirrored = down.as_array()?.iter().rev();
+    let same = own.iter().zip(mirrored).all(|(own, down)| own.is_empty() || listed(own) == *down);
+    let lists = down.as_array()?.iter().any(Value::is_array);
+    (lists || !same).then(|| own.iter().map(|depths| listed(depths)).collect())
+}
+
 fn unet(shapes: &Shapes, family: Family, v_prediction: bool) -> Value {
     let mut config = down(shapes);
     let blocks = shapes.count("up_blocks");
+    let reverse = config.get("transformer_layers_per_block").and_then(|d| reverse_depths(shapes, d, blocks));
+    if let Some(reverse) = reverse {
+        config.insert("reverse_transformer_layers_per_block".into(), reverse);
+    }
     let types: Vec<&str> = (0..blocks)
         .map(|i| match shapes.count(&format!("up_blocks.{i}.attentions")) {
             0 => "UpBlock2D",

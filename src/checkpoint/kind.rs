@@ -1,51 +1,95 @@
 //! What a file is, by the names of its tensors: for messages where it was given in a wrong place.
 
-/// What is said of a file with tensors of these names, where one is known: "a T2I-Adapter".
-pub fn kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+use std::fmt;
+
+/// What a file is, and where it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// "a T2I-Adapter"
+    pub what: &'static str,
+    /// "`loras`"
+    place: &'static str,
+}
+
+/// Of what is not read here at all.
+const NOWHERE: &str = "";
+/// The place of a whole model.
+const WHOLE: &str = "`fromPretrained`";
+
+impl Kind {
+    /// Whether it is given as one of these: "`loras`".
+    pub fn is_of(self, place: &str) -> bool {
+        self.place == place
+    }
+}
+
+/// "a VAE, which is given as `vae`": for a message after "it is".
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.place {
+            NOWHERE => write!(f, "{}, which is not read here", self.what),
+            place => write!(f, "{}, which is given as {place}", self.what),
+        }
+    }
+}
+
+/// What a file with tensors of these names is, where that is known.
+pub fn kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Kind> {
     /// By what a name begins with, contains and ends with. The first that any name fits.
-    const KINDS: &[(&str, &str, &str, &str)] = &[
-        ("", "lllite_", "", "a ControlNet-LLLite"),
-        ("lora_controlnet", "", "", "a Control-LoRA"),
-        ("", "", ".to_k_ip.weight", "an IP-Adapter"),
-        ("ip_adapter.", "", "", "an IP-Adapter"),
-        ("image_proj.", "", "", "an IP-Adapter"),
-        ("control_add_embedding.", "", "", "a ControlNet Union"),
-        ("control_model.", "", "", "a ControlNet"),
-        ("controlnet_cond_embedding.", "", "", "a ControlNet"),
-        ("input_hint_block.", "", "", "a ControlNet"),
-        ("adapter.body.", "", "", "a T2I-Adapter"),
-        ("body.", "block1.weight", "", "a T2I-Adapter"),
-        ("model.diffusion_model.", "", "", "a whole checkpoint"),
-        ("", ".oft_blocks", "", "an OFT"),
-        ("", ".oft_diag", "", "an OFT"),
-        ("", ".oft_R", "", "an OFT"),
-        ("", ".boft_R", "", "a BOFT"),
-        ("", ".hada_w1_a", "", "a LoHa"),
-        ("", ".lokr_w", "", "a LoKr"),
-        ("", ".lora_down.", "", "a LoRA"),
-        ("", ".lora_A.", "", "a LoRA"),
-        ("", "_lora.down.", "", "a LoRA"),
-        ("", ".lora.down.", "", "a LoRA"),
-        ("", "", ".diff", "full differences (a LoRA)"),
-        ("string_to_param", "", "", "a textual inversion embedding"),
-        ("emb_params", "", "", "a textual inversion embedding"),
-        ("clip_g", "", "", "a textual inversion embedding"),
-        ("first_stage_model.", "", "", "a VAE"),
-        ("decoder.up", "", "", "a VAE"),
-        ("vision_model.", "", "", "a CLIP vision encoder"),
-        ("text_model.encoder.", "", "", "a text encoder"),
-        ("down_blocks.", "", "", "a UNet"),
-        ("params_ema.", "", "", "an upscaler"),
-        ("model.0.weight", "", "", "an upscaler"),
-        ("conv_first.", "", "", "an upscaler"),
+    const KINDS: &[(&str, &str, &str, &str, &str)] = &[
+        ("", "lllite_", "", "a ControlNet-LLLite", NOWHERE),
+        ("lora_controlnet", "", "", "a Control-LoRA", NOWHERE),
+        ("", "", ".to_k_ip.weight", "an IP-Adapter", NOWHERE),
+        ("ip_adapter.", "", "", "an IP-Adapter", NOWHERE),
+        ("image_proj.", "", "", "an IP-Adapter", NOWHERE),
+        ("control_add_embedding.", "", "", "a ControlNet Union", NOWHERE),
+        ("control_model.", "", "", "a ControlNet", "`controlnets`"),
+        ("controlnet_cond_embedding.", "", "", "a ControlNet", "`controlnets`"),
+        ("input_hint_block.", "", "", "a ControlNet", "`controlnets`"),
+        ("adapter.body.", "", "", "a T2I-Adapter", NOWHERE),
+        ("body.", "block1.weight", "", "a T2I-Adapter", NOWHERE),
+        ("model.diffusion_model.", "", "", "a whole checkpoint", WHOLE),
+        ("", ".oft_blocks", "", "an OFT", "`loras`"),
+        ("", ".oft_diag", "", "an OFT", "`loras`"),
+        ("", ".oft_R", "", "an OFT", "`loras`"),
+        ("", ".boft_R", "", "a BOFT", "`loras`"),
+        ("", ".hada_w1_a", "", "a LoHa", "`loras`"),
+        ("", ".lokr_w", "", "a LoKr", "`loras`"),
+        ("", ".lora_down.", "", "a LoRA", "`loras`"),
+        ("", ".lora_A.", "", "a LoRA", "`loras`"),
+        ("", "_lora.down.", "", "a LoRA", "`loras`"),
+        ("", ".lora.down.", "", "a LoRA", "`loras`"),
+        ("lora_", "", ".a1.weight", "a GLoRA", "`loras`"),
+        ("lora_", "", ".w_norm", "full differences (a LoRA)", "`loras`"),
+        ("", "", ".diff", "full differences (a LoRA)", "`loras`"),
+        ("bundle_emb.", "", "", "embeddings of a LoRA's file", "`loras`"),
+        ("string_to_param", "", "", "a textual inversion embedding", "`embeddings`"),
+        ("emb_params", "", "", "a textual inversion embedding", "`embeddings`"),
+        ("clip_g", "", "", "a textual inversion embedding", "`embeddings`"),
+        ("", "motion_modules.", "", "a motion module (AnimateDiff)", NOWHERE),
+        ("", "fuser.linear", "", "a GLIGEN", NOWHERE),
+        ("320.", "", "", "a hypernetwork", NOWHERE),
+        ("768.", "", "", "a hypernetwork", NOWHERE),
+        ("encoder.block.", "", "", "a T5 text encoder", NOWHERE),
+        ("decoder.layers.", "", "", "a small VAE (TAESD)", "`tinyVae` or `vae`"),
+        ("first_stage_model.", "", "", "a VAE", "`vae`"),
+        ("decoder.up", "", "", "a VAE", "`vae`"),
+        ("decoder.conv_in.", "", "", "a VAE", "`vae`"),
+        ("vision_model.", "", "", "a CLIP vision encoder", NOWHERE),
+        ("text_model.encoder.", "", "", "a text encoder alone", NOWHERE),
+        ("down_blocks.", "", "", "a UNet alone", NOWHERE),
+        ("input_blocks.", "", "", "a UNet alone", NOWHERE),
+        ("params_ema.", "", "", "an upscaler", "`Upscaler`"),
+        ("model.0.weight", "", "", "an upscaler", "`Upscaler`"),
+        ("conv_first.", "", "", "an upscaler", "`Upscaler`"),
     ];
     let fits = |name: &str, (begin, within, end): (&str, &str, &str)| {
         name.starts_with(begin) && name.contains(within) && name.ends_with(end)
     };
-    let known = |&&(begin, within, end, _): &&(&str, &str, &str, &'static str)| {
-        names.clone().any(|name| fits(name, (begin, within, end)))
-    };
-    KINDS.iter().find(known).map(|(.., what)| *what)
+    let known = KINDS
+        .iter()
+        .find(|(begin, within, end, ..)| names.clone().any(|name| fits(name, (begin, within, end))));
+    known.map(|&(.., what, place)| Kind { what, place })
 }
 
 #[cfg(test)]
@@ -72,7 +116,7 @@ mod tests {
             ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", "a LoRA"),
             ("unet.mid_block.attentions.0.proj_in.lora_A.weight", "a LoRA"),
         ] {
-            assert_eq!(kind(std::iter::once(name)), Some(what), "{name}");
+            assert_eq!(kind(std::iter::once(name)).map(|k| k.what), Some(what), "{name}");
         }
         assert_eq!(kind(["weight", "bias"].into_iter()), None);
     }

@@ -5,6 +5,7 @@
 
 use super::fp8;
 use super::header::Dtype;
+use super::kind::kind;
 use super::located::Located;
 use super::names;
 use super::table::Table;
@@ -201,6 +202,11 @@ pub fn sort(table: &Table) -> Result<Contents> {
     let mut contents = Contents { v_pred: has("v_pred"), ztsnr: has("ztsnr"), ..Contents::default() };
     let by_component = by_component(table, root, &mut contents.ignored);
     if by_component.is_empty() {
+        if let Some(kind) = kind(table.tensors.iter().map(|t| t.name.as_str())) {
+            return Err(Error::unsupported(format!(
+                "the file is {kind}. Choose a checkpoint of Stable Diffusion 1.x, 2.x or SDXL here"
+            )));
+        }
         return Err(Error::bad_checkpoint(
             "the file holds no Stable Diffusion model: none of its tensors has a name of one (such as \
              model.diffusion_model.input_blocks.0.0.weight). Choose a checkpoint of Stable Diffusion 1.x, 2.x or SDXL",

@@ -7,9 +7,13 @@
 //! - LoKr: `scale * kron(w1, w2)`.
 //! - DoRA: the changed weight's rows, or its columns, brought to the lengths that the file has.
 //! - Full differences (`.diff`, `.diff_b`, and LyCORIS' `.w_norm`, `.b_norm`): added as they are.
+//! - GLoRA: `scale * (weight @ a1 @ a2 + b1 @ b2)`, or its older files' `weight @ a2 @ a1 + b2 @ b1`.
+//! - OFT, BOFT (LyCORIS', kohya's): the weight's rows, or one shuffle of them after the other, turned block by block by
+//!   the Cayley transforms of `oft_blocks`, then each stretched by `rescale`. Alpha times rows is their constraint.
 //!
-//! `scale` is `alpha / rank`, and 1 where the file has no alpha. OFT, BOFT, GLoRA and IA3 are refused by name.
+//! `scale` is `alpha / rank`, and 1 where the file has no alpha. OFT of PEFT and IA3 are refused by name.
 
+use super::dense::{cayley, core_times, times, turned};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,6 +41,12 @@ pub enum Factor {
     KronA(u8),
     KronB(u8),
     KronT,
+    /// OFT's and BOFT's.
+    Blocks,
+    Rescale,
+    /// GLoRA's `a1` and `a2`, `b1` and `b2`.
+    InputPart(u8),
+    OutputPart(u8),
 }
 
 /// Ends of names, after `.weight` and PEFT's `.default` are cut off. Longer ones first where one ends another.
@@ -72,15 +82,17 @@ const FACTORS: &[(&str, Factor)] = &[
     (".lokr_w1", Factor::KronW(1)),
     (".lokr_w2", Factor::KronW(2)),
     (".lokr_t2", Factor::KronT),
-    (".oft_blocks", Factor::Foreign("OFT")),
-    (".oft_diag", Factor::Foreign("OFT")),
-    (".oft_R", Factor::Foreign("OFT")),
-    (".boft_R", Factor::Foreign("BOFT")),
-    (".boft_s", Factor::Foreign("BOFT")),
-    (".a1", Factor::Foreign("GLoRA")),
-    (".a2", Factor::Foreign("GLoRA")),
-    (".b1", Factor::Foreign("GLoRA")),
-    (".b2", Factor::Foreign("GLoRA")),
+    (".oft_blocks", Factor::Blocks),
+    (".rescale", Factor::Rescale),
+    (".a1", Factor::InputPart(1)),
+    (".a2", Factor::InputPart(2)),
+    (".b1", Factor::OutputPart(1)),
+    (".b2", Factor::OutputPart(2)),
+    (".bm", Factor::Foreign("GLoRA with a core (bm)")),
+    (".oft_diag", Factor::Foreign("OFT of an early LyCORIS (oft_diag)")),
+    (".oft_R", Factor::Foreign("PEFT's OFT")),
+    (".boft_R", Factor::Foreign("PEFT's BOFT")),
+    (".boft_s", Factor::Foreign("PEFT's BOFT")),
     (".on_input", Factor::Foreign("IA3")),
     (".lora_B.bias", Factor::Foreign("LoRA with biases (lora_bias)")),
     (".lora_up.bias", Factor::Foreign("LoRA with biases (lora_bias)")),
@@ -90,6 +102,9 @@ const FACTORS: &[(&str, Factor)] = &[
 
 /// The ends of names that mean a bias.
 const OF_BIAS: [&str; 2] = [".diff_b", ".b_norm"];
+
+/// Rows that are turned together at most: the time that takes grows with the third power.
+const LARGEST_BLOCK: usize = 1280;
 
 /// Refuses a tensor of a file that is added to a model (a LoRA's factor, an embedding's vectors) and could only spoil
 /// pictures: one without values, and one with values that f16 does not hold.
@@ -271,6 +286,26 @@ pub enum Change {
     },
     /// As it is added.
     Full(Vec<f32>),
+    /// `weight @ left @ right`, `[inner][rank]` and `[rank][inner]` of each tap, plus a product.
+    Through {
+        rank: usize,
+        left: Vec<f32>,
+        right: Vec<f32>,
+        product: Product,
+    },
+    Turn(Turn),
+}
+
+/// OFT, or BOFT in several stages.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Rows of a block.
+    pub size: usize,
+    /// Each `[rows / size][size][size]`, and how far apart the rows are that lie beside each other in a block: 1 as they
+    /// lie in the weight.
+    pub stages: Vec<(usize, Vec<f32>)>,
+    /// Of each row, after the last stage.
+    pub rescale: Option<Vec<f32>>,
 }
 
 /// DoRA: what the changed weight's rows, or its columns (all weights of an input channel), are brought to.
@@ -309,9 +344,18 @@ impl Adapter {
             factors.product()?
         } else if has(Factor::HadaA(1)) {
             factors.hadamard()?
+        } else if has(Factor::Blocks) {
+            (factors.turn(alpha)?, None)
+        } else if has(Factor::InputPart(1)) || has(Factor::OutputPart(1)) {
+            factors.through()?
         } else {
             factors.kronecker()?
         };
+        if magnitude.is_some() && matches!(change, Change::Turn(_) | Change::Through { .. }) {
+            let message =
+                format!("{name} has DoRA's lengths beside OFT, BOFT or GLoRA, which is not computed here");
+            return Err(Error::unsupported(message + ". Choose another LoRA"));
+        }
         // LyCORIS: two whole matrices are taken as they are.
         let scale = match (rank, alpha) {
             (Some(rank), Some(alpha)) => alpha / rank.max(1) as f32,
@@ -487,35 +531,59 @@ impl Factors<'_> {
         let down = core_times(&core, &b, [outer, rank, columns, taps]);
         Ok((times(&a, &down, [rows, outer, columns * taps]), Some(rank)))
     }
-}
 
-/// `[m][k]` times `[k][n]`.
-fn times(a: &[f32], b: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
-    let mut out = vec![0.0; m * n];
-    for (row, a) in out.chunks_exact_mut(n.max(1)).zip(a.chunks_exact(k.max(1))) {
-        for (&a, b) in a.iter().zip(b.chunks_exact(n.max(1))) {
-            row.iter_mut().zip(b).for_each(|(o, b)| *o += a * b);
+    /// OFT, and BOFT where the blocks have a dimension more.
+    fn turn(&mut self, alpha: Option<f32>) -> Result<Change> {
+        let rows = self.rows;
+        let (shape, blocks) = self.tensors.remove(&Factor::Blocks).ok_or_else(|| self.wrong("oft_blocks"))?;
+        let (stages, size) = match shape[..] {
+            [_, size, _] => (1, size as usize),
+            [stages, _, size, _] => (stages as usize, size as usize),
+            _ => return Err(self.wrong("oft_blocks")),
+        };
+        let whole = (1..=rows).contains(&size)
+            && rows.is_multiple_of(size)
+            && rows.checked_mul(size).and_then(|n| n.checked_mul(stages)) == Some(blocks.len())
+            && stages > 0;
+        // The rows that a stage of BOFT shuffles.
+        let halves = |stage: usize| (size / 2).checked_shl(stage as u32).filter(|k| *k > 0);
+        let fits = |stage| halves(stage).is_some_and(|k| rows.is_multiple_of(2 * k));
+        let shuffled = shape.len() == 4;
+        if !whole || shuffled && (size % 2 > 0 || stages > 32 || !(0..stages).all(fits)) {
+            return Err(self.wrong("oft_blocks"));
         }
-    }
-    out
-}
-
-/// `core` `[r][s][taps]` and `b` `[s][inner]` to `[r][inner][taps]`.
-fn core_times(core: &[f32], b: &[f32], [r, s, inner, taps]: [usize; 4]) -> Vec<f32> {
-    let mut out = vec![0.0; r * inner * taps];
-    for i in 0..r {
-        for j in 0..s {
-            let core = &core[(i * s + j) * taps..][..taps];
-            for (c, b) in b[j * inner..][..inner].iter().enumerate() {
-                let to = &mut out[(i * inner + c) * taps..][..taps];
-                to.iter_mut().zip(core).for_each(|(o, k)| *o += b * k);
-            }
+        if size > LARGEST_BLOCK {
+            return Err(Error::unsupported(format!(
+                "the LoRA turns {} rows of {} at once; blocks of {LARGEST_BLOCK} at most are computed here. Choose one \
+                 with smaller blocks",
+                size, self.name
+            )));
         }
+        let limit = alpha.filter(|a| *a > 0.0).map_or(f64::INFINITY, |a| f64::from(a) * rows as f64);
+        let turned = cayley(&blocks, size, limit, !shuffled);
+        let stages = turned.chunks_exact(rows * size).enumerate();
+        let apart = |stage| if shuffled { halves(stage).unwrap_or(1) } else { 1 };
+        let stages = stages.map(|(stage, blocks)| (apart(stage), blocks.to_vec())).collect();
+        let has = self.tensors.contains_key(&Factor::Rescale);
+        let rescale = has.then(|| self.take(Factor::Rescale, &[rows], "rescale")).transpose()?;
+        Ok(Change::Turn(Turn { size, stages, rescale }))
     }
-    out
-}
 
-/// `[n][m]` to `[m][n]`.
-fn turned(a: &[f32], n: usize, m: usize) -> Vec<f32> {
-    (0..n * m).map(|i| a[i % n * m + i / n]).collect()
+    /// GLoRA. Older files have the factors the other way round (ComfyUI `weight_adapter/glora.py`).
+    fn through(&mut self) -> Result<Ranked> {
+        let Factors { rows, inner, taps, .. } = *self;
+        let axis = |factor, axis| self.dim(factor, axis, "a1, a2, b1 or b2");
+        let (a1, b1) = (Factor::InputPart(1), Factor::OutputPart(1));
+        let (a2, b2) = (Factor::InputPart(2), Factor::OutputPart(2));
+        let is_new = axis(a1, 0)? == inner && axis(b1, 0)? == rows;
+        let (rank, [left, right, up, down]) = match is_new {
+            true => (axis(a1, 1)?, [a1, a2, b1, b2]),
+            false if taps == 1 => (axis(a1, 0)?, [a2, a1, b2, b1]),
+            false => return Err(self.wrong("a1, a2, b1 or b2")),
+        };
+        let mut take = |factor, shape: &[usize]| self.take(factor, shape, "a1, a2, b1 or b2");
+        let (left, right) = (take(left, &[inner, rank])?, take(right, &[rank, inner])?);
+        let product = Product { rank, up: take(up, &[rows, rank])?, down: take(down, &[rank, inner, taps])? };
+        Ok((Change::Through { rank, left, right, product }, Some(rank)))
+    }
 }

@@ -12,7 +12,8 @@
 //!   `torch.save` for it, with `zip` and `pickle`, which executes nothing and makes `objects`; `located` is where a
 //!   tensor lies.
 //! - [`ldm`]: single files in the original layout, sorted into diffusers' components.
-//! - [`lora`]: whose weights a LoRA changes, and by what; [`alphas`]: its alphas where they stand in its header.
+//! - [`lora`]: whose weights a LoRA changes, and by what; [`alphas`]: its alphas where they stand in its header;
+//!   `dense`: what is computed of its factors.
 //! - [`card`]: textual inversion embeddings in PNGs.
 //! - [`kind`]: what a file is that was given in a wrong place.
 //! - [`configs`]: what a single file does not carry, from its names and shapes.
@@ -21,6 +22,7 @@
 pub mod alphas;
 pub mod card;
 pub mod configs;
+mod dense;
 mod fp8;
 pub mod header;
 pub mod kind;

@@ -47,6 +47,8 @@ pub(super) struct Storage {
 pub(super) struct TensorView {
     /// Index into [`Pickle::storages`].
     pub storage: usize,
+    /// Its own, where the storage is of bytes alone.
+    pub dtype: Option<Dtype>,
     /// Elements of the storage before the first.
     pub offset: u64,
     pub shape: Vec<u64>,
@@ -213,7 +215,21 @@ impl<'a> Objects<'a> {
                 self.dict(&flat)
             }
             ("torch.nn.modules.container", "ParameterDict") => self.dict(&[]),
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => self.tensor(args),
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => self.tensor(args, None),
+            // Of types that have no storage class.
+            ("torch._utils", "_rebuild_tensor_v3") => {
+                let dtype = match self.items(args).get(6) {
+                    Some(&Value::Global(dtype)) => self.globals[dtype as usize],
+                    _ => ("", "what has no type"),
+                };
+                match dtype {
+                    ("torch", "float8_e4m3fn") => self.tensor(args, Some(Dtype::F8_E4M3)),
+                    ("torch", "float8_e5m2") => self.tensor(args, Some(Dtype::F8_E5M2)),
+                    (_, other) => bad(format!(
+                        "its pickle holds a tensor of {other}, which is not read here. Save it as float16"
+                    )),
+                }
+            }
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 match self.items(args).first() {
                     Some(&tensor @ Value::Tensor(_)) => Ok(tensor),
@@ -244,8 +260,8 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// `(storage, offset, shape, strides, ...)`.
-    fn tensor(&mut self, args: Value<'a>) -> Result<Value<'a>> {
+    /// `(storage, offset, shape, strides, ...)`, of a type of its own if its storage has none.
+    fn tensor(&mut self, args: Value<'a>, dtype: Option<Dtype>) -> Result<Value<'a>> {
         let whole = |list: &[Value]| -> Option<Vec<u64>> {
             let one = |v: &Value| match *v {
                 Value::Int(n) => u64::try_from(n).ok(),
@@ -272,7 +288,11 @@ impl<'a> Objects<'a> {
         else {
             return bad("its pickle has a tensor with a size below zero");
         };
-        let numel = self.storages[storage as usize].numel;
+        let Storage { numel, dtype: stored, .. } = self.storages[storage as usize];
+        // Both types that are read so take a byte.
+        if dtype.is_some() && stored != Dtype::U8 {
+            return bad("its pickle gives a tensor another type than its storage's");
+        }
         // One past the last element that the tensor reaches.
         let reach = || {
             // Nothing may overflow later: all dimensions together first.
@@ -289,7 +309,7 @@ impl<'a> Objects<'a> {
             return bad(format!("its pickle has a tensor of shape {shape:?} in a storage of {numel} values"));
         }
         self.spend(8)?;
-        self.tensors.push(TensorView { storage: storage as usize, offset, shape, strides });
+        self.tensors.push(TensorView { storage: storage as usize, dtype, offset, shape, strides });
         Ok(Value::Tensor(self.tensors.len() as u32 - 1))
     }
 
@@ -319,7 +339,7 @@ impl<'a> Objects<'a> {
             ("torch" | "torch.cuda", "IntStorage") => Dtype::I32,
             ("torch" | "torch.cuda", "ShortStorage") => Dtype::I16,
             ("torch" | "torch.cuda", "CharStorage") => Dtype::I8,
-            ("torch" | "torch.cuda", "ByteStorage") => Dtype::U8,
+            ("torch" | "torch.cuda", "ByteStorage") | ("torch.storage", "UntypedStorage") => Dtype::U8,
             ("torch" | "torch.cuda", "BoolStorage") => Dtype::BOOL,
             _ => return bad(format!("its tensors are stored as {module}.{class}, which is not read here")),
         };

@@ -143,7 +143,7 @@ fn locate(pickled: pickle::Pickle, places: &[Option<(Base, u64)>]) -> Result<Vec
         let elements: u64 = if contiguous { tensor.shape.iter().product() } else { 0 };
         tensors.push(Located {
             name,
-            dtype: storage.dtype,
+            dtype: tensor.dtype.unwrap_or(storage.dtype),
             base,
             offset: start + tensor.offset * size,
             bytes: elements * size,

@@ -1,6 +1,6 @@
 //! LoRAs merged into a weight on the GPU.
 
-use crate::checkpoint::lora::{Adapter, Change, Magnitude};
+use crate::checkpoint::lora::{Adapter, Change, Magnitude, Product, Turn};
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
@@ -42,22 +42,6 @@ impl Watch {
     }
 }
 
-/// How a change lies for the shader: what it binds as `up` and as `down`, and its parameters.
-fn operands(change: &Change, inner: usize) -> (Vec<f32>, Vec<f32>, [u32; 5]) {
-    match change {
-        Change::Product(p) => (p.up.clone(), p.down.clone(), [0, p.rank as u32, 0, 1, 1]),
-        Change::Hadamard(p, q) => (
-            [&p.up[..], &q.up].concat(),
-            [&p.down[..], &q.down].concat(),
-            [1, p.rank as u32, q.rank as u32, 1, 1],
-        ),
-        Change::Kronecker { w1, w2, o2, i2 } => {
-            (w1.clone(), w2.clone(), [2, (inner / *i2) as u32, 0, *o2 as u32, *i2 as u32])
-        }
-        Change::Full(values) => (values.clone(), vec![0.0], [3, 0, 0, 1, 1]),
-    }
-}
-
 /// Sizes of the weight that is changed, and how it lies.
 struct Sizes {
     rows: u32,
@@ -90,12 +74,55 @@ impl Sizes {
     fn row(&self) -> u32 {
         self.taps * self.c4() * 4
     }
+
+    /// How the weight lies for `lora_base.wgsl`; `wide`: it is f32 by now.
+    fn defines(&self, wide: bool) -> [(&'static str, u32); 3] {
+        let bits = self.bits.filter(|_| !wide);
+        [
+            ("F32_BASE", wide as u32),
+            ("QUANTISED", bits.is_some() as u32),
+            ("Q4", (bits == Some(Bits::Q4)) as u32),
+        ]
+    }
+
+    /// The weight times a matrix: its rows in blocks of `size`, so far `apart`, or its inputs to `size` sums.
+    fn turn(&self, rows: bool, wide: bool, [size, apart]: [u32; 2], bindings: Vec<Binding>) -> Dispatch {
+        let sums = u64::from(self.rows * self.taps) * u64::from(size) * u64::from(self.inner);
+        Dispatch {
+            kernel: Kernel::new(
+                "lora_turn",
+                &[crate::gpu::shader!("lora_base.wgsl"), crate::gpu::shader!("lora_turn.wgsl")],
+                &[&self.defines(wide)[..], &[("ROWS", rows as u32)]].concat(),
+            ),
+            bindings,
+            params: vec![
+                ("row4", U32(self.taps * self.c4())),
+                ("taps", U32(self.taps)),
+                ("inner", U32(self.inner)),
+                ("size", U32(size)),
+                ("k", U32(apart)),
+            ],
+            workgroups: [self.rows, 1, 1],
+            flops: sums * 2,
+        }
+    }
 }
 
-/// What one adapter's dispatches have in common.
+/// What is added to a weight: most adapters are one term.
+struct Term<'a> {
+    /// What the shader binds as `up` and as `down`.
+    up: Binding,
+    down: Binding,
+    /// `mode`, `rank`, `rank_2`, `o2`, `i2`.
+    change: [u32; 5],
+    scale: f32,
+    magnitude: Option<&'a Magnitude>,
+}
+
+/// What one term's dispatches have in common.
 struct Merge<'a> {
     sizes: &'a Sizes,
-    /// `mode`, `rank`, `rank_2`, `o2`, `i2`, as [`operands`] gives them.
+    /// As in [`Term`].
     change: [u32; 5],
     scale: f32,
     is_first: bool,
@@ -108,20 +135,15 @@ struct Merge<'a> {
 impl Merge<'_> {
     /// `norms`: finds the columns' factors; `last`: writes f16 and watches it.
     fn dispatch(&self, norms: bool, last: bool, bindings: Vec<Binding>) -> Dispatch {
-        let Sizes { rows, inner, taps, bits } = *self.sizes;
+        let Sizes { rows, inner, taps, .. } = *self.sizes;
         let c4 = self.sizes.c4();
         let [mode, rank, rank_2, o2, i2] = self.change;
         let terms = u64::from(rank.max(1) + rank_2) * 2;
         Dispatch {
             kernel: Kernel::new(
                 "lora",
-                &[crate::gpu::shader!("lora.wgsl")],
-                &[
-                    ("LAST", last as u32),
-                    ("NORMS", norms as u32),
-                    ("QUANTISED", bits.is_some() as u32),
-                    ("Q4", (bits == Some(Bits::Q4)) as u32),
-                ],
+                &[crate::gpu::shader!("lora_base.wgsl"), crate::gpu::shader!("lora.wgsl")],
+                &[&self.sizes.defines(false)[..], &[("LAST", last as u32), ("NORMS", norms as u32)]].concat(),
             ),
             bindings,
             params: vec![
@@ -143,6 +165,123 @@ impl Merge<'_> {
             workgroups: [if norms { c4 } else { rows }, 1, 1],
             flops: u64::from(rows) * u64::from(taps * inner) * terms,
         }
+    }
+}
+
+/// The recording of a merge.
+struct Making<'a> {
+    r: Recorder,
+    sizes: &'a Sizes,
+    /// The checkpoint's weight.
+    base: Binding,
+    /// What is written before it runs.
+    inputs: Vec<(Tensor, Vec<f32>)>,
+}
+
+impl Making<'_> {
+    fn input(&mut self, values: Vec<f32>) -> Binding {
+        let t = self.r.input(1, 1, 1, values.len() as u32);
+        self.inputs.push((t, values));
+        Binding::Read(t)
+    }
+
+    /// What an adapter adds.
+    fn terms<'m>(
+        &mut self,
+        change: &Change,
+        magnitude: Option<&'m Magnitude>,
+        scale: f32,
+        terms: &mut Vec<Term<'m>>,
+    ) {
+        let product = |p: &Product| (p.up.clone(), p.down.clone(), [0, p.rank as u32, 0, 1, 1]);
+        let (up, down, change) = match change {
+            Change::Product(p) => product(p),
+            Change::Hadamard(p, q) => (
+                [&p.up[..], &q.up].concat(),
+                [&p.down[..], &q.down].concat(),
+                [1, p.rank as u32, q.rank as u32, 1, 1],
+            ),
+            Change::Kronecker { w1, w2, o2, i2 } => {
+                (w1.clone(), w2.clone(), [2, self.sizes.inner / *i2 as u32, 0, *o2 as u32, *i2 as u32])
+            }
+            Change::Full(values) => (values.clone(), vec![0.0], [3, 0, 0, 1, 1]),
+            Change::Turn(turn) => {
+                let up = self.turned(turn, scale);
+                terms.push(Term { up, down: up, change: [4, 0, 0, 1, 1], scale: 1.0, magnitude: None });
+                return;
+            }
+            Change::Through { rank, left, right, product: p } => {
+                let (up, down) = (self.through(left.clone(), *rank), self.input(right.clone()));
+                terms.push(Term { up, down, change: [5, *rank as u32, 0, 1, 1], scale, magnitude: None });
+                product(p)
+            }
+        };
+        let (up, down) = (self.input(up), self.input(down));
+        terms.push(Term { up, down, change, scale, magnitude });
+    }
+
+    /// The weight with its rows turned; with a scale each stage goes so far from not turning at all, as in LyCORIS.
+    fn turned(&mut self, turn: &Turn, scale: f32) -> Binding {
+        let Sizes { rows, .. } = *self.sizes;
+        let (size, row) = (turn.size, self.sizes.row());
+        let mut from = self.base;
+        for (i, (apart, blocks)) in turn.stages.iter().enumerate() {
+            let rescale = turn.rescale.as_ref().filter(|_| i + 1 == turn.stages.len());
+            let matrix = blocks.iter().enumerate().map(|(at, v)| {
+                let (place, column) = (at / size, at % size);
+                let still = if place % size == column { 1.0 - scale } else { 0.0 };
+                let o = (place / (2 * apart) * 2 + place % 2) * apart + place / 2 % apart;
+                (scale * v + still) * rescale.and_then(|of| of.get(o)).copied().unwrap_or(1.0)
+            });
+            let matrix = self.input(matrix.collect());
+            let to = self.r.tensor_of(Dtype::F32, rows, 1, 1, row);
+            let bindings = vec![from, matrix, Binding::Write(to)];
+            self.r.dispatch(self.sizes.turn(true, i > 0, [size as u32, *apart as u32], bindings));
+            from = Binding::Read(to);
+        }
+        from
+    }
+
+    /// The weight `[rows][taps]` times `[inner][rank]`.
+    fn through(&mut self, left: Vec<f32>, rank: usize) -> Binding {
+        let matrix = self.input(left);
+        let to = self.r.tensor_of(Dtype::F32, 1, 1, 1, self.sizes.rows * self.sizes.taps * rank as u32);
+        let bindings = vec![self.base, matrix, Binding::Write(to)];
+        self.r.dispatch(self.sizes.turn(false, false, [rank as u32, 1], bindings));
+        Binding::Read(to)
+    }
+
+    /// The weight and all terms, in f16; `None` without any.
+    fn sum(&mut self, terms: &[Term<'_>], words: Tensor, place: u32) -> Option<Tensor> {
+        let (sizes, base) = (self.sizes, self.base);
+        let mut current = base;
+        let mut out = None;
+        for (i, term) in terms.iter().enumerate() {
+            let Term { up, down, change, scale, magnitude } = *term;
+            let (mut magnitude, axis) = match magnitude {
+                None => (up, 0),
+                Some(Magnitude::Rows(lengths)) => (self.input(lengths.clone()), 1),
+                Some(Magnitude::Columns(lengths)) => (self.input(lengths.clone()), 2),
+            };
+            let merge = Merge { sizes, change, scale, is_first: i == 0, axis, place };
+            if axis == 2 {
+                let factors = self.r.tensor_of(Dtype::F32, 1, 1, 1, sizes.c4() * 4);
+                let bindings = vec![base, current, up, down, magnitude, Binding::Write(factors)];
+                self.r.dispatch(merge.dispatch(true, false, bindings));
+                magnitude = Binding::Read(factors);
+            }
+            let last = i + 1 == terms.len();
+            let y =
+                self.r.tensor_of(if last { Dtype::F16 } else { Dtype::F32 }, sizes.rows, 1, 1, sizes.row());
+            let mut bindings = vec![base, current, up, down, magnitude, Binding::Write(y)];
+            if last {
+                bindings.push(Binding::Write(words));
+            }
+            self.r.dispatch(merge.dispatch(false, last, bindings));
+            current = Binding::Read(y);
+            out = Some(y);
+        }
+        out
     }
 }
 
@@ -175,41 +314,13 @@ pub fn merge(
     };
     let words = r.input_of(Dtype::U32, 1, 1, 1, watch.words.c);
     let place = watch.names.borrow().len() as u32;
-    let base = Binding::Read(original);
-    let mut current = base;
-    let mut inputs = Vec::new();
-    let mut out = None;
-    for (i, (adapter, scale)) in adapters.iter().enumerate() {
-        let mut input = |values: Vec<f32>| {
-            let t = r.input(1, 1, 1, values.len() as u32);
-            inputs.push((t, values));
-            Binding::Read(t)
-        };
-        let (up, down, change) = operands(&adapter.change, sizes.inner as usize);
-        let (up, down) = (input(up), input(down));
-        let (mut magnitude, axis) = match &adapter.magnitude {
-            None => (up, 0),
-            Some(Magnitude::Rows(lengths)) => (input(lengths.clone()), 1),
-            Some(Magnitude::Columns(lengths)) => (input(lengths.clone()), 2),
-        };
-        let merge = Merge { sizes: &sizes, change, scale: *scale, is_first: i == 0, axis, place };
-        if axis == 2 {
-            let factors = r.tensor_of(Dtype::F32, 1, 1, 1, sizes.c4() * 4);
-            let bindings = vec![base, current, up, down, magnitude, Binding::Write(factors)];
-            r.dispatch(merge.dispatch(true, false, bindings));
-            magnitude = Binding::Read(factors);
-        }
-        let last = i + 1 == adapters.len();
-        let y = r.tensor_of(if last { Dtype::F16 } else { Dtype::F32 }, sizes.rows, 1, 1, sizes.row());
-        let mut bindings = vec![base, current, up, down, magnitude, Binding::Write(y)];
-        if last {
-            bindings.push(Binding::Write(words));
-        }
-        r.dispatch(merge.dispatch(false, last, bindings));
-        current = Binding::Read(y);
-        out = Some(y);
+    let mut making = Making { r, sizes: &sizes, base: Binding::Read(original), inputs: Vec::new() };
+    let mut terms = Vec::new();
+    for (adapter, scale) in adapters {
+        making.terms(&adapter.change, adapter.magnitude.as_ref(), *scale, &mut terms);
     }
-    let Some(out) = out else { return Ok(()) };
+    let Some(out) = making.sum(&terms, words, place) else { return Ok(()) };
+    let Making { mut r, inputs, .. } = making;
     r.output(out);
     let plan = r.finish();
     let executable = plan.instantiate_over(gpu, weights, &[(words, &watch.executable, watch.words)])?;

@@ -10,7 +10,7 @@ use super::part::Module;
 use super::preview::Previews;
 use super::residence::Residence;
 use super::text::{PromptView, TextEncoder, TextEncoders};
-use crate::checkpoint::ReadAt;
+use crate::checkpoint::{ReadAt, Table};
 use crate::error::Result;
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Arithmetic, Gpu, Options};
@@ -93,14 +93,19 @@ impl DiffusionPipeline {
         self.loras.has(key)
     }
 
-    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA) and keeps it under `key` (its source's name), for
-    /// `GenerateOptions::loras`. Each picture names its tensors that belong to no weight of this model.
+    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, BOFT, full differences) and keeps it under `key` (its source's
+    /// name), for `GenerateOptions::loras`; embeddings inside its file are words of its pictures' prompts. Each picture names its tensors that belong to no weight of this model.
     ///
     /// # Errors
     /// `unsupported-model` if nothing at all fits this model; `bad-checkpoint` for factors of the wrong shape; and
     /// whatever reading the file fails with.
     pub async fn load_lora<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
-        self.loras.load(&self.residence, key, file).await
+        if self.loras.has(key) {
+            return Ok(());
+        }
+        let table = Table::open(file).await?;
+        let words = self.text.load_bundled(key, file, &table).await?;
+        self.loras.load(&self.residence, key, (file, &table), words).await
     }
 
     /// Whether [`load_controlnet`](Self::load_controlnet) was given this key.

@@ -6,6 +6,7 @@ use crate::checkpoint::{Located, ReadAt, Table, card};
 use crate::error::{Error, Result};
 use crate::prompt::Embedding;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 /// An embedding as it was loaded.
 struct LoadedEmbedding {
@@ -34,9 +35,62 @@ impl Embeddings {
         if self.has(key) {
             return Ok(());
         }
+        let entries = match card::read(file).await? {
+            Some(entries) if entries.len() == 1 => entries,
+            Some(entries) => {
+                let what = format!("its card has {} entries, where one is due", entries.len());
+                return Err(no_embedding(key, &what));
+            }
+            None => read(key, file, &Table::open(file).await?, room).await?,
+        };
+        self.keep(key, "", entries, widths, room)
+    }
+
+    /// Reads the embeddings inside a LoRA's file, `bundle_emb.WORD.` and the names of an embedding's own file (A1111's
+    /// `networks.py`), and gives the word and the key of each.
+    ///
+    /// # Errors
+    /// Those of [`Embeddings::load`].
+    pub async fn load_bundled<R: ReadAt>(
+        &self,
+        key: &str,
+        (file, table): (&R, &Table),
+        widths: &[u32],
+        room: u64,
+    ) -> Result<Vec<(String, String)>> {
+        let mut bundled: BTreeMap<&str, Table> = BTreeMap::new();
+        for tensor in &table.tensors {
+            let own = tensor.name.strip_prefix(BUNDLED).and_then(|rest| rest.split_once('.'));
+            let Some((word, name)) = own.filter(|(word, _)| !word.is_empty()) else { continue };
+            let of_word = bundled.entry(word).or_insert_with(|| Table { tensors: Vec::new() });
+            let mut tensor = tensor.clone();
+            name.clone_into(&mut tensor.name);
+            of_word.tensors.push(tensor);
+        }
+        let mut words = Vec::new();
+        for (word, table) in bundled {
+            let own = format!("{key}/{word}");
+            if !self.has(&own) {
+                let entries = read(&own, file, &table, room).await?;
+                self.keep(&own, &format!("{BUNDLED}{word}."), entries, widths, room)?;
+            }
+            words.push((word.to_owned(), own));
+        }
+        Ok(words)
+    }
+
+    /// Keeps an embedding's vectors; `before`: what their names begin with in the file.
+    fn keep(
+        &self,
+        key: &str,
+        before: &str,
+        entries: Vec<(String, Values)>,
+        widths: &[u32],
+        room: u64,
+    ) -> Result<()> {
         let mut vectors = vec![None; widths.len()];
-        for (name, (shape, values)) in entries(key, file, room).await? {
-            check(&name, &shape, &values)?;
+        for (name, (shape, values)) in entries {
+            check(&format!("{before}{name}"), &shape, &values)?;
             let (count, width) = match shape[..] {
                 [width] => (1, width),
                 [count, width] => (count, width),
@@ -95,17 +149,13 @@ impl Embeddings {
     }
 }
 
+/// What the names of embeddings in a LoRA's file begin with.
+pub(super) const BUNDLED: &str = "bundle_emb.";
+
 /// The vectors' names, shapes and values.
-async fn entries<R: ReadAt>(key: &str, file: &R, room: u64) -> Result<Vec<(String, Values)>> {
-    if let Some(entries) = card::read(file).await? {
-        return match entries.len() {
-            1 => Ok(entries),
-            n => Err(no_embedding(key, &format!("its card has {n} entries, where one is due"))),
-        };
-    }
-    let table = Table::open(file).await?;
+async fn read<R: ReadAt>(key: &str, file: &R, table: &Table, room: u64) -> Result<Vec<(String, Values)>> {
     let mut out = Vec::new();
-    for tensor in tensors_of(key, &table)? {
+    for tensor in tensors_of(key, table)? {
         // No text encoder is as wide as 64 Ki: what is not read need not be held.
         if tensor.elements() > room.saturating_mul(1 << 16) {
             return Err(no_embedding(key, &format!("{:?} is of shape {:?}", tensor.name, tensor.shape)));
@@ -125,7 +175,7 @@ fn tensors_of<'a>(key: &str, table: &'a Table) -> Result<Vec<&'a Located>> {
     // A1111 takes the one entry, whatever its key; `string_to_token` beside it is a number.
     let starts = |begin: &str| table.tensors.iter().filter(|t| t.name.starts_with(begin)).collect::<Vec<_>>();
     let trained = starts("string_to_param.");
-    let what = kind(table.tensors.iter().map(|t| t.name.as_str())).filter(|what| !what.contains("embedding"));
+    let what = kind(table.tensors.iter().map(|t| t.name.as_str())).filter(|what| !what.is_of("`embeddings`"));
     if let (Some(what), true) = (what, trained.is_empty()) {
         return Err(no_embedding(key, &format!("it is {what}")));
     }

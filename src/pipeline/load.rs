@@ -23,7 +23,7 @@ use crate::gpu::{Dtype, Options, Plan, WeightSpec};
 use crate::models::{clip, unet};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
-use crate::samplers::{SchedulerConfig, Tuning, own_name, scheduler};
+use crate::samplers::{Prediction, SchedulerConfig, Tuning, own_name, scheduler};
 use crate::store::ModelFiles;
 use futures_util::future::join;
 use serde_json::{Value, json};
@@ -40,6 +40,9 @@ pub struct LoadOptions {
     /// multiplies what they lose, and the VAE, small and seen at once, stays f16.
     pub weights: Option<Bits>,
     pub memory: Memory,
+    /// What the UNet predicts, and whether its noise levels end at no signal, where the files do not say so.
+    pub prediction: Option<Prediction>,
+    pub zero_snr: Option<bool>,
     /// Choices of earlier visits (key and text, see [`DiffusionPipeline::tuning`]); where none is of this GPU, tiles are
     /// timed while the weights arrive. `None`: as shipped.
     pub tunings: Option<Vec<(String, String)>>,
@@ -63,7 +66,8 @@ impl DiffusionPipeline {
             Some(files) => Some(Place::find(files, "vae").await?),
             None => None,
         };
-        let configs = read(files.as_ref(), vae.as_ref()).await?;
+        let mut configs = read(files.as_ref(), vae.as_ref()).await?;
+        configs.scheduler.correct(options.prediction, options.zero_snr);
         refuse(&configs)?;
         check_aborted(aborted)?;
         let source = Box::new(FilesSource { files, other: vae, variant: options.variant.clone() });
@@ -128,15 +132,15 @@ async fn read<F: ModelFiles>(files: &F, other_vae: Option<&Place<F>>) -> Result<
             files.name()
         )));
     };
-    component(&index, "unet", &["UNet2DConditionModel"])?;
+    component(files.name(), &index, "unet", &["UNet2DConditionModel"])?;
     let named = other_vae.as_ref().map(|config| json!({ "vae": [null, config.get("_class_name")] }));
-    let vae_class = component(named.as_ref().unwrap_or(&index), "vae", Vae::CLASSES)?;
-    component(&index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
+    let vae_class = component(files.name(), named.as_ref().unwrap_or(&index), "vae", Vae::CLASSES)?;
+    component(files.name(), &index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
     let unet = unet::Config::from_config(&files.json("unet/config.json").await?)?;
     let (vae, own_vae) = read_vae(files, other_vae, sdxl).await?;
     let mut encoders = vec!["text_encoder"];
     if sdxl {
-        component(&index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
+        component(files.name(), &index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
         encoders.push("text_encoder_2");
     }
     let mut text = Vec::new();
@@ -174,16 +178,37 @@ async fn read_vae<F: ModelFiles>(files: &F, other: Option<Value>, sdxl: bool) ->
     Ok((config, own.and_then(|own| serde_json::from_slice(&own).ok()).unwrap_or_default()))
 }
 
-/// The class of a part in `model_index.json`, which must be one of `classes`.
-fn component<'a>(index: &'a Value, name: &str, classes: &[&str]) -> Result<&'a str> {
-    let class = index.get(name).and_then(|c| c.get(1)).and_then(Value::as_str);
-    match class {
+/// The class of a part in `model_index.json`, which must be one of `classes`. `model`: what it is called.
+fn component<'a>(model: &str, index: &'a Value, name: &str, classes: &[&str]) -> Result<&'a str> {
+    match index.get(name).and_then(|c| c.get(1)).and_then(Value::as_str) {
         Some(class) if classes.contains(&class) => Ok(class),
         Some(class) => {
             Err(Error::unsupported(format!("{name} is a {class}; supported: {}", classes.join(", "))))
         }
-        None => {
-            Err(Error::bad_checkpoint(format!("model_index.json names no {name}: the model is not complete")))
+        None => Err(lacking(model, index, name)),
+    }
+}
+
+/// Why a model without a component cannot be drawn with, and what to do.
+fn lacking(model: &str, index: &Value, name: &str) -> Error {
+    let has = |part: &str| index.get(part).is_some_and(Value::is_array);
+    let whole = "a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL";
+    match name {
+        "vae" => {
+            let vae = match has("text_encoder_2") {
+                true => "madebyollin/sdxl-vae-fp16-fix",
+                false => "stabilityai/sd-vae-ft-mse",
+            };
+            Error::bad_checkpoint(format!("{model} has no VAE. Give one as the option vae, such as {vae}"))
+        }
+        "unet" if has("controlnet") => Error::unsupported(format!(
+            "{model} is a ControlNet, not a whole model. Choose {whole}, and give this one as `controlnets`"
+        )),
+        "unet" if has("vae") && !has("text_encoder") => Error::unsupported(format!(
+            "{model} is a VAE, not a whole model. Choose {whole}, and give this one as the option vae"
+        )),
+        _ => {
+            Error::bad_checkpoint(format!("{model} has no {name}: the model is not complete. Choose {whole}"))
         }
     }
 }

@@ -10,6 +10,7 @@
 //! them, exact but for the base's own rounding, where quantising the sum once more would lose most of the change. Plans
 //! are made anew when the layers or ranks are others; another scale writes the small factors only.
 
+use super::embedding::BUNDLED;
 use super::part::Part;
 use super::request::Acting;
 use super::residence::{Residence, Stage};
@@ -34,6 +35,8 @@ struct LoadedLora {
     adapters: BTreeMap<(usize, String), Adapter>,
     /// Tensors that belong to no weight of this model.
     unmatched: Vec<String>,
+    /// Words of the embeddings in its file, and their keys.
+    words: Vec<(String, String)>,
 }
 
 /// Every LoRA that was loaded.
@@ -54,25 +57,28 @@ impl Loras {
         self.0.borrow().iter().map(|l| l.key.clone()).collect()
     }
 
-    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA, full differences) and keeps it under `key`.
+    /// Reads a LoRA (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, BOFT, full differences) and keeps it under `key`. `words`: of
+    /// the embeddings in its file, which are read already, and their keys.
     ///
     /// # Errors
     /// `unsupported-model` if nothing at all fits this model, or for a method that is not computed here;
     /// `bad-checkpoint` for factors of the wrong shape or with values that are no numbers; `out-of-memory` for more
     /// than can be held; and whatever reading the file fails with.
-    pub async fn load<R: ReadAt>(&self, residence: &Residence, key: &str, file: &R) -> Result<()> {
-        if self.has(key) {
-            return Ok(());
-        }
+    pub async fn load<R: ReadAt>(
+        &self,
+        residence: &Residence,
+        key: &str,
+        (file, table): (&R, &Table),
+        words: Vec<(String, String)>,
+    ) -> Result<()> {
         let layouts: HashMap<(usize, &str), Layout> = components(residence)
             .flat_map(|(c, part)| part.specs().iter().map(move |s| ((c, s.name.as_str()), s.layout)))
             .collect();
         let names = Names::new(layouts.keys().copied());
-        let table = Table::open(file).await?;
         let alphas = Alphas::read(file).await?;
-        let (found, unmatched) = factors(key, file, &table, &names).await?;
-        if found.is_empty() {
-            return Err(foreign(key, &table));
+        let (found, unmatched) = factors(key, file, table, &names).await?;
+        if found.is_empty() && words.is_empty() {
+            return Err(foreign(key, table));
         }
         let mut adapters = BTreeMap::new();
         for ((component, name), mut factors) in found {
@@ -92,7 +98,7 @@ impl Loras {
             let adapter = Adapter::new(&name, factors, [rows, inner, taps])?;
             adapters.insert((component, name), adapter);
         }
-        self.0.borrow_mut().push(LoadedLora { key: key.to_owned(), adapters, unmatched });
+        self.0.borrow_mut().push(LoadedLora { key: key.to_owned(), adapters, unmatched, words });
         Ok(())
     }
 
@@ -114,14 +120,17 @@ async fn factors<R: ReadAt>(key: &str, file: &R, table: &Table, names: &Names) -
     let mut unmatched = Vec::new();
     let mut bytes = 0;
     for tensor in &table.tensors {
+        if tensor.name.starts_with(BUNDLED) {
+            continue;
+        }
         let Some((component, name, factor)) = names.find(&tensor.name) else {
             unmatched.push(tensor.name.clone());
             continue;
         };
         if let Factor::Foreign(method) = factor {
             return Err(Error::unsupported(format!(
-                "tensor {:?} of {key} is of {method}, which is not computed here: LoRA, LoCon, LoHa, LoKr, DoRA and \
-                 full differences are. Choose one of these",
+                "tensor {:?} of {key} is of {method}, which is not computed here: LoRA, LoCon, LoHa, LoKr, DoRA, \
+                 GLoRA, LyCORIS' OFT and BOFT, and full differences are. Choose one of these",
                 tensor.name
             )));
         }
@@ -158,10 +167,8 @@ async fn values<R: ReadAt>(file: &R, table: &Table, tensor: &Located) -> Result<
 fn foreign(key: &str, table: &Table) -> Error {
     let first = table.tensors.first().map_or("", |t| &t.name);
     let what = match kind(table.tensors.iter().map(|t| t.name.as_str())) {
-        Some(what) if what.contains("LoRA") && !what.contains("Control") => {
-            "It is a LoRA for another kind of model".to_owned()
-        }
-        Some(what) => format!("It is {what}, not a LoRA"),
+        Some(kind) if kind.is_of("`loras`") => format!("It is {} for another kind of model", kind.what),
+        Some(kind) => format!("It is {kind}, not a LoRA"),
         None => "It is no LoRA, or one for another kind of model".to_owned(),
     };
     Error::unsupported(format!(
@@ -189,6 +196,19 @@ impl ChosenLoras<'_> {
             }
         }
         told
+    }
+
+    /// Words of the embeddings in their files, and their keys, but for those that `known` has.
+    pub fn words(&self, known: &[(String, String)]) -> Vec<(String, String)> {
+        let loras = self.loaded.0.borrow();
+        let acting = |lora: &&LoadedLora| self.scales.iter().any(|a| a.key == lora.key);
+        let mut words: Vec<(String, String)> = Vec::new();
+        for word in loras.iter().filter(acting).flat_map(|lora| &lora.words) {
+            if known.iter().chain(&words).all(|(own, _)| *own != word.0) {
+                words.push(word.clone());
+            }
+        }
+        words
     }
 
     /// Gives the weights of `stage`, which are on the GPU, these LoRAs and no others.

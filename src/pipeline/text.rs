@@ -6,7 +6,7 @@ use super::part::Module;
 use super::plans::{TextRecipe, TextTensors, record_text};
 use super::residence::{Residence, Stage};
 use super::settle::{Text, Texts};
-use crate::checkpoint::ReadAt;
+use crate::checkpoint::{ReadAt, Table};
 use crate::error::{Error, Result};
 use crate::gpu::{AdaptedLayers, Executable, Gpu, Recorder, Weights};
 use crate::models::clip;
@@ -286,10 +286,28 @@ impl TextEncoders {
     /// # Errors
     /// Those of [`Embeddings::load`].
     pub async fn load_embedding<R: ReadAt>(&self, key: &str, file: &R) -> Result<()> {
-        let widths: Vec<u32> = self.encoders.iter().map(|e| e.module.config.hidden_size).collect();
-        // All but the marks at both ends.
-        let room = self.tokens().saturating_sub(2) as u64;
+        let (widths, room) = self.room();
         self.embeddings.load(key, file, &widths, room).await
+    }
+
+    /// Reads the embeddings inside a LoRA's file, and gives the word and the key of each.
+    ///
+    /// # Errors
+    /// Those of [`Embeddings::load`].
+    pub async fn load_bundled<R: ReadAt>(
+        &self,
+        key: &str,
+        file: &R,
+        table: &Table,
+    ) -> Result<Vec<(String, String)>> {
+        let (widths, room) = self.room();
+        self.embeddings.load_bundled(key, (file, table), &widths, room).await
+    }
+
+    /// How wide each encoder's vectors are, and how many a window holds: all but the marks at both ends.
+    fn room(&self) -> (Vec<u32>, u64) {
+        let widths = self.encoders.iter().map(|e| e.module.config.hidden_size);
+        (widths.collect(), self.tokens().saturating_sub(2) as u64)
     }
 
     /// Conditioning of the prompt and, where guidance needs it, of the negative prompt, for every one of `steps`.
@@ -307,11 +325,13 @@ impl TextEncoders {
         let parts = parts(texts);
         // Several prompts are weighed against the negative one whatever the scale.
         let guided = guided || parts.len() > 1 || parts.iter().any(|(_, weight)| *weight != 1.0);
+        let mut embeddings = texts.embeddings.clone();
+        embeddings.extend(loras.words(&embeddings));
         let request = |text: &str, clip_skip: u32| Request {
             text: text.to_owned(),
             syntax: texts.syntax,
             clip_skip,
-            embeddings: texts.embeddings.clone(),
+            embeddings: embeddings.clone(),
             loras: loras.scales.iter().map(|a| (a.key.clone(), a.text)).collect(),
         };
 

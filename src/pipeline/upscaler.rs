@@ -2,6 +2,7 @@
 
 use super::request::Picture;
 use super::tiles::{Field, windows};
+use crate::checkpoint::kind::kind;
 use crate::checkpoint::{Located, ReadAt, Table};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Recorder, Tensor, Weights};
@@ -56,7 +57,13 @@ impl Upscaler {
         let mut tensors: Vec<&Located> = table.tensors.iter().filter(wanted).collect();
         tensors.sort_by_key(|t| t.order());
         let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
-        let names = rrdbnet::canonical(&names)?;
+        let known = kind(names.iter().copied()).filter(|kind| !kind.is_of("`Upscaler`"));
+        let names = rrdbnet::canonical(&names).map_err(|error| match known {
+            Some(kind) => Error::unsupported(format!(
+                "The file is {kind}. Choose an ESRGAN's here, such as RealESRGAN_x4plus.pth"
+            )),
+            None => error,
+        })?;
         let shapes: BTreeMap<String, Vec<u64>> =
             names.iter().zip(&tensors).map(|(name, t)| (name.clone(), t.shape.clone())).collect();
         let config = Config::of(&shapes)?;

@@ -30,9 +30,19 @@ impl<F: ModelFiles> Place<F> {
         Ok(Place { files, component, folder })
     }
 
+    /// # Errors
+    /// `unsupported-model` for a whole model that has no such component; `bad-checkpoint`; what the files fail with.
     pub async fn config(&self) -> Result<serde_json::Value> {
         let separator = if self.folder.is_empty() { "" } else { "/" };
-        self.files.json(&format!("{}{separator}config.json", self.folder)).await
+        let path = format!("{}{separator}config.json", self.folder);
+        if !self.files.exists(&path).await? && self.files.exists("model_index.json").await? {
+            return Err(Error::unsupported(format!(
+                "{} is a whole model, without a {} in it. Choose a file or a folder of one",
+                self.files.name(),
+                if self.component == "vae" { "VAE" } else { "ControlNet" }
+            )));
+        }
+        self.files.json(&path).await
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::named::Named;
 
 /// A scheduler's configuration from a checkpoint. Each sampler reads the keys of its own
 /// diffusers class, with that class's defaults, and leaves the rest alone.
@@ -14,10 +15,19 @@ pub struct SchedulerConfig {
 
 /// What the UNet's output means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Prediction {
+pub enum Prediction {
     Epsilon,
     Velocity,
     Sample,
+}
+
+/// diffusers' names.
+impl Named for Prediction {
+    const NAMES: &[(&str, Prediction)] = &[
+        ("epsilon", Prediction::Epsilon),
+        ("v_prediction", Prediction::Velocity),
+        ("sample", Prediction::Sample),
+    ];
 }
 
 /// How inference timesteps are spaced among the training timesteps.
@@ -134,13 +144,20 @@ impl SchedulerConfig {
         }
     }
 
-    pub(super) fn prediction_type(&self) -> Result<Prediction> {
-        match self.str("prediction_type", "epsilon")? {
-            "epsilon" => Ok(Prediction::Epsilon),
-            "v_prediction" => Ok(Prediction::Velocity),
-            "sample" => Ok(Prediction::Sample),
-            other => Err(Self::refuse("prediction_type", other)),
+    /// Says otherwise what a checkpoint predicts, and whether its noise ends in nothing but noise.
+    pub fn correct(&mut self, prediction: Option<Prediction>, zero_snr: Option<bool>) {
+        if let Some(prediction) = prediction {
+            self.fields.insert("prediction_type".into(), prediction.name().into());
         }
+        if let Some(zero) = zero_snr {
+            self.fields.insert("rescale_betas_zero_snr".into(), zero.into());
+        }
+    }
+
+    pub(super) fn prediction_type(&self) -> Result<Prediction> {
+        let name = self.str("prediction_type", "epsilon")?;
+        let known = Prediction::NAMES.iter().find(|(own, _)| *own == name);
+        known.map(|(_, value)| *value).ok_or_else(|| Self::refuse("prediction_type", name))
     }
 
     pub(super) fn timestep_spacing(&self, default: &str) -> Result<Spacing> {

@@ -49,7 +49,7 @@ use sampler::{ConfigReading, LevelsFn};
 use setup::{Knobs, Schedule, Setup};
 
 pub use brownian::Walk;
-pub use config::SchedulerConfig;
+pub use config::{Prediction, SchedulerConfig};
 pub use embedding::{get_guidance_scale_embedding, get_timestep_embedding};
 pub use guidance::{classifier_free_guidance, composed_guidance, rescale_noise_cfg};
 pub use levels::Levels;

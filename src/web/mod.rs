@@ -53,6 +53,8 @@ impl Pipeline {
             precision: choice(&spec, "precision")?.unwrap_or_default(),
             weights: choice(&spec, "weights")?.unwrap_or_default(),
             memory: choice(&spec, "memory")?.unwrap_or_default(),
+            prediction: choice(&spec, "predictionType")?,
+            zero_snr: get(&spec, "rescaleBetasZeroSnr").and_then(|flag| flag.as_bool()),
             tunings: (!kept.is_undefined()).then(|| tunings(&kept)),
         };
         let report = reporter(on_progress);

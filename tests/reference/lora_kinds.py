@@ -7,8 +7,14 @@
 - diff: `.diff` is added as it is (ComfyUI `lora.py`); comfy: its extraction's names, `diffusion_model.`.
 - alpha_metadata, alpha_pattern, alpha_rslora: PEFT's `lora_alpha` in the header (diffusers `loaders/lora_base.py`;
   PEFT `tuners/lora/layer.py`, `update_layer`).
+- oft, oft_constraint, boft, glora: merged by LyCORIS' own modules (lycoris-lora), in f32; the turning ones at the scale
+  0.7 too (`_scaled`), with which BOFT is not linear.
+- glora_old: the factors the other way round (ComfyUI `weight_adapter/glora.py`).
 """
 import json, pathlib, torch
+from lycoris.modules.boft import ButterflyOFTModule
+from lycoris.modules.diag_oft import DiagOFTModule
+from lycoris.modules.glora import GLoRAModule
 from safetensors.torch import load_file, save_file
 
 OUT = pathlib.Path(__file__).parent / "data" / "lora"
@@ -80,3 +86,38 @@ comfy()
 metadata("alpha_metadata", {LINEAR: 0.5, CONV: 0.5}, {"r": 4, "lora_alpha": 2})
 metadata("alpha_pattern", {LINEAR: 2.0, CONV: 0.5}, {"r": 4, "lora_alpha": 2, "alpha_pattern": {"attn1.to_q": 8}})
 metadata("alpha_rslora", {LINEAR: 1.5, CONV: 1.5}, {"r": 4, "lora_alpha": 3, "use_rslora": True})
+
+
+def lycoris(name, make, scale=1.0, spread=0.3):
+    """As `make` has it for a layer, with random values: merged by itself."""
+    file, merged = {}, {}
+    for module, weight in base.items():
+        rows, inner, *taps = weight.shape
+        layer = torch.nn.Conv2d(inner, rows, 3, bias=False) if taps else torch.nn.Linear(inner, rows, bias=False)
+        layer.weight.data = weight.float()
+        own = make(layer)
+        for key, value in own.named_parameters():
+            if "org" not in key: value.data = draw(*value.shape) * spread / 0.3 + (1 if key == "rescale" else 0)
+        file |= {f"{flat(module)}.{key}": value.detach().clone() for key, value in own.state_dict().items()}
+        merged[module] = own.get_merged_weight(multiplier=scale)[0].detach().double().reshape(weight.shape)
+    write(name, file, merged)
+
+
+def again(name, at, make, scale, spread):
+    """The same file at a scale: another merged weight."""
+    state = random.get_state()
+    lycoris(name, make, spread=spread)
+    random.set_state(state)
+    lycoris(at, make, scale, spread)
+    (OUT / f"{at}.safetensors").unlink()
+
+
+oft = lambda **options: lambda layer: DiagOFTModule("x", layer, lora_dim=4, **options)
+again("oft", "oft_scaled", oft(rescaled=True), 0.7, 0.3)
+again("oft_constraint", "oft_constraint_scaled", oft(constraint=0.02), 0.7, 0.3)
+again("boft", "boft_scaled", lambda layer: ButterflyOFTModule("x", layer, lora_dim=8, rescaled=True), 0.7, 0.2)
+lycoris("glora", lambda layer: GLoRAModule("x", layer, lora_dim=4, alpha=2))
+a1, a2, b1, b2 = draw(4, 20), draw(20, 4), draw(4, 20), draw(24, 4)
+old = base[LINEAR] + 0.5 * (base[LINEAR] @ a2.double() @ a1.double() + b2.double() @ b1.double())
+names = {"a1.weight": a1, "a2.weight": a2, "b1.weight": b1, "b2.weight": b2, "alpha": torch.tensor(2.0)}
+write("glora_old", {f"{flat(LINEAR)}.{key}": value for key, value in names.items()}, {LINEAR: old})

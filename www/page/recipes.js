@@ -4,13 +4,10 @@
  */
 import { t } from '../messages/index.js';
 import { schedulerLabel } from '../metadata.js';
+import { recipeOf } from './few-steps.js';
 import { any, button } from './ui.js';
 
-/**
- * What is set, by the ids of the settings.
- * @typedef {{ steps: number, guidance: number, scheduler: string }} Wants
- * @typedef {Wants & { kind: string }} Recipe kind: in words
- */
+/** @typedef {import('./few-steps.js').Wants} Wants */
 
 /**
  * What may bring a recipe.
@@ -23,27 +20,6 @@ import { any, button } from './ui.js';
 
 /** A pipeline with fewer usual steps is made for few. */
 const FEW = 10;
-
-/** As their authors publish them: the model cards of latent-consistency/lcm-lora-sdv1-5 and stabilityai/sd-turbo. */
-const RECIPES = /** @type {[RegExp, Recipe][]} */ ([
-  [/(?<![a-z])lcm(?![a-z])|latent[-_ ]?consistency/i, { kind: 'LCM', steps: 4, guidance: 1, scheduler: 'lcm' }],
-  // At one step the same as the model's own sampler; a file on its own does not say which that is.
-  [/(?<![a-z])sd[-_ ]?(xl)?[-_ ]?turbo(?![a-z])/i,
-    { kind: 'Turbo', steps: 1, guidance: 0, scheduler: 'euler_a_sgm_uniform' }],
-]);
-
-/**
- * The recipe that names ask for, and the name that does.
- * @param {string[]} names
- * @returns {Recipe & { name: string } | undefined}
- */
-function recipeOf(names) {
-  for (const [pattern, recipe] of RECIPES) {
-    const name = names.findLast((name) => pattern.test(name));
-    if (name) return { ...recipe, name };
-  }
-  return undefined;
-}
 
 /** Longer is no header of a model's. */
 const MOST_HEADER = 64 << 20;

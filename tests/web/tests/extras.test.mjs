@@ -1,6 +1,6 @@
-// What is added to a model and to its prompts, through the public module in Chromium against diffusers: LoRAs of six
-// formats, textual inversion, CLIP skip, prompts of more than 77 tokens and emphasis. Expected latents:
-// tests/reference/extras.py, in f32 on the tiny random models of pipelines.test.mjs.
+// What is added to a model and to its prompts, through the public module in Chromium against diffusers: LoRAs of every
+// format, textual inversion, CLIP skip, prompts of more than 77 tokens and emphasis. Expected latents:
+// tests/reference/extras.py and lora_lycoris.py, in f32 on the tiny random models of pipelines.test.mjs.
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -13,9 +13,13 @@ import { writeTiny } from '../support/tiny.mjs';
 const LATENTS = 1e-2; // relative L2, as in pipelines.test.mjs
 
 const reference = join(root, 'tests/reference/data/extras');
-/** @type {{ name: string, kind: string, options: any, latents: number[], offset: number }[]} */
-const cases = JSON.parse(readFileSync(join(reference, 'cases.json'), 'utf8'));
-const expected = readFileSync(join(reference, 'cases.bin'));
+/** @typedef {{ name: string, kind: string, options: any, latents: number[], offset: number }} Case */
+const cases = ['cases', 'lycoris'].flatMap(file => {
+  const expected = readFileSync(join(reference, `${file}.bin`));
+  /** @type {Case[]} */
+  const read = JSON.parse(readFileSync(join(reference, `${file}.json`), 'utf8'));
+  return read.filter(c => file === 'cases' || c.name !== 'plain').map(c => ({ ...c, expected }));
+});
 
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-extras-'));
 after(() => rmSync(models, { recursive: true }));
@@ -69,9 +73,9 @@ test('LoRA, textual inversion, CLIP skip, long prompts', async t => {
       );
     const theirs = (/** @type {typeof cases[0]} */ c) => [
       ...new Float32Array(
-        expected.buffer.slice(
-          expected.byteOffset + c.offset,
-          expected.byteOffset + c.offset + 4 * c.latents.reduce((a, b) => a * b),
+        c.expected.buffer.slice(
+          c.expected.byteOffset + c.offset,
+          c.expected.byteOffset + c.offset + 4 * c.latents.reduce((a, b) => a * b),
         ),
       ),
     ];
