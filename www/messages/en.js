@@ -52,6 +52,7 @@ export const messages = {
   'settings.ownSampler': 'The model’s own sampler',
   'settings.plain': (/** @type {string} */ sampler) =>
     `${sampler} has nothing more to turn. Euler, Euler a and DDIM do.`,
+  'levels.hidden': (/** @type {string} */ names) => `Also set, but out of sight here: ${names}.`,
   'recipe.text': (/** @type {any} */ { name, kind, what, by, steps, guidance, sampler }) =>
     `${name} is ${kind === 'LCM' ? 'an' : 'a'} ${kind} ${what}, by its ${by}. Set for it: ` +
     `${counted(steps, 'step', 'steps')}, guidance ${guidance}${guidance > 1 ? '' : ' (off)'}, sampler ${sampler}.`,
@@ -122,6 +123,19 @@ export const messages = {
   'download.kept': (/** @type {string} */ text) => `${text}, kept from before`,
   'download.rate': (/** @type {string} */ text, /** @type {string} */ rate, /** @type {string} */ left) =>
     `${text} · ${rate}/s · ${left}`,
+  'shop.small': 'Small model',
+  'shop.aboutSmall': (/** @type {string} */ cost) =>
+    `Comes with this page, and draws icons of a hundred things, 128 pixels wide. Download: ${cost}.`,
+  'shop.use': 'Draw with it',
+  'shop.useOne': (/** @type {string} */ name) => `Draw with ${name}`,
+  'shop.chosen': 'Is chosen',
+  'shop.isChosen': (/** @type {string} */ name) => `${name} is chosen`,
+  'gpu.is': (/** @type {string} */ name, /** @type {string} */ size, /** @type {string} */ numbers) =>
+    `Your graphics card: ${name}; ${size} in one piece; ${numbers}.`,
+  'gpu.unnamed': 'the browser does not say which',
+  'gpu.f16': 'computes in 16 bits',
+  'gpu.f32': 'computes in 32 bits, which takes longer',
+  'gpu.none': 'This browser offers no graphics card to compute on.',
   'kept.none': 'None yet.',
   'kept.used': (/** @type {string} */ usage, /** @type {string} */ quota) =>
     `${usage} used of ${quota} that the browser allows.`,

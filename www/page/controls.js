@@ -5,6 +5,7 @@
 import { canny } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
+import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { Parts } from './parts.js';
 import { any, button, context2d, make, makeButton, showError } from './ui.js';
@@ -64,7 +65,7 @@ export class Controls {
         source, image: shown(), scale, start, end, ...(preprocess === 'canny' && { preprocess, low, high }),
       }));
     } catch (error) {
-      this.#list.closest('details')?.setAttribute('open', '');
+      openDrawer(this.#list);
       throw error;
     }
   }
@@ -88,7 +89,7 @@ export class Controls {
     const chosen = new DataTransfer();
     chosen.items.add(file);
     /** @type {HTMLInputElement} */ (field(row, 'image')).files = chosen.files;
-    this.#list.closest('details')?.setAttribute('open', '');
+    openDrawer(this.#list);
     field(row, 'source').focus();
   }
 

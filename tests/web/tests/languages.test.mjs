@@ -11,7 +11,7 @@ import { ChineseReader, halfWidth, writeChinese } from '../../../www/page/chines
 import { root, withBrowser } from '../support/browser.mjs';
 import { openAll, overflows, texts, violations } from '../support/languages.mjs';
 import { serve } from '../support/serve.mjs';
-import { asked, hasResult, shot, site, status, withPage, www } from '../support/site.mjs';
+import { asked, goTo, hasResult, shot, site, status, withPage, www } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -44,6 +44,21 @@ async function leftInEnglish(page, names = []) {
   const known = [...names, ...samplers.filter(name => /^[\x20-\x7e·]+$/.test(name))]
     .sort((a, b) => b.length - a.length);
   return (await texts(page)).filter(text => english(text, known));
+}
+
+/**
+ * At every width: nothing scrolls sideways; a picture of each.
+ * @param {Page} page
+ * @param {string} name
+ * @param {(what: string, found: string[]) => void} note
+ */
+async function narrowing(page, name, note) {
+  for (const width of [320, 390, 1200]) {
+    await page.setViewportSize({ width, height: 800 });
+    const over = await overflows(page);
+    if (over > 0) note(`${name}, ${width} px`, [`${over} px too wide`]);
+    await shot(page, `${name}-${width}`);
+  }
 }
 
 test('a catalogue says what lacks, what is left over and what has other tags', t => {
@@ -118,7 +133,17 @@ for (const language of ['', 'zh/']) {
       await status(page, zh ? /^完成，用时/ : /^Done in/);
       await page.click('#star');
       await openAll(page);
+      await goTo(page, 'models');
       await page.waitForSelector('#cache-list button');
+      await page.waitForSelector('#models-list dd');
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}, models`, await violations(page));
+        await narrowing(page, `models-${zh ? 'zh' : 'en'}-${colorScheme}`, note);
+      }
+      await page.setViewportSize({ width: 1200, height: 900 });
+      if (zh) note('models', await leftInEnglish(page, ['a red apple', 'a-red-apple']));
+      await goTo(page, 'draw');
       await page.selectOption('#catalogue', { index: 1 });
       await page.waitForSelector('#cost dd');
       await page.selectOption('#scheduler', 'euler');
@@ -140,15 +165,29 @@ for (const language of ['', 'zh/']) {
       for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
         await page.emulateMedia({ colorScheme });
         note(`axe, ${colorScheme}, all open`, await violations(page));
-        for (const width of [320, 360, 1200]) {
-          await page.setViewportSize({ width, height: 800 });
-          const over = await overflows(page);
-          if (over > 0) note(`${width} px`, [`${over} px too wide`]);
-          if (width !== 320) await shot(page, `language-${zh ? 'zh' : 'en'}-${width}-${colorScheme}`);
-        }
+        await narrowing(page, `language-${zh ? 'zh' : 'en'}-${colorScheme}`, note);
       }
     });
     t.diagnostic(`${wrong.length} found`);
+    assert.deepEqual(wrong, []);
+  });
+
+  test(`${language || 'en/'}: the page of help`, async () => {
+    /** @type {string[]} */
+    const wrong = [];
+    const note = (/** @type {string} */ what, /** @type {string[]} */ found) =>
+      wrong.push(...found.map(one => `${what}: ${one}`));
+    await withPage({ hash: `${language}help.html#slow` }, async page => {
+      assert.equal(await page.evaluate(() => document.querySelector('#slow[open]') !== null), true, 'it is asked for');
+      await openAll(page);
+      if (language) note('help', await leftInEnglish(page, ['LCM', 'Turbo', 'Lightning', 'Carlini', 'arXiv', 'MIT',
+        'Apache', 'FLUX', 'Linux', 'Vulkan', 'Mac', 'Enter', 'Space', 'Backspace', '.pt', 'word:1.3']));
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}`, await violations(page));
+        await narrowing(page, `help-${language ? 'zh' : 'en'}-${colorScheme}`, note);
+      }
+    });
     assert.deepEqual(wrong, []);
   });
 

@@ -258,7 +258,9 @@ const tools = {
   },
   'tiny-vae': {
     async deeds(hand, page) {
+      await hand.press(page, '.places a[href="#models"]');
       await hand.type(page, '#source', 'someone/model');
+      await hand.press(page, '.places a[href="#draw"]');
       await hand.choose(page, '#preview', 'small decoder');
     },
     seen: o => [o.preview, o.tinyVae?.source],
