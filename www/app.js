@@ -6,6 +6,8 @@
 import { DiffusionPipeline, detect } from './browser-diffusion.js';
 import { t } from './messages/index.js';
 import { Additions } from './page/additions.js';
+import { clears } from './page/clear.js';
+import { Compare } from './page/compare.js';
 import { Completion } from './page/completion.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
@@ -21,11 +23,13 @@ import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
 import { takePasted } from './page/pasted.js';
 import { Places } from './page/places.js';
+import { Presets } from './page/presets.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
 import { Recipes } from './page/recipes.js';
 import { Settings } from './page/settings.js';
+import { sharesWhatIs } from './page/share.js';
 import { Shop } from './page/shop.js';
 import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
@@ -178,9 +182,12 @@ const strip = new Strip(() => work.drawing, {
     enlarger.shown(frame !== undefined);
     history.shown(frame);
     uses.shown(frame);
+    compare.shown(frame);
+    sharesWhatIs(frame);
   },
 });
 const history = new History({ show: (frame) => strip.open(frame), drawing: () => work.drawing });
+const compare = new Compare((option) => settings.nameOf(option));
 const uses = new Uses({
   settings: takeSettings,
   seed: (seed) => settings.set({ seed }),
@@ -246,9 +253,12 @@ function showWords() {
 /** @param {{ prompt: string, negative: string }} words */
 const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative });
 const prompts = new Prompts(setWords);
-new Styles({
-  read: () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') }), set: setWords,
+const getWords = () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') });
+new Styles({ read: getWords, set: setWords });
+clears({
+  read: getWords, set: setWords, typed: (listener) => settings.on('input', ['prompt', 'negative-prompt'], listener),
 });
+new Presets(settings, () => models.offered()?.defaults);
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
 settings.on('input', WORDS, showWords);
 settings.on('input', ['source'], () => {

@@ -75,6 +75,15 @@ export const messages = {
     `${file} holds no styles: its first line has to name the columns “name” and “prompt”.`,
   'styles.noRoom': 'There is no room to keep so many styles in this browser. Those from before are as they were.',
   'styles.open': 'The file ends within quotes: it is no CSV, or a part is missing.',
+  'paste.tooLong': (/** @type {string} */ length, /** @type {string} */ most) =>
+    `That text has ${length} letters, and a prompt at most ${most}: nothing of it is taken. Paste a part of it.`,
+  'words.bringBack': 'Bring the words back',
+  'presets.set': (/** @type {string} */ name) => `Set: ${name}.`,
+  'presets.back': 'Your settings are back.',
+  'presets.nameless': 'Give the preset a name first.',
+  'presets.kept': (/** @type {string} */ name) => `“${name}” is a preset now.`,
+  'presets.deleted': (/** @type {string} */ name) => `The preset “${name}” is deleted.`,
+  'presets.noRoom': 'There is no room to keep so many presets in this browser. Those from before are as they were.',
   'complete.list': 'Completions',
   'complete.count': (/** @type {number} */ count) =>
     `${counted(count, 'completion', 'completions')}: the arrow keys choose, Enter takes.`,
@@ -273,6 +282,11 @@ export const messages = {
   'uses.link': 'The link is copied. It holds the words and the settings, but no picture and no file of yours.',
   'uses.linkShown':
     'The link is this page’s address now. It holds the words and the settings, but no picture and no file.',
+  'share.not': 'The system did not take the picture. Save it instead.',
+  'compare.choose': (/** @type {string} */ title) =>
+    `“${title}” is the first. Choose another of your pictures, and both are shown.`,
+  'compare.share': (/** @type {number} */ percent) => `${percent} % of the first`,
+  'compare.model': 'Model',
   'history.show': (/** @type {string} */ title, /** @type {string} */ detail) => `Show ${title}, ${detail}`,
   'history.showStarred': (/** @type {string} */ title, /** @type {string} */ detail) =>
     `Show ${title}, ${detail}, starred`,

@@ -3,6 +3,7 @@
  * named, and whatever leads to one brings it into sight.
  */
 import { list, t } from '../messages/index.js';
+import { openSheet } from './sheet.js';
 import { any } from './ui.js';
 
 const LEVELS = ['simple', 'more', 'all'];
@@ -28,6 +29,7 @@ function show(level) {
 /** Brings an element into sight, for now: what the visitor chose is remembered still. @param {Element} element */
 export function reveal(element) {
   if (isHidden(element)) show(levelOf(element));
+  openSheet(element);
 }
 
 /** Opens the drawer that an element is in, and brings it into sight. @param {Element} element */

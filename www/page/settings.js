@@ -367,6 +367,12 @@ export class Settings {
     return ![initial(this.#field(id)), this.usualOf(id)].includes(this.get(id));
   }
 
+  /** What an option of `generate` is called here; what has no field, by its own name. @param {string} option */
+  nameOf(option) {
+    const setting = TABLE.find((one) => one.option === option);
+    return setting ? this.#name(setting.id) : option;
+  }
+
   /** What a field is called. @param {string} id */
   #name(id) {
     return this.#field(id).labels?.[0]?.textContent?.trim() ?? id;

@@ -57,6 +57,22 @@ export async function withPage({ width = 1280, height = 900, hash = '', before, 
 /** Goes to the models, or back to drawing, as a visitor does. @param {Page} page @param {'models' | 'draw'} place */
 export const goTo = (page, place) => page.click(`.places a[href="#${place}"]`);
 
+/**
+ * On a phone: brings the sheet of settings up where an element is on it, and puts it away where it lies over the element.
+ * @param {Page} page
+ * @param {string} target
+ */
+export async function sheetFor(page, target) {
+  const press = await page.evaluate(target => {
+    const [open, close] = ['sheet', 'sheet-close'].map(id => /** @type {HTMLElement} */ (document.getElementById(id)));
+    const seen = document.querySelector(target);
+    if (!seen || !open.checkVisibility()) return '';
+    if (seen.closest('.settings')) return close.checkVisibility() ? '' : '#sheet';
+    return close.checkVisibility() && !seen.closest('.bar') ? '#sheet-close' : '';
+  }, target);
+  if (press) await page.click(press);
+}
+
 /** Types a model's name, among the models. @param {Page} page @param {string} source */
 export async function typeModel(page, source) {
   await goTo(page, 'models');

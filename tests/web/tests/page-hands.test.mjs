@@ -55,7 +55,8 @@ const hands = {
   keyboard: {
     async press(page, target) {
       await tabTo(page, target);
-      await page.keyboard.press(' ');
+      const isLink = await page.evaluate(() => document.activeElement?.matches('a'));
+      await page.keyboard.press(isLink ? 'Enter' : ' ');
     },
     async type(page, target, text) {
       await tabTo(page, target);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { drawAgain, goTo, hasResult, site, status, typeModel, withPage } from '../support/site.mjs';
+import { drawAgain, goTo, hasResult, sheetFor, site, status, typeModel, withPage } from '../support/site.mjs';
 
 /** A test that takes so long hangs; nothing else is judged by the clock. */
 const timeout = 1_800_000;
@@ -16,10 +16,13 @@ for (const width of [360, 1280]) {
         page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
       await status(page, /^Ready/);
       assert.deepEqual(await widths(), [width, width]);
-      await page.fill('#steps', '50');
       await page.fill('#prompt', 'a'.repeat(300));
+      await sheetFor(page, '#steps');
+      await page.fill('#steps', '50');
+      assert.deepEqual(await widths(), [width, width]);
       await page.click('#generate');
       await hasResult(page);
+      await sheetFor(page, '.places');
       await goTo(page, 'models');
       await page.waitForSelector('#cache-list button');
       assert.deepEqual(await widths(), [width, width]);
