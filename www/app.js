@@ -304,9 +304,13 @@ async function loadEmbedded(slow) {
   }
 }
 
+/** The link that was opened last: who comes back to it from the models does not open it again. */
+let opened = '';
+
 /** Sets the form as a link says, if the address is one. @param {Promise<void>} [catalogue] until it is read */
 async function openLink(catalogue) {
-  const values = settings.linked(location.hash);
+  const values = location.hash === opened ? undefined : settings.linked(location.hash);
+  if (values) opened = location.hash;
   if (values) settings.set(values);
   await catalogue;
   await recipes.follow();

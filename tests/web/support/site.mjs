@@ -24,7 +24,7 @@ minify(site);
 mkdirSync(join(site, 'embedded'));
 writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
-const folder = join(root, '.tools/screenshots');
+export const folder = join(root, '.tools/screenshots');
 mkdirSync(folder, { recursive: true });
 
 /**
