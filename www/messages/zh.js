@@ -25,21 +25,58 @@ const ADVICE = {
   aborted: '可以随时重新开始。',
 };
 
-/** Of a network that failed, what the engine's English tells of the server's answer. @type {[RegExp, string][]} */
-const ANSWERS = [
-  [/\(HTTP 401\)/, '访问令牌无效，或这个模型需要登录授权：请检查模型名称，在模型页面登录并同意许可条款，再填写访问令牌。'],
-  [/\(HTTP 403\)/, '这个模型不对你开放：请在模型页面登录并同意许可条款，再填写有读取权限的访问令牌。'],
-  [/HTTP 429/, '服务器限制了请求次数。请过几分钟再试；已下载的部分会保留。'],
-  [/HTTP 5\d\d/, '服务器暂时出错。请稍后再试；已下载的部分会保留。'],
-  [/there is no connection/, '连不上服务器：可能是没有网络、地址被屏蔽，或服务器不允许其他网站访问。' +
+/**
+ * What the engine's English tells of an error, with its names and numbers; the tests hold each to its source.
+ * @type {[RegExp, (...told: string[]) => string][]}
+ */
+const TOLD = [
+  // The server's answers.
+  [/\(HTTP 401\)/, () => '访问令牌无效，或这个模型需要登录授权：请检查模型名称，在模型页面登录并同意许可条款，再填写访问令牌。'],
+  [/\(HTTP 403\)/, () => '这个模型不对你开放：请在模型页面登录并同意许可条款，再填写有读取权限的访问令牌。'],
+  [/HTTP 429/, () => '服务器限制了请求次数。请过几分钟再试；已下载的部分会保留。'],
+  [/HTTP 5\d\d/, () => '服务器暂时出错。请稍后再试；已下载的部分会保留。'],
+  [/there is no connection/, () => '连不上服务器：可能是没有网络、地址被屏蔽，或服务器不允许其他网站访问。' +
     '请检查网络，或在网址后加 ?hub= 使用镜像；已下载的部分会保留。'],
+  // The graphics card.
+  [/needs a buffer of (\d+) MiB, and this GPU binds at most (\d+) MiB/, (need, most) =>
+    `需要一块 ${need} MiB 的显存，而这块显卡单块最多 ${most} MiB。请减小图片尺寸，或换一个更小的模型。`],
+  // Settings.
+  [/strength = ([\d.]+) leaves (none|too many) of (\d+) steps/, (strength, what, steps) => (what === 'none'
+    ? `重绘幅度 ${strength} 在 ${steps} 步里一步也分不到。请增加采样步数，或加大重绘幅度。`
+    : `重绘幅度 ${strength} 配 ${steps} 步，总步数太多。请减少采样步数，或加大重绘幅度。`)],
+  [/clipSkip = (\d+): the text encoder has (\d+) layers/, (skip, layers) =>
+    `跳过了 ${skip} 层，而文本编码器只有 ${layers} 层。请填更小的数。`],
+  [/branch = (\d+), but this model has the branches 0 to (\d+)/, (branch, most) =>
+    `DeepCache 的 branch 为 ${branch}，这个模型只有 0 到 ${most}。`],
+  [/= (\d+): choose a multiple of (\d+), such as (\d+)/, (pixels, unit, near) =>
+    `${pixels} 像素不行，须是 ${unit} 的倍数，例如 ${near}。`],
+  [/This is an inpainting model/, () =>
+    '这是局部重绘模型：请在“图生图与局部重绘”中选一张图片并涂抹要重绘的地方，或改用它的文生图版本。'],
+  [/maskImage is black/, () => '蒙版是空的，没有要重绘的地方。请涂抹要改变的部分。'],
+  [/loras has none for (\S+) in the prompt/, (name) =>
+    `提示词里写了 ${name}，但没有添加这个 LoRA。请在“LoRA、嵌入词（Embedding）、VAE”中添加同名文件，或从提示词里删去它。`],
+  // Files.
+  [/(\S+) is a ControlNet for another kind of model/, (name) =>
+    `${name} 是为另一种模型做的 ControlNet。请换成适合当前模型的。`],
+  [/(\S+) is an embedding (\d+) wide, for another kind of model/, (name) =>
+    `${name} 是为另一种模型做的 Embedding。请换成适合当前模型的。`],
+  [/none of the \d+ tensors of (\S+) belongs to a weight of this model/, (name) =>
+    `${name} 与当前模型完全对不上，多半是为另一种模型做的。请换成适合当前模型的 LoRA。`],
+  [/(\S+) is truncated/, (name) => `${name} 不完整，请重新下载。`],
+  [/lacks (\d+) of (\d+) tensors, such as (\S+)/, (missing, all, first) =>
+    `模型缺少权重：${all} 个张量中少了 ${missing} 个，例如 ${first}。配置和权重不属于同一个模型，请换一份。`],
+  [/(\S+) is a "(\w+)"\. This engine runs/, (name, kind) =>
+    `${name} 是 ${kind}，暂不支持。可以使用 Stable Diffusion 1.x、2.x 和 SDXL 的模型。`],
 ];
 
 /** @param {keyof typeof ADVICE | undefined} code @param {string} said by the engine */
 function advice(code, said) {
   if (!code) return '请再试一次；如果仍然出错，请刷新页面。';
-  const answer = code === 'network' && ANSWERS.find(([pattern]) => pattern.test(said))?.[1];
-  return answer || ADVICE[code];
+  for (const [pattern, say] of TOLD) {
+    const told = pattern.exec(said);
+    if (told) return say(...told.slice(1));
+  }
+  return ADVICE[code];
 }
 
 /** @type {typeof import('./en.js').messages} */
