@@ -50,7 +50,7 @@ import { element, hideError, input, isAbort, say, showError } from './page/ui.js
 const form = element('form', HTMLFormElement);
 const places = new Places(() => showModels());
 const settings = new Settings(DiffusionPipeline.schedulers);
-showLevels((hidden) => settings.changed(hidden));
+showLevels((hidden) => settings.changed(hidden, models.offered()?.defaults));
 const start = new Start(() => settings.size, takeSettings);
 const controls = new Controls(() => settings.size, () => start.picture);
 const additions = new Additions({ loras: () => recipes.follow(), words: () => tokens.show() });

@@ -357,14 +357,15 @@ export class Settings {
     return String(TABLE.find((setting) => setting.id === id)?.model?.(this.usual) ?? '');
   }
 
-  /** Names of the fields that are not as usual, of some. @param {(field: Element) => boolean} of */
-  changed(of) {
-    return TABLE.filter(({ id }) => of(this.#field(id)) && this.#differs(id)).map(({ id }) => this.#name(id));
-  }
-
-  /** @param {string} id */
-  #differs(id) {
-    return ![initial(this.#field(id)), this.usualOf(id)].includes(this.get(id));
+  /**
+   * Names of the fields that are not as usual, of some.
+   * @param {(field: Element) => boolean} of
+   * @param {Record<string, string | number>} [usual] for a model that is chosen and not loaded yet
+   */
+  changed(of, usual = {}) {
+    const differs = (/** @type {string} */ id) =>
+      ![initial(this.#field(id)), this.usualOf(id), String(usual[id])].includes(this.get(id));
+    return TABLE.filter(({ id }) => of(this.#field(id)) && differs(id)).map(({ id }) => this.#name(id));
   }
 
   /** What an option of `generate` is called here; what has no field, by its own name. @param {string} option */
