@@ -40,8 +40,10 @@ export class Presets {
   #undo = button('preset-undo');
   #settings;
   #catalogue;
-  /** What stood there before the last. @type {Record<string, string> | undefined} */
+  /** What stood there before, and what the last preset set. @type {Record<string, string> | undefined} */
   #before;
+  /** @type {Record<string, string> | undefined} */
+  #set;
 
   /**
    * @param {import('./settings.js').Settings} settings
@@ -69,14 +71,22 @@ export class Presets {
     const settings = this.#settings;
     const usual = () => Object.fromEntries(IDS.map((id) => [id, this.#catalogue()?.[id] ?? settings.usualOf(id)]));
     const values = value === 'usual' ? usual() : JSON.parse(value);
-    this.#before = Object.fromEntries(IDS.map((id) => [id, settings.get(id)]));
+    // Who goes through several, as the arrow keys do, wants what stood there before the first of them.
+    const stands = this.#read();
+    if (!this.#set || JSON.stringify(stands) !== JSON.stringify(this.#set)) this.#before = stands;
     settings.set(values);
+    this.#set = this.#read();
     this.#undo.hidden = false;
     say(t('presets.set', chosen.text));
   }
 
+  #read() {
+    return Object.fromEntries(IDS.map((id) => [id, this.#settings.get(id)]));
+  }
+
   #bringBack() {
     if (this.#before) this.#settings.set(this.#before);
+    this.#set = undefined;
     this.#undo.hidden = true;
     this.#choice.value = '';
     this.#delete.hidden = true;
@@ -90,7 +100,7 @@ export class Presets {
       this.#name.focus();
       throw new PageError('invalid-option', t('presets.nameless'));
     }
-    const preset = { name, values: Object.fromEntries(IDS.map((id) => [id, this.#settings.get(id)])) };
+    const preset = { name, values: this.#read() };
     keep([...kept().filter((other) => other.name !== name), preset]);
     this.#name.value = '';
     this.#show(name);
