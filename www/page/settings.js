@@ -437,8 +437,11 @@ function toldValues(told) {
 }
 
 /** What stands in a field on a first visit. @param {Field} field */
-const initial = (field) =>
-  (field instanceof HTMLSelectElement ? field.options[0].value : field.defaultValue);
+function initial(field) {
+  if (field instanceof HTMLSelectElement) return field.options[0].value;
+  if (field.type === 'checkbox') return /** @type {HTMLInputElement} */ (field).defaultChecked ? field.value : '';
+  return field.defaultValue;
+}
 
 /** What is wrong in a field, in the page's language: a browser's own words are in the browser's. @param {Field} field */
 function wrong(field) {
