@@ -136,7 +136,7 @@ export const messages = {
   'shop.aboutSmall': (/** @type {string} */ cost) =>
     `Comes with this page, and draws icons of a hundred things, 128 pixels wide. Download: ${cost}.`,
   'shop.use': 'Draw with it',
-  'shop.useOne': (/** @type {string} */ name) => `Draw with ${name}`,
+  'shop.useOne': (/** @type {string} */ name) => `Draw with it: ${name}`,
   'shop.chosen': 'Is chosen',
   'shop.isChosen': (/** @type {string} */ name) => `${name} is chosen`,
   'gpu.is': (/** @type {string} */ name, /** @type {string} */ size, /** @type {string} */ numbers) =>

@@ -194,7 +194,7 @@ export const messages = {
   'shop.small': '小模型',
   'shop.aboutSmall': (cost) => `随本页提供，能画一百来种东西的图标，宽 128 像素。下载：${cost}。`,
   'shop.use': '用它来画',
-  'shop.useOne': (name) => `用 ${name} 来画`,
+  'shop.useOne': (name) => `用它来画：${name}`,
   'shop.chosen': '当前模型',
   'shop.isChosen': (name) => `${name}，当前模型`,
   'gpu.is': (name, size, numbers) => `你的显卡：${name}；单块最多 ${size}；${numbers}。`,

@@ -1,6 +1,6 @@
 /** The graphics card: what the browser tells of it, and trying again what is fastest on it. */
 import { t } from '../messages/index.js';
-import { any, button, hideError, isAbort, say, showError, size } from './ui.js';
+import { any, button, hideError, isAbort, make, say, showError, size } from './ui.js';
 
 /** @param {import('./work.js').Work} work @param {import('./model.js').Models} models */
 export function tunes(work, models) {
@@ -21,6 +21,9 @@ export function tunes(work, models) {
 export function showGpu({ webgpu, adapter, maxBufferSize = 0, shaderF16 = false }) {
   const name = [adapter?.vendor, adapter?.architecture, adapter?.description].filter(Boolean).join(' ');
   const numbers = shaderF16 ? t('gpu.f16') : t('gpu.f32');
-  any('gpu').textContent = webgpu ? t('gpu.is', name || t('gpu.unnamed'), size(maxBufferSize), numbers) : t('gpu.none');
+  // What a card is called is the same in every language.
+  const shown = name ? make('span', { translate: false }, name) : t('gpu.unnamed');
+  const [before, after] = t('gpu.is', '\n', size(maxBufferSize), numbers).split('\n');
+  any('gpu').replaceChildren(...(webgpu ? [before, shown, after] : [t('gpu.none')]));
   button('tune').disabled = !webgpu;
 }

@@ -17,7 +17,7 @@ import { asked, goTo, hasResult, shot, site, status, withPage, www } from '../su
 
 /** Names, units and signs that are the same in Chinese. @type {RegExp[]} */
 const SAME = [
-  /styles\.csv/g,
+  /styles\.csv|Stability AI/g,
   /browser-diffusion|Stable Diffusion( (XL|Turbo|\d(\.\d)?))*|AUTOMATIC1111|A1111|ComfyUI|diffusers|Hugging Face/g,
   /WebGPU|JavaScript|Chrome|Edge|Safari|Firefox|NVIDIA|torch|DeepCache|ESRGAN|ControlNet|LoRA|UNet|VAE|Embedding/g,
   /\b(CLIP( skip)?|CFG|CPU|SDXL|SD|PNG|JPEG|WebP|URL|AI|GB|MB|kB|Ctrl|Shift|Esc|zip|canny|branch|eta|s_churn)\b/g,
@@ -201,8 +201,8 @@ for (const language of ['', 'zh/']) {
     await withPage({ hash: `${language}help.html#slow` }, async page => {
       assert.equal(await page.evaluate(() => document.querySelector('#slow[open]') !== null), true, 'it is asked for');
       await openAll(page);
-      if (language) note('help', await leftInEnglish(page, ['LCM', 'Turbo', 'Lightning', 'Carlini', 'arXiv', 'MIT',
-        'Apache', 'FLUX', 'Linux', 'Vulkan', 'Mac', 'Enter', 'Space', 'Backspace', '.pt', 'word:1.3']));
+      if (language) note('help', await leftInEnglish(page, ['XL', 'LCM', 'Turbo', 'Lightning', 'Carlini', 'arXiv',
+        'MIT', 'Apache', 'FLUX', 'Linux', 'Vulkan', 'Mac', 'Enter', 'Space', 'Backspace', '.pt', 'word:1.3']));
       for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
         await page.emulateMedia({ colorScheme });
         note(`axe, ${colorScheme}`, await violations(page));
