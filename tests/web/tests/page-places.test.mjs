@@ -78,7 +78,6 @@ test('an access token is asked for when a model answers 401, and is out of sight
 
 test('settings: few at first, the choice is remembered, and nothing that is set is out of sight unsaid', () =>
   withPage({ level: '' }, async page => {
-    page.setDefaultTimeout(20000);
     await status(page, /^Ready/);
     for (const id of ['catalogue', 'width', 'negative-prompt', 'seed', 'count'])
       assert.ok(await page.isVisible(`#${id}`), id);
