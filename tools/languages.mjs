@@ -102,6 +102,7 @@ function moved(html, { tag, language, pages }) {
   return html
     .replace(/<html lang="[^"]*"/, `<html lang="${tag}"`)
     .replace(/"messages\/(.*?)en\.js"/g, `"messages/$1${language}.js"`)
+    .replace('"manifest.webmanifest"', `"manifest-${language}.webmanifest"`)
     .replace(/<[a-z](?:"[^"]*"|[^">])*>/gi, element => {
       const of = /\shreflang="([^"]*)"/.exec(element)?.[1];
       const addressed = element.replace(/\s(href|src)="([^"]*)"/g, (whole, name, address) => {

@@ -5,66 +5,56 @@
  */
 import { DiffusionPipeline, detect } from './browser-diffusion.js';
 import { t } from './messages/index.js';
+import { Additions } from './page/additions.js';
+import { clears } from './page/clear.js';
+import { Compare } from './page/compare.js';
 import { Completion } from './page/completion.js';
 import { Controls } from './page/controls.js';
 import { Drawing } from './page/drawing.js';
 import { Enlarger } from './page/enlarge.js';
-import { showExample } from './page/example.js';
+import { showFirst } from './page/example.js';
 import { takeFiles } from './page/files.js';
 import { Grid } from './page/grid.js';
 import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
 import './page/languages.js';
+import { showLevels } from './page/levels.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
-import { Parts } from './page/parts.js';
 import { takePasted } from './page/pasted.js';
+import { Places } from './page/places.js';
+import { Presets } from './page/presets.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
 import { Recipes } from './page/recipes.js';
 import { Settings } from './page/settings.js';
+import { sharesWhatIs } from './page/share.js';
+import { Shop } from './page/shop.js';
 import { Start } from './page/start.js';
 import { Strip } from './page/strip.js';
 import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
 import { Tags } from './page/tags.js';
 import { Tokens } from './page/tokens.js';
+import { showGpu, tunes } from './page/tuning.js';
 import { Uses } from './page/uses.js';
 import { weighsIn } from './page/weigh.js';
 import { Work } from './page/work.js';
-import { any, button, element, hideError, input, isAbort, say, showError } from './page/ui.js';
+import { element, hideError, input, isAbort, say, showError } from './page/ui.js';
 
 /** @typedef {import('./page/drawing.js').Job} Job */
 
 // --------------------------------------------------------------------------------------------- the form
 
 const form = element('form', HTMLFormElement);
+const places = new Places(() => showModels());
 const settings = new Settings(DiffusionPipeline.schedulers);
+showLevels((hidden) => settings.changed(hidden, models.offered()?.defaults));
 const start = new Start(() => settings.size, takeSettings);
 const controls = new Controls(() => settings.size, () => start.picture);
-const loras = new Parts({
-  list: any('loras'), add: button('add-lora'), what: 'LoRA', changed: () => recipes.follow(),
-  fields: [
-    { key: 'source', label: 'LoRA', kind: 'source' },
-    { key: 'scale', label: t('parts.strength'), kind: 'number', value: '1', min: -4, max: 4, step: 0.05 },
-  ],
-});
-const embeddings = new Parts({
-  list: any('embeddings'), add: button('add-embedding'), what: t('parts.aWord'), changed: () => tokens.show(),
-  fields: [
-    { key: 'token', label: t('parts.word'), kind: 'text' },
-    { key: 'source', label: t('parts.standsFor'), kind: 'source' },
-  ],
-});
-const vaes = new Parts({
-  list: any('vaes'), add: button('add-vae'), what: t('parts.aDecoder'), most: 1,
-  fields: [{ key: 'source', label: t('parts.decoder'), kind: 'source' }],
-});
+const additions = new Additions({ loras: () => recipes.follow(), words: () => tokens.show() });
 const grid = new Grid(settings.axes, () => drawGrid());
-
-/** What the words of textual inversion stand for. */
-const words = () => /** @type {any} */ (embeddings.read().filter(({ token }) => token));
 
 /** What the form asks for; nothing if a field is wrong, which is said. @returns {Job | undefined} */
 function readJob() {
@@ -75,8 +65,8 @@ function readJob() {
       image: start.picture,
       maskImage: start.mask,
       controlnets: controls.read(),
-      loras: /** @type {any} */ (loras.read()),
-      embeddings: words(),
+      loras: /** @type {any} */ (additions.loras.read()),
+      embeddings: additions.words,
     });
     prompts.add({ prompt: options.prompt, negative: options.negativePrompt ?? '' });
     return { source: models.source, options, fresh: true };
@@ -93,7 +83,7 @@ function readJob() {
  */
 async function takeSettings({ options, model, needs }) {
   const has = model === undefined || await models.take(model);
-  const files = [...loras.take(needs.loras), ...controls.take(needs.controlnets)];
+  const files = [...additions.loras.take(needs.loras), ...controls.take(needs.controlnets)];
   // The picture's settings come after those that go with the model and the LoRAs.
   await recipes.follow();
   settings.take(options);
@@ -112,7 +102,8 @@ settings.on('change', ['width', 'height'], () => {
 // -------------------------------------------------------------------------------------------- the model
 
 const models = new Models({
-  decoder: () => vaes.read()[0]?.source,
+  decoder: () => additions.decoder,
+  another: () => places.go('models', 'source'),
   async chosen(entry) {
     const { width, height } = entry.defaults;
     settings.set({ width, height });
@@ -137,7 +128,9 @@ const models = new Models({
     kept.show();
     models.showCost();
   },
+  costs: () => shop.show(),
 });
+const shop = new Shop({ models, open: () => places.current === 'models', taken: () => places.go('draw') });
 const kept = new KeptModels({
   offered: (source) => models.offered(source),
   use: (source, weights) => models.choose(source, weights),
@@ -147,7 +140,7 @@ const recipes = new Recipes(settings, () => {
   const { source, numInferenceSteps: steps, guidanceScale: guidance, scheduler = '' } = settings.usual;
   const entry = models.offered(), file = models.picked();
   return [
-    ...loras.read().map((lora) => ({ what: /** @type {const} */ ('LoRA'), source: lora.source })),
+    ...additions.loras.read().map((lora) => ({ what: /** @type {const} */ ('LoRA'), source: lora.source })),
     {
       what: 'model',
       source: file instanceof File ? file : models.source,
@@ -156,7 +149,18 @@ const recipes = new Recipes(settings, () => {
     },
   ];
 });
-takeFiles({ checkpoint: (checkpoint) => models.pick(checkpoint), picture: (file) => start.drop(file) });
+takeFiles({
+  checkpoint: (checkpoint) => models.pick(checkpoint),
+  picture(file) {
+    places.go('draw');
+    return start.drop(file);
+  },
+});
+/** What the place of the models shows is read when it is opened. */
+function showModels() {
+  shop.show();
+  kept.show();
+}
 
 /** Of an entry of the catalogue, what a recipe sets. @param {import('./page/catalogue.js').Entry} entry */
 const own = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
@@ -178,9 +182,12 @@ const strip = new Strip(() => work.drawing, {
     enlarger.shown(frame !== undefined);
     history.shown(frame);
     uses.shown(frame);
+    compare.shown(frame);
+    sharesWhatIs(frame);
   },
 });
 const history = new History({ show: (frame) => strip.open(frame), drawing: () => work.drawing });
+const compare = new Compare((option) => settings.nameOf(option));
 const uses = new Uses({
   settings: takeSettings,
   seed: (seed) => settings.set({ seed }),
@@ -227,18 +234,6 @@ function drawGrid() {
   }
 }
 
-/** Times the kernels again. */
-async function tune() {
-  if (work.drawing) return;
-  hideError();
-  try {
-    await models.tune();
-  } catch (error) {
-    say('');
-    if (!isAbort(error)) showError(error);
-  }
-}
-
 // ----------------------------------------------------------------------------------------------- words
 
 const WORDS = ['prompt', 'prompt-syntax'];
@@ -246,7 +241,8 @@ const tokens = new Tokens(
   () => (work.drawing ? undefined : models.current),
   async () => {
     const { prompt, ...options } = settings.only(...WORDS);
-    return { ...options, prompt: await asRead(prompt, models.source, options.promptSyntax), embeddings: words() };
+    const read = await asRead(prompt, models.source, options.promptSyntax);
+    return { ...options, prompt: read, embeddings: additions.words };
   },
 );
 /** Shows how the prompt will be read: as English, and as tokens. */
@@ -257,9 +253,12 @@ function showWords() {
 /** @param {{ prompt: string, negative: string }} words */
 const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative });
 const prompts = new Prompts(setWords);
-new Styles({
-  read: () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') }), set: setWords,
+const getWords = () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') });
+new Styles({ read: getWords, set: setWords });
+clears({
+  read: getWords, set: setWords, typed: (listener) => settings.on('input', ['prompt', 'negative-prompt'], listener),
 });
+new Presets(settings, () => models.offered()?.defaults);
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
 settings.on('input', WORDS, showWords);
 settings.on('input', ['source'], () => {
@@ -273,17 +272,17 @@ settings.on('input', ['source'], () => {
 const tags = new Tags();
 for (const field of [element('prompt', HTMLTextAreaElement), input('negative-prompt')]) {
   weighsIn(field);
-  new Completion(field, () => ({ loras: loras.names, words: embeddings.tokens, tags: tags.all }));
+  new Completion(field, () => ({ ...additions.names, tags: tags.all }));
 }
 takePasted(element('prompt', HTMLTextAreaElement), (text) => start.paste(text));
-button('tune').onclick = () => work.beside(tune);
+tunes(work, models);
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   draw(readJob());
 });
 document.addEventListener('keydown', (event) => {
   // Enter then takes what is being composed: 229 is how Safari says so of the key that ends it.
-  if (event.isComposing || event.keyCode === 229) return;
+  if (event.isComposing || event.keyCode === 229 || places.current !== 'draw') return;
   if (event.key === 'Escape') work.stop();
   // In the text box Enter draws and Shift+Enter is a new line; Ctrl+Enter draws from anywhere.
   const inText = event.target instanceof HTMLTextAreaElement && !event.shiftKey;
@@ -305,9 +304,13 @@ async function loadEmbedded(slow) {
   }
 }
 
+/** The link that was opened last: who comes back to it from the models does not open it again. */
+let opened = '';
+
 /** Sets the form as a link says, if the address is one. @param {Promise<void>} [catalogue] until it is read */
 async function openLink(catalogue) {
-  const values = settings.linked(location.hash);
+  const values = location.hash === opened ? undefined : settings.linked(location.hash);
+  if (values) opened = location.hash;
   if (values) settings.set(values);
   await catalogue;
   await recipes.follow();
@@ -315,26 +318,18 @@ async function openLink(catalogue) {
   if (values) settings.set(values);
 }
 
-/** Before anything is drawn: the last picture of the visit before, or an example. */
-async function showFirst() {
-  // A database may take its time, or never answer: then the example is shown.
-  const late = new Promise((resolve) => setTimeout(resolve, 1000));
-  await Promise.race([history.load(), late]);
-  const last = await history.newest();
-  if (!last) await showExample(strip, () => work.drawing);
-  else if (strip.frames.length === 0 && !work.drawing) strip.open(last);
-}
-
 async function begin() {
   openLink(models.start());
+  places.start();
   addEventListener('hashchange', () => openLink());
   models.gpu = await detect();
+  showGpu(models.gpu);
   models.showCost();
   if (!models.gpu.webgpu) {
     work.close(models.gpu.reason ?? '');
     return;
   }
-  showFirst().catch(() => {}); // a help, not a need
+  showFirst(strip, history, () => work.drawing).catch(() => {}); // a help, not a need
   suggestions.load();
   suggestions.show(models.source === EMBEDDED);
   if (work.drawing) return;

@@ -1,7 +1,7 @@
 /** The page that explains diffusion: seven chapters, each a file in learn/, made and wired here. */
 import './page/languages.js';
 import { button } from './page/ui.js';
-import { showGlossary } from './learn/glossary.js';
+import { showGlossary, showWord } from './learn/glossary.js';
 import { Guess } from './learn/guess.js';
 import { Painter } from './learn/painter.js';
 import { Practice } from './learn/practice.js';
@@ -25,6 +25,7 @@ function linked() {
 /** @param {import('./learn/station.js').Station[]} stations */
 function openLink(stations) {
   const { id, values } = linked();
+  if (id.startsWith('word-')) showWord(id);
   const station = stations.find(({ section }) => section.id === id);
   if (!station) return;
   station.take(values);

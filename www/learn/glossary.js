@@ -1,5 +1,5 @@
 /** Forty words: in plain words, what AUTOMATIC1111 calls it, and what diffusers calls it. */
-import { any, make } from '../page/ui.js';
+import { any, details, make } from '../page/ui.js';
 import { t } from './say.js';
 
 const NONE = '–';
@@ -54,4 +54,14 @@ export function showGlossary() {
     make('th', { scope: 'row' }, t(/** @type {'word.seed'} */ (`word.${key}`))),
     make('td', {}, t(/** @type {'word.seed.is'} */ (`word.${key}.is`))),
     make('td', { translate: false }, a1111), make('td', { translate: false }, make('code', {}, diffusers)))));
+}
+
+/** Opens the table at a word, if it is one. @param {string} id */
+export function showWord(id) {
+  const row = document.getElementById(id);
+  if (!row) return;
+  details('words-view').open = true;
+  row.tabIndex = -1; // the keyboard goes on from there
+  row.focus();
+  row.scrollIntoView({ block: 'center' });
 }

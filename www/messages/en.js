@@ -52,6 +52,7 @@ export const messages = {
   'settings.ownSampler': 'The model’s own sampler',
   'settings.plain': (/** @type {string} */ sampler) =>
     `${sampler} has nothing more to turn. Euler, Euler a and DDIM do.`,
+  'levels.hidden': (/** @type {string} */ names) => `Also set, but out of sight here: ${names}.`,
   'recipe.text': (/** @type {any} */ { name, kind, what, by, steps, guidance, sampler }) =>
     `${name} is ${kind === 'LCM' ? 'an' : 'a'} ${kind} ${what}, by its ${by}. Set for it: ` +
     `${counted(steps, 'step', 'steps')}, guidance ${guidance}${guidance > 1 ? '' : ' (off)'}, sampler ${sampler}.`,
@@ -74,6 +75,15 @@ export const messages = {
     `${file} holds no styles: its first line has to name the columns “name” and “prompt”.`,
   'styles.noRoom': 'There is no room to keep so many styles in this browser. Those from before are as they were.',
   'styles.open': 'The file ends within quotes: it is no CSV, or a part is missing.',
+  'paste.tooLong': (/** @type {string} */ length, /** @type {string} */ most) =>
+    `That text has ${length} letters, and a prompt at most ${most}: nothing of it is taken. Paste a part of it.`,
+  'words.bringBack': 'Bring the words back',
+  'presets.set': (/** @type {string} */ name) => `Set: ${name}.`,
+  'presets.back': 'Your settings are back.',
+  'presets.nameless': 'Give the preset a name first.',
+  'presets.kept': (/** @type {string} */ name) => `“${name}” is a preset now.`,
+  'presets.deleted': (/** @type {string} */ name) => `The preset “${name}” is deleted.`,
+  'presets.noRoom': 'There is no room to keep so many presets in this browser. Those from before are as they were.',
   'complete.list': 'Completions',
   'complete.count': (/** @type {number} */ count) =>
     `${counted(count, 'completion', 'completions')}: the arrow keys choose, Enter takes.`,
@@ -122,6 +132,19 @@ export const messages = {
   'download.kept': (/** @type {string} */ text) => `${text}, kept from before`,
   'download.rate': (/** @type {string} */ text, /** @type {string} */ rate, /** @type {string} */ left) =>
     `${text} · ${rate}/s · ${left}`,
+  'shop.small': 'Small model',
+  'shop.aboutSmall': (/** @type {string} */ cost) =>
+    `Comes with this page, and draws icons of a hundred things, 128 pixels wide. Download: ${cost}.`,
+  'shop.use': 'Draw with it',
+  'shop.useOne': (/** @type {string} */ name) => `Draw with it: ${name}`,
+  'shop.chosen': 'Is chosen',
+  'shop.isChosen': (/** @type {string} */ name) => `${name} is chosen`,
+  'gpu.is': (/** @type {string} */ name, /** @type {string} */ size, /** @type {string} */ numbers) =>
+    `Your graphics card: ${name}; ${size} in one piece; ${numbers}.`,
+  'gpu.unnamed': 'the browser does not say which',
+  'gpu.f16': 'computes in 16 bits',
+  'gpu.f32': 'computes in 32 bits, which takes longer',
+  'gpu.none': 'This browser offers no graphics card to compute on.',
   'kept.none': 'None yet.',
   'kept.used': (/** @type {string} */ usage, /** @type {string} */ quota) =>
     `${usage} used of ${quota} that the browser allows.`,
@@ -261,6 +284,11 @@ export const messages = {
   'uses.link': 'The link is copied. It holds the words and the settings, but no picture and no file of yours.',
   'uses.linkShown':
     'The link is this page’s address now. It holds the words and the settings, but no picture and no file.',
+  'share.not': 'The system did not take the picture. Save it instead.',
+  'compare.choose': (/** @type {string} */ title) =>
+    `“${title}” is the first. Choose another of your pictures, and both are shown.`,
+  'compare.share': (/** @type {number} */ percent) => `${percent} % of the first`,
+  'compare.model': 'Model',
   'history.show': (/** @type {string} */ title, /** @type {string} */ detail) => `Show ${title}, ${detail}`,
   'history.showStarred': (/** @type {string} */ title, /** @type {string} */ detail) =>
     `Show ${title}, ${detail}, starred`,

@@ -25,21 +25,58 @@ const ADVICE = {
   aborted: '可以随时重新开始。',
 };
 
-/** Of a network that failed, what the engine's English tells of the server's answer. @type {[RegExp, string][]} */
-const ANSWERS = [
-  [/\(HTTP 401\)/, '访问令牌无效，或这个模型需要登录授权：请检查模型名称，在模型页面登录并同意许可条款，再填写访问令牌。'],
-  [/\(HTTP 403\)/, '这个模型不对你开放：请在模型页面登录并同意许可条款，再填写有读取权限的访问令牌。'],
-  [/HTTP 429/, '服务器限制了请求次数。请过几分钟再试；已下载的部分会保留。'],
-  [/HTTP 5\d\d/, '服务器暂时出错。请稍后再试；已下载的部分会保留。'],
-  [/there is no connection/, '连不上服务器：可能是没有网络、地址被屏蔽，或服务器不允许其他网站访问。' +
+/**
+ * What the engine's English tells of an error, with its names and numbers; the tests hold each to its source.
+ * @type {[RegExp, (...told: string[]) => string][]}
+ */
+const TOLD = [
+  // The server's answers.
+  [/\(HTTP 401\)/, () => '访问令牌无效，或这个模型需要登录授权：请检查模型名称，在模型页面登录并同意许可条款，再填写访问令牌。'],
+  [/\(HTTP 403\)/, () => '这个模型不对你开放：请在模型页面登录并同意许可条款，再填写有读取权限的访问令牌。'],
+  [/HTTP 429/, () => '服务器限制了请求次数。请过几分钟再试；已下载的部分会保留。'],
+  [/HTTP 5\d\d/, () => '服务器暂时出错。请稍后再试；已下载的部分会保留。'],
+  [/there is no connection/, () => '连不上服务器：可能是没有网络、地址被屏蔽，或服务器不允许其他网站访问。' +
     '请检查网络，或在网址后加 ?hub= 使用镜像；已下载的部分会保留。'],
+  // The graphics card.
+  [/needs a buffer of (\d+) MiB, and this GPU binds at most (\d+) MiB/, (need, most) =>
+    `需要一块 ${need} MiB 的显存，而这块显卡单块最多 ${most} MiB。请减小图片尺寸，或换一个更小的模型。`],
+  // Settings.
+  [/strength = ([\d.]+) leaves (none|too many) of (\d+) steps/, (strength, what, steps) => (what === 'none'
+    ? `重绘幅度 ${strength} 在 ${steps} 步里一步也分不到。请增加采样步数，或加大重绘幅度。`
+    : `重绘幅度 ${strength} 配 ${steps} 步，总步数太多。请减少采样步数，或加大重绘幅度。`)],
+  [/clipSkip = (\d+): the text encoder has (\d+) layers/, (skip, layers) =>
+    `跳过了 ${skip} 层，而文本编码器只有 ${layers} 层。请填更小的数。`],
+  [/branch = (\d+), but this model has the branches 0 to (\d+)/, (branch, most) =>
+    `DeepCache 的 branch 为 ${branch}，这个模型只有 0 到 ${most}。`],
+  [/= (\d+): choose a multiple of (\d+), such as (\d+)/, (pixels, unit, near) =>
+    `${pixels} 像素不行，须是 ${unit} 的倍数，例如 ${near}。`],
+  [/This is an inpainting model/, () =>
+    '这是局部重绘模型：请在“图生图与局部重绘”中选一张图片并涂抹要重绘的地方，或改用它的文生图版本。'],
+  [/maskImage is black/, () => '蒙版是空的，没有要重绘的地方。请涂抹要改变的部分。'],
+  [/loras has none for (\S+) in the prompt/, (name) =>
+    `提示词里写了 ${name}，但没有添加这个 LoRA。请在“LoRA、嵌入词（Embedding）、VAE”中添加同名文件，或从提示词里删去它。`],
+  // Files.
+  [/(\S+) is a ControlNet for another kind of model/, (name) =>
+    `${name} 是为另一种模型做的 ControlNet。请换成适合当前模型的。`],
+  [/(\S+) is an embedding (\d+) wide, for another kind of model/, (name) =>
+    `${name} 是为另一种模型做的 Embedding。请换成适合当前模型的。`],
+  [/none of the \d+ tensors of (\S+) belongs to a weight of this model/, (name) =>
+    `${name} 与当前模型完全对不上，多半是为另一种模型做的。请换成适合当前模型的 LoRA。`],
+  [/(\S+) is truncated/, (name) => `${name} 不完整，请重新下载。`],
+  [/lacks (\d+) of (\d+) tensors, such as (\S+)/, (missing, all, first) =>
+    `模型缺少权重：${all} 个张量中少了 ${missing} 个，例如 ${first}。配置和权重不属于同一个模型，请换一份。`],
+  [/(\S+) is a "(\w+)"\. This engine runs/, (name, kind) =>
+    `${name} 是 ${kind}，暂不支持。可以使用 Stable Diffusion 1.x、2.x 和 SDXL 的模型。`],
 ];
 
 /** @param {keyof typeof ADVICE | undefined} code @param {string} said by the engine */
 function advice(code, said) {
   if (!code) return '请再试一次；如果仍然出错，请刷新页面。';
-  const answer = code === 'network' && ANSWERS.find(([pattern]) => pattern.test(said))?.[1];
-  return answer || ADVICE[code];
+  for (const [pattern, say] of TOLD) {
+    const told = pattern.exec(said);
+    if (told) return say(...told.slice(1));
+  }
+  return ADVICE[code];
 }
 
 /** @type {typeof import('./en.js').messages} */
@@ -84,6 +121,7 @@ export const messages = {
   'settings.eta': (eta) => `每一步中新噪声所占的比例；此采样器的默认值：${eta ?? '无'}。`,
   'settings.ownSampler': '模型默认的采样器',
   'settings.plain': (sampler) => `${sampler} 没有更多可调的参数；Euler、Euler a 和 DDIM 有。`,
+  'levels.hidden': (names) => `另有已设置但未显示的参数：${names}。`,
   'recipe.text': ({ name, kind, what, by, steps, guidance, sampler }) =>
     `从${by}看，${name} 是 ${kind} ${what}，已为它设置：采样步数 ${steps}，` +
     `提示词引导系数 ${guidance}${guidance > 1 ? '' : '（关闭）'}，采样器 ${sampler}。`,
@@ -104,6 +142,14 @@ export const messages = {
   'styles.none': (file) => `${file} 中没有样式：第一行须有“name”和“prompt”两列。`,
   'styles.noRoom': '浏览器里放不下这么多样式，原有的样式没有改动。',
   'styles.open': '文件在引号中间就结束了：它不是 CSV，或者不完整。',
+  'paste.tooLong': (length, most) => `这段文字有 ${length} 个字符，提示词最多 ${most} 个：没有粘贴任何内容，请只粘贴一部分。`,
+  'words.bringBack': '恢复提示词',
+  'presets.set': (name) => `已套用：${name}。`,
+  'presets.back': '已恢复你原来的参数。',
+  'presets.nameless': '请先给参数预设起个名字。',
+  'presets.kept': (name) => `已存为参数预设“${name}”。`,
+  'presets.deleted': (name) => `已删除参数预设“${name}”。`,
+  'presets.noRoom': '浏览器里放不下这么多参数预设，原有的没有改动。',
   'complete.list': '补全',
   'complete.count': (count) => `${count} 个补全：方向键选择，回车键确认。`,
   'tags.none': (file) => `${file} 不是标签列表：每行须有名称、类别和数量。`,
@@ -145,6 +191,17 @@ export const messages = {
   'download.of': (done, all) => `${done} / ${all}`,
   'download.kept': (text) => `${text}，来自本地缓存`,
   'download.rate': (text, rate, left) => `${text} · 每秒 ${rate} · ${left}`,
+  'shop.small': '小模型',
+  'shop.aboutSmall': (cost) => `随本页提供，能画一百来种东西的图标，宽 128 像素。下载：${cost}。`,
+  'shop.use': '用它来画',
+  'shop.useOne': (name) => `用它来画：${name}`,
+  'shop.chosen': '当前模型',
+  'shop.isChosen': (name) => `${name}，当前模型`,
+  'gpu.is': (name, size, numbers) => `你的显卡：${name}；单块最多 ${size}；${numbers}。`,
+  'gpu.unnamed': '浏览器没有说明型号',
+  'gpu.f16': '以 16 位计算',
+  'gpu.f32': '以 32 位计算，速度较慢',
+  'gpu.none': '这个浏览器没有提供可用于计算的显卡。',
   'kept.none': '还没有。',
   'kept.used': (usage, quota) => `已用 ${usage}，浏览器允许使用 ${quota}。`,
   'kept.partly': (size) => `${size}，尚未下载完；加载时会接着下载`,
@@ -263,6 +320,10 @@ export const messages = {
   'uses.mask': '图片中明亮的部分已涂成蒙版，原图在那里会被重绘。',
   'uses.link': '链接已复制，其中有提示词和参数，没有你的图片和文件。',
   'uses.linkShown': '链接已放在地址栏，其中有提示词和参数，没有图片和文件。',
+  'share.not': '系统没有接收这张图片，请改为下载。',
+  'compare.choose': (title) => `第一张是“${title}”。请再选一张图片，两张会并排对比。`,
+  'compare.share': (percent) => `第一张占 ${percent}%`,
+  'compare.model': '模型',
   'history.show': (title, detail) => `显示“${title}”，${detail}`,
   'history.showStarred': (title, detail) => `显示“${title}”，${detail}，已收藏`,
   'history.star': '☆ 收藏',

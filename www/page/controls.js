@@ -6,6 +6,7 @@ import { canny } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
 import { NAMES } from '../names.js';
 import { PictureEditor } from './editor.js';
+import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { Parts } from './parts.js';
 import { any, button, context2d, make, makeButton, showError } from './ui.js';
@@ -70,7 +71,7 @@ export class Controls {
         ...(mode && { mode }),
       }));
     } catch (error) {
-      this.#list.closest('details')?.setAttribute('open', '');
+      openDrawer(this.#list);
       throw error;
     }
   }
@@ -94,7 +95,7 @@ export class Controls {
     const chosen = new DataTransfer();
     chosen.items.add(file);
     /** @type {HTMLInputElement} */ (field(row, 'image')).files = chosen.files;
-    this.#list.closest('details')?.setAttribute('open', '');
+    openDrawer(this.#list);
     field(row, 'source').focus();
   }
 

@@ -4,12 +4,19 @@
 
 /** @typedef {{ width: number, height: number }} Size */
 
+/** So many strokes can be taken back; each holds a sheet of the picture's size. */
+const UNDONE = 12;
+
 export class PictureEditor {
   /** @type {ImageBitmap | undefined} */ #picture;
   /** White where it shall change. */
   #mask = new OffscreenCanvas(1, 1);
   #canvas;
   #size;
+  /** The paint as it was before each stroke, and what was taken back; the last one last. @type {OffscreenCanvas[]} */
+  #before = [];
+  /** @type {OffscreenCanvas[]} */
+  #after = [];
   /** Where the keyboard's brush stands, in pixels of the picture. */
   #cursor = { x: 0, y: 0 };
   #focused = false;
@@ -40,6 +47,7 @@ export class PictureEditor {
     canvas.addEventListener('pointerdown', (event) => {
       canvas.setPointerCapture(event.pointerId);
       from = place(event);
+      this.#remember();
       this.#stroke(from, from);
     });
     canvas.addEventListener('pointermove', (event) => {
@@ -89,12 +97,57 @@ export class PictureEditor {
     const before = this.#picture;
     this.#picture = source && await createImageBitmap(source, { colorSpaceConversion: 'none' });
     before?.close();
-    this.clear();
+    this.#before = [];
+    this.#after = [];
+    this.#wipe();
     this.#cursor = { x: this.#canvas.width / 2, y: this.#canvas.height / 2 };
   }
 
   /** Takes the paint away. */
   clear() {
+    this.#remember();
+    this.#wipe();
+  }
+
+  get canUndo() {
+    return this.#before.length > 0;
+  }
+
+  get canRedo() {
+    return this.#after.length > 0;
+  }
+
+  /** Takes the last stroke back. */
+  undo() {
+    this.#swap(this.#before, this.#after);
+  }
+
+  /** Paints again what was taken back. */
+  redo() {
+    this.#swap(this.#after, this.#before);
+  }
+
+  /** @param {OffscreenCanvas[]} from @param {OffscreenCanvas[]} to */
+  #swap(from, to) {
+    const mask = from.pop();
+    if (!mask) return;
+    to.push(this.#mask);
+    this.#mask = mask;
+    this.resize(); // another size may be drawn by now
+    this.#show();
+    this.onChange();
+  }
+
+  /** Something is about to be painted. */
+  #remember() {
+    const { width, height } = this.#mask;
+    const copy = new OffscreenCanvas(width, height);
+    mask2d(copy).drawImage(this.#mask, 0, 0);
+    this.#before = [...this.#before, copy].slice(-UNDONE);
+    this.#after = [];
+  }
+
+  #wipe() {
     const { width, height } = this.#size();
     this.#mask = new OffscreenCanvas(width, height);
     this.#show();
@@ -159,6 +212,12 @@ export class PictureEditor {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z') {
+      event.preventDefault();
+      if (event.shiftKey) this.redo();
+      else this.undo();
+      return;
+    }
     const pace = this.#brushWidth() / 2;
     const ways = { ArrowLeft: [-pace, 0], ArrowRight: [pace, 0], ArrowUp: [0, -pace], ArrowDown: [0, pace] };
     const way = /** @type {Record<string, number[]>} */ (ways)[event.key];
@@ -175,6 +234,7 @@ export class PictureEditor {
       this.#show();
       return;
     }
+    if (!event.repeat) this.#remember();
     const before = this.erasing;
     this.erasing = erases || (before && !paints);
     this.#stroke(from, this.#cursor);

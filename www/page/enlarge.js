@@ -1,6 +1,7 @@
 /** An ESRGAN model from disk: it enlarges the finished picture that is shown, and the first pass of a bigger one. */
 import { Upscaler } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
+import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { button, input, isAbort, say, showError, showProgress } from './ui.js';
 
@@ -22,7 +23,7 @@ export class Enlarger {
 
   /** Shows which model enlarges; where none is chosen yet, the keyboard is there. */
   open() {
-    this.#file.closest('details')?.setAttribute('open', '');
+    openDrawer(this.#file);
     if (!this.#file.files?.length) this.#file.focus();
   }
 

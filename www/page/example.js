@@ -16,7 +16,7 @@ const PACE = 90;
  * @param {import('./strip.js').Strip} strip
  * @param {() => boolean} drawing
  */
-export async function showExample(strip, drawing) {
+async function showExample(strip, drawing) {
   const files = {
     told: new URL('../example/example.json', import.meta.url),
     picture: new URL('../example/steps.webp', import.meta.url),
@@ -41,6 +41,21 @@ export async function showExample(strip, drawing) {
   }
   element('canvas', HTMLCanvasElement).setAttribute('aria-label', t('example.label', prompt));
   await play(strip, frames);
+}
+
+/**
+ * Before anything is drawn: the last picture of the visit before, or the example.
+ * @param {import('./strip.js').Strip} strip
+ * @param {import('./history.js').History} history
+ * @param {() => boolean} drawing
+ */
+export async function showFirst(strip, history, drawing) {
+  // A database may take its time, or never answer: then the example is shown.
+  const late = new Promise((resolve) => setTimeout(resolve, 1000));
+  await Promise.race([history.load(), late]);
+  const last = await history.newest();
+  if (!last) await showExample(strip, drawing);
+  else if (strip.frames.length === 0 && !drawing()) strip.open(last);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { cache } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
 import { readKeptName } from './catalogue.js';
-import { any, button, details, explained, make, makeButton, say, showError, size } from './ui.js';
+import { any, button, explained, make, makeButton, say, showError, size } from './ui.js';
 
 /** @typedef {import('./catalogue.js').Kept} Kept */
 
@@ -14,7 +14,7 @@ import { any, button, details, explained, make, makeButton, say, showError, size
  */
 
 export class KeptModels {
-  #view = details('cache');
+  #place = any('place-models');
   #list = any('cache-list');
   #persist = button('persist');
   #on;
@@ -22,7 +22,6 @@ export class KeptModels {
   /** @param {On} on */
   constructor(on) {
     this.#on = on;
-    this.#view.addEventListener('toggle', () => this.show());
     this.#persist.onclick = async () => {
       const agreed = await cache.persist();
       say(t(agreed ? 'kept.agreed' : 'kept.perhaps'));
@@ -30,9 +29,9 @@ export class KeptModels {
     };
   }
 
-  /** What is kept now, where the list is open. */
+  /** What is kept now, where the list is seen. */
   async show() {
-    if (!this.#view.open) return;
+    if (this.#place.hidden) return;
     try {
       const [models, { usage, quota }, persisted] = await Promise.all([
         cache.list(), cache.estimate(), navigator.storage?.persisted?.() ?? false,

@@ -1,5 +1,5 @@
 /** The model: which one is asked for, what it costs, and the one that is loaded. */
-import { DiffusionPipeline, cache } from '../browser-diffusion.js';
+import { DiffusionError, DiffusionPipeline, cache } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
 import { cost, keptName, readCatalogue, readKeptName, readSource } from './catalogue.js';
 import { describeCost } from './cost.js';
@@ -23,10 +23,16 @@ import { any, input, say, select, size } from './ui.js';
  * @property {(entry: Entry) => void} chosen from the catalogue
  * @property {(pipeline: DiffusionPipeline, source: string, entry?: Entry) => Promise<void>} loaded
  *   whoever waits for the pipeline waits for this too
+ * @property {() => void} another the visitor wants one that the catalogue does not have
  * @property {() => void} changed what the cache holds
+ * @property {() => void} costs what models cost here has changed, or which one is chosen
  */
 
 export const EMBEDDED = 'embedded';
+
+/** A server answered 401 or 403. @param {unknown} error */
+const asksForToken = (error) =>
+  error instanceof DiffusionError && error.code === 'network' && /HTTP 40[13]/.test(error.message);
 
 /** Another Hub, for those who have a mirror: the address's ?hub=. A link may name any: the token does not go there. */
 const hub = new URLSearchParams(location.search).get('hub') ?? undefined;
@@ -39,6 +45,7 @@ export class Models {
   #cost = any('cost');
   #note = any('generate-cost');
   #token = input('token');
+  #askToken = any('ask-token');
   #keepFile = input('keep-file');
   #on;
   /**
@@ -50,6 +57,8 @@ export class Models {
   #picks = 0;
   /** What the page offers. @type {Entry[]} */
   #entries = [];
+  /** What the catalogue's choice of another one says while none is asked for. */
+  #other = '';
   /** Bytes of the model that comes with the page. */
   #small = 0;
   /** @type {Loaded | undefined} */
@@ -67,17 +76,24 @@ export class Models {
     for (const field of [this.#source, this.#weights, this.#memory]) field.addEventListener('input', shows);
     this.#catalogue.addEventListener('change', () => {
       const { value } = this.#catalogue;
-      this.choose(value);
-      const entry = this.offered(value);
-      if (entry) on.chosen(entry);
-      else if (value === '') this.#source.focus();
+      if (value !== '') this.pickOffered(value);
+      else on.another();
+      this.showCost();
     });
+  }
+
+  /** The page's own model, or one of the catalogue with what it is used to. @param {string} source */
+  pickOffered(source) {
+    this.choose(source);
+    const entry = this.offered(source);
+    if (entry) this.#on.chosen(entry);
   }
 
   /** Reads the catalogue. */
   async start() {
     const { models, embedded } = await readCatalogue();
     this.#entries = models;
+    this.#other = this.#catalogue.options[1].text;
     this.#small = embedded?.download ?? 0;
     const options = this.#entries.map(({ name, source, download }) =>
       new Option(t('model.option', name, size(download)), source));
@@ -200,7 +216,7 @@ export class Models {
     const download = new Download();
     const typed = readSource(source);
     const keepable = !entry || (await this.#costOf(entry)).keepable;
-    const pipeline = await DiffusionPipeline.fromPretrained(file ?? entry?.source ?? typed.source, {
+    const loading = DiffusionPipeline.fromPretrained(file ?? entry?.source ?? typed.source, {
       ...options,
       hub,
       revision: entry ? entry.revision : typed.revision,
@@ -209,6 +225,11 @@ export class Models {
       token: hub ? undefined : this.#token.value.trim() || undefined,
       onProgress: (progress) => download.update(progress),
     });
+    // The field is out of sight until a server asks who is there; a mirror is never told.
+    loading.catch((error) => {
+      if (!hub && asksForToken(error)) this.#askToken.hidden = false;
+    });
+    const pipeline = await loading;
     const renamed = file && options.cache && this.#source.value === file.name;
     if (renamed) this.#source.value = `disk:${file.name}`;
     await this.#on.loaded(pipeline, renamed ? this.#source.value : source, entry);
@@ -229,6 +250,18 @@ export class Models {
   }
 
   /**
+   * All that the page offers, and what each costs here; first the page's own, of which only the download counts.
+   * @returns {Promise<{ small: number, entries: { entry: Entry, cost: import('./catalogue.js').Cost }[] }>}
+   */
+  async offers() {
+    const [has, entries] = await Promise.all([
+      this.keepsSmall(),
+      Promise.all(this.#entries.map(async (entry) => ({ entry, cost: await this.#costOf(entry) }))),
+    ]);
+    return { small: has ? 0 : this.#small, entries };
+  }
+
+  /**
    * Whether the model that comes with the page is kept here. The engine knows, and costs a megabyte to ask where it was
    * not fetched yet: a service worker is there only after it was.
    */
@@ -245,10 +278,14 @@ export class Models {
     const found = entry && await this.#costOf(entry);
     const note = await this.#noteOf(found?.download);
     if (mine !== this.#costsAsked) return;
+    const isOther = this.#catalogue.value === '' && this.#source.value.trim();
+    const { options } = this.#catalogue;
+    if (this.#other) options[options.length - 1].text = isOther || this.#other;
     this.#note.textContent = note;
     this.#note.hidden = note === '';
     if (entry && found) this.#cost.replaceChildren(...describeCost(entry, found));
     this.#cost.hidden = !entry;
+    this.#on.costs();
   }
 
   /** What Generate would fetch first. @param {number} [bytes] of the catalogue's model */

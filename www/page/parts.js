@@ -3,6 +3,7 @@
  * address or as a file from disk.
  */
 import { t } from '../messages/index.js';
+import { openDrawer } from './levels.js';
 import { element, make } from './ui.js';
 
 /**
@@ -102,7 +103,7 @@ export class Parts {
     });
     for (const row of before) row.remove();
     this.#list.append(...rows);
-    if (rows.length > 0) this.#list.closest('details')?.setAttribute('open', '');
+    if (rows.length > 0) openDrawer(this.#list);
     this.#rowsChanged();
     return needs.flatMap(({ name }, i) => (sourceIn(rows[i]).value ? [] : [name]));
   }

@@ -4,8 +4,9 @@
  */
 import { t } from '../messages/index.js';
 import { schedulerLabel, tuningOf } from '../metadata.js';
+import { openDrawer, reveal } from './levels.js';
 import { PageError } from './page-error.js';
-import { any, button, element, make } from './ui.js';
+import { any, button, make } from './ui.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions
@@ -148,7 +149,6 @@ const onlyMasked = ({ value }) => value('inpaint-area') === 'masked';
 const STORED = 'browser-diffusion settings';
 
 export class Settings {
-  #form = element('form', HTMLFormElement);
   #fields = new Map(TABLE.map(({ id }) => [id, /** @type {Field} */ (any(id))]));
   #keepSeed = button('keep-seed');
   /** The seed that the button would take over. @type {number | undefined} */
@@ -170,7 +170,7 @@ export class Settings {
     this.#field('scheduler').append(...groups.values());
     this.#recall();
     this.#arrange();
-    this.#form.addEventListener('input', ({ target }) => {
+    document.addEventListener('input', ({ target }) => {
       if (target instanceof HTMLElement) target.removeAttribute('aria-invalid');
       this.remember();
     });
@@ -228,6 +228,7 @@ export class Settings {
 
   /** @param {string} id */
   focus(id) {
+    reveal(this.#field(id));
     this.#field(id).focus();
   }
 
@@ -244,10 +245,9 @@ export class Settings {
     for (const [id, field] of this.#fields) {
       if (field.checkValidity()) continue;
       field.setAttribute('aria-invalid', 'true');
-      field.closest('details')?.setAttribute('open', '');
+      openDrawer(field);
       field.focus();
-      const label = field.labels?.[0]?.textContent?.trim() ?? id;
-      throw new PageError('invalid-option', t('field.wrong', label, wrong(field)));
+      throw new PageError('invalid-option', t('field.wrong', this.#name(id), wrong(field)));
     }
   }
 
@@ -289,8 +289,7 @@ export class Settings {
   get axes() {
     return TABLE.flatMap(({ id, option, axis }) => {
       if (!axis || !option) return [];
-      const label = this.#field(id).labels?.[0]?.textContent ?? id;
-      return [{ name: id, label, values: axis, set: (options, value) => put(options, option, value) }];
+      return [{ name: id, label: this.#name(id), values: axis, set: (options, value) => put(options, option, value) }];
     });
   }
 
@@ -358,6 +357,28 @@ export class Settings {
     return String(TABLE.find((setting) => setting.id === id)?.model?.(this.usual) ?? '');
   }
 
+  /**
+   * Names of the fields that are not as usual, of some.
+   * @param {(field: Element) => boolean} of
+   * @param {Record<string, string | number>} [usual] for a model that is chosen and not loaded yet
+   */
+  changed(of, usual = {}) {
+    const differs = (/** @type {string} */ id) =>
+      ![initial(this.#field(id)), this.usualOf(id), String(usual[id])].includes(this.get(id));
+    return TABLE.filter(({ id }) => of(this.#field(id)) && differs(id)).map(({ id }) => this.#name(id));
+  }
+
+  /** What an option of `generate` is called here; what has no field, by its own name. @param {string} option */
+  nameOf(option) {
+    const setting = TABLE.find((one) => one.option === option);
+    return setting ? this.#name(setting.id) : option;
+  }
+
+  /** What a field is called. @param {string} id */
+  #name(id) {
+    return this.#field(id).labels?.[0]?.textContent?.trim() ?? id;
+  }
+
   /** The form may take over the seed that was drawn with. @param {number} seed */
   offerSeed(seed) {
     this.#offered = seed;
@@ -416,8 +437,11 @@ function toldValues(told) {
 }
 
 /** What stands in a field on a first visit. @param {Field} field */
-const initial = (field) =>
-  (field instanceof HTMLSelectElement ? field.options[0].value : field.defaultValue);
+function initial(field) {
+  if (field instanceof HTMLSelectElement) return field.options[0].value;
+  if (field.type === 'checkbox') return /** @type {HTMLInputElement} */ (field).defaultChecked ? field.value : '';
+  return field.defaultValue;
+}
 
 /** What is wrong in a field, in the page's language: a browser's own words are in the browser's. @param {Field} field */
 function wrong(field) {

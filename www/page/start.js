@@ -1,6 +1,7 @@
 /** Starting from a picture: it is chosen or dropped, painted over, and may bring its settings along. */
 import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
+import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { told } from './told.js';
 import { any, button, details, element, input, say, showError } from './ui.js';
@@ -39,6 +40,17 @@ export class Start {
       erase.setAttribute('aria-pressed', String(this.#editor.erasing));
     };
     button('clear-paint').onclick = () => this.#editor.clear();
+    const undo = button('undo-paint'), redo = button('redo-paint');
+    undo.onclick = () => this.#editor.undo();
+    redo.onclick = () => this.#editor.redo();
+    this.#editor.onChange = () => {
+      const { activeElement } = document;
+      undo.disabled = !this.#editor.canUndo;
+      redo.disabled = !this.#editor.canRedo;
+      // A button that no longer can be pressed must not take the keyboard's focus with it.
+      if (activeElement === undo && undo.disabled) redo.focus();
+      if (activeElement === redo && redo.disabled) undo.focus();
+    };
     button('remove-image').onclick = () => this.from(undefined);
   }
 
@@ -71,7 +83,7 @@ export class Start {
     this.#takeSettings.hidden = !this.#told;
     this.#tools.hidden = !this.picture;
     if (!this.picture) this.#file.value = '';
-    else this.#view.open = true;
+    else openDrawer(this.#tools);
   }
 
   /** As `from`, for a picture that was made here: on to the brush. @param {ImageData} image */
@@ -83,7 +95,7 @@ export class Start {
 
   /** Paints where a picture is bright. @param {ImageData} image @throws {DiffusionError} without a picture to start from */
   paintBy(image) {
-    this.#view.open = true;
+    openDrawer(this.#tools);
     if (!this.picture) {
       this.#file.focus();
       throw new PageError('invalid-option', t('start.maskAlone'));

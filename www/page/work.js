@@ -4,6 +4,7 @@
  */
 import { t } from '../messages/index.js';
 import { any, button, element, explained } from './ui.js';
+import { keepAwake } from './wake.js';
 
 export class Work {
   #form = element('form', HTMLFormElement);
@@ -37,10 +38,12 @@ export class Work {
     if (this.#controller) return;
     this.#controller = new AbortController();
     this.#arrange();
+    keepAwake(true);
     try {
       await work(this.#controller.signal);
     } finally {
       this.#controller = undefined;
+      keepAwake(false);
       this.#arrange();
     }
   }
@@ -84,6 +87,6 @@ export class Work {
     if (focused === this.#generate && this.#generate.disabled) this.#stop.focus();
     if (focused === this.#stop && this.#stop.disabled) this.#generate.focus();
     this.#enqueue.hidden = !this.drawing;
-    this.#form.classList.toggle('idle', !this.#busy);
+    any('report').classList.toggle('idle', !this.#busy);
   }
 }

@@ -72,6 +72,8 @@ export class Pipeline {
   /** @param {any} spec @param {Function} onProgress @param {AbortSignal} signal */
   static async load(spec, onProgress, signal) {
     if (spec.source.includes('missing')) fail('network', `404 for ${spec.source}. Check the name.`);
+    const shut = spec.source.includes('gated') && !spec.token;
+    if (shut) fail('network', `${spec.source} is not open to everyone (HTTP 401).`);
     const file = 'unet/diffusion_pytorch_model.safetensors';
     onProgress({ status: 'initiate', name: spec.source, file, total: 4000 });
     for (let loaded = 1000; loaded <= 4000 || spec.source.includes('endless'); loaded += 1000) {

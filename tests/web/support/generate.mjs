@@ -19,10 +19,11 @@ const fields = ['negative-prompt', 'steps', 'guidance', 'width', 'height', 'sche
  */
 export async function generate(page, values, onStatus = () => {}) {
   for (const [id, value] of Object.entries(values)) {
-    const field = page.locator(`#${id}`);
-    if (await field.evaluate(element => element.tagName === 'SELECT')) await field.selectOption(value);
-    else await field.fill(value);
-    await field.dispatchEvent('change'); // the page need not wait for the field to lose the focus
+    // Some fields are out of sight: in a place of their own, or for whom wants to see more settings.
+    await page.locator(`#${id}`).evaluate((field, value) => {
+      Object.assign(field, { value });
+      for (const type of ['input', 'change']) field.dispatchEvent(new Event(type, { bubbles: true }));
+    }, value);
   }
   const before = await page.evaluateHandle(() => /** @type {any} */ (window).browserDiffusion?.lastResult);
   await page.click('#generate');

@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from './browser.mjs';
+import { setLevel } from './level.mjs';
 import { serve } from './serve.mjs';
 import { render } from '../../../tools/languages.mjs';
 import { minify } from '../../../tools/publish.mjs';
@@ -23,16 +24,18 @@ minify(site);
 mkdirSync(join(site, 'embedded'));
 writeFileSync(join(site, 'embedded/concepts.json'), JSON.stringify(['apple', 'fire', 'light bulb']));
 
-const folder = join(root, '.tools/screenshots');
+export const folder = join(root, '.tools/screenshots');
 mkdirSync(folder, { recursive: true });
 
 /**
  * The page itself.
- * @param {{ width?: number, height?: number, hash?: string, before?: () => void, connection?: Connection }} how
- *   hash: behind the address; before: runs in the page first; connection: as withBrowser has it
+ * @param {{ width?: number, height?: number, hash?: string, before?: () => void, connection?: Connection,
+ *   level?: string }} how
+ *   hash: behind the address; before: runs in the page first; connection: as withBrowser has it; level: of settings that
+ *   the visitor chose before, all of them where nothing is said; '': none was chosen
  * @param {(page: Page, requests: string[], server: { url: string, close(): void }) => Promise<void>} work
  */
-export async function withPage({ width = 1280, height = 900, hash = '', before, connection }, work) {
+export async function withPage({ width = 1280, height = 900, hash = '', before, connection, level = 'all' }, work) {
   const server = await serve(site);
   try {
     // No engine draws here. A page that lavapipe paints takes a third more of the processor.
@@ -42,6 +45,7 @@ export async function withPage({ width = 1280, height = 900, hash = '', before, 
       const requests = [];
       page.on('request', request => requests.push(request.url()));
       await page.setViewportSize({ width, height });
+      await page.addInitScript(setLevel, level);
       if (before) await page.addInitScript(before);
       await page.goto(`${server.url}${hash}`);
       await work(page, requests, server);
@@ -49,6 +53,32 @@ export async function withPage({ width = 1280, height = 900, hash = '', before, 
   } finally {
     server.close();
   }
+}
+
+/** Goes to the models, or back to drawing, as a visitor does. @param {Page} page @param {'models' | 'draw'} place */
+export const goTo = (page, place) => page.click(`.places a[href="#${place}"]`);
+
+/**
+ * On a phone: brings the sheet of settings up where an element is on it, and puts it away where it lies over the element.
+ * @param {Page} page
+ * @param {string} target
+ */
+export async function sheetFor(page, target) {
+  const press = await page.evaluate(target => {
+    const [open, close] = ['sheet', 'sheet-close'].map(id => /** @type {HTMLElement} */ (document.getElementById(id)));
+    const seen = document.querySelector(target);
+    if (!seen || !open.checkVisibility()) return '';
+    if (seen.closest('.settings')) return close.checkVisibility() ? '' : '#sheet';
+    return close.checkVisibility() && !seen.closest('.bar') ? '#sheet-close' : '';
+  }, target);
+  if (press) await page.click(press);
+}
+
+/** Types a model's name, among the models. @param {Page} page @param {string} source */
+export async function typeModel(page, source) {
+  await goTo(page, 'models');
+  await page.fill('#source', source);
+  await goTo(page, 'draw');
 }
 
 /** @param {Page} page @param {RegExp} pattern */

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
+import { setLevel } from '../support/level.mjs';
 import { writeSingle } from '../support/single.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 import { cost } from '../../../www/page/catalogue.js';
@@ -99,6 +100,7 @@ test('models on the page', async t => {
   const name = `${small.source}@${small.revision}`;
   try {
     await withBrowser({ profile: join(temp, 'profile') }, async (context, errors) => {
+      await context.addInitScript(setLevel, 'all');
       await context.addInitScript(() => {
         const { storage } = navigator;
         if (!storage) return; // a page that says that there is no network
@@ -118,9 +120,10 @@ test('models on the page', async t => {
           source => new RegExp(source).test(document.getElementById('status')?.textContent ?? ''),
           pattern.source,
         );
+      const goTo = (/** @type {'models' | 'draw'} */ place) => page.click(`.places a[href="#${place}"]`);
       const shot = (/** @type {string} */ file) =>
-        page.locator('.settings').screenshot({ path: join(shots, `${file}.png`) });
-      const costs = () => page.locator('#cost').innerText();
+        page.locator('main').screenshot({ path: join(shots, `${file}.png`) });
+      const costs = async () => (await page.locator('#cost p, #cost dt, #cost dd').allTextContents()).join(' ');
       const draw = async () => {
         for (const [id, value] of [['width', '16'], ['height', '16'], ['steps', '2']]) await page.fill(`#${id}`, value);
         await page.click('#generate');
@@ -136,7 +139,7 @@ test('models on the page', async t => {
         assert.equal(await page.locator('#catalogue option').count(), entries.length + 2);
         await page.focus('#catalogue');
         await page.keyboard.press('ArrowDown'); // the first of them, by keyboard
-        await page.waitForFunction(() => /GPU memory/.test(document.getElementById('cost')?.innerText ?? ''));
+        await page.waitForFunction(() => /GPU memory/.test(document.getElementById('cost')?.textContent ?? ''));
         assert.equal(await page.inputValue('#source'), small.source);
         const { defaults } = small;
         const fields = await Promise.all(
@@ -151,27 +154,32 @@ test('models on the page', async t => {
         assert.match(text, /Storage\s+1\.38 GB; [\d.]+ [GM]B are free here/);
         assert.match(text, /Licence\s+CreativeML Open RAIL-M/);
         await shot('catalogue-cost');
+        await goTo('models');
         await page.selectOption('#weights', 'q4');
         await page.waitForFunction(() =>
-          /714 MB, while it loads/.test(document.getElementById('cost')?.innerText ?? ''),
+          /714 MB, while it loads/.test(document.getElementById('cost')?.textContent ?? ''),
         );
         await page.evaluate(() => { window.quota = 3e8; });
         await page.selectOption('#weights', 'f16');
         await page.waitForFunction(() => document.querySelector('#cost .cannot'));
         assert.match(await costs(), /not room enough to keep it/);
+        await page.waitForFunction(() => document.querySelectorAll('#models-list .cannot').length > 0);
         await shot('catalogue-no-room');
         await page.evaluate(() => { window.quota = undefined; });
         await page.selectOption('#memory', 'low');
         await page.waitForFunction(() =>
-          /one part of the model at a time/.test(document.getElementById('cost')?.innerText ?? ''),
+          /one part of the model at a time/.test(document.getElementById('cost')?.textContent ?? ''),
         );
         await page.selectOption('#memory', 'auto');
+        await goTo('draw');
         assert.deepEqual(hub.log, [], 'no byte was fetched');
       });
 
       await step('loaded, it is kept under its revision, and the browser is asked not to clear it', async () => {
         const before = await page.evaluate(() => window.persisted);
         const token = 'hf_secretOfTheVisitor';
+        assert.ok(await page.isHidden('#token'), 'it is asked for where a model needs it');
+        await page.evaluate(() => document.getElementById('ask-token')?.removeAttribute('hidden'));
         await page.fill('#token', token);
         await draw();
         assert.ok(
@@ -198,7 +206,7 @@ test('models on the page', async t => {
         );
         await page.waitForFunction(n => window.persisted > n, before);
         await page.waitForFunction(() =>
-          /nothing: it is kept here/.test(document.getElementById('cost')?.innerText ?? ''),
+          /nothing: it is kept here/.test(document.getElementById('cost')?.textContent ?? ''),
         );
         assert.equal(await page.inputValue('#guidance'), String(small.defaults.guidance), 'the settings stay');
         errors
@@ -208,14 +216,16 @@ test('models on the page', async t => {
       });
 
       await step('a checkpoint from disk is kept on request', async () => {
+        await goTo('models');
         await page.setInputFiles('#files', join(temp, 'mine.safetensors'));
         await page.check('#keep-file');
+        await goTo('draw');
         await draw();
         assert.equal(await page.inputValue('#source'), 'disk:mine.safetensors');
       });
 
       await step('the panel lists what is kept, with sizes, and a model is used from there by keyboard', async () => {
-        await page.focus('#cache summary');
+        await page.focus('.places a[href="#models"]');
         await page.keyboard.press('Enter');
         await page.waitForSelector('#cache-list li');
         const listed = (await page.locator('#cache-list li span').allInnerTexts()).map(text => text.split('\n'));
@@ -240,16 +250,19 @@ test('models on the page', async t => {
         await status(/^Ready/);
         assert.equal(await page.inputValue('#source'), name);
         await page.waitForFunction(() =>
-          /nothing: it is kept here/.test(document.getElementById('cost')?.innerText ?? ''),
+          /nothing: it is kept here/.test(document.getElementById('cost')?.textContent ?? ''),
         );
+        await goTo('draw');
         await draw();
+        await goTo('models');
         await page.fill('#source', 'disk:mine.safetensors');
+        await goTo('draw');
         await draw();
         errors.splice(0).filter(e => !/ERR_CONNECTION_REFUSED|ERR_FAILED/.test(e)).forEach(e => errors.push(e));
       });
 
       await step('deleting, by mouse and by keyboard, frees the space', async () => {
-        if (!await page.isVisible('#cache-list')) await page.click('#cache summary');
+        await goTo('models');
         await page.waitForSelector('#cache-list li');
         const usage = () => page.evaluate(async () => (await navigator.storage.estimate()).usage ?? 0);
         const before = await usage();
@@ -275,7 +288,7 @@ test('models on the page', async t => {
         );
         await page.waitForFunction(
           () =>
-            /1\.38 GB, once/.test(document.getElementById('cost')?.innerText ?? '') ||
+            /1\.38 GB, once/.test(document.getElementById('cost')?.textContent ?? '') ||
             document.getElementById('cost')?.hidden,
         );
         await shot('cache-panel-deleted');

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
+import { setLevel } from '../support/level.mjs';
 import { drawAgain, shot, status } from '../support/site.mjs';
 import { drawn, encode, writeSafetensors, writeTiny } from '../support/tiny.mjs';
 
@@ -162,6 +163,7 @@ test(
     await withBrowser({}, async context => {
       const page = await context.newPage();
       await page.setViewportSize({ width: 1200, height: 1200 });
+      await page.addInitScript(setLevel, 'all');
       await page.addInitScript(() =>
         localStorage.setItem(
           'browser-diffusion settings',

@@ -4,6 +4,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { browsers, withBrowser } from '../support/browser.mjs';
+import { setLevel } from '../support/level.mjs';
 import { CHUNK, CRAWL, UNET, bytesOf, failure, list, picture, remove, stage } from '../support/robust.mjs';
 
 for (const browser of browsers) test(`downloads and the cache, in ${browser}`, async t => {
@@ -319,6 +320,7 @@ for (const browser of browsers) test(`downloads and the cache, in ${browser}`, a
         'network off after the first visit: the page opens and draws with the model that it has kept',
         async () => {
           const visit = await context.newPage();
+          await visit.addInitScript(setLevel, 'all');
           const status = (/** @type {string} */ start) =>
             visit.waitForFunction(s => document.getElementById('status')?.textContent?.startsWith(s), start);
           const draw = async () => {
@@ -353,10 +355,11 @@ for (const browser of browsers) test(`downloads and the cache, in ${browser}`, a
                 navigator.serviceWorker.oncontrollerchange = done;
               });
           });
-          await visit.evaluate(() => document.querySelector('#cache summary')?.dispatchEvent(new MouseEvent('click')));
+          await visit.evaluate(() => { location.hash = 'models'; });
           await visit.waitForFunction(() =>
             /^embedded/.test(document.querySelector('#cache-list li')?.textContent ?? ''),
           );
+          await visit.evaluate(() => { location.hash = 'draw'; });
           await shell.close();
           await visit.reload();
           await status('Ready');

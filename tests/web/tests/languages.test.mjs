@@ -11,13 +11,13 @@ import { ChineseReader, halfWidth, writeChinese } from '../../../www/page/chines
 import { root, withBrowser } from '../support/browser.mjs';
 import { openAll, overflows, texts, violations } from '../support/languages.mjs';
 import { serve } from '../support/serve.mjs';
-import { asked, hasResult, shot, site, status, withPage, www } from '../support/site.mjs';
+import { asked, goTo, hasResult, shot, site, status, withPage, www } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
 /** Names, units and signs that are the same in Chinese. @type {RegExp[]} */
 const SAME = [
-  /styles\.csv/g,
+  /styles\.csv|Stability AI/g,
   /browser-diffusion|Stable Diffusion( (XL|Turbo|\d(\.\d)?))*|AUTOMATIC1111|A1111|ComfyUI|diffusers|Hugging Face/g,
   /WebGPU|JavaScript|Chrome|Edge|Safari|Firefox|NVIDIA|torch|DeepCache|ESRGAN|ControlNet|LoRA|UNet|VAE|Embedding/g,
   /\b(CLIP( skip)?|CFG|CPU|SDXL|SD|PNG|JPEG|WebP|URL|AI|GB|MB|kB|Ctrl|Shift|Esc|zip|canny|branch|eta|s_churn)\b/g,
@@ -44,6 +44,21 @@ async function leftInEnglish(page, names = []) {
   const known = [...names, ...samplers.filter(name => /^[\x20-\x7e·]+$/.test(name))]
     .sort((a, b) => b.length - a.length);
   return (await texts(page)).filter(text => english(text, known));
+}
+
+/**
+ * At every width: nothing scrolls sideways; a picture of each.
+ * @param {Page} page
+ * @param {string} name
+ * @param {(what: string, found: string[]) => void} note
+ */
+async function narrowing(page, name, note) {
+  for (const width of [320, 390, 1200]) {
+    await page.setViewportSize({ width, height: 800 });
+    const over = await overflows(page);
+    if (over > 0) note(`${name}, ${width} px`, [`${over} px too wide`]);
+    await shot(page, `${name}-${width}`);
+  }
 }
 
 test('a catalogue says what lacks, what is left over and what has other tags', t => {
@@ -118,7 +133,17 @@ for (const language of ['', 'zh/']) {
       await status(page, zh ? /^完成，用时/ : /^Done in/);
       await page.click('#star');
       await openAll(page);
+      await goTo(page, 'models');
       await page.waitForSelector('#cache-list button');
+      await page.waitForSelector('#models-list dd');
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}, models`, await violations(page));
+        await narrowing(page, `models-${zh ? 'zh' : 'en'}-${colorScheme}`, note);
+      }
+      await page.setViewportSize({ width: 1200, height: 900 });
+      if (zh) note('models', await leftInEnglish(page, ['a red apple', 'a-red-apple']));
+      await goTo(page, 'draw');
       await page.selectOption('#catalogue', { index: 1 });
       await page.waitForSelector('#cost dd');
       await page.selectOption('#scheduler', 'euler');
@@ -140,15 +165,50 @@ for (const language of ['', 'zh/']) {
       for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
         await page.emulateMedia({ colorScheme });
         note(`axe, ${colorScheme}, all open`, await violations(page));
-        for (const width of [320, 360, 1200]) {
-          await page.setViewportSize({ width, height: 800 });
-          const over = await overflows(page);
-          if (over > 0) note(`${width} px`, [`${over} px too wide`]);
-          if (width !== 320) await shot(page, `language-${zh ? 'zh' : 'en'}-${width}-${colorScheme}`);
-        }
+        await narrowing(page, `language-${zh ? 'zh' : 'en'}-${colorScheme}`, note);
       }
     });
     t.diagnostic(`${wrong.length} found`);
+    assert.deepEqual(wrong, []);
+  });
+
+  test(`${language || 'en/'}: without WebGPU`, async () => {
+    /** @type {string[]} */
+    const wrong = [];
+    const note = (/** @type {string} */ what, /** @type {string[]} */ found) =>
+      wrong.push(...found.map(one => `${what}: ${one}`));
+    const before = () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });
+    await withPage({ hash: language, before }, async page => {
+      await page.waitForSelector('#no-webgpu:not([hidden])');
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}`, await violations(page));
+        await narrowing(page, `no-webgpu-${language ? 'zh' : 'en'}-${colorScheme}`, note);
+      }
+      if (language) note('without WebGPU', await leftInEnglish(page, ['a red apple']));
+      await goTo(page, 'models');
+      await page.waitForSelector('#models-list .cannot');
+      note('axe, models', await violations(page));
+    });
+    assert.deepEqual(wrong, []);
+  });
+
+  test(`${language || 'en/'}: the page of help`, async () => {
+    /** @type {string[]} */
+    const wrong = [];
+    const note = (/** @type {string} */ what, /** @type {string[]} */ found) =>
+      wrong.push(...found.map(one => `${what}: ${one}`));
+    await withPage({ hash: `${language}help.html#slow` }, async page => {
+      assert.equal(await page.evaluate(() => document.querySelector('#slow[open]') !== null), true, 'it is asked for');
+      await openAll(page);
+      if (language) note('help', await leftInEnglish(page, ['XL', 'LCM', 'Turbo', 'Lightning', 'Carlini', 'arXiv',
+        'MIT', 'Apache', 'FLUX', 'Linux', 'Vulkan', 'Mac', 'Enter', 'Space', 'Backspace', '.pt', 'word:1.3']));
+      for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+        await page.emulateMedia({ colorScheme });
+        note(`axe, ${colorScheme}`, await violations(page));
+        await narrowing(page, `help-${language ? 'zh' : 'en'}-${colorScheme}`, note);
+      }
+    });
     assert.deepEqual(wrong, []);
   });
 
@@ -256,6 +316,42 @@ test('every error code is said in Chinese, with what to do, and the English fold
       await page.click('#generate');
       await page.waitForFunction(
         told => document.querySelector('#error details')?.textContent?.includes(`network${told}.`), told);
+      assert.match(await page.innerText('#error'), said);
+    }
+    // Names and numbers that it tells are in the Chinese; each sentence is one of the engine's.
+    for (const [told, said, file, source] of /** @type {[string, RegExp, string, string][]} */ ([
+      ['out-of-memory: This needs a buffer of 300 MiB, and this GPU binds at most 128 MiB', /300 MiB.*128 MiB/,
+        'gpu/plan.rs', 'needs a buffer of {} MiB, and this GPU binds at most {} MiB'],
+      ['invalid-option: strength = 0.01 leaves none of 20 steps', /0\.01 在 20 步里/,
+        'pipeline/settle.rs', 'strength = {strength} leaves {what} of {steps} steps'],
+      ['invalid-option: clipSkip = 12: the text encoder has 12 layers', /跳过了 12 层/,
+        'pipeline/settle.rs', 'clipSkip = {clip_skip}: the text encoder has {} layers'],
+      ['invalid-option: deepCache: branch = 9, but this model has the branches 0 to 3', /branch 为 9.*0 到 3/,
+        'pipeline/settle.rs', 'branch = {branch}, but this model has the branches 0 to {}'],
+      ['invalid-option: width = 65: choose a multiple of 8, such as 64', /65 像素.*8 的倍数，例如 64/,
+        'pipeline/settle.rs', '{name} = {pixels}: choose a multiple of {unit}, such as {near}'],
+      ['invalid-option: This is an inpainting model', /局部重绘模型/, 'pipeline/settle.rs', 'This is an inpainting model'],
+      ['invalid-option: maskImage is black', /蒙版是空的/, 'pipeline/repaint.rs', 'maskImage is black'],
+      ['invalid-option: loras has none for ink in the prompt', /写了 ink/,
+        'pipeline/settle.rs', 'loras has none for {} in the prompt'],
+      ['unsupported-model: pose is a ControlNet for another kind of model', /pose 是为另一种模型/,
+        'pipeline/controlnet.rs', '{name} is a ControlNet for another kind of model'],
+      ['unsupported-model: my.pt is an embedding 1280 wide, for another kind of model', /my\.pt 是为另一种/,
+        'pipeline/embedding.rs', '{key} is an embedding {width} wide, for another kind of model'],
+      ['unsupported-model: none of the 12 tensors of a.pt belongs to a weight of this model', /a\.pt 与当前/,
+        'pipeline/lora.rs', 'none of the {} tensors of {key} belongs to a weight of this model'],
+      ['bad-checkpoint: a.safetensors is truncated', /a\.safetensors 不完整/, 'store/web/local.rs', '{path} is truncated'],
+      ['bad-checkpoint: unet of x lacks 3 of 686 tensors, such as conv_in.weight', /686 个张量中少了 3 个，例如 conv_in/,
+        'pipeline/weights.rs', 'lacks {} of {} tensors, such as {first}'],
+      ['unsupported-model: x is a "FluxPipeline". This engine runs', /x 是 FluxPipeline/,
+        'pipeline/load.rs', '{} is a {class:?}. This engine runs'],
+    ])) {
+      assert.ok(readFileSync(join(root, 'src', file), 'utf8').includes(source), source);
+      const [, code, words] = /^([\w-]+): (.*)$/.exec(told) ?? [];
+      await page.fill('#prompt', `fails with ${code}: ${words}`);
+      await page.click('#generate');
+      await page.waitForFunction(
+        words => document.querySelector('#error details')?.textContent?.includes(words), words);
       assert.match(await page.innerText('#error'), said);
     }
     await page.fill('#prompt', 'a');

@@ -55,7 +55,8 @@ const hands = {
   keyboard: {
     async press(page, target) {
       await tabTo(page, target);
-      await page.keyboard.press(' ');
+      const isLink = await page.evaluate(() => document.activeElement?.matches('a'));
+      await page.keyboard.press(isLink ? 'Enter' : ' ');
     },
     async type(page, target, text) {
       await tabTo(page, target);
@@ -258,7 +259,9 @@ const tools = {
   },
   'tiny-vae': {
     async deeds(hand, page) {
+      await hand.press(page, '.places a[href="#models"]');
       await hand.type(page, '#source', 'someone/model');
+      await hand.press(page, '.places a[href="#draw"]');
       await hand.choose(page, '#preview', 'small decoder');
     },
     seen: o => [o.preview, o.tinyVae?.source],

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withBrowser } from '../support/browser.mjs';
+import { setLevel } from '../support/level.mjs';
 import { serve } from '../support/serve.mjs';
 import { goOn, shot, site, status, withPage } from '../support/site.mjs';
 
@@ -142,6 +143,7 @@ test('where room is short the oldest without a star go, and that is said; where 
   t.after(() => server.close());
   await withBrowser({}, async context => {
     const page = await context.newPage();
+    await page.addInitScript(setLevel, 'all');
     // Before the first byte, for the browser reckons with what it knew for a while. The page itself takes most of it.
     const session = await context.newCDPSession(page);
     const { origin } = new URL(server.url);
@@ -252,6 +254,7 @@ test('the browser is killed while pictures are written: each is there whole, or 
   let kept = 0;
   await withBrowser({ profile }, async (context, _, crash) => {
     const page = await context.newPage();
+    await page.addInitScript(setLevel, 'all');
     const enough = new Promise(done => page.exposeFunction('oneKept', () => { if (++kept === 20) done(undefined); }));
     await page.goto(server.url);
     await status(page, /^Ready/);
@@ -267,6 +270,7 @@ test('the browser is killed while pictures are written: each is there whole, or 
   });
   await withBrowser({ profile }, async context => {
     const page = await context.newPage();
+    await page.addInitScript(setLevel, 'all');
     await page.goto(server.url);
     await page.waitForSelector('#gallery button');
     const { whole, pictures } = await held(page);

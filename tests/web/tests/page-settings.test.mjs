@@ -3,7 +3,7 @@
 // tells the options that reached it. Screenshots: .tools/screenshots.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, hasResult, shot, status, typeModel, withPage } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -280,7 +280,7 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
       );
     assert.ok(await page.isHidden('#recipe'));
     await page.fill('#steps', '25');
-    await page.fill('#source', 'someone/sdxl-turbo');
+    await typeModel(page, 'someone/sdxl-turbo');
     assert.deepEqual(await fields(), ['1', '0', 'euler_a_sgm_uniform']);
     const recipe =
       'sdxl-turbo is a Turbo model, by its name. ' +
@@ -291,14 +291,14 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
     await hasResult(page);
     const { numInferenceSteps, guidanceScale, scheduler } = await asked(page);
     assert.deepEqual([numInferenceSteps, guidanceScale, scheduler], [1, 0, 'euler_a_sgm_uniform']);
-    await page.fill('#source', 'stabilityai/sd-turbo');
+    await typeModel(page, 'stabilityai/sd-turbo');
     assert.deepEqual(await fields(), ['2', '1', 'euler_a'], 'the catalogue says what its models want');
-    await page.fill('#source', 'embedded');
+    await typeModel(page, 'embedded');
     assert.deepEqual(await fields(), ['25', '3', ''], 'what stood there before');
     assert.ok(await page.isHidden('#recipe'));
 
     // A LoRA, by its address, by keyboard; told off, it is not set again.
-    await page.focus('#source');
+    await page.focus('#catalogue');
     await tabTo(page, 'LoRA, own words, another decoder');
     await page.keyboard.press('Enter');
     await tabTo(page, 'add-lora');
@@ -333,7 +333,7 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
 
     // A pipeline that says so itself: its own steps and guidance.
     await page.click('#loras button');
-    await page.fill('#source', 'someone/consistent');
+    await typeModel(page, 'someone/consistent');
     await drawAgain(page);
     assert.deepEqual(await fields(), ['4', '8.5', 'lcm']);
     assert.match(await page.innerText('#recipe-text'), /^consistent is an LCM model, by its pipeline/);

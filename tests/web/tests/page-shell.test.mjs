@@ -50,7 +50,7 @@ function closure(start, patterns) {
 const PAGES = ['index.html', 'zh/index.html'];
 
 /** All pages that work without a network. */
-const KEPT = [...PAGES, 'learn.html', 'zh/learn.html'];
+const KEPT = [...PAGES, 'learn.html', 'zh/learn.html', 'help.html', 'zh/help.html'];
 
 /** These pages and all that they ask for. @param {boolean} links the pages that they link to as well */
 const asked = links =>

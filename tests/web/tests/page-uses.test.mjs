@@ -3,7 +3,7 @@
 // fake-engine.js, whose result tells the options that reached it. Screenshots: .tools/screenshots/uses-*.png.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, hasResult, sheetFor, shot, status, withPage } from '../support/site.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -27,7 +27,13 @@ const visitors = [
       await page.keyboard.press('Enter');
     },
   },
-  { hand: 'mouse', width: 360, scheme: 'light', press: (page, target) => page.click(target) },
+  {
+    hand: 'mouse', width: 360, scheme: 'light',
+    async press(page, target) {
+      await sheetFor(page, target);
+      await page.click(target);
+    },
+  },
 ];
 
 for (const { hand, width, scheme, press } of visitors) {
@@ -38,7 +44,10 @@ for (const { hand, width, scheme, press } of visitors) {
       await status(page, /^Ready/);
       assert.ok(await page.isHidden('#use-settings'), 'nothing is there to be used');
       const draw = async (/** @type {Record<string, string>} */ values) => {
-        for (const [id, value] of Object.entries(values)) await page.fill(`#${id}`, value);
+        for (const [id, value] of Object.entries(values)) {
+          await sheetFor(page, `#${id}`);
+          await page.fill(`#${id}`, value);
+        }
         await drawAgain(page, () => page.keyboard.press('Control+Enter'));
         await status(page, /^Done/);
       };
@@ -83,6 +92,7 @@ for (const { hand, width, scheme, press } of visitors) {
       await press(page, '#use-enlarge');
       await says(page, 'error', /Choose an ESRGAN model/);
 
+      await sheetFor(page, '#history-search');
       await page.fill('#history-search', 'blue CAT');
       await says(page, 'history-usage', /^1 picture,/);
       await press(page, '#gallery button');

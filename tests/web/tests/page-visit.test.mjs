@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { drawAgain, hasResult, site, status, withPage } from '../support/site.mjs';
+import { drawAgain, goTo, hasResult, sheetFor, site, status, typeModel, withPage } from '../support/site.mjs';
 
 /** A test that takes so long hangs; nothing else is judged by the clock. */
 const timeout = 1_800_000;
@@ -16,11 +16,14 @@ for (const width of [360, 1280]) {
         page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
       await status(page, /^Ready/);
       assert.deepEqual(await widths(), [width, width]);
-      await page.fill('#steps', '50');
       await page.fill('#prompt', 'a'.repeat(300));
+      await sheetFor(page, '#steps');
+      await page.fill('#steps', '50');
+      assert.deepEqual(await widths(), [width, width]);
       await page.click('#generate');
       await hasResult(page);
-      await page.click('#cache summary');
+      await sheetFor(page, '.places');
+      await goTo(page, 'models');
       await page.waitForSelector('#cache-list button');
       assert.deepEqual(await widths(), [width, width]);
     }),
@@ -50,7 +53,7 @@ test(
   () =>
     withPage({}, async page => {
       await status(page, /^Ready/);
-      for (let i = 0; i < 6 && (await page.evaluate(() => document.activeElement?.id)) !== 'prompt'; i++)
+      for (let i = 0; i < 8 && (await page.evaluate(() => document.activeElement?.id)) !== 'prompt'; i++)
         await page.keyboard.press('Tab');
       assert.equal(await page.evaluate(() => document.activeElement?.id), 'prompt');
       await page.keyboard.press('Control+A');
@@ -164,8 +167,10 @@ test('errors stand beside the form; prompt and picture stay', { timeout }, () =>
     await refused({ prompt: 'a', width: '65' }, /Width/);
     assert.equal(await page.evaluate(() => document.activeElement?.id), 'width');
     await refused({ width: '64', seed: 'abc' }, /Seed/);
-    await refused({ seed: '', source: 'missing/model' }, /fetched.*404/);
-    await page.fill('#source', 'embedded');
+    await typeModel(page, 'missing/model');
+    await refused({ seed: '' }, /fetched.*404/);
+    assert.equal(await page.inputValue('#source'), 'missing/model');
+    await typeModel(page, 'embedded');
     await page.click('#generate');
     await status(page, /^Done/);
     assert.ok(await page.isHidden('#error'));

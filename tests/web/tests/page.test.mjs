@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { adapters, withBrowser, root } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
+import { setLevel } from '../support/level.mjs';
 import { writeSingle } from '../support/single.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
@@ -15,6 +16,7 @@ test('the page draws a red apple', async t => {
   t.after(() => server.close());
   await withBrowser({ adapter: adapters[0] }, async context => {
     const page = await context.newPage();
+    await page.addInitScript(setLevel, 'all');
     await page.setViewportSize({ width: 1200, height: 1050 });
     await page.goto(`${server.url}/index.html`);
     await page.fill('#prompt', 'a red apple');
@@ -81,6 +83,7 @@ test(
     t.after(() => server.close());
     await withBrowser({ adapter: adapters[0] }, async context => {
       const page = await context.newPage();
+      await page.addInitScript(setLevel, 'all');
       await page.goto(`${server.url}/index.html`);
       await page.fill('#prompt', 'a (red:1.2) apple');
       await page.setInputFiles('#files', { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') });
@@ -114,6 +117,7 @@ test(
     t.after(() => server.close());
     await withBrowser({}, async context => {
       const page = await context.newPage();
+      await page.addInitScript(setLevel, 'all');
       await page.goto(`${server.url}/index.html`);
       const session = await context.newCDPSession(page);
       /** As the desktop does it. @param {string} file */
@@ -165,6 +169,7 @@ test(
     t.after(() => server.close());
     await withBrowser({ adapter: adapters[0] }, async context => {
       const page = await context.newPage();
+      await page.addInitScript(setLevel, 'all');
       await page.setViewportSize({ width: 1200, height: 1050 });
       await page.goto(`${server.url}/index.html`);
       for (const [id, value] of [
