@@ -1,4 +1,5 @@
 /** Pictures, numbers as pictures, and curves. */
+import { greyOf } from '../page/latents.js';
 import { context2d } from '../page/ui.js';
 
 /** @typedef {{ width: number, height: number, data: Uint8ClampedArray<ArrayBuffer> }} Picture */
@@ -7,29 +8,35 @@ import { context2d } from '../page/ui.js';
 export function showPicture(canvas, { width, height, data }, label) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   context2d(canvas).putImageData(new ImageData(data, width, height), 0, 0);
-  canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
+  countDrawn(canvas);
   if (label !== undefined) {
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', label);
   }
 }
 
+/** How often it was drawn, for those who wait for it. @param {HTMLCanvasElement} canvas */
+function countDrawn(canvas) {
+  canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
+}
+
 /**
- * The four channels of latents, two by two, in grey: nothing in the middle, `reach` to either side.
+ * The channels of latents side by side, in rows of much the same number, in grey: nothing in the middle, `reach` to
+ * either side.
  * @param {HTMLCanvasElement} canvas
- * @param {ArrayLike<number>} values channels of side x side numbers, one after another
- * @param {number} reach
+ * @param {ArrayLike<number>} values side x side numbers a channel, one after another
+ * @param {number} channels
+ * @param {number} [reach]
  */
-export function showChannels(canvas, values, reach = 3) {
-  const side = Math.round(Math.sqrt(values.length / 4));
-  const image = new ImageData(2 * side, 2 * side);
-  for (let i = 0; i < 4 * side * side; i++) {
-    const channel = Math.floor(i / (side * side)), y = Math.floor(i / side) % side, x = i % side;
-    const grey = 128 + (values[i] / reach) * 127;
-    const place = (Math.floor(channel / 2) * side + y) * 2 * side + (channel % 2) * side + x;
-    image.data.set([grey, grey, grey, 255], 4 * place);
+export function showChannels(canvas, values, channels, reach = 3) {
+  const side = Math.round(Math.sqrt(values.length / channels));
+  const across = Math.ceil(Math.sqrt(channels)), down = Math.ceil(channels / across);
+  Object.assign(canvas, { width: across * side, height: down * side });
+  for (let channel = 0; channel < channels; channel++) {
+    const image = greyOf(values, channel, { width: side, height: side, reach });
+    context2d(canvas).putImageData(image, (channel % across) * side, Math.floor(channel / across) * side);
   }
-  showPicture(canvas, image);
+  countDrawn(canvas);
 }
 
 /**

@@ -12,7 +12,7 @@ import { Station } from './station.js';
 /**
  * @typedef {object} Seen
  * @property {ImageBitmap} [preview]
- * @property {Float32Array} latents
+ * @property {import('../page/latents.js').Latents} latents
  * @property {Word[]} words
  * @property {number} side of a map
  * @property {Triangle} triangle
@@ -53,7 +53,7 @@ export class Words extends Station {
       prompt, seed: SEED, guidanceScale: GUIDANCE, signal, preview: 'fast', output: 'latent',
       inside: { guidance: true, attention: true },
       onStep: (step) => {
-        const seen = read(step);
+        const seen = read(step, pipeline.model.latentChannels);
         coming.push(seen);
         seen.then((one) => {
           this.#steps[step.step - 1] = one;
@@ -92,7 +92,7 @@ export class Words extends Station {
       name.textContent = words[i].name;
       share.textContent = t('words.share', number(Math.round(100 * words[i].share)));
     }
-    showChannels(this.#latents, latents);
+    showChannels(this.#latents, latents.values, latents.channels);
     this.#showPicture(step, seen, words[this.#chosen] ?? words[0]);
     this.#showTriangle(triangle);
   }
@@ -150,11 +150,15 @@ export class Words extends Station {
   }
 }
 
-/** @param {import('../browser-diffusion.js').Step} step @returns {Promise<Seen>} */
-async function read({ preview, latents, attention, cond, uncond, noise }) {
+/**
+ * @param {import('../browser-diffusion.js').Step} step @param {number} channels of latents
+ * @returns {Promise<Seen>}
+ */
+async function read({ preview, latents, attention, cond, uncond, noise }, channels) {
   const [values, maps, c, u, g] = await Promise.all([latents?.(), attention?.(), cond?.(), uncond?.(), noise?.()]);
   if (!values || !maps || !c || !g) throw new Error('The engine told nothing of what went on inside.');
-  return { preview, latents: values, words: wordsOf(maps), side: maps.width, triangle: triangleOf(u ?? c, c, g) };
+  const triangle = triangleOf(u ?? c, c, g);
+  return { preview, latents: { values, channels }, words: wordsOf(maps), side: maps.width, triangle };
 }
 
 /** Words by themselves; what is empty together, for it is one thing to the eye. @param {WordMaps} maps @returns {Word[]} */

@@ -155,7 +155,7 @@ export class Drawing {
           this.#rest.strip.begin(made);
           stage('unet');
         }
-        this.#showStep(step, options, performance.now() - started);
+        this.#showStep(step, options, { spent: performance.now() - started, channels: pipeline.model.latentChannels });
       },
     });
     this.#showResult(lastResult, typed, made.at(-1)?.latents);
@@ -164,8 +164,12 @@ export class Drawing {
     return lastResult;
   }
 
-  /** @param {Step} step @param {GenerateOptions} options @param {number} spent milliseconds */
-  #showStep({ step, total, timestep, sigma, preview, latents }, options, spent) {
+  /**
+   * @param {Step} step
+   * @param {GenerateOptions} options
+   * @param {{ spent: number, channels: number }} how spent: milliseconds; channels: of latents
+   */
+  #showStep({ step, total, timestep, sigma, preview, latents }, options, { spent, channels }) {
     const { strip, size } = this.#rest;
     const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
     showProgress(step / total, step < total ? `${t('draw.step', step, total)}${remaining}` : t('draw.painting'));
@@ -176,12 +180,16 @@ export class Drawing {
     const { width = size().width, height = size().height, numImages = 1 } = options;
     strip.add(frame, { width, height }, total + numImages);
     latents?.().then((values) => {
-      frame.latents = values;
+      frame.latents = { values, channels };
       strip.latentsCame(frame);
     });
   }
 
-  /** @param {GenerateResult} result @param {string} prompt as typed @param {Float32Array} [latents] of the first picture */
+  /**
+   * @param {GenerateResult} result
+   * @param {string} prompt as typed
+   * @param {import('./latents.js').Latents} [latents] of the first picture
+   */
   #showResult(result, prompt, latents) {
     const { images, seed } = result;
     for (const [i, image] of images.entries()) {
@@ -196,7 +204,7 @@ export class Drawing {
         detail: t('draw.detail', seed, which, `${image.width} × ${image.height}`),
       });
     }
-    tell(result, latents);
+    tell(result, latents?.values);
   }
 
   /** @param {Job} job @param {(ImageData | undefined)[]} pictures */

@@ -14,7 +14,7 @@ import { drawLatents } from './latents.js';
  * @property {string} [name] of that file
  * @property {string} [parameters] the text in it, which tells how it was made
  * @property {string} [id] of a finished picture
- * @property {Float32Array} [latents]
+ * @property {import('./latents.js').Latents} [latents]
  * @property {number} [sigma]
  * @property {string} title
  * @property {string} detail
