@@ -2,6 +2,7 @@
 //! latents.
 
 use super::decode::Decoder;
+use super::inside::Parts;
 use super::part::Part;
 use super::pixels::{to_nhwc, to_rgba};
 use super::plans::{DecodePlan, Vae, decoder_weights, record_decoder};
@@ -248,9 +249,8 @@ impl Previews {
         size: [u32; 2],
     ) -> Result<Shown> {
         // The small decoder's pixels may overflow, so it needs them too.
-        if matches!(preview, Preview::Fast | Preview::Tiny) && self.colours.borrow().is_none() {
-            let found = LatentRgb::fit(decoder, residence, size).await?;
-            *self.colours.borrow_mut() = Some(found);
+        if matches!(preview, Preview::Fast | Preview::Tiny) {
+            self.find_colours(residence, decoder, size).await?;
         }
         Ok(match preview {
             Preview::None => Shown::Done(None),
@@ -297,6 +297,32 @@ impl Previews {
             Some(pixels) => Picture { width: width * scale, height: height * scale, data: to_rgba(&pixels) },
             None => self.map(&latents, height, width)?,
         }))
+    }
+
+    /// Finds out what colours the decoder makes, where nothing says it.
+    async fn find_colours(&self, residence: &Residence, decoder: &Decoder, size: [u32; 2]) -> Result<()> {
+        if self.colours.borrow().is_none() {
+            let found = LatentRgb::fit(decoder, residence, size).await?;
+            *self.colours.borrow_mut() = Some(found);
+        }
+        Ok(())
+    }
+
+    /// What guidance was given and what it takes the picture to be, of the first picture, in colours.
+    ///
+    /// # Errors
+    /// Those of decoding.
+    pub async fn colour(
+        &self,
+        residence: &Residence,
+        decoder: &Decoder,
+        parts: &Parts,
+        [height, width]: [u32; 2],
+    ) -> Result<[Picture; 2]> {
+        self.find_colours(residence, decoder, [height, width]).await?;
+        let len = (decoder.vae.latent_channels() * height * width) as usize;
+        let first = |values: &[f32]| self.map(&values[..len.min(values.len())], height, width);
+        Ok([first(&parts.input)?, first(&parts.x0)?])
     }
 
     /// A picture of the latents' own size by a linear map of their channels: cheap enough for every step.

@@ -1,5 +1,5 @@
 /** Pictures, numbers as pictures, and curves. */
-import { greyOf } from '../page/latents.js';
+import { paintChannels } from '../page/latents.js';
 import { context2d } from '../page/ui.js';
 
 /** @typedef {{ width: number, height: number, data: Uint8ClampedArray<ArrayBuffer> }} Picture */
@@ -21,36 +21,15 @@ function countDrawn(canvas) {
 }
 
 /**
- * The channels of latents side by side, in rows of much the same number, in grey: nothing in the middle, `reach` to
- * either side.
+ * The channels of latents, as {@link paintChannels} has them.
  * @param {HTMLCanvasElement} canvas
  * @param {ArrayLike<number>} values side x side numbers a channel, one after another
  * @param {number} channels
- * @param {number} [reach]
  */
-export function showChannels(canvas, values, channels, reach = 3) {
+export function showChannels(canvas, values, channels) {
   const side = Math.round(Math.sqrt(values.length / channels));
-  const across = Math.ceil(Math.sqrt(channels)), down = Math.ceil(channels / across);
-  Object.assign(canvas, { width: across * side, height: down * side });
-  for (let channel = 0; channel < channels; channel++) {
-    const image = greyOf(values, channel, { width: side, height: side, reach });
-    context2d(canvas).putImageData(image, (channel % across) * side, Math.floor(channel / across) * side);
-  }
+  paintChannels(canvas, values, { channels, width: side, height: side, reach: 3 });
   countDrawn(canvas);
-}
-
-/**
- * One number at each place, from dark to light.
- * @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values @param {number} width @param {number} height
- */
-export function showMap(canvas, values, width, height) {
-  const all = Array.from(values), least = Math.min(...all), span = Math.max(...all) - least || 1;
-  const image = new ImageData(width, height);
-  for (const [i, value] of all.entries()) {
-    const grey = 255 * ((value - least) / span);
-    image.data.set([grey, grey, grey, 255], 4 * i);
-  }
-  showPicture(canvas, image);
 }
 
 const SVG = 'http://www.w3.org/2000/svg';

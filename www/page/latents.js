@@ -30,6 +30,22 @@ export function greyOf(values, channel, { width, height, reach }) {
 }
 
 /**
+ * The channels side by side, in rows of much the same number.
+ * @param {HTMLCanvasElement} canvas
+ * @param {ArrayLike<number>} values of all channels, one after another
+ * @param {{ channels: number, width: number, height: number, reach: number }} how
+ */
+export function paintChannels(canvas, values, { channels, ...how }) {
+  const across = Math.ceil(Math.sqrt(channels)), down = Math.ceil(channels / across);
+  Object.assign(canvas, { width: across * how.width, height: down * how.height });
+  const context = context2d(canvas);
+  for (let channel = 0; channel < channels; channel++) {
+    const place = [(channel % across) * how.width, Math.floor(channel / across) * how.height];
+    context.putImageData(greyOf(values, channel, how), place[0], place[1]);
+  }
+}
+
+/**
  * Every channel, three times the usual to either side (samplers differ in how they scale noisy latents).
  * @param {Latents | undefined} latents
  * @param {{ width: number, height: number }} size of the picture, in pixels

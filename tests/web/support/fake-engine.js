@@ -43,8 +43,9 @@ const seenOf = ({ attention, activations }, { width, height }) => ({
     },
   }),
   ...(activations && {
-    activations: ['conv_in', 'mid_block', 'conv_out'].map(name => ({
+    activations: ['conv_in', 'mid_block', 'conv_out'].map((name, i) => ({
       name,
+      milliseconds: i + 1,
       channels: 4,
       width: 1,
       height: 1,
@@ -55,6 +56,12 @@ const seenOf = ({ attention, activations }, { width, height }) => ({
 
 /** What guidance is made of. @param {any} size */
 const partsOf = size => ({ noise: latentsOf(size, 4), cond: latentsOf(size, 2), uncond: latentsOf(size, 1) });
+
+/** What a step was given and takes the picture to be. @param {any} size */
+const coloursOf = ({ width, height }) => {
+  const small = { width: width / 8, height: height / 8, data: picture(width / 8, height / 8) };
+  return { colours: { input: small, x0: { ...small, data: small.data.slice() } } };
+};
 
 let made = 0;
 
@@ -147,7 +154,11 @@ export class Pipeline {
         x0: latentsOf(options, -step),
         ...(options.inside && {
           inside: {
-            ...(options.inside.guidance && { ...partsOf(options), input: latentsOf(options, step - 1) }),
+            ...(options.inside.guidance && {
+              ...partsOf(options),
+              ...coloursOf(options),
+              input: latentsOf(options, step - 1),
+            }),
             ...seenOf(options.inside, options),
           },
         }),

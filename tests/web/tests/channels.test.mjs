@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
-import { hasResult, shot } from '../support/site.mjs';
+import { drawAgain, hasResult, shot } from '../support/site.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
 /** Pearson's. @param {number[]} a @param {number[]} b */
@@ -68,6 +68,20 @@ test('latents of twelve channels', async t => {
       await shot(page, 'channels-320');
       await page.setViewportSize({ width: 1200, height: 900 });
       await shot(page, 'channels-1200');
+    });
+
+    await t.test('so does what looks inside', async () => {
+      await page.click('#inside summary');
+      await drawAgain(page);
+      await page.waitForSelector('#inside .seen:not([hidden])');
+      const { size, blocks } = await page.evaluate(() => {
+        const { width, height } = /** @type {HTMLCanvasElement} */ (
+          document.querySelectorAll('#inside .tiles canvas')[2]);
+        return { size: [width, height], blocks: document.querySelector('#inside .blocks')?.textContent ?? '' };
+      });
+      assert.deepEqual(size, [4 * 32, 3 * 32]);
+      assert.match(blocks, /Out: its guess conv_out12 channels of 32 × 32/);
+      await page.locator('#inside').screenshot({ path: join(root, '.tools/screenshots/channels-inside.png') });
     });
 
     await t.test('chapters show them, four in a row', async () => {
