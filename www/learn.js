@@ -27,6 +27,8 @@ function openLink(stations) {
   const { id, values } = linked();
   const station = stations.find(({ section }) => section.id === id);
   if (!station) return;
+  const words = values.get('p');
+  if (words !== null) subject.say(words);
   station.take(values);
   station.showLink();
   station.section.scrollIntoView();

@@ -34,7 +34,7 @@ export class Guess extends Station {
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
-    super('guess', painter);
+    super('guess', painter, subject);
     this.#subject = subject;
     this.#curve.append(
       this.#axes.frame(), this.#mark, ...Object.values(this.#lines),

@@ -36,7 +36,7 @@ export class Words extends Station {
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
-    super('words', painter);
+    super('words', painter, subject);
     this.#subject = subject;
     subject.addEventListener('change', () => {
       this.#chosen = undefined;
