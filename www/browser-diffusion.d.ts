@@ -502,6 +502,8 @@ export interface Step {
   noise?(): Promise<Float32Array>;
   cond?(): Promise<Float32Array>;
   uncond?(): Promise<Float32Array>;
+  /** And of the first picture, what the UNet was given and what it takes the picture to be, as `preview` "fast" has it. */
+  colours?(): Promise<Record<'input' | 'x0', { width: number; height: number; data: Uint8ClampedArray<ArrayBuffer> }>>;
   /** With `inside.attention` and `inside.activations`, of the first picture. */
   attention?(): Promise<WordMaps>;
   activations?(): Promise<BlockMaps[]>;

@@ -28,6 +28,8 @@ function openLink(stations) {
   if (id.startsWith('word-')) showWord(id);
   const station = stations.find(({ section }) => section.id === id);
   if (!station) return;
+  const words = values.get('p');
+  if (words !== null) subject.say(words);
   station.take(values);
   station.showLink();
   station.section.scrollIntoView();

@@ -46,6 +46,8 @@ export interface BlockMaps {
   channels: number;
   width: number;
   height: number;
+  /** Of the GPU, in one run of the network that is timed apart; left out where it cannot tell. Of `generate` alone. */
+  milliseconds?: number;
   /** Its first channels, eight at the most. */
   maps: Float32Array[];
 }

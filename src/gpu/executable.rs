@@ -399,27 +399,47 @@ impl Executable {
             return Ok(Vec::new());
         }
         self.set_up(gpu);
-        // A query set holds at most 4096 stamps, and each dispatch takes two.
+        let every: Vec<_> = self.every_run().iter().map(|launch| vec![launch]).collect();
         let mut timings = Vec::new();
-        for batch in self.every_run().chunks(2048) {
-            let count = batch.len() as u32 * 2;
-            let set = stamps(gpu, count);
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            for (i, launch) in batch.iter().enumerate() {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: None,
-                    timestamp_writes: Some(between(&set, i as u32)),
-                });
-                launch.encode(&mut pass);
-            }
-            let spans = spans(gpu, encoder, &set, count).await?;
-            timings.extend(batch.iter().zip(spans).map(|(launch, nanoseconds)| Timing {
-                kernel: launch.name,
-                flops: launch.flops,
-                nanoseconds,
+        // A query set holds at most 4096 stamps, and each dispatch takes two.
+        for batch in every.chunks(2048) {
+            let spans = stamped(gpu, batch).await?;
+            timings.extend(batch.iter().flatten().zip(spans).map(|(launch, nanoseconds)| {
+                let Launch { name: kernel, flops, .. } = **launch;
+                Timing { kernel, flops, nanoseconds }
             }));
         }
         Ok(timings)
+    }
+
+    /// Runs once more, and gives the milliseconds from each of these dispatches (counted as [`super::Recorder::recorded`]
+    /// does) to the next, the first from the beginning; empty where the adapter has no timestamp queries.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn run_parts(&self, gpu: &Gpu, ends: &[usize]) -> Result<Vec<f64>> {
+        if !gpu.timestamps {
+            return Ok(Vec::new());
+        }
+        self.set_up(gpu);
+        let first = self.launches.len() - self.every_run().len();
+        let mut times = vec![0.0; ends.len()];
+        for submit in &self.submits {
+            let (mut at, mut places, mut parts) = (submit.start, Vec::new(), Vec::new());
+            for (place, end) in ends.iter().map(|end| first + end).chain([submit.end]).enumerate() {
+                let part = at..end.clamp(at, submit.end);
+                at = part.end;
+                if !part.is_empty() {
+                    places.push(place);
+                    parts.push(self.launches[part].iter().collect());
+                }
+            }
+            for (place, span) in places.into_iter().zip(stamped(gpu, &parts).await?) {
+                // What comes behind the last of them is nobody's.
+                times.iter_mut().skip(place).take(1).for_each(|time| *time += span / 1e6);
+            }
+        }
+        Ok(times)
     }
 
     /// [`time_all`] of this one.
@@ -522,13 +542,27 @@ impl Executable {
 }
 
 /// One submit.
-fn encode(gpu: &Gpu, launches: &[Launch]) {
+fn encode<'a>(gpu: &Gpu, launches: impl IntoIterator<Item = &'a Launch>) {
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     {
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        launches.iter().for_each(|launch| launch.encode(&mut pass));
+        launches.into_iter().for_each(|launch| launch.encode(&mut pass));
     }
     gpu.queue.submit([encoder.finish()]);
+}
+
+/// One submit of these launches: how many nanoseconds the GPU was at each of the parts.
+async fn stamped(gpu: &Gpu, parts: &[Vec<&Launch>]) -> Result<Vec<f64>> {
+    let count = 2 * parts.len() as u32;
+    let set = stamps(gpu, count);
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    for (i, part) in parts.iter().enumerate() {
+        let timestamp_writes = Some(between(&set, i as u32));
+        let described = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+        let mut pass = encoder.begin_compute_pass(&described);
+        part.iter().for_each(|launch| launch.encode(&mut pass));
+    }
+    spans(gpu, encoder, &set, count).await
 }
 
 /// Milliseconds that so many runs of each take, one after the other in one submit, as the GPU measures them; or, where
@@ -537,29 +571,17 @@ fn encode(gpu: &Gpu, launches: &[Launch]) {
 /// # Errors
 /// `device-lost`.
 pub async fn time_all(gpu: &Gpu, runs: &[(&Executable, usize)]) -> Result<Vec<f64>> {
-    let encode = |encoder: &mut wgpu::CommandEncoder, (run, times): &(&Executable, usize), stamps| {
-        let mut pass = encoder
-            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: stamps });
-        for launch in std::iter::repeat_n(run.every_run(), *times).flatten() {
-            launch.encode(&mut pass);
-        }
-    };
+    let launches =
+        runs.iter().map(|(run, times)| std::iter::repeat_n(run.every_run(), *times).flatten().collect());
+    let runs: Vec<Vec<&Launch>> = launches.collect();
     gpu.idle().await?;
     if gpu.timestamps {
-        let count = 2 * runs.len() as u32;
-        let set = stamps(gpu, count);
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        for (i, run) in runs.iter().enumerate() {
-            encode(&mut encoder, run, Some(between(&set, i as u32)));
-        }
-        return Ok(spans(gpu, encoder, &set, count).await?.into_iter().map(|ns| ns / 1e6).collect());
+        return Ok(stamped(gpu, &runs).await?.into_iter().map(|ns| ns / 1e6).collect());
     }
     let mut times = Vec::with_capacity(runs.len());
     for run in runs {
         let start = now();
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encode(&mut encoder, run, None);
-        gpu.queue.submit([encoder.finish()]);
+        encode(gpu, run);
         gpu.idle().await?;
         times.push(now() - start);
     }

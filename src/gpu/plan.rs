@@ -227,6 +227,8 @@ pub struct BlockProbe {
     pub tensor: Tensor,
     /// How many the block makes.
     pub channels: u32,
+    /// Dispatches until it is made, of those of every run.
+    pub end: usize,
 }
 
 /// Builds a [`Plan`]. Ops (`crate::ops`) record into it.
@@ -286,6 +288,11 @@ impl Recorder {
     /// What LoRAs make of the layer called `name` in this scope; asked for quantised ones.
     pub fn adapted(&self, name: &str) -> Option<Adapted> {
         self.adapted.get(&self.path(name)).copied()
+    }
+
+    /// Dispatches of every run, so far.
+    pub fn recorded(&self) -> usize {
+        self.dispatches.len()
     }
 
     pub fn options(&self) -> &Options {

@@ -71,6 +71,7 @@ pub fn watch_attention(r: &mut Recorder, q: Tensor, k: Columns, heads: u32) {
 /// Keeps the first channels of `x`, which a block called `name` made.
 pub fn watch_block(r: &mut Recorder, name: &str, x: Tensor) {
     let Some(Probe { activations: true, picture, .. }) = r.probe else { return };
+    let end = r.recorded();
     let out = r.tensor_of(Dtype::F32, 1, x.h, x.w, x.c.min(SHOWN));
     let size = out.rows() * out.c4();
     let wide = u32::from(x.dtype == Dtype::F32);
@@ -87,6 +88,6 @@ pub fn watch_block(r: &mut Recorder, name: &str, x: Tensor) {
         flops: size as u64,
     });
     r.output(out);
-    let block = BlockProbe { name: name.to_owned(), tensor: out, channels: x.c };
+    let block = BlockProbe { name: name.to_owned(), tensor: out, channels: x.c, end };
     r.probe.iter_mut().for_each(|probe| probe.blocks.push(block.clone()));
 }

@@ -43,6 +43,8 @@ pub struct Block {
     pub channels: u32,
     pub height: u32,
     pub width: u32,
+    /// How long the GPU was at it, in one run for all texts, where it can tell.
+    pub milliseconds: Option<f64>,
     /// The first of them, height x width each.
     pub maps: Vec<Vec<f32>>,
 }

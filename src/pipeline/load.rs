@@ -331,7 +331,7 @@ async fn plan(
     let low = asked.memory.is_low(all().map(bytes).sum(), &gpu);
     let parameters = all().flat_map(Plan::weights).filter_map(|w| w.layout.elements()).sum();
     let model = model(&configs, parameters);
-    let previews = Previews::new(&configs.own_vae);
+    let previews = Previews::new(&configs.own_vae, configs.vae.latent_channels());
     let force_zeros = configs.index.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
     let unet = Rc::new(Part::new("unet", names::unet, unet_plan.weights()));
     let encoder = Rc::new(Part::new("vae", names::vae, &encoder_specs));

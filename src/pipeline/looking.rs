@@ -22,11 +22,11 @@ pub(super) fn check(options: &GenerateOptions) -> Result<Inside> {
 }
 
 /// What a block made, of its first channels, NHWC.
-pub(super) fn block(probe: &BlockProbe, values: &[f32]) -> Block {
+pub(super) fn block(probe: &BlockProbe, values: &[f32], milliseconds: Option<f64>) -> Block {
     let [height, width, shown] = [probe.tensor.h, probe.tensor.w, probe.tensor.c];
     let planes = to_nchw(values, shown as usize);
     let maps = planes.chunks_exact(height as usize * width as usize).map(<[f32]>::to_vec).collect();
-    Block { name: probe.name.clone(), channels: probe.channels, height, width, maps }
+    Block { name: probe.name.clone(), channels: probe.channels, height, width, milliseconds, maps }
 }
 
 /// Attention to each key, summed over so many layers of one size.

@@ -41,6 +41,8 @@ pub(super) struct Predictor<'a> {
     /// Turns predictions to what is shown of them, where that is asked for.
     noising: Option<Noising>,
     seen: Option<Seen>,
+    /// Milliseconds of each block, once they are measured.
+    times: Option<Vec<f64>>,
     /// Width and height in pixels.
     size: [u32; 2],
     /// Values of one picture's latents.
@@ -83,6 +85,7 @@ impl<'a> Predictor<'a> {
         Ok(Self {
             noising: shows.then(|| Noising::read(&pipeline.scheduler)).transpose()?,
             seen: None,
+            times: None,
             plan,
             controls: controls.collect::<Result<_>>()?,
             pipeline,
@@ -288,9 +291,14 @@ impl<'a> Predictor<'a> {
     }
 
     /// What was looked at in the run of the prompt.
-    async fn show(&self, probes: Probes, moment: &Moment, seen: &mut Seen) -> Result<()> {
+    async fn show(&mut self, probes: Probes, moment: &Moment, seen: &mut Seen) -> Result<()> {
         let UnetPlan { executable, probe, size, .. } = &self.plan;
         let gpu = &self.pipeline.residence.gpu;
+        if self.times.is_none() && !probe.blocks.is_empty() {
+            // Once: the same numbers again, with a clock between the blocks.
+            let ends: Vec<usize> = probe.blocks.iter().map(|block| block.end).collect();
+            self.times = Some(executable.run_parts(gpu, &ends).await?);
+        }
         let mut levels = Vec::new();
         for (map, reading) in probe.maps.iter().zip(probes.maps) {
             let (values, _) = executable.finish_read(gpu, reading).await?;
@@ -299,7 +307,8 @@ impl<'a> Predictor<'a> {
         }
         for (block, reading) in probe.blocks.iter().zip(probes.blocks) {
             let (values, _) = executable.finish_read(gpu, reading).await?;
-            seen.activations.push(looking::block(block, &values));
+            let time = self.times.as_ref().and_then(|times| times.get(seen.activations.len()).copied());
+            seen.activations.push(looking::block(block, &values, time));
         }
         let prompt = moment.texts.get(usize::from(moment.negative_first));
         if let (true, Some(prompt)) = (self.shared.inside.attention, prompt) {

@@ -2,6 +2,7 @@
 //! latents.
 
 use super::decode::Decoder;
+use super::inside::Parts;
 use super::part::Part;
 use super::pixels::{to_nhwc, to_rgba};
 use super::plans::{DecodePlan, Vae, decoder_weights, record_decoder};
@@ -12,6 +13,7 @@ use crate::checkpoint::names;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Options, Reading};
 use crate::ops::sound;
+use crate::samplers::Generator;
 use crate::store::ModelFiles;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -63,15 +65,16 @@ pub fn latents_to_rgba(
 }
 
 /// Linear map from latents to colours in -1..1.
+#[derive(Clone, Default)]
 struct LatentRgb {
     factors: Vec<[f32; 3]>,
     bias: [f32; 3],
 }
 
 impl LatentRgb {
-    /// `latent_rgb_factors` ([4][3]) and `latent_rgb_bias` ([3]), in 0..1, of the VAE's configuration; Stable
-    /// Diffusion 1's otherwise.
-    fn from_config(config: &Value) -> Self {
+    /// `latent_rgb_factors` ([channels][3]) and `latent_rgb_bias` ([3]), in 0..1, of the VAE's configuration; Stable
+    /// Diffusion 1's otherwise, where there are as many channels.
+    fn from_config(config: &Value, channels: usize) -> Option<Self> {
         let row = |v: &Value| -> Option<[f32; 3]> {
             let row: Vec<f32> = v.as_array()?.iter().filter_map(|x| x.as_f64().map(|x| x as f32)).collect();
             row.try_into().ok()
@@ -85,7 +88,78 @@ impl LatentRgb {
                 bias: bias.map(|v| 2.0 * v - 1.0),
             })
         };
-        own().unwrap_or_else(|| LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] })
+        own()
+            .or_else(|| Some(LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] }))
+            .filter(|map| map.factors.len() == channels)
+    }
+
+    /// The one that is nearest to what the decoder itself makes of latents of this size: of chance, even over two by
+    /// two, since a colour is what a decoder makes of a patch and not of a point.
+    async fn fit(decoder: &Decoder, residence: &Residence, [height, width]: [u32; 2]) -> Result<Self> {
+        let (channels, h, w) = (decoder.vae.latent_channels() as usize, height as usize, width as usize);
+        let (rows, columns) = (h.div_ceil(2), w.div_ceil(2));
+        let mut drawn = vec![0.0; channels * rows * columns];
+        Generator::new(0).randn(&mut drawn);
+        let mut latents = Vec::with_capacity(channels * h * w);
+        for plane in drawn.chunks_exact(rows * columns) {
+            latents.extend((0..h * w).map(|i| plane[i / w / 2 * columns + i % w / 2]));
+        }
+        let picture = decoder.decode(residence, &latents, [height, width]).await?;
+        let scale = decoder.scale() as usize;
+        let mut sums = Normal::new(channels + 1);
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            let mut colour = [0.0; 3];
+            for pixel in
+                (0..scale * scale).map(|i| (y * scale + i / scale) * w * scale + x * scale + i % scale)
+            {
+                for (sum, &value) in colour.iter_mut().zip(&picture.data[4 * pixel..]) {
+                    *sum += (f64::from(value) / 127.5 - 1.0) / (scale * scale) as f64;
+                }
+            }
+            let values = latents.iter().skip(y * w + x).step_by(h * w).map(|&v| f64::from(v));
+            sums.add(&values.chain([1.0]).collect::<Vec<_>>(), colour);
+        }
+        let mut factors = sums.solve();
+        let bias = factors.pop().unwrap_or_default();
+        Ok(LatentRgb { factors, bias })
+    }
+}
+
+/// Least squares: what is added up of many rows, each with three values that are wanted of it.
+struct Normal {
+    side: usize,
+    /// `side` rows of `side` products, and of three.
+    rows: Vec<Vec<f64>>,
+}
+
+impl Normal {
+    fn new(side: usize) -> Self {
+        let mut rows = vec![vec![0.0; side + 3]; side];
+        // A little towards zero: small pictures have fewer points than channels.
+        rows.iter_mut().enumerate().for_each(|(i, row)| row[i] = 1e-2);
+        Self { side, rows }
+    }
+
+    fn add(&mut self, values: &[f64], wanted: [f64; 3]) {
+        for (row, value) in self.rows.iter_mut().zip(values) {
+            for (sum, other) in row.iter_mut().zip(values.iter().chain(&wanted)) {
+                *sum += value * other;
+            }
+        }
+    }
+
+    /// Gauss and Jordan: the sums are positive definite, so that no pivot is zero.
+    fn solve(mut self) -> Vec<[f32; 3]> {
+        for at in 0..self.side {
+            let pivot = self.rows[at].clone();
+            for (_, row) in self.rows.iter_mut().enumerate().filter(|(i, _)| *i != at) {
+                let share = row[at] / pivot[at];
+                row.iter_mut().zip(&pivot).for_each(|(value, above)| *value -= share * above);
+            }
+        }
+        let side = self.side;
+        let solved = |(i, row): (usize, &Vec<f64>)| [0, 1, 2].map(|c| (row[side + c] / row[i]) as f32);
+        self.rows.iter().enumerate().map(solved).collect()
     }
 }
 
@@ -109,15 +183,17 @@ pub(super) enum Shown {
 
 /// What shows the steps of a model.
 pub(super) struct Previews {
-    colours: LatentRgb,
+    /// `None` until it is found out, where neither the checkpoint nor its kind says it.
+    colours: RefCell<Option<LatentRgb>>,
     /// Where one was asked for.
     tiny: RefCell<Option<TinyDecoder>>,
 }
 
 impl Previews {
-    /// `vae`: the configuration of the VAE whose latents the model draws.
-    pub fn new(vae: &Value) -> Self {
-        Self { colours: LatentRgb::from_config(vae), tiny: RefCell::default() }
+    /// `vae`: the configuration of the VAE whose latents, of so many channels, the model draws.
+    pub fn new(vae: &Value, channels: u32) -> Self {
+        let colours = LatentRgb::from_config(vae, channels as usize);
+        Self { colours: RefCell::new(colours), tiny: RefCell::default() }
     }
 
     /// Whether a small decoder was loaded from `name`.
@@ -172,6 +248,10 @@ impl Previews {
         latents: Vec<f32>,
         size: [u32; 2],
     ) -> Result<Shown> {
+        // The small decoder's pixels may overflow, so it needs them too.
+        if matches!(preview, Preview::Fast | Preview::Tiny) {
+            self.find_colours(residence, decoder, size).await?;
+        }
         Ok(match preview {
             Preview::None => Shown::Done(None),
             Preview::Fast => Shown::Colours(latents),
@@ -219,10 +299,36 @@ impl Previews {
         }))
     }
 
+    /// Finds out what colours the decoder makes, where nothing says it.
+    async fn find_colours(&self, residence: &Residence, decoder: &Decoder, size: [u32; 2]) -> Result<()> {
+        if self.colours.borrow().is_none() {
+            let found = LatentRgb::fit(decoder, residence, size).await?;
+            *self.colours.borrow_mut() = Some(found);
+        }
+        Ok(())
+    }
+
+    /// What guidance was given and what it takes the picture to be, of the first picture, in colours.
+    ///
+    /// # Errors
+    /// Those of decoding.
+    pub async fn colour(
+        &self,
+        residence: &Residence,
+        decoder: &Decoder,
+        parts: &Parts,
+        [height, width]: [u32; 2],
+    ) -> Result<[Picture; 2]> {
+        self.find_colours(residence, decoder, [height, width]).await?;
+        let len = (decoder.vae.latent_channels() * height * width) as usize;
+        let first = |values: &[f32]| self.map(&values[..len.min(values.len())], height, width);
+        Ok([first(&parts.input)?, first(&parts.x0)?])
+    }
+
     /// A picture of the latents' own size by a linear map of their channels: cheap enough for every step.
     fn map(&self, latents: &[f32], height: u32, width: u32) -> Result<Picture> {
-        let LatentRgb { factors, bias } = &self.colours;
-        let data = latents_to_rgba(latents, width as usize, height as usize, factors, *bias)?;
+        let LatentRgb { factors, bias } = self.colours.borrow().clone().unwrap_or_default();
+        let data = latents_to_rgba(latents, width as usize, height as usize, &factors, bias)?;
         Ok(Picture { width, height, data })
     }
 }

@@ -366,6 +366,9 @@ pub struct Step {
     pub x0: Vec<f32>,
     /// Of the step's first prediction, where it was asked for.
     pub seen: Option<Seen>,
+    /// And of the first picture what the network was given and what it takes the picture to be, in the colours of a
+    /// quick preview.
+    pub colours: Option<[Picture; 2]>,
 }
 
 /// Milliseconds.

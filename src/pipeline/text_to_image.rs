@@ -139,6 +139,10 @@ impl Reports<'_, '_> {
         let mut view = done.sample[..self.picture_len].to_vec();
         levels.scale_model_input(&mut view, done.next.unwrap_or(0.0));
         let shown = previews.start(residence, decoder, self.shared.preview, view, self.size).await?;
+        let colours = match seen.as_ref().and_then(|seen| seen.parts.as_ref()) {
+            Some(parts) => Some(previews.colour(residence, decoder, parts, self.size).await?),
+            None => None,
+        };
         let step = Step {
             step: done.step + 1,
             total: done.total,
@@ -148,6 +152,7 @@ impl Reports<'_, '_> {
             latents: done.sample,
             x0: done.x0,
             seen,
+            colours,
         };
         // A sampler may end a step without a prediction of its own.
         self.send().await?;

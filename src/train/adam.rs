@@ -14,6 +14,13 @@ pub fn rate(base: f32, step: usize, steps: usize) -> f32 {
     base * ((step + 1) as f32 / WARM_UP).min(1.0) * decay as f32
 }
 
+/// Makes a gradient at most so long (`clip_grad_norm_` of torch).
+pub fn clip(grads: &mut [f32], most: f32) {
+    let length = grads.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+    let by = (f64::from(most) / (length + 1e-6)).min(1.0) as f32;
+    grads.iter_mut().for_each(|grad| *grad *= by);
+}
+
 /// The state for one range of parameters.
 #[derive(Clone)]
 pub struct Adam {

@@ -65,6 +65,12 @@ impl Model for Flow {
         &self.recorded
     }
 
+    /// A batch whose points have left the data makes gradients thousands of times as long, which Adam would remember for
+    /// as many steps (Pascanu et al. 2013).
+    fn most(&self) -> Option<f32> {
+        Some(1.0)
+    }
+
     fn batch(&self, _: usize, values: &mut [f32], draw: &mut Draw) {
         let mut points = vec![0.0; 2 * BATCH];
         draw.points(&mut points);

@@ -19,6 +19,10 @@ pub trait Model {
     fn beta1(&self) -> f32 {
         0.9
     }
+    /// How long the gradient may be, all of it together; a longer one is made so short.
+    fn most(&self) -> Option<f32> {
+        None
+    }
     /// Draws what a stage learns from.
     fn batch(&self, stage: usize, values: &mut [f32], draw: &mut Draw);
     /// Makes samples of normal noise, both x and y in turn.

@@ -1,6 +1,6 @@
 //! One family that learns one set.
 
-use super::adam::{Adam, rate};
+use super::adam::{Adam, clip, rate};
 use super::data::{Data, Score};
 use super::diffusion::Diffusion;
 use super::flow::Flow;
@@ -164,6 +164,10 @@ impl Trainer {
     /// Moves the parameters of a part of a step against their gradients.
     pub fn update(&mut self, stage: usize) {
         let rate = rate(self.plan.rate, self.step, self.plan.steps);
+        if let Some(most) = self.model.most() {
+            let learns = self.model.recorded().stages[stage].learns.clone();
+            clip(&mut self.tape.grads[learns], most);
+        }
         self.adams[stage].step(&mut self.tape.values, &self.tape.grads, rate);
     }
 

@@ -57,6 +57,12 @@ pub(super) fn step_object(s: Step) -> Object {
         if let Some(parts) = &seen.parts {
             set(&inside, "input", array(&parts.input));
         }
+        if let Some([input, x0]) = &s.colours {
+            let colours = Object::new();
+            set(&colours, "input", picture_object(input));
+            set(&colours, "x0", picture_object(x0));
+            set(&inside, "colours", colours);
+        }
         set_seen(&inside, seen);
         set(&out, "inside", inside);
     }
@@ -86,6 +92,9 @@ pub(super) fn set_seen(out: &Object, seen: &Seen) {
             set(&out, "channels", block.channels);
             set(&out, "width", block.width);
             set(&out, "height", block.height);
+            if let Some(milliseconds) = block.milliseconds {
+                set(&out, "milliseconds", milliseconds);
+            }
             set(&out, "maps", block.maps.iter().map(|map| array(map)).collect::<Array>());
             out
         });

@@ -21,6 +21,7 @@ DATA = pathlib.Path(__file__).parent / "data"
 BATCH, WARM_UP, STEPS, POINTS = 256, 50, 2000, 2000
 WIDTHS = {"diffusion": 128, "flow": 60, "gan": 88, "vae": 88}
 RATES = {"diffusion": 2e-3, "flow": 1e-3, "gan": 1e-3, "vae": 2e-3}
+MOST = {"flow": 1.0}  # how long a gradient may be
 SIGMA = 0.1  # of a VAE's point about what its decoder says
 NEAR = 0.15
 
@@ -138,6 +139,8 @@ class Family:
         for adam, loss in self.losses(data):
             adam.zero_grad()
             loss.backward()
+            if self.name in MOST:
+                torch.nn.utils.clip_grad_norm_(self.parameters, MOST[self.name])
             for group in adam.param_groups:
                 group["lr"] = rate
             adam.step()

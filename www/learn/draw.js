@@ -1,4 +1,5 @@
 /** Pictures, numbers as pictures, and curves. */
+import { paintChannels } from '../page/latents.js';
 import { context2d } from '../page/ui.js';
 
 /** @typedef {{ width: number, height: number, data: Uint8ClampedArray<ArrayBuffer> }} Picture */
@@ -7,43 +8,28 @@ import { context2d } from '../page/ui.js';
 export function showPicture(canvas, { width, height, data }, label) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   context2d(canvas).putImageData(new ImageData(data, width, height), 0, 0);
-  canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
+  countDrawn(canvas);
   if (label !== undefined) {
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', label);
   }
 }
 
-/**
- * The four channels of latents, two by two, in grey: nothing in the middle, `reach` to either side.
- * @param {HTMLCanvasElement} canvas
- * @param {ArrayLike<number>} values channels of side x side numbers, one after another
- * @param {number} reach
- */
-export function showChannels(canvas, values, reach = 3) {
-  const side = Math.round(Math.sqrt(values.length / 4));
-  const image = new ImageData(2 * side, 2 * side);
-  for (let i = 0; i < 4 * side * side; i++) {
-    const channel = Math.floor(i / (side * side)), y = Math.floor(i / side) % side, x = i % side;
-    const grey = 128 + (values[i] / reach) * 127;
-    const place = (Math.floor(channel / 2) * side + y) * 2 * side + (channel % 2) * side + x;
-    image.data.set([grey, grey, grey, 255], 4 * place);
-  }
-  showPicture(canvas, image);
+/** How often it was drawn, for those who wait for it. @param {HTMLCanvasElement} canvas */
+function countDrawn(canvas) {
+  canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
 }
 
 /**
- * One number at each place, from dark to light.
- * @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values @param {number} width @param {number} height
+ * The channels of latents, as {@link paintChannels} has them.
+ * @param {HTMLCanvasElement} canvas
+ * @param {ArrayLike<number>} values side x side numbers a channel, one after another
+ * @param {number} channels
  */
-export function showMap(canvas, values, width, height) {
-  const all = Array.from(values), least = Math.min(...all), span = Math.max(...all) - least || 1;
-  const image = new ImageData(width, height);
-  for (const [i, value] of all.entries()) {
-    const grey = 255 * ((value - least) / span);
-    image.data.set([grey, grey, grey, 255], 4 * i);
-  }
-  showPicture(canvas, image);
+export function showChannels(canvas, values, channels) {
+  const side = Math.round(Math.sqrt(values.length / channels));
+  paintChannels(canvas, values, { channels, width: side, height: side, reach: 3 });
+  countDrawn(canvas);
 }
 
 const SVG = 'http://www.w3.org/2000/svg';

@@ -5,7 +5,10 @@ import { Station, pause, still } from './station.js';
 import { t } from './say.js';
 
 /** @typedef {import('../browser-diffusion.js').DiffusionPipeline} DiffusionPipeline */
-/** @typedef {{ noisy: any, withWords: Guessed, without: Guessed, noise: Float32Array }} Seen */
+/**
+ * What was found out of a step; channels: of the noise, as of latents.
+ * @typedef {{ noisy: any, withWords: Guessed, without: Guessed, noise: Float32Array, channels: number }} Seen
+ */
 /** @typedef {{ picture: any, noise: Float32Array, loss: number }} Guessed */
 
 /** The steps that it plays; the slider has more. */
@@ -31,7 +34,7 @@ export class Guess extends Station {
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
-    super('guess', painter);
+    super('guess', painter, subject);
     this.#subject = subject;
     this.#curve.append(
       this.#axes.frame(), this.#mark, ...Object.values(this.#lines),
@@ -88,15 +91,15 @@ export class Guess extends Station {
   }
 
   /** @param {Seen} seen */
-  #show({ noisy, withWords, without, noise }) {
+  #show({ noisy, withWords, without, noise, channels }) {
     const at = this.slider.valueAsNumber;
     const canvas = (/** @type {string} */ tile) => /** @type {HTMLCanvasElement} */ (this.find(`[data-tile=${tile}]`));
     showPicture(canvas('noisy'), noisy, t('guess.shownNoisy', at));
     showPicture(canvas('uncond'), without.picture, t('guess.shownWithout', at));
     showPicture(canvas('cond'), withWords.picture, t('guess.shownWith', at));
-    showChannels(canvas('noise'), noise);
-    showChannels(canvas('guessed'), withWords.noise);
-    showChannels(canvas('mistake'), noise.map((value, i) => value - withWords.noise[i]));
+    showChannels(canvas('noise'), noise, channels);
+    showChannels(canvas('guessed'), withWords.noise, channels);
+    showChannels(canvas('mistake'), noise.map((value, i) => value - withWords.noise[i]), channels);
     this.output.textContent = String(at);
     const x = this.#axes.x(at);
     this.#mark.setAttribute('d', `M${x} ${this.#axes.box.top}V${this.#axes.box.bottom}`);
@@ -126,7 +129,9 @@ async function look(pipeline, [clean, noise], words, at) {
     const made = await pipeline.predict({ latents, timestep: at, prompt, guidanceScale: 1 });
     return { picture: await pipeline.decode(made.x0), noise: made.noise, loss: meanSquare(noise, made.noise) };
   };
-  return { noisy: await pipeline.decode(latents), withWords: await guess(words), without: await guess(''), noise };
+  const { latentChannels: channels } = pipeline.model;
+  const noisy = await pipeline.decode(latents);
+  return { noisy, withWords: await guess(words), without: await guess(''), noise, channels };
 }
 
 /** @param {Float32Array} a @param {Float32Array} b */

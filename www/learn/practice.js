@@ -41,7 +41,7 @@ export class Practice extends Station {
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
-    super('practice', painter);
+    super('practice', painter, subject);
     this.#subject = subject;
     for (const name of Object.keys(EXPERIMENTS)) {
       const button = makeButton({ textContent: t(/** @type {'practice.steps'} */ (`practice.${name}`)) });

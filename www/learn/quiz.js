@@ -2,10 +2,10 @@
 import { any, make, makeButton } from '../page/ui.js';
 import { t } from './say.js';
 
-/** Which of three answers is right, and the chapter that tells. @type {[number, string][]} */
+/** Which of three answers is right, and the part of the page that tells. @type {[number, string][]} */
 const QUESTIONS = [
   [1, 'spoil'], [0, 'spoil'], [2, 'guess'], [1, 'guess'], [0, 'steps'],
-  [2, 'steps'], [1, 'train'], [0, 'train'], [2, 'words'], [1, 'practice'],
+  [2, 'steps'], [1, 'train'], [0, 'train'], [2, 'words'], [1, 'faq'],
 ];
 const STORED = 'browser-diffusion questions';
 

@@ -29,6 +29,8 @@ const SEEN = '-20% 0px';
 
 export class Station {
   section;
+  /** What it plays with. */
+  subject;
   slider;
   output;
   painter;
@@ -45,10 +47,12 @@ export class Station {
   /**
    * @param {string} id of its section
    * @param {Painter} [painter] where its experiment needs the model
+   * @param {import('./subject.js').Subject} [subject] where the visitor's words take part
    */
-  constructor(id, painter) {
+  constructor(id, painter, subject) {
     this.section = any(id);
     this.painter = painter;
+    this.subject = subject;
     this.slider = /** @type {HTMLInputElement} */ (this.find('input[type=range]'));
     this.output = /** @type {HTMLOutputElement} */ (this.find('output'));
     this.#link = /** @type {HTMLAnchorElement} */ (this.find('.link'));
@@ -65,6 +69,7 @@ export class Station {
       navigator.clipboard?.writeText(this.#link.href).catch(() => {}); // the address bar has it too
     });
     painter?.addEventListener('change', () => this.#ready());
+    subject?.addEventListener('change', () => this.showLink());
     this.#ready();
     new IntersectionObserver(([{ isIntersecting }]) => {
       this.#seen = isIntersecting;
@@ -185,7 +190,8 @@ export class Station {
   }
 
   showLink() {
-    this.#link.href = `#${this.section.id}&${new URLSearchParams(this.values())}`;
+    const words = this.subject && { p: this.subject.words };
+    this.#link.href = `#${this.section.id}&${new URLSearchParams({ ...this.values(), ...words })}`;
   }
 
   // ------------------------------------------------------------------------------------------------ guessing

@@ -45,6 +45,13 @@ export class Subject extends EventTarget {
     if (picture) this.#take(picture);
   }
 
+  /** Other words, of a link. @param {string} words */
+  say(words) {
+    if (words === this.words) return;
+    this.#prompt.value = words;
+    this.#changed();
+  }
+
   /** Another picture. @param {Blob} file */
   async choose(file) {
     this.#error.hidden = true;

@@ -24,7 +24,7 @@ export class Uses extends Station {
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
-    super('uses', painter);
+    super('uses', painter, subject);
     this.#subject = subject;
     subject.addEventListener('change', () => this.restart());
     this.output.textContent = this.slider.value;

@@ -1,19 +1,21 @@
 /** Chapter 6: where each word acts, how guidance goes past the words, and the latents in which all of it happens. */
-import { context2d, make, makeButton } from '../page/ui.js';
+import { make, makeButton } from '../page/ui.js';
+import { longestOf, showActing, showMap, wordsOf } from '../page/word-maps.js';
 import { number } from '../messages/index.js';
-import { showChannels, showMap, svg } from './draw.js';
+import { showChannels, svg } from './draw.js';
 import { t } from './say.js';
 import { Station } from './station.js';
 
 /** @typedef {import('../browser-diffusion.js').WordMaps} WordMaps */
-/** @typedef {{ name: string, map: Float32Array, share: number }} Word a token, or all empty places together */
+/** @typedef {import('../page/word-maps.js').Word} Word */
 /** @typedef {{ u: number[], c: number[], g: number[] }} Triangle in the plane of both guesses */
 
 /**
  * @typedef {object} Seen
  * @property {ImageBitmap} [preview]
- * @property {Float32Array} latents
+ * @property {import('../page/latents.js').Latents} latents
  * @property {Word[]} words
+ * @property {number} longest which of them is
  * @property {number} side of a map
  * @property {Triangle} triangle
  */
@@ -34,7 +36,7 @@ export class Words extends Station {
 
   /** @param {import('./subject.js').Subject} subject @param {import('./painter.js').Painter} painter */
   constructor(subject, painter) {
-    super('words', painter);
+    super('words', painter, subject);
     this.#subject = subject;
     subject.addEventListener('change', () => {
       this.#chosen = undefined;
@@ -53,7 +55,7 @@ export class Words extends Station {
       prompt, seed: SEED, guidanceScale: GUIDANCE, signal, preview: 'fast', output: 'latent',
       inside: { guidance: true, attention: true },
       onStep: (step) => {
-        const seen = read(step);
+        const seen = read(step, pipeline.model.latentChannels);
         coming.push(seen);
         seen.then((one) => {
           this.#steps[step.step - 1] = one;
@@ -79,12 +81,11 @@ export class Words extends Station {
     this.output.textContent = String(step);
     const seen = this.#steps[step - 1];
     if (!seen) return;
-    const { words, side, latents, triangle } = seen;
+    const { words, side, latents, triangle, longest } = seen;
     if (this.#maps.childElementCount !== words.length) {
       this.#maps.replaceChildren(...words.map((_, i) => this.#button(i)));
     }
-    this.#chosen ??= words.reduce((best, { name }, i) => (
-      !name.startsWith('(') && name.length >= (words[best]?.name.length ?? 0) ? i : best), 1);
+    this.#chosen ??= longest;
     for (const [i, button] of [...this.#maps.querySelectorAll('button')].entries()) {
       button.setAttribute('aria-pressed', String(i === this.#chosen));
       const [canvas, name, share] = button.children;
@@ -92,7 +93,7 @@ export class Words extends Station {
       name.textContent = words[i].name;
       share.textContent = t('words.share', number(Math.round(100 * words[i].share)));
     }
-    showChannels(this.#latents, latents);
+    showChannels(this.#latents, latents.values, latents.channels);
     this.#showPicture(step, seen, words[this.#chosen] ?? words[0]);
     this.#showTriangle(triangle);
   }
@@ -111,17 +112,8 @@ export class Words extends Station {
 
   /** The step, dark where the word does not act. @param {number} step @param {Seen} seen @param {Word} word */
   #showPicture(step, { preview, side }, word) {
-    const canvas = this.#picture, context = context2d(canvas);
-    context.imageSmoothingQuality = 'high';
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    if (preview) context.drawImage(preview, 0, 0, canvas.width, canvas.height);
-    const mask = make('canvas');
-    const most = Math.max(...word.map) || 1;
-    const image = new ImageData(side, side);
-    for (const [i, value] of word.map.entries()) image.data.set([20, 22, 26, 200 * (1 - value / most)], 4 * i);
-    Object.assign(mask, { width: side, height: side });
-    context2d(mask).putImageData(image, 0, 0);
-    context.drawImage(mask, 0, 0, canvas.width, canvas.height);
+    const canvas = this.#picture;
+    showActing(canvas, preview, word.map, { width: side, height: side });
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', t('words.shown', step, word.name));
     canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
@@ -150,30 +142,16 @@ export class Words extends Station {
   }
 }
 
-/** @param {import('../browser-diffusion.js').Step} step @returns {Promise<Seen>} */
-async function read({ preview, latents, attention, cond, uncond, noise }) {
+/**
+ * @param {import('../browser-diffusion.js').Step} step @param {number} channels of latents
+ * @returns {Promise<Seen>}
+ */
+async function read({ preview, latents, attention, cond, uncond, noise }, channels) {
   const [values, maps, c, u, g] = await Promise.all([latents?.(), attention?.(), cond?.(), uncond?.(), noise?.()]);
   if (!values || !maps || !c || !g) throw new Error('The engine told nothing of what went on inside.');
-  return { preview, latents: values, words: wordsOf(maps), side: maps.width, triangle: triangleOf(u ?? c, c, g) };
-}
-
-/** Words by themselves; what is empty together, for it is one thing to the eye. @param {WordMaps} maps @returns {Word[]} */
-function wordsOf({ tokens }) {
-  /** @type {Map<string, Word>} */
-  const found = new Map();
-  for (const [i, { kind, text, map }] of tokens.entries()) {
-    const key = kind === 'word' ? String(i) : kind;
-    const name = kind === 'word' ? text.trim() : t(`words.${kind}`);
-    const share = map.reduce((sum, value) => sum + value, 0) / map.length;
-    const before = found.get(key);
-    if (before) {
-      before.map = before.map.map((value, place) => value + map[place]);
-      before.share += share;
-    } else {
-      found.set(key, { name, map, share });
-    }
-  }
-  return [...found.values()];
+  const triangle = triangleOf(u ?? c, c, g);
+  const words = wordsOf(maps, (kind) => t(`words.${kind}`));
+  return { preview, latents: { values, channels }, words, longest: longestOf(maps), side: maps.width, triangle };
 }
 
 /**

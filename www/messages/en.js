@@ -273,6 +273,42 @@ export const messages = {
   'example.label': (/** @type {string} */ prompt) => `An example: ${prompt}`,
   'latents.text': (/** @type {number} */ channels, /** @type {string} */ size) =>
     `The latents, as the UNet sees them: ${channels} channels of ${size} numbers.`,
+  'inside.about':
+    'While this is open, every drawing tells at each step what went on in the network. Choose a step with the slider.',
+  'inside.none':
+    'Nothing is known of what is shown: it was drawn while this was closed. Draw again, and each step tells.',
+  'inside.costs': 'It costs a little time at each step, one more run of the network to time its blocks, and memory.',
+  'inside.cost': (/** @type {string} */ what) => `Looking costs: ${what}.`,
+  'inside.timed': (/** @type {string} */ time) => `a step took ${time}`,
+  'inside.timedPlain': (/** @type {string} */ time) => `one without looking ${time}`,
+  'inside.kept': (/** @type {string} */ size) => `${size} are kept in memory for this picture`,
+  'inside.again': 'Close this and open it again to try once more.',
+  'inside.input': 'what it was given, xₜ',
+  'inside.x0': 'the picture it takes that for, x₀',
+  'inside.noise': 'the noise in it, ε: a tile a channel',
+  'inside.guidance': 'what your words change',
+  'inside.guidanceLong': (/** @type {string} */ length, /** @type {string} */ whole) =>
+    `what your words change in that guess: ${length} long, the guess ${whole}. Guidance stretches it.`,
+  'inside.words': 'Where each word acts',
+  'inside.wordsHint':
+    'Its share of the network’s attention, at each place. Empty places behind the words take much of it.',
+  'inside.acting': (/** @type {string} */ word, /** @type {number} */ step) => `Where “${word}” acts in step ${step}`,
+  'inside.share': (/** @type {string} */ percent) => `${percent} %`,
+  'inside.start': '(start)',
+  'inside.end': '(end)',
+  'inside.padding': '(empty)',
+  'inside.blocks': 'Through the network',
+  'inside.blocksHint':
+    'From top to bottom: what each block made for your words, of its channels the first eight. ' +
+    'The line is its share of the time.',
+  'inside.in': 'In',
+  'inside.down': (/** @type {number} */ number) => `Down ${number}`,
+  'inside.middle': 'Middle',
+  'inside.up': (/** @type {number} */ number, /** @type {number} */ down) =>
+    `Up ${number}, with what down ${down} had`,
+  'inside.out': 'Out: its guess',
+  'inside.shape': (/** @type {string} */ channels, /** @type {string} */ size) => `${channels} channels of ${size}`,
+  'inside.took': (/** @type {string} */ time) => `${time} of the GPU`,
   'how.text': (/** @type {string} */ time) => `took ${time}`,
   'how.noise': (/** @type {number} */ seed) => `seed ${seed}`,
   'how.numbers': (/** @type {number} */ seed, /** @type {string} */ numbers) => `seed ${seed}: ${numbers} numbers`,

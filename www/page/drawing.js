@@ -3,6 +3,7 @@ import { DiffusionError } from '../browser-diffusion.js';
 import { list, t } from '../messages/index.js';
 import { cells, sheet } from './grid.js';
 import { stage, tell } from './how.js';
+import { insideOf } from './looking.js';
 import { asRead, asTyped } from './read-as.js';
 import { any, duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
 import { variantsOf } from './variants.js';
@@ -147,25 +148,34 @@ export class Drawing {
     showProgress(undefined, t(first ? 'draw.readingFirst' : 'draw.reading'));
     stage('text');
     const started = performance.now();
+    const { looking } = this.#rest.strip;
+    const inside = looking.asked(options);
     const lastResult = await pipeline.generate({
       ...options,
+      ...(inside && { inside }),
       signal,
       onStep: (step) => {
         if (made.length === 0) {
           this.#rest.strip.begin(made);
           stage('unet');
         }
-        this.#showStep(step, options, performance.now() - started);
+        this.#showStep(step, options, { spent: performance.now() - started, channels: pipeline.model.latentChannels });
       },
     });
-    this.#showResult(lastResult, typed, made.at(-1)?.latents);
+    this.#showResult(lastResult, typed, made.at(-1));
+    looking.drawn(lastResult.timings.steps, Boolean(inside));
     this.#last = { pipeline, lastResult };
     /** @type {any} */ (window).browserDiffusion = this.#last;
     return lastResult;
   }
 
-  /** @param {Step} step @param {GenerateOptions} options @param {number} spent milliseconds */
-  #showStep({ step, total, timestep, sigma, preview, latents }, options, spent) {
+  /**
+   * @param {Step} told
+   * @param {GenerateOptions} options
+   * @param {{ spent: number, channels: number }} how spent: milliseconds; channels: of latents
+   */
+  #showStep(told, options, { spent, channels }) {
+    const { step, total, timestep, sigma, preview, latents } = told;
     const { strip, size } = this.#rest;
     const remaining = step < total ? ` · ${left((spent / step) * (total - step))}` : '';
     showProgress(step / total, step < total ? `${t('draw.step', step, total)}${remaining}` : t('draw.painting'));
@@ -174,15 +184,20 @@ export class Drawing {
     /** @type {Frame} */
     const frame = { preview, sigma, ...stepWords(step, total, { timestep, sigma }) };
     const { width = size().width, height = size().height, numImages = 1 } = options;
+    if (told.noise) frame.inside = insideOf(told, channels, numImages);
     strip.add(frame, { width, height }, total + numImages);
     latents?.().then((values) => {
-      frame.latents = values;
+      frame.latents = { values: values.subarray(0, values.length / numImages), channels };
       strip.latentsCame(frame);
     });
   }
 
-  /** @param {GenerateResult} result @param {string} prompt as typed @param {Float32Array} [latents] of the first picture */
-  #showResult(result, prompt, latents) {
+  /**
+   * @param {GenerateResult} result
+   * @param {string} prompt as typed
+   * @param {Frame} [last] the last step, of the first picture
+   */
+  #showResult(result, prompt, last) {
     const { images, seed } = result;
     for (const [i, image] of images.entries()) {
       const which = images.length > 1 ? t('draw.which', i + 1, images.length) : '';
@@ -191,12 +206,12 @@ export class Drawing {
         file: () => image.toBlob('image/png'),
         parameters: image.parameters,
         name: `${fileName(prompt)}-${seed}${i > 0 ? `-${i + 1}` : ''}`,
-        latents: i === 0 ? latents : undefined,
+        ...(i === 0 && last && { latents: last.latents, inside: last.inside }),
         title: prompt.trim() || t('draw.wordless'),
         detail: t('draw.detail', seed, which, `${image.width} × ${image.height}`),
       });
     }
-    tell(result, latents);
+    tell(result, last?.latents?.values);
   }
 
   /** @param {Job} job @param {(ImageData | undefined)[]} pictures */

@@ -4,6 +4,7 @@
 import { t } from '../messages/index.js';
 import { any, button, context2d, element, input, make, saveFile, showError } from './ui.js';
 import { drawLatents } from './latents.js';
+import { Looking } from './looking.js';
 
 /**
  * One picture of the strip: a step, or (with `image`) the finished picture.
@@ -14,7 +15,8 @@ import { drawLatents } from './latents.js';
  * @property {string} [name] of that file
  * @property {string} [parameters] the text in it, which tells how it was made
  * @property {string} [id] of a finished picture
- * @property {Float32Array} [latents]
+ * @property {import('./latents.js').Latents} [latents]
+ * @property {Promise<import('./looking.js').Inside>} [inside] what went on in the network
  * @property {number} [sigma]
  * @property {string} title
  * @property {string} detail
@@ -32,6 +34,8 @@ import { drawLatents } from './latents.js';
  */
 
 export class Strip {
+  /** What shows more of a step. */
+  looking = new Looking();
   #canvas = element('canvas', HTMLCanvasElement);
   #caption = any('caption');
   #noiseBar = any('noise-bar');
@@ -172,6 +176,7 @@ export class Strip {
     for (const [i, item] of [...this.#strip.children].entries()) item.toggleAttribute('aria-current', i === number - 1);
     this.#scrollTo(/** @type {HTMLElement} */ (this.#strip.children[number - 1]));
     drawLatents(frame.latents, this.#size);
+    this.looking.show(frame.inside);
   }
 
   /** @param {HTMLElement} item of the strip */

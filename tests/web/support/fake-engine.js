@@ -23,8 +23,11 @@ function picture(width, height) {
 const noisy = (width, height) =>
   picture(width, height).map((v, i) => (i % 4 === 3 ? 255 : Math.floor(Math.random() * 256)));
 
+/** Of the latents of the model that was loaded last: 12 of one of "twelve channels". */
+let channels = 4;
+
 /** Latents, all of one value. @param {{ width: number, height: number }} size @param {number} value */
-const latentsOf = ({ width, height }, value) => new Float32Array((width / 8) * (height / 8) * 4).fill(value);
+const latentsOf = ({ width, height }, value) => new Float32Array((width / 8) * (height / 8) * channels).fill(value);
 
 /** What is seen of the network, where it is asked for. @param {any} inside @param {any} size */
 const seenOf = ({ attention, activations }, { width, height }) => ({
@@ -40,8 +43,9 @@ const seenOf = ({ attention, activations }, { width, height }) => ({
     },
   }),
   ...(activations && {
-    activations: ['conv_in', 'mid_block', 'conv_out'].map(name => ({
+    activations: ['conv_in', 'mid_block', 'conv_out'].map((name, i) => ({
       name,
+      milliseconds: i + 1,
       channels: 4,
       width: 1,
       height: 1,
@@ -52,6 +56,12 @@ const seenOf = ({ attention, activations }, { width, height }) => ({
 
 /** What guidance is made of. @param {any} size */
 const partsOf = size => ({ noise: latentsOf(size, 4), cond: latentsOf(size, 2), uncond: latentsOf(size, 1) });
+
+/** What a step was given and takes the picture to be. @param {any} size */
+const coloursOf = ({ width, height }) => {
+  const small = { width: width / 8, height: height / 8, data: picture(width / 8, height / 8) };
+  return { colours: { input: small, x0: { ...small, data: small.data.slice() } } };
+};
 
 let made = 0;
 
@@ -82,6 +92,7 @@ export class Pipeline {
       onProgress({ status: 'progress', name: spec.source, file, loaded, total: 4000, progress: loaded / 40 });
     }
     onProgress({ status: 'ready', name: spec.source });
+    channels = spec.source.includes('twelve') ? 12 : 4;
     return Object.assign(new Pipeline(), { spec });
   }
 
@@ -91,7 +102,7 @@ export class Pipeline {
     const few = spec.source.includes('consistent')
       ? { numInferenceSteps: 4, guidanceScale: 8.5, scheduler: 'lcm' }
       : { numInferenceSteps: 20, guidanceScale: 3, scheduler: 'pndm' };
-    const size = { defaultSize: 64, latentChannels: 4, latentScale: 8 };
+    const size = { defaultSize: 64, latentChannels: channels, latentScale: 8 };
     return { name: JSON.stringify(spec), kind: 'sd1', inpainting: false, ...size, parameters: 1, ...few };
   }
 
@@ -123,7 +134,6 @@ export class Pipeline {
       });
       await new Promise(() => {});
     }
-    const length = (width / 8) * (height / 8) * 4;
     for (let step = 1; step <= total; step++) {
       await tick();
       if (signal.aborted) fail('aborted', 'stopped');
@@ -142,11 +152,15 @@ export class Pipeline {
         timestep: 999 - step,
         sigma: total - step,
         preview,
-        latents: new Float32Array(length).fill(step),
-        x0: new Float32Array(length).fill(-step),
+        latents: latentsOf(options, step),
+        x0: latentsOf(options, -step),
         ...(options.inside && {
           inside: {
-            ...(options.inside.guidance && { ...partsOf(options), input: latentsOf(options, step - 1) }),
+            ...(options.inside.guidance && {
+              ...partsOf(options),
+              ...coloursOf(options),
+              input: latentsOf(options, step - 1),
+            }),
             ...seenOf(options.inside, options),
           },
         }),
@@ -161,7 +175,7 @@ export class Pipeline {
     const count = options.output === 'latent' ? 0 : numImages;
     const draw = prompt.includes('noisy') ? noisy : picture;
     return {
-      latents: [new Float32Array(length).fill(total)],
+      latents: [latentsOf(options, total)],
       images: Array.from({ length: count }, (_, i) => ({ width, height, data: draw(width, height), ...seedsOf(i) })),
       options,
       settled,

@@ -15,6 +15,7 @@ import { root } from './browser.mjs';
  * @property {string} [variant]  in the weights' file names: "fp16"
  * @property {boolean} [oldNames]  as the Hub's older files: `text_model.` and position ids in CLIP, `query`, `key`,
  *   `value` and `proj_attn` in the VAE's attention
+ * @property {number} [latentChannels]  default 4
  */
 
 const reference = join(root, 'tests/reference/data/pipelines');
@@ -127,17 +128,32 @@ export function writeSafetensors(path, tensors) {
 }
 
 /**
+ * A tensor's shape in a model of other latents than four channels.
+ * @param {string} name @param {number[]} shape @param {number} channels
+ */
+function ofLatents(name, [out, into, ...rest], channels) {
+  const is = (/** @type {RegExp} */ pattern) => pattern.test(name);
+  // The encoder gives a mean and a variance of each channel.
+  if (is(/^(encoder\.conv_out|quant_conv)\./)) out = 2 * channels;
+  if (is(/^quant_conv\.weight/)) into = 2 * channels;
+  if (is(/^(conv_out|post_quant_conv)\./)) out = channels;
+  if (is(/^((decoder\.)?conv_in|post_quant_conv)\.weight/)) into = channels;
+  return [out, into, ...rest].filter(side => side !== undefined);
+}
+
+/**
  * The tensors of one component.
  * @param {string} kind @param {string} component `unet`, `vae`, `text_encoder`, ... @param {TinyOptions} [options]
  * @returns {Tensor[]}
  */
-export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false } = {}) {
+export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, latentChannels } = {}) {
   const type = /** @type {Dtype} */ (dtype.toUpperCase());
   /** @type {string[]} */
   const list = models[kind].tensors[component];
   const tensors = list.map(line => {
     const [name, ...rest] = line.split(' ');
-    const shape = rest.map(Number);
+    const four = rest.map(Number);
+    const shape = latentChannels && !component.startsWith('text') ? ofLatents(name, four, latentChannels) : four;
     const values = drawn(name.replace(/^text_model\./, ''), shape, models[kind].components[component].gain);
     return { name: oldNames ? oldName(component, name) : name, dtype: String(type), shape, data: encode(values, type) };
   });
@@ -173,7 +189,9 @@ export function writeTiny(folder, kind, options = {}) {
     for (const [file, value] of Object.entries(files)) writeJson(join(name, file), value);
   }
   for (const [name, { gain, ...config }] of Object.entries(components)) {
-    writeJson(join(name, 'config.json'), config);
+    const { latentChannels: n } = options;
+    const other = n && { unet: { in_channels: n, out_channels: n }, vae: { latent_channels: n } };
+    writeJson(join(name, 'config.json'), { ...config, .../** @type {any} */ (other)?.[name] });
     const stem = name.startsWith('text_encoder') ? 'model' : 'diffusion_pytorch_model';
     const variant = options.variant ? `.${options.variant}` : '';
     const tensors = tinyTensors(kind, name, options);

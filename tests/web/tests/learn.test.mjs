@@ -49,9 +49,11 @@ async function withLearn(how, work) {
 const wired = page => page.waitForFunction(() => document.body.dataset.ready);
 
 /** @param {Page} page @param {string} id */
-const see = (page, id) => page.evaluate(id => {
+const see = (page, id) => page.evaluate(async id => {
   const figure = document.querySelector(`#${id} > figure`);
   scrollTo(0, (figure?.getBoundingClientRect().top ?? 0) + scrollY - 200);
+  // That it is seen now, the page hears between two frames.
+  for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
 }, id);
 
 /** @param {Page} page @param {string} id @param {string} [state] */
@@ -77,12 +79,30 @@ const drawn = (page, id) => page.evaluate(id => [...document.querySelectorAll(`#
 /** @param {Page} page */
 const sideways = page => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
+/** How the sliders are moved: away from where their experiments leave them. */
+const KEYS = {
+  uses: ['ArrowRight', 'ArrowRight'], spoil: ['ArrowRight', 'ArrowRight'], guess: ['ArrowRight', 'ArrowRight'],
+  steps: ['Home', 'ArrowRight'], words: ['Home', 'ArrowRight'], practice: ['ArrowRight', 'ArrowRight'],
+};
+
+/** What the page says of each of its questions, in the part that the answer links to. */
+const TOLD = [
+  /Mix a little chance into every point/, /A quarter: at step 500/, /says what of it is noise/,
+  /A blur\. Of all pictures that it could be, the mean/, /One guess from pure noise is a blur/,
+  /DDPM throws in fresh noise at each step/, /A GAN: a forger against a judge/,
+  /the VAE has to fill the gaps, for its code has no holes/,
+  /goes further in that direction than the words alone/, /Make the picture smaller first.*weights in 8 or 4 bits/,
+];
+
 /** How far training is. @param {Page} page @param {number} step */
 const trained = (page, step) =>
   page.waitForFunction(step => Number(document.getElementById('train')?.dataset.step ?? 0) >= step, step);
 
 test('every chapter plays by itself at 360 pixels, in light and dark; its link reproduces it', () =>
   withLearn({ width: 360, dark: true }, async (page, _, url) => {
+    // Not what the page begins with: links have to tell it.
+    await page.fill('#prompt', 'a cat');
+    await page.press('#prompt', 'Enter');
     for (const id of CHAPTERS) {
       await see(page, id);
       if (id === 'train') await trained(page, 50);
@@ -93,14 +113,21 @@ test('every chapter plays by itself at 360 pixels, in light and dark; its link r
     assert.ok(await sideways(page) <= 0, 'nothing reaches beyond the side');
     assert.deepEqual(await violations(page), []);
 
-    // By keyboard: the slider, then the link, and what the link shows elsewhere.
-    const first = { spoil: '.shown', guess: '[data-tile=cond]' };
+    // By keyboard: what is tried, the slider, then the link, and what the link shows elsewhere.
+    const first = {
+      uses: '[data-use=night]', spoil: '.shown', guess: '[data-tile=cond]', steps: '[data-big=ddpm]',
+      words: '[data-words=latents]', practice: 'figure:last-child > canvas',
+    };
     for (const [id, selector] of Object.entries(first)) {
       await see(page, id);
+      if (id === 'practice') {
+        await page.focus('[data-experiment=strength]');
+        await page.keyboard.press('Enter');
+        await reaches(page, id);
+      }
       await page.focus(`#${id} input[type=range]`);
       const before = await pixels(page, `#${id} ${selector}`);
-      await page.keyboard.press('ArrowRight');
-      await page.keyboard.press('ArrowRight');
+      for (const key of KEYS[/** @type {keyof typeof KEYS} */ (id)]) await page.keyboard.press(key);
       await page.waitForFunction(id => document.getElementById(id)?.dataset.state !== 'playing', id);
       if (id !== 'spoil') await reaches(page, id);
       const after = await pixels(page, `#${id} ${selector}`);
@@ -114,6 +141,8 @@ test('every chapter plays by itself at 360 pixels, in light and dark; its link r
       await reaches(other, id);
       const slider = await page.inputValue(`#${id} input[type=range]`);
       assert.equal(await other.inputValue(`#${id} input[type=range]`), slider, `${id}: ${link}`);
+      if (id === 'practice')
+        assert.equal(await other.getAttribute('[data-experiment=strength]', 'aria-pressed'), 'true');
       assert.equal(await pixels(other, `#${id} ${selector}`), after, `${id}: the same picture`);
       await other.close();
     }
@@ -248,9 +277,11 @@ test('a picture that is none is refused, and the one before stays; ten questions
       }
     }
     assert.match(await page.innerText('#after .score'), /3 of 10 right now; 3 before/);
-    // Each answer is told in a chapter that is there.
-    for (const link of await page.locator('#after .questions a').all())
-      assert.equal(await page.locator(await link.getAttribute('href') ?? '').count(), 1);
+    // Each answer links to where the page tells it.
+    const links = await page.locator('#after .questions a').all();
+    assert.equal(links.length, TOLD.length);
+    for (const [i, link] of links.entries())
+      assert.match(await page.textContent(await link.getAttribute('href') ?? '') ?? '', TOLD[i]);
     await page.click('#words-view summary');
     assert.equal(await page.locator('#glossary tr').count(), 40);
     assert.ok(await sideways(page) <= 0);

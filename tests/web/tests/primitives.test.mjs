@@ -280,9 +280,13 @@ test('the embedded model: the parts make the drawing', async t => {
         blocks: looked.steps[3].activations.map(shaped),
         dispatches: looked.step.dispatches - plainly.step.dispatches,
         far,
+        // Without timestamp queries there are no times.
+        times: looked.steps[3].activations.map((/** @type {any} */ block) => block.milliseconds ?? 1),
+        coloured: guided.steps.flatMap((/** @type {any} */ step) =>
+          ['input', 'x0'].map(name => ({ values: step[name], ...step.colours[name] }))),
       };
     });
-    const { far, dispatches, blocks, words, ...rest } = same;
+    const { far, dispatches, blocks, words, times, coloured, ...rest } = same;
     assert.deepEqual(rest, {
       noise: true,
       decode: true,
@@ -292,6 +296,22 @@ test('the embedded model: the parts make the drawing', async t => {
       fields: 'step,total,timestep,sigma,latents,x0',
     });
     assert.ok(far <= 1e-5, `${far}`);
+    assert.equal(times.length, blocks.length);
+    assert.ok(times.every((/** @type {number} */ ms) => ms >= 0 && ms < 1e5), `${times}`);
+    // What the checkpoint says of its latents' colours, as training/export.py fitted them.
+    const told = JSON.parse(readFileSync(join(root, 'www/embedded/vae/config.json'), 'utf8'));
+    for (const { values, width, height, data } of coloured) {
+      assert.deepEqual([width, height], [16, 16]);
+      for (let i = 0; i < 256; i++) {
+        for (const c of [0, 1, 2]) {
+          const sum = told.latent_rgb_factors.reduce(
+            (/** @type {number} */ all, /** @type {number[]} */ row, /** @type {number} */ k) =>
+              all + row[c] * values[256 * k + i], told.latent_rgb_bias[c]);
+          const byte = 255 * Math.min(1, Math.max(0, sum));
+          assert.ok(Math.abs(data[4 * i + c] - byte) <= 0.6, `${data[4 * i + c]} for ${byte}`);
+        }
+      }
+    }
     assert.deepEqual(words, Array(4).fill(',a,red,apple,,'));
     assert.deepEqual([blocks[0], blocks.at(-1)], ['conv_in 64x16x16', 'conv_out 4x16x16']);
     // One for each attention to the text outside the middle, and one for each block.
