@@ -15,7 +15,7 @@ fn names<T: Named>() -> Vec<&'static str> {
 }
 
 /// Every option that takes names, and its names.
-fn lists() -> [(&'static str, Vec<&'static str>); 13] {
+fn lists() -> [(&'static str, Vec<&'static str>); 14] {
     [
         ("preview", names::<Preview>()),
         ("output", names::<Output>()),

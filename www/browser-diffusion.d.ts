@@ -297,7 +297,7 @@ export class Upscaler {
  */
 export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
 
-/** A ControlNet of Stable Diffusion 1.x, 2.x or SDXL, or a ControlNet Union of SDXL, of the kind of the model, and what it is shown. */
+/** A ControlNet of SD 1.x, 2.x or SDXL, or a ControlNet Union of SDXL, of the model's kind, and what it is shown. */
 export interface ControlNet {
   /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
   source: ModelSource;
@@ -306,8 +306,7 @@ export interface ControlNet {
   /** What is made of `image` first: "canny" finds its edges, at the size of the drawing. Default "none". */
   preprocess?: 'none' | 'canny';
   /** Thresholds of "canny", see {@link canny}. */
-  low?: number;
-  high?: number;
+  low?: number; high?: number;
   /**
    * What `image` is, which a ControlNet Union must be told: "scribble" are thick or soft lines, "canny" thin ones; "tile"
    * and "repaint" (anew where it is black) are ProMax's. What has one `source`, `start` and `end` is seen at once.
@@ -318,16 +317,14 @@ export interface ControlNet {
   /**
    * `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1.
    */
-  start?: number;
-  end?: number;
+  start?: number; end?: number;
 }
 
 export interface GenerateOptions {
   prompt: string;
   negativePrompt?: string;
-  /** Pixels, a multiple of 8; default `model.defaultSize`. */
+  /** Pixels, multiples of 8; default `model.defaultSize`. */
   width?: number;
-  /** Pixels, a multiple of 8; default `model.defaultSize`. */
   height?: number;
   numInferenceSteps?: number;
   /** As in diffusers: 1 or less is without guidance. */
@@ -422,12 +419,9 @@ export interface GenerateOptions {
    * first pass; `strength`: default 0.7, as in AUTOMATIC1111.
    */
   hires?: {
-    scale?: number;
-    width?: number;
-    height?: number;
+    scale?: number; width?: number; height?: number;
     upscaler?: 'latent' | 'latent-nearest' | 'latent-bicubic' | 'picture' | Upscaler;
-    steps?: number;
-    strength?: number;
+    steps?: number; strength?: number;
   };
   /** ControlNets, several at once: their results are added up, as diffusers' `MultiControlNetModel` does. */
   controlnets?: ControlNet[];

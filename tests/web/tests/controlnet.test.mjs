@@ -170,7 +170,7 @@ test('ControlNets', async t => {
             const net = { name: 'union', size: /** @type {[number, number]} */ ([56, 40]), mode };
             const { code, message } = await draw({ options: named('sdxl').options, controlnets: [net] });
             assert.equal(code, 'invalid-option');
-            assert.match(message ?? '', /must be told what it sees.*openpose, depth, scribble, canny, normal, segment\./);
+            assert.match(message ?? '', /be told what it sees.*openpose, depth, scribble, canny, normal, segment\./);
           }
         });
       }
