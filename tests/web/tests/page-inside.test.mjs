@@ -4,7 +4,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { violations } from '../support/languages.mjs';
-import { asked, drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, hasResult, shot, status, typeModel, withPage } from '../support/site.mjs';
 
 /** @param {import('playwright-core').Page} page */
 const shown = page => page.waitForFunction(() => !document.querySelector('#inside .seen')?.hasAttribute('hidden'));
@@ -53,7 +53,7 @@ test('closed it costs nothing; open, every step tells, and the cost is said', ()
 test('latents of twelve channels; two pictures at once: what is shown is the first one’s', () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
-    await page.fill('#source', 'someone/twelve');
+    await typeModel(page, 'someone/twelve');
     await page.fill('#count', '2');
     await page.click('#inside summary');
     await drawAgain(page);
