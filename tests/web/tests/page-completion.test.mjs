@@ -67,7 +67,8 @@ for (const hands of /** @type {const} */ (['mouse', 'keyboard'])) {
       assert.deepEqual(await list.locator('li').allInnerTexts(), ['long_hair', 'lonely']);
       await shot(page, `completion-${hands}`);
       assert.ok(await overflows(page) <= 0);
-      assert.deepEqual(await violations(page), []);
+      // What lies behind the open list is covered in part for as long as that.
+      assert.deepEqual((await violations(page)).filter(text => !/partially obscured/.test(text)), []);
       await take(1);
       assert.equal(await page.inputValue('#prompt'), 'lonely, ');
       assert.ok(await list.isHidden());
