@@ -3,7 +3,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { offersFor, readTags, tagWords, tagsLike } from '../../../www/page/offers.js';
-import { hasResult, shot, status, withPage } from '../support/site.mjs';
+import { hasResult, sheetFor, shot, status, withPage } from '../support/site.mjs';
 import { overflows, violations } from '../support/languages.mjs';
 
 /** As the lists of A1111's tag completion are: name, kind, count, other names. */
@@ -87,6 +87,7 @@ for (const hands of /** @type {const} */ (['mouse', 'keyboard'])) {
       assert.equal(await page.inputValue('#prompt'), 'lo');
       await page.reload();
       await status(page, /^Ready/);
+      await sheetFor(page, '#negative-prompt');
       await page.fill('#negative-prompt', '');
       await page.focus('#negative-prompt');
       await page.keyboard.type('1g');
