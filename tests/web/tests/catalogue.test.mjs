@@ -227,7 +227,8 @@ test('models on the page', async t => {
       await step('the panel lists what is kept, with sizes, and a model is used from there by keyboard', async () => {
         await page.focus('.places a[href="#models"]');
         await page.keyboard.press('Enter');
-        await page.waitForSelector('#cache-list li');
+        // Until the database has answered, the list of the visit before stands there.
+        await page.waitForFunction(() => /disk:mine/.test(document.getElementById('cache-list')?.innerText ?? ''));
         const listed = (await page.locator('#cache-list li span').allInnerTexts()).map(text => text.split('\n'));
         assert.deepEqual(listed.map(([model]) => model), ['disk:mine.safetensors', 'embedded', small.name]);
         for (const [, size] of listed) assert.match(size, /^[\d.]+ [kMG]B/);
