@@ -4,7 +4,6 @@
  */
 import { canny } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
-import { NAMES } from '../names.js';
 import { PictureEditor } from './editor.js';
 import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
@@ -29,7 +28,11 @@ const FIELDS = [
   },
   {
     key: 'mode', label: t('controls.mode'), kind: 'choice',
-    choices: [['', t('controls.noUnion')], ...NAMES.mode.map((mode) => /** @type {[string, string]} */ ([mode, mode]))],
+    choices: [
+      ['', t('controls.noUnion')], ['openpose', t('controls.openpose')], ['depth', t('controls.depth')],
+      ['scribble', t('controls.thick')], ['canny', t('controls.thin')], ['normal', t('controls.normal')],
+      ['segment', t('controls.segment')], ['tile', t('controls.tile')], ['repaint', t('controls.repaint')],
+    ],
   },
   { key: 'low', label: t('controls.low'), kind: 'number', value: '100', min: 0, max: 2040, step: 1 },
   { key: 'high', label: t('controls.high'), kind: 'number', value: '200', min: 0, max: 2040, step: 1 },
