@@ -262,7 +262,7 @@ test('the files that a picture needs are read as they were written here', () => 
       { source: 'o/off', name: 'off', scale: 0 },
     ],
     controlnets: [
-      { key: 'e.pth 12 34', source: 'e.pth', preprocess: 'canny', low: 40, scale: 0.7, end: 0.8 },
+      { key: 'e.pth 12 34', source: 'e.pth', preprocess: 'canny', low: 40, mode: 'tile', scale: 0.7, end: 0.8 },
       { key: 'https://host/depth', start: 0.25 },
     ],
   };
@@ -270,7 +270,9 @@ test('the files that a picture needs are read as they were written here', () => 
   assert.deepEqual(needsOf(text), {
     loras: [{ name: 'o/other', scale: -0.5 }, { name: 'style', scale: 0.7 }],
     controlnets: [
-      { name: 'e.pth', module: 'canny', preprocess: 'canny', low: 40, high: 200, scale: 0.7, start: 0, end: 0.8 },
+      {
+        name: 'e.pth', module: 'canny', preprocess: 'canny', low: 40, high: 200, mode: 'tile', scale: 0.7, start: 0, end: 0.8,
+      },
       { name: 'https://host/depth', module: 'none', preprocess: 'none', scale: 1, start: 0.25, end: 1 },
     ],
   });

@@ -359,7 +359,7 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
       'Size: 64x64, ControlNet 0: "Module: canny, Model: control_v11p_sd15_canny [d14c016b], Weight: 0.8, ' +
       'Threshold A: 75, Threshold B: 150, Guidance Start: 0.25, Guidance End: 0.5, ' +
       'Control Mode: ControlNet is more important", ControlNet 1: "Module: depth_midas, Model: my_depth [0123abcd], ' +
-      'Weight: 1, Guidance Start: 0, Guidance End: 1, Control Mode: Balanced", ' +
+      'Weight: 1, Guidance Start: 0, Guidance End: 1, Control Mode: Balanced, Union Control Type: depth", ' +
       'Lora hashes: "style: aaebf6360f7d, mine: a95a0f4bdcb9", Version: v1.9.4';
     await status(page, /^Ready/);
     await page.click('#additions summary');
@@ -377,9 +377,9 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
     const [edges, depth] = await rows('controls');
     assert.deepEqual(edges, {
       source: 'lllyasviel/control_v11p_sd15_canny', from: 'file', preprocess: 'canny', low: '75', high: '150',
-      scale: '0.8', start: '0.25', end: '0.5',
+      mode: '', scale: '0.8', start: '0.25', end: '0.5',
     });
-    assert.deepEqual([depth.source, depth.preprocess, depth.scale], ['', 'none', '1']);
+    assert.deepEqual([depth.source, depth.preprocess, depth.mode, depth.scale], ['', 'none', 'depth', '1']);
     assert.equal(await page.inputValue('#guess-mode'), 'guess');
     assert.equal(await page.inputValue('#steps'), '6', 'the settings of the picture, not of the LoRA that is gone');
     assert.ok(await page.isVisible('#controls [data-key=low] >> nth=0'));
