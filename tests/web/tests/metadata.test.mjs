@@ -271,7 +271,8 @@ test('the files that a picture needs are read as they were written here', () => 
     loras: [{ name: 'o/other', scale: -0.5 }, { name: 'style', scale: 0.7 }],
     controlnets: [
       {
-        name: 'e.pth', module: 'canny', preprocess: 'canny', low: 40, high: 200, mode: 'tile', scale: 0.7, start: 0, end: 0.8,
+        name: 'e.pth', module: 'canny', preprocess: 'canny', low: 40, high: 200, mode: 'tile', scale: 0.7,
+        start: 0, end: 0.8,
       },
       { name: 'https://host/depth', module: 'none', preprocess: 'none', scale: 1, start: 0.25, end: 1 },
     ],
