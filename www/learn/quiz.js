@@ -2,10 +2,10 @@
 import { any, make, makeButton } from '../page/ui.js';
 import { t } from './say.js';
 
-/** Which of three answers is right, and the part of the page that tells. @type {[number, string][]} */
+/** Which of three answers is right, and the chapter that tells, or the page of help. @type {[number, string][]} */
 const QUESTIONS = [
   [1, 'spoil'], [0, 'spoil'], [2, 'guess'], [1, 'guess'], [0, 'steps'],
-  [2, 'steps'], [1, 'train'], [0, 'train'], [2, 'words'], [1, 'faq'],
+  [2, 'steps'], [1, 'train'], [0, 'train'], [2, 'words'], [1, 'help'],
 ];
 const STORED = 'browser-diffusion questions';
 
@@ -68,9 +68,12 @@ export class Quiz {
         const told = items[i].querySelector('.hint');
         // Before, nothing is given away.
         if (when === 'before' || given === undefined || !told) continue;
-        const title = any(`${chapter}-title`).textContent ?? '';
+        const help = /** @type {HTMLAnchorElement} */ (document.querySelector('.places a[href*="help.html"]'));
+        const [href, title] = chapter === 'help'
+          ? [`${help.href}#memory`, help.textContent ?? '']
+          : [`#${chapter}`, any(`${chapter}-title`).textContent ?? ''];
         told.replaceChildren(given === right ? t('quiz.right') : t('quiz.wrong', this.#words(i, right)), ' ',
-          make('a', { href: `#${chapter}` }, t('quiz.where', title)));
+          make('a', { href }, t('quiz.where', title)));
       }
       const score = any(when).querySelector('.score');
       if (score) score.textContent = this.#score(when);
