@@ -42,7 +42,7 @@ pub fn kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Kind> {
         ("", "", ".to_k_ip.weight", "an IP-Adapter", NOWHERE),
         ("ip_adapter.", "", "", "an IP-Adapter", NOWHERE),
         ("image_proj.", "", "", "an IP-Adapter", NOWHERE),
-        ("control_add_embedding.", "", "", "a ControlNet Union", NOWHERE),
+        ("control_add_embedding.", "", "", "a ControlNet Union", "`controlnets`"),
         ("control_model.", "", "", "a ControlNet", "`controlnets`"),
         ("controlnet_cond_embedding.", "", "", "a ControlNet", "`controlnets`"),
         ("input_hint_block.", "", "", "a ControlNet", "`controlnets`"),

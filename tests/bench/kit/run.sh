@@ -21,13 +21,6 @@ bad=0
 # Some drivers look for it and complain.
 [ "${XDG_RUNTIME_DIR:-}" ] || export XDG_RUNTIME_DIR="$folder"
 
-# In containers NVIDIA's driver lies where the loader does not look.
-nvidia=/usr/local/nvidia
-if [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && [ -f $nvidia/share/vulkan/icd.d/nvidia_icd.json ]; then
-  export VK_DRIVER_FILES=$nvidia/share/vulkan/icd.d/nvidia_icd.json
-  export LD_LIBRARY_PATH="$nvidia/lib64:$nvidia/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-fi
-
 # What may be wrong where there is no GPU.
 look() {
   echo "The loader, by the system's list:"
