@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { variantsOf } from '../../../www/page/variants.js';
 import { weigh } from '../../../www/page/weigh.js';
-import { drawAgain, hasResult, shot, status, withPage } from '../support/site.mjs';
+import { drawAgain, hasResult, sheetFor, shot, status, withPage } from '../support/site.mjs';
 
 /**
  * What AUTOMATIC1111's page makes of Ctrl+Up and Ctrl+Down (javascript/edit-attention.js at commit 01a40c62, run in
@@ -48,9 +48,13 @@ test('words are weighed as A1111 weighs them; its plain brackets become a number
 for (const width of [1280, 360]) {
   test(`a prompt is written, weighed, counted and taken up again, at ${width} px`, () =>
     withPage({ width }, async page => {
+      const fill = async (/** @type {string} */ target, /** @type {string} */ text) => {
+        await sheetFor(page, target);
+        await page.fill(target, text);
+      };
       await status(page, /^Ready/);
       assert.ok(await page.isHidden('#past'));
-      await page.fill('#prompt', 'a red apple');
+      await fill('#prompt', 'a red apple');
       await page.focus('#prompt');
       for (let i = 0; i < 'apple'.length + 1; i++) await page.keyboard.press('ArrowLeft');
       await page.keyboard.press('Control+ArrowUp');
@@ -59,24 +63,24 @@ for (const width of [1280, 360]) {
       await page.waitForSelector('#reading > summary[data-count="3/75"]');
       await page.keyboard.press('Control+Z');
       assert.equal(await page.inputValue('#prompt'), 'a (red:1.1) apple', 'the browser\'s own undo knows it');
-      await page.fill('#negative-prompt', 'blue');
+      await fill('#negative-prompt', 'blue');
       await page.focus('#negative-prompt');
       await page.keyboard.press('Control+ArrowDown');
       assert.equal(await page.inputValue('#negative-prompt'), '(blue:0.9)');
 
-      await page.fill('#width', '64');
-      await page.fill('#height', '48');
+      await fill('#width', '64');
+      await fill('#height', '48');
       await page.click('#swap-size');
       assert.deepEqual([await page.inputValue('#width'), await page.inputValue('#height')], ['48', '64']);
       await page.keyboard.press('Enter');
       assert.deepEqual([await page.inputValue('#width'), await page.inputValue('#height')], ['64', '48']);
 
-      await page.fill('#steps', '1');
+      await fill('#steps', '1');
       await page.click('#generate');
       await hasResult(page);
       for (const prompt of ['second', 'third', 'second']) {
-        await page.fill('#prompt', prompt);
-        await page.fill('#negative-prompt', '');
+        await fill('#prompt', prompt);
+        await fill('#negative-prompt', '');
         await drawAgain(page);
         await status(page, /^Done/);
       }
