@@ -4,6 +4,7 @@
  */
 import { list, t } from '../messages/index.js';
 import { openSheet } from './sheet.js';
+import { recall, remember } from './stored.js';
 import { any } from './ui.js';
 
 const LEVELS = ['simple', 'more', 'all'];
@@ -61,7 +62,7 @@ export function showLevels(changed) {
   for (const each of buttons) {
     each.onclick = () => {
       show(buttons.indexOf(each));
-      remember(LEVELS[shown()]);
+      remember(STORED, LEVELS[shown()]);
     };
   }
   for (const drawer of form.querySelectorAll('details')) {
@@ -69,22 +70,5 @@ export function showLevels(changed) {
       if (drawer.open) reveal(drawer);
     });
   }
-  show(Math.max(0, LEVELS.indexOf(remembered())));
-}
-
-/** @param {string} level */
-function remember(level) {
-  try {
-    localStorage.setItem(STORED, level);
-  } catch {
-    // Storage may be forbidden; then each visit begins with few.
-  }
-}
-
-function remembered() {
-  try {
-    return localStorage.getItem(STORED) ?? '';
-  } catch {
-    return '';
-  }
+  show(Math.max(0, LEVELS.indexOf(recall(STORED) ?? '')));
 }

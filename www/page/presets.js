@@ -4,6 +4,7 @@
  */
 import { t } from '../messages/index.js';
 import { PageError } from './page-error.js';
+import { recallList, remember } from './stored.js';
 import { any, attempt, button, input, make, say, select } from './ui.js';
 
 /** Ids of the settings that a preset sets. */
@@ -131,22 +132,11 @@ export class Presets {
 const option = ({ name, values }) =>
   make('option', { value: JSON.stringify(values), textContent: name, translate: false });
 
-/** Read each time: another tab may have added some. @returns {Preset[]} */
-function kept() {
-  try {
-    const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
-    return all.filter((/** @type {any} */ { name, values }) =>
-      typeof name === 'string' && IDS.every((id) => typeof values?.[id] === 'string'));
-  } catch {
-    return []; // storage may be forbidden, or hold something else
-  }
-}
+/** @returns {Preset[]} */
+const kept = () => recallList(STORED, ({ name, values }) =>
+  typeof name === 'string' && IDS.every((id) => typeof values?.[id] === 'string'));
 
 /** @param {Preset[]} presets @throws {DiffusionError} where there is no room */
 function keep(presets) {
-  try {
-    localStorage.setItem(STORED, JSON.stringify(presets));
-  } catch {
-    throw new PageError('quota', t('presets.noRoom'));
-  }
+  if (!remember(STORED, JSON.stringify(presets))) throw new PageError('quota', t('presets.noRoom'));
 }

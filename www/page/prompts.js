@@ -1,5 +1,6 @@
 /** The prompts that were drawn last, to take one up again. */
 import { t } from '../messages/index.js';
+import { recallList, remember } from './stored.js';
 import { any, button, details, make, makeButton } from './ui.js';
 
 /** @typedef {{ prompt: string, negative: string }} Prompt */
@@ -43,21 +44,9 @@ export class Prompts {
   }
 }
 
-/** Read each time: another tab may have added some. @returns {Prompt[]} newest first */
-export function kept() {
-  try {
-    const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
-    return all.filter((/** @type {any} */ one) => typeof one?.prompt === 'string' && typeof one.negative === 'string');
-  } catch {
-    return []; // storage may be forbidden, or hold something else
-  }
-}
+/** @returns {Prompt[]} newest first */
+export const kept = () => recallList(STORED,
+  (one) => typeof one?.prompt === 'string' && typeof one.negative === 'string');
 
-/** @param {Prompt[]} prompts */
-function keep(prompts) {
-  try {
-    localStorage.setItem(STORED, JSON.stringify(prompts));
-  } catch {
-    // As above; or there is no room: then the list stays as it was.
-  }
-}
+/** Where there is no room the list stays as it was. @param {Prompt[]} prompts */
+const keep = (prompts) => remember(STORED, JSON.stringify(prompts));

@@ -1,6 +1,7 @@
 /** Styles: words with a name that go with any prompt, in and out as AUTOMATIC1111's styles.csv. */
 import { t } from '../messages/index.js';
 import { PageError } from './page-error.js';
+import { recallList, remember } from './stored.js';
 import { joined, readStyles, writeStyles } from './styles-csv.js';
 import { any, attempt, button, input, make, makeButton, saveFile, say } from './ui.js';
 
@@ -83,21 +84,10 @@ function merged(styles) {
   return [...all.values()];
 }
 
-/** Read each time: another tab may have added some. @returns {Style[]} */
-function kept() {
-  try {
-    const all = JSON.parse(localStorage.getItem(STORED) ?? '[]');
-    return all.filter((/** @type {any} */ one) => typeof one?.name === 'string');
-  } catch {
-    return []; // storage may be forbidden, or hold something else
-  }
-}
+/** @returns {Style[]} */
+const kept = () => recallList(STORED, (one) => typeof one?.name === 'string');
 
 /** @param {Style[]} styles @throws {DiffusionError} where there is no room */
 function keep(styles) {
-  try {
-    localStorage.setItem(STORED, JSON.stringify(styles));
-  } catch {
-    throw new PageError('quota', t('styles.noRoom'));
-  }
+  if (!remember(STORED, JSON.stringify(styles))) throw new PageError('quota', t('styles.noRoom'));
 }
