@@ -167,6 +167,12 @@ impl Sum {
             self.tile = tile(dispatch);
         }
     }
+
+    /// TFLOP/s, how many percent of the peak they are, and GB/s.
+    fn rates(&self, peak: f64) -> [f64; 3] {
+        let rate = self.flops / self.ms;
+        [rate / 1e9, 1e5 * rate / peak, self.bytes / self.ms / 1e6]
+    }
 }
 
 /// What is timed: at 64x64 latents, if no other side was asked for.
@@ -199,34 +205,17 @@ fn one(part: &mut Part, gpu: &Gpu, options: &Options, peak: f64) {
         &["kernel", "dispatches", "ms", "% of the step", "GFLOP", "TFLOP/s", "% of peak in f32", "GB/s"],
     );
     for (name, s) in &classes {
-        let rate = s.flops / s.ms;
-        part.row(json!([
-            name,
-            s.count,
-            s.ms,
-            100.0 * s.ms / sum,
-            s.flops / 1e9,
-            rate / 1e9,
-            1e5 * rate / peak,
-            s.bytes / s.ms / 1e6,
-        ]));
+        let [rate, of_peak, moved] = s.rates(peak);
+        part.row(json!([name, s.count, s.ms, 100.0 * s.ms / sum, s.flops / 1e9, rate, of_peak, moved]));
     }
     part.begin_table(
         &format!("By shape (rows x channels x inputs), {arithmetic:?} arithmetic"),
         &["what", "tile", "workgroups", "dispatches", "ms each", "TFLOP/s", "% of peak in f32", "GB/s"],
     );
     for (name, s) in &shapes {
-        let rate = s.flops / s.ms;
-        part.row(json!([
-            name,
-            s.tile,
-            s.workgroups,
-            s.count,
-            s.ms / s.count as f64,
-            rate / 1e9,
-            1e5 * rate / peak,
-            s.bytes / s.ms / 1e6,
-        ]));
+        let [rate, of_peak, moved] = s.rates(peak);
+        let each = s.ms / s.count as f64;
+        part.row(json!([name, s.tile, s.workgroups, s.count, each, rate, of_peak, moved]));
     }
     part.begin_details(
         &format!("Each dispatch, {arithmetic:?} arithmetic"),
