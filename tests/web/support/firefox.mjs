@@ -27,7 +27,7 @@ function asPlaywright(page, errors) {
     evaluate: (/** @type {any} */ run, /** @type {any} */ arg) => page.evaluate(run, arg),
     waitForFunction: (/** @type {any} */ is, /** @type {any} */ arg, /** @type {any} */ { polling = 100 } = {}) =>
       page.waitForFunction(is, { polling, timeout: 0 }, arg),
-    addInitScript: (/** @type {any} */ run) => page.evaluateOnNewDocument(run),
+    addInitScript: (/** @type {any} */ run, /** @type {any} */ arg) => page.evaluateOnNewDocument(run, arg),
     click: (/** @type {string} */ selector) => page.click(selector),
     fill,
     selectOption: (/** @type {string} */ selector, /** @type {string} */ value) => page.select(selector, value),
@@ -43,6 +43,8 @@ function asPlaywright(page, errors) {
 export async function openFirefox({ executablePath, env, profile, connection, errors, timeout }) {
   const browser = await puppeteer.launch({
     browser: 'firefox', executablePath, headless: true, extraPrefsFirefox: preferences, protocolTimeout: 0, timeout,
+    // As wide as Chromium's, where the settings stand beside the picture.
+    defaultViewport: { width: 1280, height: 720 },
     env: { ...process.env, ...env }, ...(profile && { userDataDir: profile }),
   });
   const newPage = async () => {

@@ -12,6 +12,7 @@ import { build as esbuild } from 'esbuild';
 import { build as vite, createServer } from 'vite';
 import webpack from 'webpack';
 import { browsers, root, withBrowser } from '../support/browser.mjs';
+import { setLevel } from '../support/level.mjs';
 import { serve } from '../support/serve.mjs';
 
 /** @typedef {import('../support/browser.mjs').Name} Name */
@@ -221,6 +222,7 @@ test('the site itself works under the policy', async () => {
   try {
     await withBrowser({}, async context => {
       const page = await context.newPage();
+      await page.addInitScript(setLevel, 'all');
       await page.goto(server.url);
       await page.fill('#prompt', 'a red apple');
       await page.fill('#steps', '2');
