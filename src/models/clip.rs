@@ -45,13 +45,7 @@ impl Config {
             _ => Activation::QuickGelu,
         };
         let hidden_size = f.size("hidden_size", 512)?;
-        let num_attention_heads = f.size("num_attention_heads", 8)?;
-        if !hidden_size.is_multiple_of(num_attention_heads)
-            || !(hidden_size / num_attention_heads).is_multiple_of(4)
-        {
-            let wanted = format!("a count that cuts hidden_size = {hidden_size} into multiples of 4");
-            return Err(f.refuse("num_attention_heads", &wanted));
-        }
+        let num_attention_heads = f.heads(8, hidden_size)?;
         let eos_token_id = match f.get("eos_token_id") {
             None => 49407,
             Some(v) => v

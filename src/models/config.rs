@@ -120,6 +120,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// `num_attention_heads`, each of a multiple of 4 of `hidden_size` channels.
+    pub fn heads(&self, default: u32, hidden_size: u32) -> Result<u32> {
+        let heads = self.size("num_attention_heads", default)?;
+        if hidden_size.is_multiple_of(heads) && (hidden_size / heads).is_multiple_of(4) {
+            return Ok(heads);
+        }
+        let wanted = format!("a count that cuts hidden_size = {hidden_size} into multiples of 4");
+        Err(self.refuse("num_attention_heads", &wanted))
+    }
+
     /// A size, or `None` for `null` and an absent field.
     pub fn optional_size(&self, field: &str) -> Result<Option<u32>> {
         match self.get(field) {

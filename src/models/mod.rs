@@ -6,6 +6,8 @@
 //! | file | class |
 //! |---|---|
 //! | [`clip`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
+//! | [`bert`] | `BertModel` |
+//! | [`text_encoder`] | either of these |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`controlnet`] | `ControlNetModel` |
 //! | [`vae`] | `AutoencoderKL` |
@@ -16,12 +18,14 @@
 //!
 //! Pictures are NHWC, token sequences `[n, 1, tokens, channels]`, vectors `[n, 1, 1, channels]`.
 
+pub mod bert;
 pub mod clip;
 pub mod config;
 pub mod controlnet;
 pub mod resnet;
 pub mod rrdbnet;
 pub mod taesd;
+pub mod text_encoder;
 pub mod transformer;
 pub mod unet;
 mod unet_config;

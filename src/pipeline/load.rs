@@ -20,7 +20,7 @@ use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Dtype, Options, Plan, WeightSpec};
-use crate::models::{clip, unet};
+use crate::models::{text_encoder, unet};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{Prediction, SchedulerConfig, Tuning, own_name, scheduler};
@@ -114,7 +114,7 @@ struct Configs {
 struct TextConfig {
     /// Its folder.
     name: &'static str,
-    config: clip::Config,
+    config: text_encoder::Config,
     tokenizer: Tokenizer,
 }
 
@@ -135,7 +135,11 @@ async fn read<F: ModelFiles>(files: &F, other_vae: Option<&Place<F>>) -> Result<
     component(files.name(), &index, "unet", &["UNet2DConditionModel"])?;
     let named = other_vae.as_ref().map(|config| json!({ "vae": [null, config.get("_class_name")] }));
     let vae_class = component(files.name(), named.as_ref().unwrap_or(&index), "vae", Vae::CLASSES)?;
-    component(files.name(), &index, "text_encoder", &["CLIPTextModel", "CLIPTextModelWithProjection"])?;
+    let of_sd: &[&str] = match sdxl {
+        true => &["CLIPTextModel", "CLIPTextModelWithProjection"],
+        false => &["CLIPTextModel", "CLIPTextModelWithProjection", "BertModel"],
+    };
+    component(files.name(), &index, "text_encoder", of_sd)?;
     let unet = unet::Config::from_config(&files.json("unet/config.json").await?)?;
     let (vae, own_vae) = read_vae(files, other_vae, sdxl).await?;
     let mut encoders = vec!["text_encoder"];
@@ -145,7 +149,7 @@ async fn read<F: ModelFiles>(files: &F, other_vae: Option<&Place<F>>) -> Result<
     }
     let mut text = Vec::new();
     for name in encoders {
-        let config = clip::Config::from_config(&files.json(&format!("{name}/config.json")).await?)?;
+        let config = text_encoder::Config::from_config(&files.json(&format!("{name}/config.json")).await?)?;
         let tokenizer = tokenizer(files, &name.replace("text_encoder", "tokenizer")).await?;
         text.push(TextConfig { name, config, tokenizer });
     }
@@ -218,13 +222,15 @@ async fn tokenizer<F: ModelFiles>(files: &F, folder: &str) -> Result<Tokenizer> 
     let vocab = file("vocab.json").await?;
     let merges = file("merges.txt").await?;
     // Larger than both, and wanted only where one of them is missing.
-    let tokenizer_json =
-        if vocab.is_some() && merges.is_some() { None } else { file("tokenizer.json").await? };
+    let cut = vocab.is_some() && merges.is_some();
+    let vocab_text = if cut { None } else { file("vocab.txt").await? };
+    let tokenizer_json = if cut || vocab_text.is_some() { None } else { file("tokenizer.json").await? };
     let tokenizer_config = file("tokenizer_config.json").await?;
     let special_tokens_map = file("special_tokens_map.json").await?;
     Tokenizer::from_files(TokenizerFiles {
         vocab: vocab.as_deref(),
         merges: merges.as_deref(),
+        vocab_text: vocab_text.as_deref(),
         tokenizer_json: tokenizer_json.as_deref(),
         tokenizer_config: tokenizer_config.as_deref(),
         special_tokens_map: special_tokens_map.as_deref(),
@@ -238,7 +244,7 @@ async fn tokenizer<F: ModelFiles>(files: &F, folder: &str) -> Result<Tokenizer> 
 fn refuse(configs: &Configs) -> Result<()> {
     let Configs { unet, text, sdxl, .. } = configs;
     check_scheduler(&configs.scheduler)?;
-    let width: u32 = text.iter().map(|t| t.config.hidden_size).sum();
+    let width: u32 = text.iter().map(|t| t.config.hidden_size()).sum();
     if width != unet.cross_attention_dim {
         return Err(Error::unsupported(format!(
             "cross_attention_dim = {} of the UNet, where the text encoders give {width}",
@@ -249,10 +255,10 @@ fn refuse(configs: &Configs) -> Result<()> {
         return Err(Error::unsupported("addition_embed_type of the UNet does not fit this pipeline class"));
     }
     for TextConfig { name, config, tokenizer } in text {
-        if tokenizer.model_max_length() > config.max_position_embeddings as usize {
+        if tokenizer.model_max_length() > config.max_position_embeddings() as usize {
             return Err(Error::unsupported(format!(
                 "max_position_embeddings = {} of {name}, where its tokenizer makes {} tokens",
-                config.max_position_embeddings,
+                config.max_position_embeddings(),
                 tokenizer.model_max_length()
             )));
         }
@@ -337,7 +343,7 @@ async fn plan(
     let encoder = Rc::new(Part::new("vae", names::vae, &encoder_specs));
     let decoder = Rc::new(Part::new("vae", names::vae, vae_plan.weights()));
     let text = configs.text.into_iter().zip(&text_plans).map(|(text, plan)| {
-        let part = Rc::new(Part::new(text.name, names::clip, plan.weights()));
+        let part = Rc::new(Part::new(text.name, text.config.names(), plan.weights()));
         let module = Module { config: text.config, part, options: text_options };
         TextEncoder::new(text.tokenizer, module)
     });
@@ -441,5 +447,6 @@ fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<Vec<Plan>> 
         (&unet.config, tuned(unet.options)),
         (&decoder.vae, tuned(decoder.options)),
         &text.collect::<Vec<_>>(),
+        pipeline.text.tokens() as u32,
     )
 }

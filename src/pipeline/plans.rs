@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Probe, Reading, Recorder, Tensor, Weights};
 use crate::models::controlnet::Seen;
 use crate::models::unet::{self, unet_inputs};
-use crate::models::{clip, controlnet, taesd, vae};
+use crate::models::{bert, clip, controlnet, taesd, text_encoder, vae};
 use crate::ops::sound;
 use serde_json::Value;
 
@@ -343,14 +343,16 @@ impl TextRecipe {
     }
 
     /// The layers that conditioning passes, of all that there are; `None` where more are left out.
-    pub fn layers(&self, config: &clip::Config) -> Option<u32> {
-        config.num_hidden_layers.checked_sub(self.clip_skip + u32::from(self.penultimate))
+    pub fn layers(&self, config: &text_encoder::Config) -> Option<u32> {
+        config.num_hidden_layers().checked_sub(self.clip_skip + u32::from(self.penultimate))
     }
 }
 
 /// Inputs and outputs of a recorded text encoder.
 pub(super) struct TextTensors {
     pub ids: Tensor,
+    /// BERT's `token_type_ids`: all of them 0.
+    pub segments: Option<Tensor>,
     /// Vectors of textual inversion, added to the tokens' own.
     pub vectors: Option<Tensor>,
     pub eos: Option<Tensor>,
@@ -359,52 +361,76 @@ pub(super) struct TextTensors {
 }
 
 /// A text encoder's plan that names its weights.
-pub(super) fn text_weights(config: &clip::Config, recipe: TextRecipe, options: &Options) -> Result<Plan> {
+pub(super) fn text_weights(
+    config: &text_encoder::Config,
+    recipe: TextRecipe,
+    options: &Options,
+) -> Result<Plan> {
     record(options, |r| record_text(config, recipe, r, 1, 1).map(|_| ()))
 }
 
-/// Records a text encoder over [batch, tokens]: SD conditions on the last hidden state after its norm, SDXL on
-/// `hidden_states[-2]`, and its second encoder gives the pooled embedding as well. `clip_skip` as in diffusers:
-/// `hidden_states[-(clip_skip + 1)]` and norm, for SDXL `hidden_states[-(clip_skip + 2)]`.
+/// Records a text encoder over [batch, tokens].
 ///
 /// # Errors
 /// `unsupported-model` for an encoder with fewer layers than are left out.
 pub(super) fn record_text(
-    config: &clip::Config,
+    config: &text_encoder::Config,
     recipe: TextRecipe,
     r: &mut Recorder,
     batch: u32,
     tokens: u32,
 ) -> Result<TextTensors> {
-    let missing = || {
-        Error::unsupported(format!("num_hidden_layers = {} of the text encoder", config.num_hidden_layers))
-    };
-    let ids = r.input_u32(batch, tokens);
-    let layers = config.num_hidden_layers;
+    let layers = config.num_hidden_layers();
+    let missing = || Error::unsupported(format!("num_hidden_layers = {layers} of the text encoder"));
     let wanted = recipe.layers(config).ok_or_else(missing)?;
-    let vectors = recipe.vectors.then(|| r.input(batch, 1, tokens, config.hidden_size));
-    let states = clip::hidden_states(config, r, ids, vectors, if recipe.pooled { layers } else { wanted })?;
-    let mut embeds = *states.get(wanted as usize).ok_or_else(missing)?;
+    let ids = r.input_u32(batch, tokens);
+    let vectors = recipe.vectors.then(|| r.input(batch, 1, tokens, config.hidden_size()));
+    match config {
+        text_encoder::Config::Clip(config) => record_clip(config, recipe, r, (ids, vectors), wanted),
+        // Each layer ends with a norm of its own.
+        text_encoder::Config::Bert(config) => {
+            let segments = r.input_u32(batch, tokens);
+            let inputs = bert::Inputs { input_ids: ids, token_type_ids: segments, vectors };
+            let embeds = bert::hidden_state(config, r, &inputs, wanted)?;
+            r.output(embeds);
+            Ok(TextTensors { ids, segments: Some(segments), vectors, eos: None, embeds, pooled: None })
+        }
+    }
+}
+
+/// SD conditions on the last hidden state after its norm, SDXL on `hidden_states[-2]`, and its second encoder gives the
+/// pooled embedding as well. `clip_skip` as in diffusers: `hidden_states[-(clip_skip + 1)]` and norm, for SDXL
+/// `hidden_states[-(clip_skip + 2)]`.
+fn record_clip(
+    config: &clip::Config,
+    recipe: TextRecipe,
+    r: &mut Recorder,
+    (ids, vectors): (Tensor, Option<Tensor>),
+    wanted: u32,
+) -> Result<TextTensors> {
+    let layers = if recipe.pooled { config.num_hidden_layers } else { wanted };
+    let states = clip::hidden_states(config, r, ids, vectors, layers)?;
+    let mut embeds = states[wanted as usize];
     if !recipe.penultimate {
         embeds = clip::final_layer_norm(config, r, embeds)?;
     }
     r.output(embeds);
     let (mut eos, mut pooled) = (None, None);
     if recipe.pooled {
-        let index = r.input_u32(batch, 1);
-        let last = clip::final_layer_norm(config, r, *states.last().ok_or_else(missing)?)?;
+        let index = r.input_u32(ids.n, 1);
+        let last = clip::final_layer_norm(config, r, states[layers as usize])?;
         let row = clip::pooler_output(r, last, index)?;
         let out = clip::text_embeds(config, r, row)?;
         r.output(out);
         (eos, pooled) = (Some(index), Some(out));
     }
-    Ok(TextTensors { ids, vectors, eos, embeds, pooled })
+    Ok(TextTensors { ids, segments: None, vectors, eos, embeds, pooled })
 }
 
 // ---- ahead of the first picture ----------------------------------------------------------------------------------
 
 /// Begins to compile what the first picture most likely needs, and gives the plans: the model's own size, guidance, a
-/// prompt of one window. Other sizes compile the few kernels that they lack when they are drawn.
+/// prompt of one window of so many tokens. Other sizes compile the few kernels that they lack when they are drawn.
 ///
 /// # Errors
 /// `device-lost`.
@@ -412,19 +438,19 @@ pub(super) fn compile_first(
     gpu: &Gpu,
     unet: (&unet::Config, Options),
     vae: (&Vae, Options),
-    text: &[(&clip::Config, TextRecipe, Options)],
+    text: &[(&text_encoder::Config, TextRecipe, Options)],
+    tokens: u32,
 ) -> Result<Vec<Plan>> {
-    const TOKENS: u32 = 77;
     let [h, w] = unet.0.sample_size.unwrap_or([64, 64]);
     // What is needed first begins first.
     let mut plans: Vec<_> = text
         .iter()
         .map(|(config, recipe, options)| {
-            record(options, |r| record_text(config, *recipe, r, 2, TOKENS).map(|_| ()))
+            record(options, |r| record_text(config, *recipe, r, 2, tokens).map(|_| ()))
         })
         .collect();
     plans.push(record(&unet.1, |r| {
-        let inputs = unet_inputs(unet.0, r, 2, h, w, TOKENS);
+        let inputs = unet_inputs(unet.0, r, 2, h, w, tokens);
         unet::forward(unet.0, r, &inputs, &[]).map(|out| r.output(out))
     }));
     plans.push(record_decoder(vae.0, &vae.1, h, w).map(|(plan, ..)| plan));

@@ -9,7 +9,7 @@ use super::settle::{Text, Texts};
 use crate::checkpoint::{ReadAt, Table};
 use crate::error::{Error, Result};
 use crate::gpu::{AdaptedLayers, Executable, Gpu, Recorder, Weights};
-use crate::models::clip;
+use crate::models::text_encoder;
 use crate::ops::sound;
 use crate::prompt::{Chunked, FIRST_VECTOR, Piece, Syntax, Tokenizer, chunk, emphasis, grammar};
 use std::cell::RefCell;
@@ -113,7 +113,7 @@ pub struct TokenView {
     pub text: String,
     pub id: u32,
     pub weight: f32,
-    /// Its window of 75 tokens, from 0.
+    /// Its window of tokens, from 0.
     pub chunk: usize,
     /// It did not fit, and the model does not read it.
     pub cut: bool,
@@ -126,7 +126,9 @@ pub struct TokenView {
 pub struct PromptView {
     pub tokens: Vec<TokenView>,
     pub chunks: usize,
-    /// Most of the prompt is in a language that CLIP's vocabulary does not hold.
+    /// Tokens that a window has room for: 75 of CLIP's, 510 of BERT's.
+    pub room: usize,
+    /// Most of the prompt is in a language that the vocabulary does not hold.
     pub foreign: bool,
 }
 
@@ -139,7 +141,7 @@ type Encoded = (Vec<f32>, Vec<f32>);
 /// A tokenizer and the text encoder that reads its tokens.
 pub(super) struct TextEncoder {
     tokenizer: Tokenizer,
-    pub module: Module<clip::Config>,
+    pub module: Module<text_encoder::Config>,
     kept: RefCell<Option<TextPlan>>,
 }
 
@@ -154,7 +156,7 @@ struct TextPlan {
 }
 
 impl TextEncoder {
-    pub fn new(tokenizer: Tokenizer, module: Module<clip::Config>) -> Self {
+    pub fn new(tokenizer: Tokenizer, module: Module<text_encoder::Config>) -> Self {
         Self { tokenizer, module, kept: RefCell::default() }
     }
 
@@ -168,7 +170,7 @@ impl TextEncoder {
         table: &[f32],
     ) -> Result<Encoded> {
         let config = &self.module.config;
-        let width = config.hidden_size as usize;
+        let width = config.hidden_size() as usize;
         let (mut embeds, mut pooled) = (Vec::new(), Vec::new());
         for group in windows.chunks(WINDOWS) {
             let mut ids: Vec<u32> = Vec::new();
@@ -178,12 +180,14 @@ impl TextEncoder {
                 let window = self.tokenizer.window(window.iter().map(|p| p.id));
                 let known = window.iter().map(|&id| if id < FIRST_VECTOR { id } else { 0 });
                 let known: Vec<u32> = known.collect();
-                eos.push(config.eos_index(&known));
-                if let Some(id) = known.iter().find(|&&id| id >= config.vocab_size) {
+                if let text_encoder::Config::Clip(config) = config {
+                    eos.push(config.eos_index(&known));
+                }
+                if let Some(id) = known.iter().find(|&&id| id >= config.vocab_size()) {
                     return Err(Error::bad_checkpoint(format!(
                         "the tokenizer makes token {id}, and the text encoder knows {}. They are not of \
                          one model",
-                        config.vocab_size
+                        config.vocab_size()
                     )));
                 }
                 if recipe.vectors {
@@ -202,6 +206,9 @@ impl TextEncoder {
             let plan = self.plan(&residence.gpu, recipe, [batch, ids.len() as u32 / batch]).await?;
             let TextPlan { executable, io, .. } = &plan;
             executable.write_u32(&residence.gpu, io.ids, &ids)?;
+            if let Some(t) = io.segments {
+                executable.write_u32(&residence.gpu, t, &vec![0; ids.len()])?;
+            }
             if let Some(t) = io.vectors {
                 executable.write(&residence.gpu, t, &vectors)?;
             }
@@ -271,7 +278,7 @@ impl TextEncoders {
 
     /// Channels of a token's conditioning, of all encoders together.
     pub fn channels(&self) -> usize {
-        self.encoders.iter().map(|e| e.module.config.hidden_size as usize).sum()
+        self.encoders.iter().map(|e| e.module.config.hidden_size() as usize).sum()
     }
 
     /// The fewest layers that conditioning passes.
@@ -306,7 +313,7 @@ impl TextEncoders {
 
     /// How wide each encoder's vectors are, and how many a window holds: all but the marks at both ends.
     fn room(&self) -> (Vec<u32>, u64) {
-        let widths = self.encoders.iter().map(|e| e.module.config.hidden_size);
+        let widths = self.encoders.iter().map(|e| e.module.config.hidden_size());
         (widths.collect(), self.tokens().saturating_sub(2) as u64)
     }
 
@@ -436,7 +443,7 @@ impl TextEncoders {
         let mut parts: Vec<(Vec<Vec<f32>>, usize)> = Vec::new();
         let mut pooled: Vec<Vec<f32>> = Vec::new();
         for (i, encoder) in self.encoders.iter().enumerate() {
-            let width = encoder.module.config.hidden_size as usize;
+            let width = encoder.module.config.hidden_size() as usize;
             let mut rows = Vec::new();
             pooled.clear();
             for (request, truncated) in requests.iter().zip(&mut truncated) {
@@ -504,7 +511,7 @@ impl TextEncoders {
         embeddings: &[(String, String)],
     ) -> Result<PromptView> {
         let Some(encoder) = self.encoders.first() else { return Ok(PromptView::default()) };
-        let width = encoder.module.config.hidden_size as usize;
+        let width = encoder.module.config.hidden_size() as usize;
         let (embeddings, _) = self.embeddings.of_encoder(0, width, embeddings)?;
         let parts = match syntax {
             Syntax::Plain => vec![prompt.to_owned()],
@@ -535,7 +542,8 @@ impl TextEncoders {
         let read = all.chunks.iter().enumerate().flat_map(|(i, c)| c.iter().map(move |p| view(i, false, p)));
         let cut = all.cut.iter().map(|p| view(all.chunks.len(), true, p));
         let tokens = read.chain(cut).collect();
-        Ok(PromptView { tokens, chunks: all.chunks.len(), foreign: all.foreign() })
+        let room = encoder.tokenizer.model_max_length() - 2;
+        Ok(PromptView { tokens, chunks: all.chunks.len(), room, foreign: all.foreign() })
     }
 }
 

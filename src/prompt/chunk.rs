@@ -1,4 +1,4 @@
-//! Prompts to the windows of tokens that the text encoder reads, 75 and two marks each.
+//! Prompts to the windows of tokens that the text encoder reads: of CLIP's, 75 and two marks each.
 
 use super::{BREAK, Tokenizer, grammar};
 use crate::error::Result;
@@ -81,9 +81,12 @@ fn pieces(tokenizer: &Tokenizer, text: &str, weight: f32) -> Result<Vec<Piece>> 
             id,
             text: text.get(start..end).unwrap_or_default().to_owned(),
             weight,
-            unknown: false,
+            unknown: tokenizer.is_unknown(id).unwrap_or(false),
         })
         .collect();
+    if out.first().is_none_or(|p| tokenizer.is_unknown(p.id).is_some()) {
+        return Ok(out);
+    }
     // Words: runs of letters. One whose letters are not English and that takes more tokens than half its
     // letters is shredded; English words take a fifth.
     let mut i = 0;

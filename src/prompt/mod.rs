@@ -1,4 +1,4 @@
-//! From a prompt to CLIP's token ids.
+//! From a prompt to the token ids of CLIP, or of BERT.
 //!
 //! - [`Tokenizer`]: text to ids.
 //! - [`grammar`]: the language of AUTOMATIC1111's prompts.
@@ -9,23 +9,51 @@ pub mod chunk;
 pub mod emphasis;
 pub mod grammar;
 mod split;
+mod word_piece;
 
 pub use chunk::{Chunked, Embedding, FIRST_VECTOR, Piece, Syntax};
 pub use grammar::BREAK;
 
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::{AddedToken, Model, OffsetType};
+use tokenizers::{AddedToken, OffsetType};
 
 use crate::error::{Error, Result};
+use word_piece::WordPieces;
 
-/// Length of an encoded prompt where the checkpoint does not say: what CLIP's text encoder has positions for.
-const MODEL_MAX_LENGTH: usize = 77;
+/// A kind of tokenizer, and what its files need not say.
+struct Kind {
+    /// Names of its marks in the configuration, and their usual texts: begin, end, unknown, padding.
+    marks: [(&'static str, &'static str); 4],
+    /// A mark that need not be in the vocabulary.
+    mask: Option<(&'static str, &'static str)>,
+    /// Length of an encoded prompt: what the text encoder has positions for.
+    model_max_length: usize,
+}
 
-/// CLIP's byte-pair tokenizer, as transformers 5's `CLIPTokenizer`.
+const CLIP: Kind = Kind {
+    marks: [
+        ("bos_token", "<|startoftext|>"),
+        ("eos_token", "<|endoftext|>"),
+        ("unk_token", "<|endoftext|>"),
+        ("pad_token", "<|endoftext|>"),
+    ],
+    mask: None,
+    model_max_length: 77,
+};
+
+const BERT: Kind = Kind {
+    marks: [("cls_token", "[CLS]"), ("sep_token", "[SEP]"), ("unk_token", "[UNK]"), ("pad_token", "[PAD]")],
+    mask: Some(("mask_token", "[MASK]")),
+    model_max_length: 512,
+};
+
+/// CLIP's byte-pair tokenizer, as transformers 5's `CLIPTokenizer`, or the word pieces of its `BertTokenizer`.
 pub struct Tokenizer {
-    bpe: BPE,
+    cut: Box<dyn split::Cut>,
     added: split::Added,
+    /// BERT's token for what its vocabulary does not hold; CLIP's holds every byte.
+    unknown: Option<u32>,
     bos: u32,
     eos: u32,
     pad: u32,
@@ -33,13 +61,15 @@ pub struct Tokenizer {
 }
 
 /// The files of a checkpoint's `tokenizer/` folder, as bytes; those that it lacks are `None`.
-/// Either `tokenizer_json` or both of `vocab` and `merges` are needed.
+/// Either `tokenizer_json` or both of `vocab` and `merges` are needed, of BERT's `vocab_text`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenizerFiles<'a> {
     /// `vocab.json`
     pub vocab: Option<&'a [u8]>,
     /// `merges.txt`
     pub merges: Option<&'a [u8]>,
+    /// `vocab.txt`, which BERT's has in their place
+    pub vocab_text: Option<&'a [u8]>,
     /// `tokenizer.json`
     pub tokenizer_json: Option<&'a [u8]>,
     /// `tokenizer_config.json`: special tokens, `model_max_length`
@@ -71,46 +101,35 @@ impl Tokenizer {
         let map = files.special_tokens_map.filter(|_| listed.is_none());
         let map = optional(map, "special_tokens_map.json")?;
         let mut whole = optional(files.tokenizer_json, "tokenizer.json")?;
-        if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
-            && !["CLIPTokenizer", "CLIPTokenizerFast"].contains(&class)
-        {
-            return Err(Error::unsupported(format!(
-                "the checkpoint's tokenizer is {class}; only CLIPTokenizer is supported, use a Stable \
-                 Diffusion 1.x, 2.x or XL checkpoint"
-            )));
-        }
-
-        // As transformers: of tokenizer.json the vocabulary and merges, or else the two files.
-        let (vocab, merges) = if files.tokenizer_json.is_some() {
-            let mut model = match whole.remove("model") {
-                Some(Value::Object(model)) => model,
-                _ => return Err(broken("tokenizer.json", "it has no `model`")),
-            };
-            let Some(Value::Object(vocab)) = model.remove("vocab") else {
-                return Err(Error::unsupported("tokenizer.json is not of a byte-pair tokenizer; use CLIP's"));
-            };
-            let merges = model.get("merges").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let merges: Option<Merges> = merges.iter().map(merge_of_json).collect();
-            (vocab, merges.ok_or_else(|| broken("tokenizer.json", "a merge is not two words"))?)
-        } else {
-            let (Some(vocab), Some(merges)) = (files.vocab, files.merges) else {
-                return Err(Error::bad_checkpoint(
-                    "the checkpoint's tokenizer/ has neither tokenizer.json nor vocab.json and merges.txt; \
-                     add them",
-                ));
-            };
-            (object(vocab, "vocab.json")?, merges_of_text(merges)?)
+        let class = config.get("tokenizer_class").and_then(Value::as_str);
+        let bert = match class {
+            Some("CLIPTokenizer" | "CLIPTokenizerFast") => false,
+            Some("BertTokenizer" | "BertTokenizerFast") => true,
+            None => files.vocab_text.is_some(),
+            Some(class) => {
+                return Err(Error::unsupported(format!(
+                    "the checkpoint's tokenizer is {class}; only CLIPTokenizer and BertTokenizer are supported, \
+                     use a Stable Diffusion 1.x, 2.x or XL checkpoint"
+                )));
+            }
         };
-        let vocab: Option<Vocab> =
-            vocab.into_iter().map(|(word, id)| Some((word, id.as_u64()?.try_into().ok()?))).collect();
-        let vocab =
-            vocab.ok_or_else(|| broken("the tokenizer's vocabulary", "an id is not a whole number"))?;
+        let kind = if bert { BERT } else { CLIP };
 
-        let default = |key: &str| if key == "bos_token" { "<|startoftext|>" } else { "<|endoftext|>" };
-        let named = ["bos_token", "eos_token", "unk_token", "pad_token"].map(|key| {
+        let (vocab, merges) = match whole.remove("model") {
+            Some(Value::Object(model)) => vocabulary_of_json(model, bert)?,
+            Some(_) => return Err(broken("tokenizer.json", "its `model` is no object")),
+            None if files.tokenizer_json.is_some() => {
+                return Err(broken("tokenizer.json", "it has no `model`"));
+            }
+            None => vocabulary(&files, bert)?,
+        };
+
+        let mark = |(key, usual): (&str, &str)| {
             let value = map.get(key).or(config.get(key)).filter(|v| !v.is_null());
-            value.map_or_else(|| Some(AddedToken::from(default(key), true)), added_token)
-        });
+            value.map_or_else(|| Some(AddedToken::from(usual, true)), added_token)
+        };
+        let mask = kind.mask.and_then(mark).filter(|token| vocab.contains_key(&token.content));
+        let named = kind.marks.map(mark);
         let [Some(bos), Some(eos), Some(unk), Some(pad)] = named else {
             return Err(broken(
                 "the tokenizer's configuration",
@@ -126,6 +145,7 @@ impl Tokenizer {
             })
         };
         let (bos_id, eos_id, pad_id) = (id(&bos)?, id(&eos)?, id(&pad)?);
+        let unknown = if bert { Some(id(&unk)?) } else { None };
 
         let listed: Vec<&Value> = listed
             .map(|m| m.values().collect())
@@ -136,7 +156,7 @@ impl Tokenizer {
         added.retain(|token| vocab.contains_key(&token.content));
         // As transformers: a listed token keeps its flags; of named ones with equal text the last counts.
         let listed = added.len();
-        for token in [&bos, &eos, &unk, &pad] {
+        for token in [&bos, &eos, &unk, &pad].into_iter().chain(&mask) {
             match added.iter().position(|t| t.content == token.content) {
                 Some(i) if i < listed => {}
                 Some(i) => added[i] = token.clone(),
@@ -145,27 +165,35 @@ impl Tokenizer {
         }
 
         let added = added.into_iter().map(|token| id(&token).map(|id| (token, id))).collect::<Result<_>>()?;
-        let added = split::Added::new(added).map_err(|e| broken("an added token", &e.to_string()))?;
-
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocab, merges)
-            .unk_token(unk.content)
-            .continuing_subword_prefix(String::new())
-            .end_of_word_suffix("</w>".into())
-            .build()
-            .map_err(|e| broken("the tokenizer's merges", &e.to_string()))?;
+        let cut: tokenizers::Result<Box<dyn split::Cut>> = match bert {
+            true => WordPieces::new(vocab, unk.content, &config).map(|words| Box::new(words) as _),
+            false => BPE::builder()
+                .vocab_and_merges(vocab, merges)
+                .unk_token(unk.content)
+                .continuing_subword_prefix(String::new())
+                .end_of_word_suffix("</w>".into())
+                .build()
+                .map(|bpe| Box::new(bpe) as _),
+        };
+        let cut = cut.map_err(|e| broken("the tokenizer's vocabulary", &e.to_string()))?;
+        let added = split::Added::new(added, &*cut).map_err(|e| broken("an added token", &e.to_string()))?;
 
         let length = config.get("model_max_length").and_then(Value::as_f64).filter(|&n| n < 1e6);
-        let model_max_length = length.map_or(MODEL_MAX_LENGTH, |n| n as usize);
+        let model_max_length = length.map_or(kind.model_max_length, |n| n as usize);
         if model_max_length < 2 {
             return Err(broken("tokenizer_config.json", "`model_max_length` leaves no room for a prompt"));
         }
-        Ok(Self { bpe, added, bos: bos_id, eos: eos_id, pad: pad_id, model_max_length })
+        Ok(Self { cut, added, unknown, bos: bos_id, eos: eos_id, pad: pad_id, model_max_length })
     }
 
-    /// Length of every encoded prompt, 77 for all known checkpoints.
+    /// Length of every encoded prompt: 77 for all known checkpoints with CLIP, 512 with BERT.
     pub fn model_max_length(&self) -> usize {
         self.model_max_length
+    }
+
+    /// Whether a token stands for what the vocabulary does not hold; `None` where the vocabulary holds every byte.
+    pub fn is_unknown(&self, id: u32) -> Option<bool> {
+        self.unknown.map(|unknown| unknown == id)
     }
 
     /// The ids of a text and where in it each begins and ends (bytes), without marks at the ends. Fails with
@@ -179,9 +207,9 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str) -> tokenizers::Result<tokenizers::Encoding> {
-        let mut text = self.added.extract_and_normalize(text)?;
-        split::pre_tokenize(&mut text)?;
-        text.tokenize(|word| self.bpe.tokenize(word.get()))?;
+        let mut text = self.added.extract_and_normalize(text, &*self.cut)?;
+        self.cut.pre_tokenize(&mut text)?;
+        text.tokenize(|word| self.cut.tokenize(word.get()))?;
         text.into_encoding(None, 0, OffsetType::Byte)
     }
 
@@ -207,6 +235,42 @@ impl Tokenizer {
             truncated: cut.map(|text| text.trim().to_owned()),
         })
     }
+}
+
+/// Words and merges of tokenizer.json's `model`; of BERT's there are no merges.
+fn vocabulary_of_json(mut model: Map<String, Value>, bert: bool) -> Result<(Vocab, Merges)> {
+    let Some(Value::Object(vocab)) = model.remove("vocab") else {
+        return Err(Error::unsupported(
+            "tokenizer.json is not of a byte-pair tokenizer or of word pieces; use CLIP's",
+        ));
+    };
+    let merges = model.get("merges").filter(|_| !bert).and_then(Value::as_array);
+    let merges: Option<Merges> = merges.into_iter().flatten().map(merge_of_json).collect();
+    Ok((ids(vocab)?, merges.ok_or_else(|| broken("tokenizer.json", "a merge is not two words"))?))
+}
+
+/// The same of the files that stand in its place.
+fn vocabulary(files: &TokenizerFiles, bert: bool) -> Result<(Vocab, Merges)> {
+    let missing = |names: &str| {
+        Error::bad_checkpoint(format!(
+            "the checkpoint's tokenizer/ has neither tokenizer.json nor {names}; add them"
+        ))
+    };
+    if bert {
+        let text = files.vocab_text.ok_or_else(|| missing("vocab.txt"))?;
+        let text = std::str::from_utf8(text).map_err(|e| broken("vocab.txt", &e.to_string()))?;
+        return Ok((word_piece::vocab_of_text(text).collect(), Merges::default()));
+    }
+    let (Some(vocab), Some(merges)) = (files.vocab, files.merges) else {
+        return Err(missing("vocab.json and merges.txt"));
+    };
+    Ok((ids(object(vocab, "vocab.json")?)?, merges_of_text(merges)?))
+}
+
+fn ids(vocab: Map<String, Value>) -> Result<Vocab> {
+    let ids: Option<Vocab> =
+        vocab.into_iter().map(|(word, id)| Some((word, id.as_u64()?.try_into().ok()?))).collect();
+    ids.ok_or_else(|| broken("the tokenizer's vocabulary", "an id is not a whole number"))
 }
 
 fn broken(what: &str, why: &str) -> Error {

@@ -2,12 +2,38 @@
 //! regular expressions). Written out here, since an engine for expressions takes a sixth of the wasm module, and the
 //! crate's own byte-level and added-token parts need one.
 
+use tokenizers::models::bpe::BPE;
 use tokenizers::normalizer::Range;
 use tokenizers::pattern::Pattern;
 use tokenizers::{
-    AddedToken, NormalizedString, Offsets, PreTokenizedString, Result, SplitDelimiterBehavior, Token,
+    AddedToken, Model, NormalizedString, Offsets, PreTokenizedString, Result, SplitDelimiterBehavior, Token,
 };
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
+
+/// A kind of tokenizer: what it makes of a text between the added tokens.
+pub(super) trait Cut {
+    /// Clean text, of which words are made.
+    fn normalize(&self, text: &mut NormalizedString) -> Result<()>;
+    /// Text to words.
+    fn pre_tokenize(&self, text: &mut PreTokenizedString) -> Result<()>;
+    /// A word to tokens.
+    fn tokenize(&self, word: &str) -> Result<Vec<Token>>;
+}
+
+/// CLIP's.
+impl Cut for BPE {
+    fn normalize(&self, text: &mut NormalizedString) -> Result<()> {
+        normalize(text)
+    }
+
+    fn pre_tokenize(&self, text: &mut PreTokenizedString) -> Result<()> {
+        pre_tokenize(text)
+    }
+
+    fn tokenize(&self, word: &str) -> Result<Vec<Token>> {
+        Model::tokenize(self, word)
+    }
+}
 
 /// A pattern by the length in bytes of its match at the start of a text, 0 if it does not match there.
 struct Starts<F>(F);
@@ -67,7 +93,7 @@ fn is_word(c: char) -> bool {
 }
 
 /// NFC, each run of white space as one space, lower case.
-pub(super) fn normalize(text: &mut NormalizedString) -> Result<()> {
+fn normalize(text: &mut NormalizedString) -> Result<()> {
     text.nfc();
     text.replace(Starts(|rest: &str| run(rest, char::is_whitespace)), " ")?;
     text.lowercase();
@@ -103,7 +129,7 @@ fn letter(byte: u8) -> char {
 
 /// English contractions, words, single digits, runs of everything else; as byte letters. A mark of an end that was no
 /// added token is cut as any text, but apart from what stands around it: the byte-level part cuts a second time.
-pub(super) fn pre_tokenize(text: &mut PreTokenizedString) -> Result<()> {
+fn pre_tokenize(text: &mut PreTokenizedString) -> Result<()> {
     text.split(|_, part| part.split(Starts(mark_or_word), SplitDelimiterBehavior::Isolated))?;
     text.split(|_, part| {
         // White space lies between the matches.
@@ -130,24 +156,24 @@ pub(super) struct Added {
 }
 
 impl Added {
-    /// Tokens and their ids.
-    pub(super) fn new(tokens: Vec<(AddedToken, u32)>) -> Result<Self> {
+    /// Tokens and their ids. `cut` cleans text.
+    pub(super) fn new(tokens: Vec<(AddedToken, u32)>, cut: &dyn Cut) -> Result<Self> {
         let tokens = tokens.into_iter().filter(|(token, _)| !token.content.is_empty());
         let (mut clean, written): (Vec<_>, Vec<_>) = tokens.partition(|(token, _)| token.normalized);
         for (token, _) in &mut clean {
             let mut content = NormalizedString::from(token.content.as_str());
-            normalize(&mut content)?;
+            cut.normalize(&mut content)?;
             token.content = content.get().to_owned();
         }
         Ok(Self { written, clean })
     }
 
     /// The text with its added tokens found and the rest of it clean.
-    pub(super) fn extract_and_normalize(&self, text: &str) -> Result<PreTokenizedString> {
+    pub(super) fn extract_and_normalize(&self, text: &str, cut: &dyn Cut) -> Result<PreTokenizedString> {
         let mut text = PreTokenizedString::from(text);
         text.split(|_, part| parts(&self.written, &part))?;
         text.split(|_, mut part| {
-            normalize(&mut part)?;
+            cut.normalize(&mut part)?;
             parts(&self.clean, &part)
         })?;
         Ok(text)
@@ -320,13 +346,13 @@ mod tests {
 
             let bpe = bpe();
             let ids = added.into_iter().map(|t| (t.clone(), bpe.token_to_id(&t.content).unwrap())).collect();
-            let ours = Added::new(ids).unwrap();
+            let ours = Added::new(ids, &bpe).unwrap();
             for _ in 0..300 {
                 let pieces = 0..random.random_range(0..12);
                 let text: String = pieces.map(|_| PIECES[random.random_range(0..PIECES.len())]).collect();
-                let mut cut = ours.extract_and_normalize(&text).unwrap();
+                let mut cut = ours.extract_and_normalize(&text, &bpe).unwrap();
                 pre_tokenize(&mut cut).unwrap();
-                cut.tokenize(|word| bpe.tokenize(word.get())).unwrap();
+                cut.tokenize(|word| Cut::tokenize(&bpe, word.get())).unwrap();
                 let ours = cut.into_encoding(None, 0, OffsetType::Byte).unwrap();
                 let theirs = theirs.encode(text.as_str(), false).unwrap();
                 assert_eq!(ours.get_ids(), theirs.get_ids(), "{text:?}, flags {flags:05b}");

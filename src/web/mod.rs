@@ -125,7 +125,7 @@ impl Pipeline {
         Ok(result_object(generated))
     }
 
-    /// How the text encoder reads `{ prompt, promptSyntax, embeddings }`: `{ tokens, chunks, foreign }`.
+    /// How the text encoder reads `{ prompt, promptSyntax, embeddings }`: `{ tokens, chunks, room, foreign }`.
     pub async fn tokenize(&self, options: JsValue, signal: AbortSignal) -> Result<Object, JsValue> {
         let embeddings = self.embeddings(&options, &Watch::silent(&signal)).await?;
         let prompt = text(&options, "prompt")?.unwrap_or_default();

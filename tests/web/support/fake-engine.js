@@ -243,6 +243,7 @@ export class Pipeline {
     return {
       tokens,
       chunks: promptSyntax === 'plain' ? 1 : Math.ceil(tokens.length / 75) || 1,
+      room: 75,
       foreign: tokens.length > 0 && tokens.every((/** @type {any} */ t) => t.unknown),
     };
   }
