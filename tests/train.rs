@@ -7,7 +7,9 @@ use browser_diffusion::samplers::Twister;
 use browser_diffusion::train::cpu::{backward, forward};
 use browser_diffusion::train::gemm::{Packed, Start, View, gemm};
 use browser_diffusion::train::op::{Op, Tensor};
-use browser_diffusion::train::{Data, DataSet, Family, Picture, Plan, STEPS, Trainer};
+use browser_diffusion::train::{
+    Data, DataSet, Doodles, Family, PIXELS, Picture, Plan, STEPS, Trainer, doodles as rules,
+};
 use serde_json::Value;
 use std::cell::Cell;
 
@@ -308,7 +310,81 @@ fn families_begin_as_torch_does() {
             Some([want[1].clone(), want[2].clone()])
         );
     }
+    doodles_begin_as_torch_does(&mut expected);
     assert_eq!(expected.at, expected.values.len(), "all of train.f32 is read");
+}
+
+/// Four patterns, the ones of train.py.
+fn drawings() -> Vec<f32> {
+    let ink = |i: usize, x: usize, y: usize| (x / 4 * (i + 2) + y / 4 * (y / 4) * (i + 1)) % 7 < 3;
+    let at = |i| (0..16).flat_map(move |y| (0..16).map(move |x| if ink(i, x, y) { 1.0 } else { -1.0 }));
+    (0..4).flat_map(at).collect()
+}
+
+fn doodles(pixels: &[f32]) -> browser_diffusion::Result<Doodles> {
+    Doodles::new(pixels, Plan { seed: 7, steps: rules::STEPS, rate: rules::RATE })
+}
+
+fn doodles_begin_as_torch_does(expected: &mut Expected) {
+    let mut d = doodles(&drawings()).unwrap();
+    let some: Vec<f32> = d.parameters().iter().step_by(101).copied().collect();
+    assert_eq!(some, expected.next(some.len()), "doodles: weights");
+    let some: Vec<f32> = d.samples(5).iter().flat_map(|s| s.pixels.iter().step_by(5).copied()).collect();
+    close(&some, expected.next(some.len()), 2e-5, "doodles: samples");
+    d.gradients();
+    let mut at = 0;
+    for count in [265 * 192, 192, 192 * 192, 192, 192 * 256, 256] {
+        let got = &d.gradient()[at..at + count];
+        at += count;
+        let norm = expected.next(1)[0];
+        let got_norm = got.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt() as f32;
+        assert!((got_norm - norm).abs() <= 1e-5 * norm.max(1.0), "doodles: norm {got_norm} for {norm}");
+        let some: Vec<f32> = got.iter().step_by(16).copied().collect();
+        close(&some, expected.next(some.len()), 1e-5, &format!("doodles: gradients of {count} values"));
+    }
+    assert_eq!(at, d.gradient().len());
+}
+
+/// The losses are torch's; what is drawn in the end is near a drawing, as whoever learns four pictures by heart draws.
+#[test]
+fn doodles_learn_as_torch_does() {
+    let json = Expected::read().json;
+    let want = json["doodles"].as_array().unwrap();
+    let mut d = doodles(&drawings()).unwrap();
+    let differs = |d: &mut Doodles| d.samples(1).iter().map(|s| s.differs).sum::<f32>() / 8.0;
+    let before = differs(&mut d);
+    let got = d.train(want.len()).unwrap().losses;
+    for (step, tolerance) in [(1, 1e-5), (10, 1e-4), (want.len(), 1e-2)] {
+        let (got, want) = (f64::from(got[step - 1]), want[step - 1].as_f64().unwrap());
+        assert!((got - want).abs() <= tolerance, "doodles step {step}: {got} for {want}");
+    }
+    d.train(300).unwrap();
+    let after = differs(&mut d);
+    println!("pixels that differ from the nearest drawing: {before} before, {after} after 400 steps");
+    assert!(after < 0.05 && before > 0.2, "{before} and {after}");
+    let seen: std::collections::BTreeSet<usize> =
+        (1..4).flat_map(|seed| d.samples(seed)).map(|s| s.nearest).collect();
+    assert_eq!(seen.len(), 4, "24 samples are near all four drawings");
+    d.reset(7);
+    assert_eq!(d.train(1).unwrap().losses[0], got[0]);
+}
+
+#[test]
+fn doodles_that_cannot_be_learnt_are_refused() {
+    let pixels = drawings();
+    for wrong in [
+        &pixels[..0],
+        &pixels[..PIXELS - 1],
+        &vec![1.0; 65 * PIXELS],
+        &vec![-1.0; PIXELS],
+        &vec![f32::NAN; PIXELS],
+    ] {
+        assert_eq!(doodles(wrong).err().unwrap().code, Code::InvalidOption);
+    }
+    let mut d = Doodles::new(&pixels, Plan { seed: 0, steps: STEPS, rate: 900.0 }).unwrap();
+    let before = d.parameters().to_vec();
+    assert_eq!(d.train(500).unwrap_err().code, Code::InvalidOption);
+    assert_eq!(d.parameters(), before);
 }
 
 fn losses_equal_torch(family: Family) {

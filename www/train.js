@@ -86,6 +86,9 @@ function checked({ family, data, seed = 0, steps = 2000, learningRate }) {
   return { ...rest, points: data };
 }
 
+/** Pixels of a drawing, and the most drawings. */
+const PIXELS = 256, MOST_DRAWINGS = 64;
+
 const CREATE = Symbol('create');
 
 /** One family that learns one set. */
@@ -183,6 +186,85 @@ export class Trainer {
     await this.#ask('reset', seed);
     this.#seed = seed;
     this.#step = 0;
+  }
+
+  /** Ends its worker. */
+  dispose() {
+    this.#engine.end(disposed());
+  }
+}
+
+/**
+ * @typedef {object} DoodleSample
+ * @property {Float32Array} pixels -1 (paper) to 1 (ink), row by row from above
+ * @property {number} nearest which of the drawings it is nearest to, from 0, each moved by up to a pixel
+ * @property {number} differs the share of its pixels that are ink there and paper here, or the other way round
+ */
+
+/** A diffusion model of some 137,000 parameters that learns a handful of drawings of 16x16 pixels. */
+export class DoodleTrainer {
+  /** @type {Engine} */ #engine;
+  #step = 0;
+
+  /** @param {symbol} key @param {Engine} engine @param {any} about */
+  constructor(key, engine, about) {
+    if (key !== CREATE) throw invalid('Use DoodleTrainer.create(options) instead of new.');
+    this.#engine = engine;
+    /** How many weights and biases it has. @type {number} */
+    this.parameters = about.parameters;
+  }
+
+  /**
+   * @param {object} options
+   * @param {Float32Array} options.drawings 256 values each, -1 (paper) to 1 (ink), row by row from above; 1 to 64 of them
+   * @param {number} [options.seed] of weights, batches and noise; default 0
+   * @param {number} [options.steps] by which the learning rate has fallen to 2 % of itself; default 1000
+   * @param {number} [options.learningRate] at its highest; default 0.003
+   */
+  static async create({ drawings, seed = 0, steps = 1000, learningRate }) {
+    whole('seed', seed, 0, SEEDS);
+    whole('steps', steps, 1, 1_000_000);
+    if (learningRate !== undefined && !(learningRate > 0 && learningRate <= 1000)) {
+      throw invalid(`learningRate must be a number above 0, at most 1000, not ${show(learningRate)}.`);
+    }
+    if (!(drawings instanceof Float32Array) || drawings.length > MOST_DRAWINGS * PIXELS) {
+      throw invalid(`drawings must be a Float32Array of ${PIXELS} values for each of at most ${MOST_DRAWINGS}.`);
+    }
+    const engine = new Engine();
+    try {
+      const spec = { drawings, seed, steps, learningRate };
+      return new DoodleTrainer(CREATE, engine, await engine.call('train', { method: 'create', args: [spec] }));
+    } catch (error) {
+      engine.end(disposed());
+      throw error;
+    }
+  }
+
+  /** Steps done. */
+  get step() {
+    return this.#step;
+  }
+
+  /**
+   * Learns for so many steps, and fails, as those of {@link Trainer}.
+   * @param {number} [steps]
+   * @returns {Promise<Trained>} losses: the mean squared error of the clean drawing
+   */
+  async train(steps = 1) {
+    whole('steps', steps, 1, MOST_STEPS);
+    const trained = await this.#engine.call('train', { method: 'train', args: [steps] });
+    this.#step = trained.step;
+    return trained;
+  }
+
+  /**
+   * Eight samples: the same ones for the same network and seed.
+   * @param {number} [seed] of the noise that they are made of
+   * @returns {Promise<DoodleSample[]>}
+   */
+  async samples(seed = 0) {
+    whole('seed', seed, 0, SEEDS);
+    return this.#engine.call('train', { method: 'samples', args: [seed] });
   }
 
   /** Ends its worker. */

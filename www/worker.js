@@ -2,7 +2,9 @@
  * The worker: owns the WebAssembly engine and, through it, the GPU device. It answers the calls of engine.js one after
  * another; only "abort" acts at once.
  */
-import init, { Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny } from './pkg/browser_diffusion.js';
+import init, {
+  DoodleTrainer, Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny,
+} from './pkg/browser_diffusion.js';
 import { place } from './addresses.js';
 import { stopped } from './errors.js';
 import { keepTuning, keptTunings } from './kept-choices.js';
@@ -14,7 +16,7 @@ engine.catch(() => {}); // the first call reports it
 let pipeline;
 /** @type {Upscaler | undefined} */
 let upscaler;
-/** @type {Trainer | undefined} */
+/** @type {Trainer | DoodleTrainer | undefined} */
 let trainer;
 
 /** @type {Map<number, AbortController>} calls that wait or run */
@@ -189,7 +191,7 @@ async function tuneBetween() {
  */
 function learn(method, args) {
   if (method === 'create') {
-    trainer = Trainer.create(args[0]);
+    trainer = (args[0].drawings ? DoodleTrainer : Trainer).create(args[0]);
     return trainer.about();
   }
   return /** @type {any} */ (trainer)[method](...args);

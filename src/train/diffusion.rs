@@ -2,7 +2,7 @@
 //! v = cos(u) noise - sin(u) point, u = t pi / 2 (Salimans and Ho 2022; the angle is the cosine schedule). Samples are drawn
 //! by DDIM (Song et al. 2021).
 
-use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
+use super::model::{Ask, Draw, Model, Picture, Plane, Recorded, grid};
 use super::op::{Op, Tensor};
 use super::tape::{BATCH, Program, Recorder, Stage, Tape, Use, features};
 use std::f32::consts::FRAC_PI_2;
@@ -10,6 +10,12 @@ use std::f32::consts::FRAC_PI_2;
 const WIDTH: usize = 128;
 /// Steps from noise to a sample.
 pub const SAMPLE_STEPS: usize = 50;
+
+/// At a noise time, what a clean value and noise mix to, and v.
+pub(super) fn mixed(clean: f32, noise: f32, time: f32) -> (f32, f32) {
+    let (sin, cos) = (time * FRAC_PI_2).sin_cos();
+    (cos * clean + sin * noise, cos * noise - sin * clean)
+}
 
 pub struct Diffusion {
     recorded: Recorded,
@@ -55,8 +61,8 @@ impl Diffusion {
                 break;
             }
             let (clean, noise) = self.guess(tape, &points, at(i));
-            let (sin, cos) = (at(i - 1).max(time) * FRAC_PI_2).sin_cos();
-            points = clean.iter().zip(noise).map(|(x, n)| cos * x + sin * n).collect();
+            let then = at(i - 1).max(time);
+            points = clean.iter().zip(noise).map(|(&x, n)| mixed(x, n, then).0).collect();
         }
         points
     }
@@ -73,13 +79,14 @@ impl Model for Diffusion {
         draw.points(&mut points);
         draw.twister.rand(&mut values[self.time.range()]);
         draw.twister.randn(&mut noise);
-        for (i, (x, n)) in points.iter().zip(noise).enumerate() {
-            let (sin, cos) = (values[self.time.at + i / 2] * FRAC_PI_2).sin_cos();
-            values[self.input.at + i] = cos * x + sin * n;
-            values[self.target.at + i] = cos * n - sin * x;
+        for (i, (&x, n)) in points.iter().zip(noise).enumerate() {
+            (values[self.input.at + i], values[self.target.at + i]) =
+                mixed(x, n, values[self.time.at + i / 2]);
         }
     }
+}
 
+impl Plane for Diffusion {
     fn sample(&self, tape: &mut Tape, noise: &[f32]) -> Vec<f32> {
         self.sample_until(tape, noise, 0.0)
     }

@@ -1,7 +1,7 @@
 //! A normalising flow: eight affine couplings (RealNVP: Dinh et al. 2017) from data to a normal distribution, learnt by
 //! exact likelihood; their inverse makes samples.
 
-use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
+use super::model::{Ask, Draw, Model, Picture, Plane, Recorded, grid};
 use super::op::{Op, Tensor};
 use super::tape::{BATCH, Net, Program, Recorder, Stage, Tape, Use, features};
 
@@ -78,7 +78,9 @@ impl Model for Flow {
             out[..2].copy_from_slice(point);
         }
     }
+}
 
+impl Plane for Flow {
     fn sample(&self, tape: &mut Tape, noise: &[f32]) -> Vec<f32> {
         self.invert(tape, noise)
     }

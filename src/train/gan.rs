@@ -1,7 +1,7 @@
 //! A generative adversarial network (Goodfellow et al. 2014): a discriminator learns to tell data from samples, then a
 //! generator to be taken for data by it. Both losses are binary cross-entropies.
 
-use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
+use super::model::{Ask, Draw, Model, Picture, Plane, Recorded, grid};
 use super::op::{Op, Tensor};
 use super::tape::{BATCH, Program, Recorder, Stage, Tape, Use, features};
 
@@ -66,7 +66,9 @@ impl Model for Gan {
         }
         draw.twister.randn(&mut values[self.latents[stage].range()]);
     }
+}
 
+impl Plane for Gan {
     fn sample(&self, tape: &mut Tape, noise: &[f32]) -> Vec<f32> {
         tape.run(&self.generate, noise, 0.0)
     }

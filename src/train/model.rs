@@ -12,7 +12,7 @@ pub struct Recorded {
     pub learnt: usize,
 }
 
-/// A family as it is recorded.
+/// A model as it is recorded.
 pub trait Model {
     fn recorded(&self) -> &Recorded;
     /// Adam's first coefficient.
@@ -25,6 +25,10 @@ pub trait Model {
     }
     /// Draws what a stage learns from.
     fn batch(&self, stage: usize, values: &mut [f32], draw: &mut Draw);
+}
+
+/// A family that learns points in the plane.
+pub trait Plane: Model {
     /// Makes samples of normal noise, both x and y in turn.
     fn sample(&self, tape: &mut Tape, noise: &[f32]) -> Vec<f32>;
     /// What this family alone can show.

@@ -1,7 +1,7 @@
 //! A variational autoencoder (Kingma and Welling 2014): an encoder gives each point a mean and a variance, a decoder
 //! makes the point of a value drawn there; the loss is the negative evidence lower bound.
 
-use super::model::{Ask, Draw, Model, Picture, Recorded, grid};
+use super::model::{Ask, Draw, Model, Picture, Plane, Recorded, grid};
 use super::op::{Op, Tensor};
 use super::tape::{BATCH, Program, Recorder, Stage, Tape, Use, features};
 
@@ -46,7 +46,9 @@ impl Model for Vae {
         draw.points(&mut values[self.input.range()]);
         draw.twister.randn(&mut values[self.noise.range()]);
     }
+}
 
+impl Plane for Vae {
     fn sample(&self, tape: &mut Tape, noise: &[f32]) -> Vec<f32> {
         tape.run(&self.decode, noise, 0.0)
     }

@@ -3,7 +3,9 @@
 use super::options::{choice, count, floats, number};
 use super::results::{array, set};
 use crate::error::{Error, Result};
-use crate::train::{BATCH, Data, DataSet, Family, Picture, Plan, STEPS, Trainer as Inner};
+use crate::train::{
+    BATCH, Data, DataSet, Doodles, Family, Losses, Picture, Plan, STEPS, Trainer as Inner, doodles,
+};
 use js_sys::{Array, Float32Array, Object};
 use wasm_bindgen::prelude::*;
 
@@ -23,12 +25,7 @@ impl Trainer {
             Some(set) => Data::named(set),
             None => Data::drawn(&floats(&spec, "points")?.unwrap_or_default())?,
         };
-        let plan = Plan {
-            seed: count(&spec, "seed", f64::from(u32::MAX))?.unwrap_or(0.0) as u32,
-            steps: count(&spec, "steps", f64::from(u32::MAX))?.map_or(STEPS, |n| (n as usize).max(1)),
-            rate: number(&spec, "learningRate")?.map_or(family.rate(), |rate| rate as f32),
-        };
-        Ok(Trainer { inner: Inner::new(family, data, plan) })
+        Ok(Trainer { inner: Inner::new(family, data, plan(&spec, STEPS, family.rate())?) })
     }
 
     /// `{ parameters, batch, points }`: how many weights and biases, how many points a step sees, the data.
@@ -43,13 +40,7 @@ impl Trainer {
     /// `{ step, losses, critic }`, `critic` being a GAN's discriminator's.
     pub fn train(&mut self, steps: u32) -> Result<Object, JsValue> {
         let losses = self.inner.train(steps as usize)?;
-        let out = Object::new();
-        set(&out, "step", self.inner.step() as f64);
-        set(&out, "losses", array(&losses.losses));
-        if let Some(critic) = losses.critic {
-            set(&out, "critic", array(&critic));
-        }
-        Ok(out)
+        Ok(trained(self.inner.step(), &losses))
     }
 
     /// x and y in turn.
@@ -90,4 +81,64 @@ impl Trainer {
     pub fn reset(&mut self, seed: u32) {
         self.inner.reset(seed);
     }
+}
+
+/// A model of small pictures and what it has learnt.
+#[wasm_bindgen]
+pub struct DoodleTrainer {
+    inner: Doodles,
+}
+
+#[wasm_bindgen]
+impl DoodleTrainer {
+    /// `spec`: `{ drawings, seed, steps, learningRate }`, `drawings` being a Float32Array of 256 values each.
+    pub fn create(spec: JsValue) -> Result<DoodleTrainer, JsValue> {
+        let drawings = floats(&spec, "drawings")?.unwrap_or_default();
+        Ok(DoodleTrainer { inner: Doodles::new(&drawings, plan(&spec, doodles::STEPS, doodles::RATE)?)? })
+    }
+
+    /// `{ parameters }`
+    pub fn about(&self) -> Object {
+        let out = Object::new();
+        set(&out, "parameters", self.inner.parameters().len() as f64);
+        out
+    }
+
+    /// `{ step, losses }`
+    pub fn train(&mut self, steps: u32) -> Result<Object, JsValue> {
+        let losses = self.inner.train(steps as usize)?;
+        Ok(trained(self.inner.step(), &losses))
+    }
+
+    /// Each `{ pixels, nearest, differs }`.
+    pub fn samples(&mut self, seed: u32) -> Array {
+        let samples = self.inner.samples(seed).into_iter().map(|sample| {
+            let out = Object::new();
+            set(&out, "pixels", array(&sample.pixels));
+            set(&out, "nearest", sample.nearest as f64);
+            set(&out, "differs", sample.differs);
+            out
+        });
+        samples.collect()
+    }
+}
+
+/// `{ seed, steps, learningRate }`; `usual` ones of a training, and the usual rate.
+fn plan(spec: &JsValue, usual: usize, rate: f32) -> Result<Plan, JsValue> {
+    Ok(Plan {
+        seed: count(spec, "seed", f64::from(u32::MAX))?.unwrap_or(0.0) as u32,
+        steps: count(spec, "steps", f64::from(u32::MAX))?.map_or(usual, |n| (n as usize).max(1)),
+        rate: number(spec, "learningRate")?.map_or(rate, |rate| rate as f32),
+    })
+}
+
+/// `{ step, losses, critic }`
+fn trained(step: usize, losses: &Losses) -> Object {
+    let out = Object::new();
+    set(&out, "step", step as f64);
+    set(&out, "losses", array(&losses.losses));
+    if let Some(critic) = &losses.critic {
+        set(&out, "critic", array(critic));
+    }
+    out
 }

@@ -168,6 +168,60 @@ class Family:
         return z
 
 
+SIDE, SEVEN = 16, 7
+
+
+def drawings():
+    """Four patterns, the ones of tests/train.rs."""
+    x, y, i = torch.arange(SIDE), torch.arange(SIDE)[:, None], torch.arange(4)[:, None, None]
+    return torch.where((x // 4 * (i + 2) + (y // 4) ** 2 * (i + 1)) % SEVEN < 3, 1.0, -1.0)
+
+
+class Doodles:
+    """A diffusion model of small pictures, as src/train/doodles.rs has it."""
+
+    def __init__(self, data, seed):
+        self.g = torch.Generator("cpu").manual_seed(seed)
+        self.data, self.step = data, 0
+        self.net = Net([SIDE * SIDE + 9, 192, 192, SIDE * SIDE], self.g)
+        self.adam = torch.optim.Adam(self.net.parameters, lr=3e-3)
+
+    def predict(self, x, t):
+        waves = torch.cat([f(t * 2**k) for k in range(4) for f in (torch.sin, torch.cos)], 1)
+        return self.net(torch.cat([x, t, waves], 1))
+
+    def loss(self):
+        chance = torch.rand(64, 4, generator=self.g)
+        noise = torch.randn(64, SIDE * SIDE, generator=self.g)
+        which, right, down = (chance[:, i] * n for i, n in ((0, len(self.data)), (1, 3), (2, 3)))
+        wide = torch.nn.functional.pad(self.data, (1, 1, 1, 1), value=-1.0)
+        x = torch.stack([
+            wide[int(w)][2 - int(d) : 2 - int(d) + SIDE, 2 - int(r) : 2 - int(r) + SIDE].flatten()
+            for w, r, d in zip(which, right, down)
+        ])
+        a, s = (chance[:, 3:] * (math.pi / 2)).cos(), (chance[:, 3:] * (math.pi / 2)).sin()
+        return (self.predict(a * x + s * noise, chance[:, 3:]) - x).square().mean()
+
+    def train(self):
+        decay = 0.02 + 0.98 * (1 + math.cos(math.pi * min(self.step / 1000, 1))) / 2
+        self.adam.param_groups[0]["lr"] = 3e-3 * min(1, (self.step + 1) / WARM_UP) * decay
+        self.step += 1
+        loss = self.loss()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def samples(self, seed):
+        z = torch.randn(8, SIDE * SIDE, generator=torch.Generator("cpu").manual_seed(seed))
+        for i in range(50, 0, -1):
+            now, then = (i / 50 * math.pi / 2), ((i - 1) / 50 * math.pi / 2)
+            x0 = self.predict(z, torch.full((8, 1), i / 50)).clamp(-1, 1)
+            z = math.cos(then) * x0 + math.sin(then) * (z - math.cos(now) * x0) / math.sin(now)
+        return z
+
+
 def score(samples, data, part):
     near = torch.cdist(samples, data, compute_mode="donot_use_mm_for_euclid_dist").min(1)
     on = near.values < NEAR
@@ -193,7 +247,7 @@ def compare(sets, seeds=range(5)):
 
 def reference():
     """Every sixteenth of the first gradients and each tensor's norm, losses of 100 steps (50 of those that are chaotic), samples of the
-    network as it begins; points of each set, and the score of one set's points as samples of another."""
+    network as it begins; points of each set, and the score of one set's points as samples of another; the same of doodles."""
     values, families, sets = [], {}, {}
 
     def keep(tensor):
@@ -226,8 +280,16 @@ def reference():
         data, part = points(name)
         keep(data[::97])
         sets[name] = score(points("moons")[0][:1000], data, part)
+    d = Doodles(drawings(), SEVEN)
+    keep(torch.cat([p.flatten() for p in d.net.parameters])[::101])
+    keep(d.samples(5)[:, ::5])
+    for g in torch.autograd.grad(d.loss(), d.net.parameters):
+        keep(g.norm())
+        keep(g.flatten()[::16])
+    d = Doodles(drawings(), SEVEN)
+    doodles = [d.train() for _ in range(100)]
     np.concatenate(values).tofile(DATA / "train.f32")
-    (DATA / "train.json").write_text(json.dumps({"families": families, "sets": sets}) + "\n")
+    (DATA / "train.json").write_text(json.dumps({"families": families, "sets": sets, "doodles": doodles}) + "\n")
 
 
 if __name__ == "__main__":

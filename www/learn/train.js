@@ -3,6 +3,7 @@ import { FAMILIES, Trainer } from '../train.js';
 import { any, button, element, input, isAbort, select } from '../page/ui.js';
 import { Doodle } from './doodle.js';
 import { Panel } from './panel.js';
+import { Sketches } from './sketches.js';
 import { Station, frame, pause, still } from './station.js';
 import { t } from './say.js';
 
@@ -41,6 +42,7 @@ export class Train extends Station {
     button('doodle-clear').onclick = () => this.#doodle.clear();
     this.#showData();
     this.#showPlay();
+    new Sketches();
   }
 
   // ------------------------------------------------------------------------------------------ what is asked for

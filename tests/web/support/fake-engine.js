@@ -276,3 +276,4 @@ export async function canny({ image: { width, height } }) {
 export class Upscaler {}
 
 export class Trainer {}
+export class DoodleTrainer {}

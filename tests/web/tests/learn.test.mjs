@@ -69,7 +69,9 @@ const pixels = (page, selector) => page.evaluate(selector => {
 }, selector);
 
 /** No canvas of a chapter is of one colour. @param {Page} page @param {string} id */
-const drawn = (page, id) => page.evaluate(id => [...document.querySelectorAll(`#${id} .scene canvas:not(#doodle)`)]
+const drawn = (page, id) => page.evaluate(id => [
+  ...document.querySelectorAll(`#${id} .scene canvas:not(#doodle, #sketch, [hidden] *)`),
+]
   .map(one => /** @type {HTMLCanvasElement} */ (one)).every(canvas => {
     const { data } = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'))
       .getImageData(0, 0, canvas.width, canvas.height);
@@ -248,6 +250,52 @@ test('training: by keyboard, a link, a drawing of no points, and one that diverg
     assert.equal(await page.inputValue('#train-rate'), 'usual');
     await trained(page, 20);
     assert.equal(await page.locator('#train .panel .error:not([hidden])').count(), 0);
+  }),
+);
+
+test('drawings are learnt: by mouse, by keyboard, taken away, none at all', () =>
+  withLearn({ before: () => Object.defineProperty(Navigator.prototype, 'gpu', { value: undefined }) }, async page => {
+    await see(page, 'train');
+    await trained(page, 10);
+    await page.click('#train-play'); // it would take half of the time
+    const count = () => page.locator('#sketch-drawings li').count();
+    const told = (/** @type {RegExp} */ what) => page.waitForFunction(
+      source => new RegExp(source).test(document.getElementById('sketch-told')?.textContent ?? ''), what.source);
+    assert.equal(await count(), 8);
+    await page.click('#sketch-add');
+    await told(/blank/);
+    // A line by mouse, one by keyboard.
+    const at = await page.locator('#sketch').boundingBox();
+    assert.ok(at);
+    await page.mouse.move(at.x + at.width / 4, at.y + at.height / 2);
+    await page.mouse.down();
+    await page.mouse.move(at.x + 3 * at.width / 4, at.y + at.height / 2);
+    await page.mouse.up();
+    await page.focus('#sketch');
+    for (const key of [' ', ...Array(5).fill('Shift+ArrowDown')]) await page.keyboard.press(key);
+    const ink = await page.evaluate(() => {
+      const pad = /** @type {HTMLCanvasElement} */ (document.getElementById('sketch'));
+      const { data } = /** @type {CanvasRenderingContext2D} */ (pad.getContext('2d')).getImageData(0, 0, 16, 16);
+      return data.filter((value, i) => i % 4 === 0 && value < 100).length;
+    });
+    assert.ok(ink >= 12 && ink <= 14, `${ink} pixels: nine of the line less the one taken away, five below`);
+    await page.click('#sketch-add');
+    await told(/^9 drawings/);
+    for (let left = 8; left >= 2; left--) await page.locator('#sketch-drawings button').first().click();
+    await told(/^2 drawings/);
+    await page.focus('#sketch-learn');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => Number(document.getElementById('sketch-samples')?.dataset.step) >= 200);
+    await page.click('#sketch-learn');
+    assert.ok(await drawn(page, 'train'));
+    await page.locator('.sketches').screenshot({ path: join(folder, 'learn-sketches.png') });
+    const differ = await page.locator('#sketch-samples figcaption').allInnerTexts();
+    assert.equal(differ.length, 8);
+    const mean = differ.reduce((sum, text) => sum + Number.parseInt(text, 10), 0) / 8;
+    assert.ok(mean <= 6, `two drawings are known by heart after 200 steps: ${differ}`);
+    for (let left = 1; left >= 0; left--) await page.locator('#sketch-drawings button').first().click();
+    assert.equal(await count(), 0);
+    assert.ok(await page.isDisabled('#sketch-learn'));
   }),
 );
 

@@ -60,6 +60,17 @@ export const messages = {
   'train.play': 'Play',
   'train.pause': 'Pause',
   'train.startAgain': 'Start again at the usual rate',
+  'sketch.learn': 'Learn these',
+  'sketch.made': (/** @type {number} */ n) => `Made, number ${n}`,
+  'sketch.nearest': (/** @type {number} */ n) => `The drawing that number ${n} is nearest to`,
+  'sketch.differs': (/** @type {string} */ percent) => `${percent} % differs`,
+  'sketch.take': (/** @type {number} */ n) => `Take drawing ${n} away`,
+  'sketch.blank': 'The pad is blank: draw something first.',
+  'sketch.full': (/** @type {number} */ most) => `${most} drawings are the most: take one away first.`,
+  'sketch.changed': (/** @type {number} */ count) =>
+    `${count === 1 ? '1 drawing' : `${count} drawings`}. It begins anew with them.`,
+  'sketch.told': (/** @type {number} */ step, /** @type {number} */ plan, /** @type {string} */ percent) =>
+    `Step ${step} of ${plan}. Left what it makes, right your nearest drawing; ${percent} % of the pixels differ.`,
   'words.start': '(start)',
   'words.end': '(end)',
   'words.padding': '(empty)',

@@ -1,0 +1,121 @@
+//! What learns: networks, what moves them, and every random number in one order.
+
+use super::adam::{Adam, clip, rate};
+use super::model::{Draw, Model};
+use super::tape::{Recorder, Tape};
+use crate::error::{Error, Result};
+use crate::samplers::Twister;
+
+/// A loss beyond this is no learning any more. What is learnt well has a loss of at most some hundreds from the beginning.
+const DIVERGED: f32 = 1e6;
+
+/// How to train.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Of weights, batches and noise.
+    pub seed: u32,
+    /// Steps until the learning rate has fallen.
+    pub steps: usize,
+    pub rate: f32,
+}
+
+/// What steps came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Losses {
+    /// One a step; of a GAN the generator's.
+    pub losses: Vec<f32>,
+    /// A GAN's discriminator's.
+    pub critic: Option<Vec<f32>>,
+}
+
+/// A model and its memory.
+pub(super) struct Learner<M: ?Sized> {
+    pub tape: Tape,
+    /// Steps done.
+    pub step: usize,
+    plan: Plan,
+    parameters: usize,
+    adams: Vec<Adam>,
+    twister: Twister,
+    pub model: Box<M>,
+}
+
+impl<M: Model + ?Sized> Learner<M> {
+    /// Of a model that was recorded with `r`.
+    pub fn new(r: &Recorder, model: Box<M>, plan: Plan) -> Self {
+        let tape = Tape::new(r, model.recorded().learnt);
+        let parameters = model.recorded().nets.last().map_or(0, |net| net.range.end);
+        let twister = Twister::new(u64::from(plan.seed));
+        let mut learner = Self { tape, step: 0, plan, parameters, adams: Vec::new(), twister, model };
+        learner.reset(plan.seed);
+        learner
+    }
+
+    /// Begins anew.
+    pub fn reset(&mut self, seed: u32) {
+        self.plan.seed = seed;
+        self.twister = Twister::new(u64::from(seed));
+        let recorded = self.model.recorded();
+        self.tape.init(&recorded.nets, &mut self.twister);
+        let beta1 = self.model.beta1();
+        self.adams = recorded.stages.iter().map(|s| Adam::new(s.learns.clone(), beta1)).collect();
+        self.step = 0;
+    }
+
+    /// Every weight and bias, network after network.
+    pub fn parameters(&self) -> &[f32] {
+        &self.tape.values[..self.parameters]
+    }
+
+    /// Learns for so many steps. `points`: what batches are drawn from, where they are points.
+    ///
+    /// # Errors
+    /// `InvalidOption`: the training diverged. The networks are then what they were before.
+    pub fn train(&mut self, points: &[[f32; 2]], steps: usize) -> Result<Losses> {
+        let before = (self.parameters().to_vec(), self.adams.clone(), self.twister.clone(), self.step);
+        let mut stages: Vec<Vec<f32>> = vec![Vec::with_capacity(steps); self.adams.len()];
+        for _ in 0..steps {
+            for (i, losses) in stages.iter_mut().enumerate() {
+                losses.push(self.gradients(points, i));
+                self.update(i);
+            }
+            self.step += 1;
+        }
+        let whole = |v: &f32| v.is_finite();
+        let small = |loss: &f32| loss.abs() < DIVERGED;
+        if stages.iter().flatten().all(small) && self.parameters().iter().all(whole) {
+            let losses = stages.pop().unwrap_or_default();
+            return Ok(Losses { losses, critic: stages.pop() });
+        }
+        let at = self.step - steps;
+        self.tape.values[..self.parameters].copy_from_slice(&before.0);
+        (self.adams, self.twister, self.step) = (before.1, before.2, before.3);
+        Err(Error::invalid(format!(
+            "Training diverged after step {at}: its loss grew beyond every bound. The network is again what it was \
+             then. Begin anew with a smaller learning rate (it was {}).",
+            self.plan.rate
+        )))
+    }
+
+    /// Draws the batch of a part of a step and computes its loss and gradients, in `gradient`.
+    pub fn gradients(&mut self, points: &[[f32; 2]], stage: usize) -> f32 {
+        let mut draw = Draw { twister: &mut self.twister, points };
+        self.model.batch(stage, &mut self.tape.values, &mut draw);
+        self.tape.learn(&self.model.recorded().stages[stage])
+    }
+
+    /// The gradients of what a part of a step moves.
+    pub fn gradient(&self, stage: usize) -> &[f32] {
+        &self.tape.grads[self.model.recorded().stages[stage].learns.clone()]
+    }
+
+    /// Moves the parameters of a part of a step against their gradients.
+    pub fn update(&mut self, stage: usize) {
+        let rate = rate(self.plan.rate, self.step, self.plan.steps);
+        if let Some(most) = self.model.most() {
+            let learns = self.model.recorded().stages[stage].learns.clone();
+            clip(&mut self.tape.grads[learns], most);
+        }
+        self.adams[stage].step(&mut self.tape.values, &self.tape.grads, rate);
+    }
+}
