@@ -6,6 +6,8 @@
 //! | file | class |
 //! |---|---|
 //! | [`clip`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
+//! | [`clip_vision`] | `CLIPVisionModelWithProjection` |
+//! | [`ip_adapter`] | `ImageProjection`, `IPAdapterPlusImageProjection` and others, `IPAdapterAttnProcessor` |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`controlnet`] | `ControlNetModel` |
 //! | [`vae`] | `AutoencoderKL` |
@@ -17,8 +19,10 @@
 //! Pictures are NHWC, token sequences `[n, 1, tokens, channels]`, vectors `[n, 1, 1, channels]`.
 
 pub mod clip;
+pub mod clip_vision;
 pub mod config;
 pub mod controlnet;
+pub mod ip_adapter;
 pub mod resnet;
 pub mod rrdbnet;
 pub mod taesd;
