@@ -221,7 +221,9 @@ fn read<R: ReadAt>(source: &TableSource<R>, unet: &unet::Config) -> Result<Confi
         Some(kind) if kind.is_of("`ipAdapters`") => {}
         Some(kind) => return Err(Error::unsupported(format!("{name} is {kind}, not an IP-Adapter"))),
         None => {
-            return Err(Error::unsupported(format!("{name} is no IP-Adapter, or one of a kind unknown here")));
+            return Err(Error::unsupported(format!(
+                "{name} is no IP-Adapter, or one of a kind unknown here"
+            )));
         }
     }
     let shapes: Shapes = table.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
@@ -236,9 +238,9 @@ fn fits(name: &str, adapter: &Config, encoder: &clip_vision::Config) -> Result<(
         return Ok(());
     }
     Err(Error::unsupported(format!(
-        "{name} reads pictures as {} numbers, and this image encoder gives {width}. Give as imageEncoder the one that it \
-         was made with: of h94/IP-Adapter models/image_encoder (ViT-H) for SD 1.5 and for files whose names say vit-h, \
-         sdxl_models/image_encoder (ViT-bigG) for ip-adapter_sdxl",
+        "{name} reads pictures as {} numbers, and this image encoder gives {width}. Give as imageEncoder the one \
+         that it was made with: of h94/IP-Adapter models/image_encoder (ViT-H) for SD 1.5 and for files whose \
+         names say vit-h, sdxl_models/image_encoder (ViT-bigG) for ip-adapter_sdxl",
         adapter.image_dim
     )))
 }

@@ -11,6 +11,7 @@ writes it.
 import contextlib, json, pathlib
 import diffusers, torch
 from controlnet import build as controlnet, mask, picture
+from deep_cache import cached
 from models import weight
 from pipelines import guided_within, pipeline
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -103,6 +104,7 @@ CASES = [
     ("two drawings", "sd1", [ip("plus")], dict(numImages=2)),
     ("image to image", "sd1", [ip("plain", *TWO)], dict(strength=0.75, numInferenceSteps=6)),
     ("inpainting", "sd1", [ip("plus", *TWO)], dict(strength=0.75, mask=True)),
+    ("with deepCache", "sd1", [ip("plain", *TWO, scale=0.7), ip("plus", (33, 70), scale=0.4)], dict(deepCache=dict(interval=2, branch=1), numInferenceSteps=5)),
     ("with a ControlNet", "sd1", [ip("plain", *TWO)], dict(controlnet="one")),
     ("none, sdxl", "sdxl", [], {}),
     ("sdxl plain", "sdxl", [ip("sdxl-plain")], {}),
@@ -135,7 +137,9 @@ def run(kind, adapters, options):
         pipe.load_ip_adapter(files, subfolder=None, weight_name=[None] * len(files), image_encoder_folder=None)
         pipe.set_ip_adapter_scale([a["scale"] for a in adapters])
         more["ip_adapter_image"] = [[picture(*s) for s in a["sizes"]] for a in adapters]
-    with torch.no_grad(), guided_within(pipe, k["guidanceInterval"]) if "guidanceInterval" in k else contextlib.nullcontext():
+    interval = guided_within(pipe, k["guidanceInterval"]) if "guidanceInterval" in k else contextlib.nullcontext()
+    cache = cached(pipe, **k["deepCache"]) if "deepCache" in k else contextlib.nullcontext()
+    with torch.no_grad(), interval, cache:
         return {n: v for n, v in k.items() if v is not None}, pipe(**more).images.float()
 
 
