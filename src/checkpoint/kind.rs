@@ -118,6 +118,8 @@ mod tests {
         ] {
             assert_eq!(kind(std::iter::once(name)).map(|k| k.what), Some(what), "{name}");
         }
+        let adapter = kind(["image_proj.norm.weight"].into_iter()).map(|k| k.to_string());
+        assert_eq!(adapter.as_deref(), Some("an IP-Adapter, which is given as `ipAdapters`"));
         assert_eq!(kind(["weight", "bias"].into_iter()), None);
     }
 }

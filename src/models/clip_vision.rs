@@ -46,8 +46,10 @@ impl Config {
         if image_size > 1024 {
             return Err(f.refuse("image_size", "a side of at most 1024"));
         }
-        if patch_size > image_size {
-            return Err(f.refuse("patch_size", "a side within image_size"));
+        if patch_size > image_size || image_size / patch_size > 64 {
+            return Err(
+                f.refuse("patch_size", "a side that image_size has at least once, and at most 64 times")
+            );
         }
         Ok(Config {
             hidden_size,

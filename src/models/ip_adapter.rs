@@ -85,7 +85,11 @@ impl Projection {
         if !has("image_proj.latents") || !has("image_proj.layers.0.0.to_q.weight") {
             return Err(refused("an IP-Adapter of a kind that is not computed here"));
         }
-        let depth = (0..64).take_while(|i| has(&format!("image_proj.layers.{i}.0.to_q.weight"))).count();
+        // The last that anything is there of.
+        let layers =
+            shapes.keys().filter_map(|name| name.strip_prefix("image_proj.layers.")?.split_once('.'));
+        let depth =
+            layers.filter_map(|(layer, _)| layer.parse::<u32>().ok()).max().map_or(0, |n| n.min(63) + 1);
         let inner = side(shapes, "image_proj.layers.0.0.to_q.weight", 0)?;
         if !inner.is_multiple_of(HEAD) {
             return Err(refused("an IP-Adapter Plus whose heads are not 64 channels wide"));
@@ -94,7 +98,7 @@ impl Projection {
             queries: side(shapes, "image_proj.latents", 1)?,
             hidden: side(shapes, "image_proj.latents", 2)?,
             heads: inner / HEAD,
-            depth: depth as u32,
+            depth,
             feed_forward: side(shapes, "image_proj.layers.0.1.1.weight", 0)?,
         };
         let dims = ["image_proj.proj_in.weight", "image_proj.proj_out.weight"];
