@@ -446,7 +446,8 @@ fn encoder([hidden, intermediate, layers, projection]: [u32; 4]) -> Value {
     json!({
         "architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", "hidden_act": "gelu",
         "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
-        "num_attention_heads": 16, "num_channels": 3, "image_size": 224, "patch_size": 14, "layer_norm_eps": 1e-5, "projection_dim": projection,
+        "num_attention_heads": 16, "num_channels": 3, "image_size": 224, "patch_size": 14, "layer_norm_eps": 1e-5,
+        "projection_dim": projection,
     })
 }
 

@@ -29,9 +29,7 @@ export interface Detection {
   shaderF16?: boolean;
   subgroups?: boolean;
   /** Bytes. */
-  maxBufferSize?: number;
-  /** Bytes. */
-  maxStorageBufferBindingSize?: number;
+  maxBufferSize?: number; maxStorageBufferBindingSize?: number;
 }
 
 /** What this browser and GPU can do; never throws, downloads nothing. */
@@ -573,6 +571,8 @@ export interface Needs {
    * its name there; `preprocess` is left out where this module does not have that one.
    */
   controlnets: (Omit<ControlNet, 'source' | 'image'> & { name: string; module: string })[];
+  /** `imageEncoder`: its source, which our own texts have. Left out where there are none. */
+  ipAdapters?: { name: string; imageEncoder?: string; scale: number }[];
 }
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */
