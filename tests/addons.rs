@@ -8,9 +8,11 @@ use browser_diffusion::checkpoint::alphas::Alphas;
 use browser_diffusion::checkpoint::lora::{Adapter, Change, Factor, Magnitude, Names, Values, check};
 use browser_diffusion::checkpoint::{Table, card};
 use browser_diffusion::ops::Precision;
-use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, LoadOptions, Lora, Output, Upscaler};
+use browser_diffusion::pipeline::{
+    DiffusionPipeline, GenerateOptions, ImageEncoderFiles, LoadOptions, Lora, Output, Upscaler,
+};
 use browser_diffusion::prompt::Syntax;
-use browser_diffusion::store::disk::{Folder, single_file};
+use browser_diffusion::store::disk::{DiskFile, Folder, single_file};
 use browser_diffusion::{Code, Error, Result};
 use pollster::block_on;
 use safetensors::file;
@@ -354,10 +356,13 @@ fn files_in_wrong_places_are_called_what_they_are() {
         let never = || false;
         let load =
             |files, vae| block_on(DiffusionPipeline::load(files, vae, &LoadOptions::default(), &never));
-        let places: [(&str, Option<Error>); 6] = [
+        let encoder = ImageEncoderFiles { key: "", files: Rc::new(Folder::new(&temp)) };
+        let adapter = (name, DiskFile::open(&path).unwrap());
+        let places: [(&str, Option<Error>); 7] = [
             ("model", open().and_then(|files| load(files, None)).err()),
             ("vae", open().and_then(|vae| load(open()?, Some(vae))).err()),
             ("controlnet", open().and_then(|f| block_on(model.0.load_controlnet(name, f, &never))).err()),
+            ("ip-adapter", block_on(model.0.load_ip_adapter(name, adapter, encoder, &never)).err()),
             ("lora", block_on(model.0.load_lora(name, &bytes.as_slice())).err()),
             ("embedding", block_on(model.0.load_embedding(name, &bytes.as_slice())).err()),
             ("upscaler", block_on(Upscaler::load(&bytes.as_slice(), Precision::default(), &never)).err()),
@@ -366,6 +371,7 @@ fn files_in_wrong_places_are_called_what_they_are() {
             "whole" => "model",
             "VAE" => "vae",
             "ControlNet" => "controlnet",
+            "IP-Adapter" => "ip-adapter",
             "LoRA" | "OFT" | "GLoRA" | "full differences" => "lora",
             other => other,
         };

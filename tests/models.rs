@@ -9,7 +9,7 @@ mod random_weights;
 use browser_diffusion::Code;
 use browser_diffusion::checkpoint::pack::Layout;
 use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, GpuOptions, Options, Recorder, WeightSpec, Weights};
-use browser_diffusion::models::{clip, controlnet, taesd, unet, vae};
+use browser_diffusion::models::{clip, clip_vision, controlnet, ip_adapter, taesd, unet, vae};
 use model_cases::{Data, Part, relative_error};
 use pollster::block_on;
 use random_weights::{drawn, fnv1a};
@@ -437,4 +437,139 @@ fn parts_of_different_models_are_refused() {
     let states = clip::hidden_states(&config, r, ids, None, 11).unwrap();
     assert_eq!(states.len(), 12);
     assert_eq!(clip::text_embeds(&config, r, states[0]).unwrap_err().code, Code::UnsupportedModel);
+}
+
+// ---- IP-Adapter -------------------------------------------------------------------------------------------
+
+/// An image encoder's configuration as h94/IP-Adapter's folders have it: width, perceptron, layers, projection.
+fn encoder([hidden, intermediate, layers, projection]: [u32; 4]) -> Value {
+    json!({
+        "architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", "hidden_act": "gelu",
+        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
+        "num_attention_heads": 16, "num_channels": 3, "image_size": 224, "patch_size": 14, "layer_norm_eps": 1e-5,
+        "projection_dim": projection,
+    })
+}
+
+/// ViT-H and ViT-bigG.
+const ENCODERS: [[u32; 4]; 2] = [[1280, 5120, 32, 1024], [1664, 8192, 48, 1280]];
+
+/// Names and shapes of an adapter's file of h94/IP-Adapter.
+fn adapter(projection: &[(String, Vec<u64>)], layers: &[u64], cross: u64) -> Vec<(String, Vec<u64>)> {
+    let keys = layers.iter().enumerate().flat_map(|(i, &c)| {
+        ["k", "v"].map(|key| (format!("ip_adapter.{}.to_{key}_ip.weight", 2 * i + 1), vec![c, cross]))
+    });
+    projection.iter().map(|(name, shape)| (format!("image_proj.{name}"), shape.clone())).chain(keys).collect()
+}
+
+fn plain(dim: u64, cross: u64) -> Vec<(String, Vec<u64>)> {
+    let tensors: [(&str, Vec<u64>); 4] = [
+        ("proj.weight", vec![4 * cross, dim]),
+        ("proj.bias", vec![4 * cross]),
+        ("norm.weight", vec![cross]),
+        ("norm.bias", vec![cross]),
+    ];
+    tensors.map(|(name, shape)| (name.to_owned(), shape)).to_vec()
+}
+
+fn plus(dim: u64, cross: u64, hidden: u64, heads: u64) -> Vec<(String, Vec<u64>)> {
+    let mut all: Vec<(String, Vec<u64>)> = vec![("latents".to_owned(), vec![1, 16, hidden])];
+    for (name, rows, inner) in [("proj_in", hidden, dim), ("proj_out", cross, hidden)] {
+        all.push((format!("{name}.weight"), vec![rows, inner]));
+        all.push((format!("{name}.bias"), vec![rows]));
+    }
+    let mut norms = vec![("norm_out".to_owned(), cross)];
+    for i in 0..4 {
+        norms.extend(["0.norm1", "0.norm2", "1.0"].map(|n| (format!("layers.{i}.{n}"), hidden)));
+        let inner = 64 * heads;
+        for (name, rows, inner) in [
+            ("0.to_q", inner, hidden),
+            ("0.to_kv", 2 * inner, hidden),
+            ("0.to_out", hidden, inner),
+            ("1.1", 4 * hidden, hidden),
+            ("1.3", hidden, 4 * hidden),
+        ] {
+            all.push((format!("layers.{i}.{name}.weight"), vec![rows, inner]));
+        }
+    }
+    for (name, c) in norms {
+        all.extend(["weight", "bias"].map(|of| (format!("{name}.{of}"), vec![c])));
+    }
+    all
+}
+
+fn parameters(r: Recorder) -> u64 {
+    r.finish().weights().iter().map(|spec| spec.layout.elements().unwrap()).sum()
+}
+
+/// Which attention is which number, and all weights of what is published; numbers of transformers and diffusers.
+#[test]
+fn published_ip_adapters_are_recorded_whole() {
+    let encoders = ENCODERS.map(|shape| clip_vision::Config::from_config(&encoder(shape)).unwrap());
+    for (config, expected) in encoders.iter().zip([632_076_800, 1_844_907_264]) {
+        let mut r = Recorder::new(&Options::default());
+        let inputs = clip_vision::Inputs::new(config, &mut r);
+        let last = clip_vision::hidden_state(config, &mut r, &inputs, config.num_hidden_layers).unwrap();
+        let first = r.input_u32(1, 1);
+        clip_vision::image_embeds(config, &mut r, last, first).unwrap();
+        assert_eq!(parameters(r), expected);
+    }
+    let real = json_file("real.json");
+    let unet = |name: &str| unet::Config::from_config(&real[name]["config"]).unwrap();
+    let (sd15, sdxl) = (unet("sd15/unet"), unet("sdxl/unet"));
+    let layers = |unet: &unet::Config| unet.cross_attentions().iter().map(|(_, c)| u64::from(*c)).collect();
+    let (of_sd15, of_sdxl): (Vec<u64>, Vec<u64>) = (layers(&sd15), layers(&sdxl));
+    // As in ip-adapter_sd15: down, up, and last the middle.
+    let down = [320, 320, 640, 640, 1280, 1280];
+    assert_eq!(of_sd15, [&down[..], &[1280; 3], &[640; 3], &[320; 3], &[1280]].concat());
+    assert_eq!(sd15.cross_attentions()[15].0, "mid_block.attentions.0.transformer_blocks.0.attn2");
+    assert_eq!(of_sdxl.len(), 70);
+    for (unet, layers, encoder, projection, expected) in [
+        (&sd15, &of_sd15, 0, plain(1024, 768), 3_150_336),
+        (&sd15, &of_sd15, 0, plus(1280, 768, 768, 12), 29_918_208 - 16 * 768),
+        (&sdxl, &of_sdxl, 1, plain(1280, 2048), 10_498_048),
+        (&sdxl, &of_sdxl, 0, plus(1280, 2048, 1280, 20), 82_961_664 - 16 * 1280),
+    ] {
+        let cross = u64::from(unet.cross_attention_dim);
+        let tensors = adapter(&projection, layers, cross);
+        let shapes: ip_adapter::Shapes = tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+        let config = ip_adapter::Config::of(&shapes, unet).unwrap();
+        let mut r = Recorder::new(&Options::default());
+        ip_adapter::record(&config, &encoders[encoder], &mut r).unwrap();
+        assert_eq!(parameters(r), expected + 2 * cross * layers.iter().sum::<u64>());
+        // Of every tensor that a file lacks, and of one of another shape, somebody speaks.
+        for (name, _) in &tensors {
+            let less: ip_adapter::Shapes =
+                shapes.iter().filter(|(n, _)| *n != name).map(|(n, s)| (*n, *s)).collect();
+            if let Ok(config) = ip_adapter::Config::of(&less, unet) {
+                let mut r = Recorder::new(&Options::default());
+                ip_adapter::record(&config, &encoders[encoder], &mut r).unwrap();
+                let wanted = r.finish();
+                assert!(wanted.weights().iter().any(|spec| spec.name == *name), "{name}");
+            }
+        }
+        let other = if unet.text_time.is_some() { &sd15 } else { &sdxl };
+        let error = ip_adapter::Config::of(&shapes, other).unwrap_err();
+        assert_eq!(error.code, Code::UnsupportedModel);
+        assert!(error.message.contains("for another kind of model"), "{}", error.message);
+    }
+    for (field, value) in [
+        ("model_type", json!("siglip_vision_model")),
+        ("hidden_act", json!("relu")),
+        ("num_channels", json!(4)),
+        ("num_attention_heads", json!(7)),
+        ("image_size", json!(1e6)),
+        ("patch_size", json!(1)),
+        ("patch_size", json!(300)),
+    ] {
+        let mut config = encoder(ENCODERS[0]);
+        config[field] = value.clone();
+        let error = clip_vision::Config::from_config(&config).unwrap_err();
+        assert_eq!(error.code, Code::UnsupportedModel, "{field}");
+        assert!(
+            error.message.contains(field) && error.message.contains(&value.to_string()),
+            "{}",
+            error.message
+        );
+    }
 }

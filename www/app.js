@@ -19,6 +19,7 @@ import { History } from './page/history.js';
 import { KeptModels } from './page/kept.js';
 import './page/languages.js';
 import { showLevels } from './page/levels.js';
+import { Likeness } from './page/likeness.js';
 import { EMBEDDED, Models } from './page/model.js';
 import { keepPage, unmetered } from './page/network.js';
 import { takePasted } from './page/pasted.js';
@@ -53,6 +54,7 @@ const settings = new Settings(DiffusionPipeline.schedulers);
 showLevels((hidden) => settings.changed(hidden, models.offered()?.defaults));
 const start = new Start(() => settings.size, takeSettings);
 const controls = new Controls(() => settings.size, () => start.picture);
+const likeness = new Likeness();
 const additions = new Additions({ loras: () => recipes.follow(), words: () => tokens.show() });
 const grid = new Grid(settings.axes, () => drawGrid());
 
@@ -65,6 +67,7 @@ function readJob() {
       image: start.picture,
       maskImage: start.mask,
       controlnets: controls.read(),
+      ipAdapters: likeness.read(),
       loras: /** @type {any} */ (additions.loras.read()),
       embeddings: additions.words,
     });
@@ -83,14 +86,16 @@ function readJob() {
  */
 async function takeSettings({ options, model, needs }) {
   const has = model === undefined || await models.take(model);
-  const files = [...additions.loras.take(needs.loras), ...controls.take(needs.controlnets)];
+  const { loras, controlnets, ipAdapters } = needs;
+  const files = [...additions.loras.take(loras), ...controls.take(controlnets), ...likeness.take(ipAdapters)];
   // The picture's settings come after those that go with the model and the LoRAs.
   await recipes.follow();
   settings.take(options);
   return [
     has ? '' : t('taken.noModel', model),
     files.length > 0 ? t('taken.files', files.join(', ')) : '',
-    needs.controlnets.length > 0 ? t('taken.controls') : '',
+    controlnets.length > 0 ? t('taken.controls') : '',
+    ipAdapters ? t('taken.likeness') : '',
   ].join('');
 }
 

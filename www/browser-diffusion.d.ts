@@ -12,9 +12,10 @@
  * @module
  */
 
+import type { IpAdapter } from './ip-adapter.js';
 import type { BlockMaps, NoiseSchedule, Prediction, PromptView, WordMaps } from './parts.js';
 
-export type { BlockMaps, NoiseSchedule, Prediction, WordMaps };
+export type { BlockMaps, IpAdapter, NoiseSchedule, Prediction, PromptView, WordMaps };
 
 /** What {@link detect} found. */
 export interface Detection {
@@ -28,9 +29,7 @@ export interface Detection {
   shaderF16?: boolean;
   subgroups?: boolean;
   /** Bytes. */
-  maxBufferSize?: number;
-  /** Bytes. */
-  maxStorageBufferBindingSize?: number;
+  maxBufferSize?: number; maxStorageBufferBindingSize?: number;
 }
 
 /** What this browser and GPU can do; never throws, downloads nothing. */
@@ -304,8 +303,7 @@ export interface GenerateOptions {
   prompt: string;
   negativePrompt?: string;
   /** Pixels, multiples of 8; default `model.defaultSize`. */
-  width?: number;
-  height?: number;
+  width?: number; height?: number;
   numInferenceSteps?: number;
   /** As in diffusers: 1 or less is without guidance. */
   guidanceScale?: number;
@@ -334,8 +332,7 @@ export interface GenerateOptions {
   eta?: number;
   /** Noise added before the steps of Euler, Heun and DPM2, default 0, between the levels `sTmin` and `sTmax`. */
   sChurn?: number;
-  sTmin?: number;
-  sTmax?: number;
+  sTmin?: number; sTmax?: number;
   /** What the noise of these, of ancestral and of SDE samplers is multiplied with, default 1. */
   sNoise?: number;
   /** Default: random, and reported. */
@@ -348,15 +345,13 @@ export interface GenerateOptions {
    */
   generatorPerImage?: boolean;
   /** A1111's: noise of another seed, which pictures count up, and how far to go towards it, 0 (default) to 1. */
-  variationSeed?: number;
-  variationStrength?: number;
+  variationSeed?: number; variationStrength?: number;
   /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
   seedResizeFrom?: [number, number];
   numImages?: number;
   /** NCHW initial noise, unscaled, instead of the seed's. */
   latents?: Float32Array;
-  promptEmbeds?: Float32Array;
-  negativePromptEmbeds?: Float32Array;
+  promptEmbeds?: Float32Array; negativePromptEmbeds?: Float32Array;
   /** A picture to start from; scaled and cut to width x height. */
   image?: ImageSource;
   /**
@@ -410,6 +405,8 @@ export interface GenerateOptions {
    * so that a picture can be drawn without words. `guidanceScale` 3 to 5 suits it.
    */
   guessMode?: boolean;
+  /** IP-Adapters: pictures whose subject or style is drawn. What several see is added up, as in diffusers. */
+  ipAdapters?: IpAdapter[];
   /**
    * LoRA, LoCon, LoHa, LoKr, DoRA, GLoRA, OFT and BOFT (LyCORIS', kohya's) and full difference files; scale 1 where none
    * is given. With `promptSyntax` "a1111" or "comfy", `<lora:name:weight>` in the prompt sets the scale of the one whose
@@ -554,6 +551,8 @@ export interface Needs {
    * its name there; `preprocess` is left out where this module does not have that one.
    */
   controlnets: (Omit<ControlNet, 'source' | 'image'> & { name: string; module: string })[];
+  /** `imageEncoder`: its source, which our own texts have. Left out where there are none. */
+  ipAdapters?: { name: string; imageEncoder?: string; scale: number }[];
 }
 
 /** The models kept in this browser: what is there, how big, and how to be rid of it. */

@@ -138,7 +138,7 @@ export class DiffusionPipeline {
    * @param {Record<string, any>} request
    * @returns {Promise<Record<string, any>>}
    */
-  async #wanted({ loras, embeddings, controlnets, ...request }) {
+  async #wanted({ loras, embeddings, controlnets, ipAdapters, ...request }) {
     return {
       seed: crypto.getRandomValues(new Uint32Array(1))[0],
       ...request,
@@ -147,6 +147,7 @@ export class DiffusionPipeline {
       loras: await resolveLoras(loras),
       embeddings: await resolveEmbeddings(embeddings),
       ...(controlnets && { controlnets: await Promise.all(controlnets.map(this.#control, this)) }),
+      ...(ipAdapters && { ipAdapters: await Promise.all(ipAdapters.map(this.#ipAdapter, this)) }),
     };
   }
 
@@ -158,6 +159,23 @@ export class DiffusionPipeline {
     const picture = await pixels(image, 'image of controlnets');
     const its = await addition(source);
     return { ...this.#reading, ...its, cache: keeps(its, this.#reading.cache), ...rest, image: picture };
+  }
+
+  /**
+   * An IP-Adapter as the engine takes it; its pictures at their own size, of which the engine cuts what is seen.
+   * @param {any} adapter
+   */
+  async #ipAdapter({ source, imageEncoder, image, images = [image], scale = 1 }) {
+    const [its, encoder] = await Promise.all([addition(source), addition(imageEncoder)]);
+    const read = (/** @type {typeof its} */ spec) =>
+      ({ ...this.#reading, ...spec, cache: keeps(spec, this.#reading.cache) });
+    return {
+      ...read(its),
+      key: `${its.key} ${encoder.key}`,
+      imageEncoder: read(encoder),
+      images: await Promise.all(images.map((/** @type {any} */ one) => pixels(one, 'image of ipAdapters'))),
+      scale,
+    };
   }
 
   /**

@@ -22,8 +22,10 @@ const VERSION = '0.1.0';
  * @typedef {{ key: string, source?: string, preprocess?: string, low?: number, high?: number, mode?: string, scale?: number,
  *   start?: number, end?: number }} MadeControl
  * @typedef {{ source: string, name: string, scale: number }} MadeLora
- * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets' | 'loras'> & { model: string, image?: object,
- *   maskImage?: object, controlnets?: MadeControl[], loras?: MadeLora[] }} Made
+ * @typedef {{ source: string, imageEncoder: { source: string }, scale: number }} MadeIpAdapter
+ * @typedef {Omit<GenerateOptions, 'image' | 'maskImage' | 'controlnets' | 'loras' | 'ipAdapters'> & { model: string,
+ *   image?: object, maskImage?: object, controlnets?: MadeControl[], loras?: MadeLora[], ipAdapters?: MadeIpAdapter[] }}
+ *   Made
  */
 
 /**
@@ -204,6 +206,12 @@ const FIELDS = [
       const guesses = listIn(fields, 'ControlNet').some((parts) => parts['control mode'] === GUESSES);
       return { guessMode: guesses || undefined };
     },
+  },
+  {
+    // A1111's extension has them among ControlNets, by the name of a module, and without their image encoder.
+    name: 'IP-Adapter',
+    write: ({ ipAdapters = [] }) => ipAdapters.map(({ source, imageEncoder, scale }) =>
+      `Model: ${source}, Image Encoder: ${imageEncoder.source}, Weight: ${single(scale)}`),
   },
   {
     // Those that no tag of the prompt names, for which A1111 has no field: there every LoRA has a tag.

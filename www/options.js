@@ -120,6 +120,11 @@ const listOf = (rule, keys) => (v) => {
 };
 
 /** @type {Rule} */
+const pictures = (v) =>
+  (Array.isArray(v) && v.length > 0 && v.every((picture) => imageSource(picture) === undefined)
+    ? undefined : 'must be a list of pictures, at least one');
+
+/** @type {Rule} */
 const loras = (v) =>
   (Array.isArray(v) && v.every((l) => l?.source && (l.scale === undefined || Number.isFinite(l.scale)))
     ? undefined : 'must be a list of { source, scale }');
@@ -214,6 +219,13 @@ export const GENERATE_RULES = {
     end: between(0, 1),
   }), ['source', 'image']),
   guessMode: flag,
+  ipAdapters: listOf(object({
+    source: modelSource,
+    imageEncoder: modelSource,
+    image: imageSource,
+    images: pictures,
+    scale: finite,
+  }), ['source', 'imageEncoder']),
   loras,
   embeddings,
   promptSyntax: oneOf(NAMES.promptSyntax),
@@ -300,7 +312,7 @@ export function checked(rules, options, method) {
  */
 export function checkedRequest(options, { inpainting }) {
   const request = checked(GENERATE_RULES, options, 'generate');
-  const { prompt, numImages = 1, latents, image, maskImage, strength, hires, outpaint, controlnets = [] } = request;
+  const { prompt, numImages = 1, latents, image, maskImage, strength, hires, outpaint } = request;
   if (prompt === undefined) {
     throw invalid('prompt is missing; give the words to draw, or "" for a picture without.');
   }
@@ -318,7 +330,12 @@ export function checkedRequest(options, { inpainting }) {
     throw invalid('This is an inpainting model; give image and maskImage (white where it is to draw), or load a ' +
       'text-to-image model.');
   }
-  for (const { start = 0, end = 1 } of controlnets) {
+  for (const { image: one, images } of request.ipAdapters ?? []) {
+    if (one === undefined ? !images : images) {
+      throw invalid('ipAdapters: each needs image, a picture, or images, several; not both.');
+    }
+  }
+  for (const { start = 0, end = 1 } of request.controlnets ?? []) {
     if (start < end) continue;
     throw invalid(`controlnets: start = ${start} must be less than end = ${end}; they are shares of the steps.`);
   }

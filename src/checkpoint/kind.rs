@@ -39,9 +39,9 @@ pub fn kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Kind> {
     const KINDS: &[(&str, &str, &str, &str, &str)] = &[
         ("", "lllite_", "", "a ControlNet-LLLite", NOWHERE),
         ("lora_controlnet", "", "", "a Control-LoRA", NOWHERE),
-        ("", "", ".to_k_ip.weight", "an IP-Adapter", NOWHERE),
-        ("ip_adapter.", "", "", "an IP-Adapter", NOWHERE),
-        ("image_proj.", "", "", "an IP-Adapter", NOWHERE),
+        ("", "", ".to_k_ip.weight", "an IP-Adapter", "`ipAdapters`"),
+        ("ip_adapter.", "", "", "an IP-Adapter", "`ipAdapters`"),
+        ("image_proj.", "", "", "an IP-Adapter", "`ipAdapters`"),
         ("control_add_embedding.", "", "", "a ControlNet Union", "`controlnets`"),
         ("control_model.", "", "", "a ControlNet", "`controlnets`"),
         ("controlnet_cond_embedding.", "", "", "a ControlNet", "`controlnets`"),
@@ -75,7 +75,7 @@ pub fn kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Kind> {
         ("first_stage_model.", "", "", "a VAE", "`vae`"),
         ("decoder.up", "", "", "a VAE", "`vae`"),
         ("decoder.conv_in.", "", "", "a VAE", "`vae`"),
-        ("vision_model.", "", "", "a CLIP vision encoder", NOWHERE),
+        ("vision_model.", "", "", "a CLIP vision encoder", "`imageEncoder` of `ipAdapters`"),
         ("text_model.encoder.", "", "", "a text encoder alone", NOWHERE),
         ("down_blocks.", "", "", "a UNet alone", NOWHERE),
         ("input_blocks.", "", "", "a UNet alone", NOWHERE),
@@ -118,6 +118,8 @@ mod tests {
         ] {
             assert_eq!(kind(std::iter::once(name)).map(|k| k.what), Some(what), "{name}");
         }
+        let adapter = kind(["image_proj.norm.weight"].into_iter()).map(|k| k.to_string());
+        assert_eq!(adapter.as_deref(), Some("an IP-Adapter, which is given as `ipAdapters`"));
         assert_eq!(kind(["weight", "bias"].into_iter()), None);
     }
 }

@@ -31,6 +31,23 @@ pub fn bert(name: &str) -> Option<Cow<'_, str>> {
         .or(Some(Cow::Borrowed(name)))
 }
 
+/// Names of a CLIP image encoder: canonical is without `vision_model.`, and a layer's name ends with `.weight` or `.bias`.
+/// The text half of a whole `CLIPModel` is ignored.
+pub fn clip_vision(name: &str) -> Option<Cow<'_, str>> {
+    let name = common(name)?;
+    let name = name.strip_prefix("vision_model.").unwrap_or(name);
+    let text = ["text_model.", "text_projection."].iter().any(|p| name.starts_with(p));
+    (!text && name != "logit_scale").then_some(Cow::Borrowed(match name {
+        "embeddings.class_embedding" => "embeddings.class_embedding.weight",
+        name => name,
+    }))
+}
+
+/// Names of an IP-Adapter, as h94/IP-Adapter's files have them.
+pub fn ip_adapter(name: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(name))
+}
+
 /// Names of `AutoencoderKL` and `AutoencoderTiny`. Canonical are `to_q`, `to_k`, `to_v` and `to_out.0` in
 /// the attention of the middle block, which diffusers before 0.18 (and with it most of the Hub's files)
 /// calls `query`, `key`, `value` and `proj_attn`.

@@ -117,7 +117,8 @@ impl Packer {
         }
         let rows_fit = match layout {
             Layout::Matrix { rows, .. } | Layout::Blocks { rows, .. } => {
-                shape.first() == Some(&(rows as u64))
+                // A vector is a row.
+                shape.first() == Some(&(rows as u64)) || (rows, shape.len()) == (1, 1)
             }
             Layout::Vector { .. } => true,
         };

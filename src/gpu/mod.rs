@@ -28,8 +28,8 @@ pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
 pub use plan::{
-    Adapted, AdaptedLayers, Arithmetic, Binding, BlockProbe, Dispatch, Dtype, MAX_DISPATCH_FLOPS, MapProbe,
-    Options, Plan, Probe, Recorder, Scope, Tensor, Weight, WeightSpec,
+    Adapted, AdaptedLayers, Arithmetic, Binding, BlockProbe, Dispatch, Dtype, ImageKeys, MAX_DISPATCH_FLOPS,
+    MapProbe, Options, Plan, Probe, Recorder, Scope, Tensor, Weight, WeightSpec,
 };
 pub(crate) use reach::most_flops;
 pub use weights::Weights;

@@ -122,6 +122,10 @@ impl Tensor {
     pub fn flatten(self) -> Self {
         Self { h: 1, w: self.h * self.w, ..self }
     }
+    /// The same memory as positions of `c` channels: both widths are multiples of four, and the one of the other.
+    pub fn split(self, c: u32) -> Self {
+        Self { h: 1, w: self.h * self.w * self.c / c, c, ..self }
+    }
     /// The same memory as [n, h, w, c]; `h * w` must be the number of positions.
     pub fn unflatten(self, h: u32, w: u32) -> Self {
         debug_assert_eq!(self.h * self.w, h * w);
@@ -168,6 +172,9 @@ pub enum Adapted {
 
 /// By the layer's prefix.
 pub type AdaptedLayers = BTreeMap<String, Adapted>;
+
+/// By the attention's prefix, of each IP-Adapter the keys and the values of pictures: `[n, 1, tokens, 2 * channels]`.
+pub type ImageKeys = BTreeMap<String, Vec<Tensor>>;
 
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
@@ -247,6 +254,8 @@ pub struct Recorder {
     adapted: Rc<AdaptedLayers>,
     /// What is to be looked at.
     pub probe: Option<Probe>,
+    /// What attentions to the text look at too.
+    pub images: Rc<ImageKeys>,
 }
 
 impl Recorder {
@@ -263,6 +272,7 @@ impl Recorder {
             overflow: None,
             adapted: Rc::default(),
             probe: None,
+            images: Rc::default(),
         }
     }
 

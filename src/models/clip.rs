@@ -120,28 +120,47 @@ pub fn hidden_states(
         x = ops::add(r, x, vectors)?;
     }
     let mut states = vec![x];
+    let layer = EncoderLayer {
+        intermediate_size: config.intermediate_size,
+        heads: config.num_attention_heads,
+        hidden_act: config.hidden_act,
+        eps: config.layer_norm_eps,
+        causal: true,
+    };
     for i in 0..layers {
-        x = encoder_layer(config, &mut r.scope(format_args!("encoder.layers.{i}")), x)?;
+        x = layer.forward(&mut r.scope(format_args!("encoder.layers.{i}")), x)?;
         states.push(x);
     }
     Ok(states)
 }
 
-/// One pre-norm layer: causal self-attention, then the perceptron.
-fn encoder_layer(config: &Config, r: &mut Recorder, x: Tensor) -> Result<Tensor> {
-    let width = config.hidden_size;
-    let h = ops::layer_norm(r, x, "layer_norm1", config.layer_norm_eps)?;
-    let names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
-    let qkv = ops::linear_stack(r, h, &names.map(|name| (name, width)))?;
-    let h = ops::attention(r, qkv[0], qkv[1], qkv[2], config.num_attention_heads, true)?;
-    let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-    let x = ops::linear(r, h, "self_attn.out_proj", width, plus_x)?;
+/// `CLIPEncoderLayer`, of either encoder.
+pub(super) struct EncoderLayer {
+    pub intermediate_size: u32,
+    pub heads: u32,
+    pub hidden_act: Activation,
+    pub eps: f32,
+    /// A token sees those before it.
+    pub causal: bool,
+}
 
-    let h = ops::layer_norm(r, x, "layer_norm2", config.layer_norm_eps)?;
-    let act = Epilogue { activation: config.hidden_act, ..Default::default() };
-    let h = ops::linear(r, h, "mlp.fc1", config.intermediate_size, act)?;
-    let plus_x = Epilogue { residual: Some(x), ..Default::default() };
-    ops::linear(r, h, "mlp.fc2", width, plus_x)
+impl EncoderLayer {
+    /// Self-attention, then the perceptron, each behind a norm.
+    pub fn forward(&self, r: &mut Recorder, x: Tensor) -> Result<Tensor> {
+        let width = x.c;
+        let h = ops::layer_norm(r, x, "layer_norm1", self.eps)?;
+        let names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        let qkv = ops::linear_stack(r, h, &names.map(|name| (name, width)))?;
+        let h = ops::attention(r, qkv[0], qkv[1], qkv[2], self.heads, self.causal)?;
+        let plus_x = Epilogue { residual: Some(x), ..Default::default() };
+        let x = ops::linear(r, h, "self_attn.out_proj", width, plus_x)?;
+
+        let h = ops::layer_norm(r, x, "layer_norm2", self.eps)?;
+        let act = Epilogue { activation: self.hidden_act, ..Default::default() };
+        let h = ops::linear(r, h, "mlp.fc1", self.intermediate_size, act)?;
+        let plus_x = Epilogue { residual: Some(x), ..Default::default() };
+        ops::linear(r, h, "mlp.fc2", width, plus_x)
+    }
 }
 
 /// The norm after the last layer: of `hidden_states[-1]`, it is `last_hidden_state`.

@@ -8,6 +8,8 @@
 //! | [`clip`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
 //! | [`bert`] | `BertModel` |
 //! | [`text_encoder`] | either of these |
+//! | [`clip_vision`] | `CLIPVisionModelWithProjection` |
+//! | [`ip_adapter`] | `ImageProjection`, `IPAdapterPlusImageProjection` and others, `IPAdapterAttnProcessor` |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`controlnet`] | `ControlNetModel` |
 //! | [`vae`] | `AutoencoderKL` |
@@ -20,8 +22,10 @@
 
 pub mod bert;
 pub mod clip;
+pub mod clip_vision;
 pub mod config;
 pub mod controlnet;
+pub mod ip_adapter;
 pub mod resnet;
 pub mod rrdbnet;
 pub mod taesd;

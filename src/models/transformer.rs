@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Recorder, Tensor};
-use crate::ops::{self, Activation, Epilogue, Input};
+use crate::ops::{self, Activation, Columns, Epilogue, Input};
 
 /// What the transformers of one UNet block have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,10 +54,11 @@ fn basic_transformer_block(
 ) -> Result<Tensor> {
     let h = ops::layer_normed(r, x, "norm1", LAYER_NORM_EPS)?;
     let context = a.only_cross_attention.then_some(encoder_hidden_states);
-    let x = attention(a.heads, &mut r.scope("attn1"), h, context, x)?;
+    let x = attention(a.heads, &mut r.scope("attn1"), h, context, &[], x)?;
 
     let h = ops::layer_normed(r, x, "norm2", LAYER_NORM_EPS)?;
-    let x = attention(a.heads, &mut r.scope("attn2"), h, Some(encoder_hidden_states), x)?;
+    let images = r.images.get(&r.path("attn2")).cloned().unwrap_or_default();
+    let x = attention(a.heads, &mut r.scope("attn2"), h, Some(encoder_hidden_states), &images, x)?;
 
     let h = ops::layer_normed(r, x, "norm3", LAYER_NORM_EPS)?;
     let geglu = Epilogue { geglu: true, ..Default::default() };
@@ -67,12 +68,14 @@ fn basic_transformer_block(
 }
 
 /// Queries of `h` against keys and values of the text `context`, or without one of `h` itself, added to `residual`.
-/// Only the last projection has a bias. The text's keys and values are made once for all steps with the same text.
+/// Only the last projection has a bias. The text's keys and values are made once for all steps with the same text. What
+/// the queries see of pictures, whose keys and values are given (an IP-Adapter's), is added to what they see of the text.
 fn attention(
     heads: u32,
     r: &mut Recorder,
     h: Input,
     context: Option<Tensor>,
+    images: &[Tensor],
     residual: Tensor,
 ) -> Result<Tensor> {
     let c = residual.c;
@@ -88,7 +91,12 @@ fn attention(
             (q.into(), kv[0], kv[1])
         }
     };
-    let h = ops::attention(r, q, k, v, heads, false)?;
+    let mut h = ops::attention(r, q, k, v, heads, false)?;
+    for &image in images {
+        let [k, v] = [0, 1].map(|i| Columns::nth(image, i, c));
+        let seen = ops::attention(r, q, k, v, heads, false)?;
+        h = ops::add(r, h, seen)?;
+    }
     let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
     ops::linear(r, h, "to_out.0", c, plus_residual)
 }

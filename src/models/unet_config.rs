@@ -174,6 +174,28 @@ impl Config {
 }
 
 impl Config {
+    /// Scope and width of every attention to the text, in the order of diffusers' `attn_processors`: the middle is last.
+    pub fn cross_attentions(&self) -> Vec<(String, u32)> {
+        let mut all = Vec::new();
+        let mut add = |block: &str, attention: &Attention, channels: u32| {
+            for (j, &depth) in attention.depth.iter().enumerate() {
+                let own = |k| (format!("{block}.attentions.{j}.transformer_blocks.{k}.attn2"), channels);
+                all.extend((0..depth).map(own));
+            }
+        };
+        for (way, blocks) in [("down", &self.down), ("up", &self.up)] {
+            for (i, block) in blocks.iter().enumerate() {
+                if let Some(attention) = &block.attention {
+                    add(&format!("{way}_blocks.{i}"), attention, block.channels);
+                }
+            }
+        }
+        if let Mid::CrossAttention(attention) = &self.mid {
+            add("mid_block", attention, self.down.last().map_or(0, |b| b.channels));
+        }
+        all
+    }
+
     /// Scope and width of every residual block.
     pub(super) fn resnets(&self) -> Vec<(String, u32)> {
         let of = |way: &str, blocks: &[Block]| -> Vec<(String, u32)> {

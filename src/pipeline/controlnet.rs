@@ -221,7 +221,7 @@ impl ControlNet {
     /// Its plan beside `plan`, which sees so many pictures.
     async fn plan(&self, gpu: &Gpu, plan: &UnetPlan, first: u32, pictures: usize) -> Result<ControlPlan> {
         let Module { config, part, options } = &self.module;
-        let size = plan.size;
+        let size = &plan.size;
         let record = |options: &Options| {
             let mut r = Recorder::new(options);
             let batch = size.batch - first;

@@ -4,6 +4,7 @@ use super::autotune::{self, Chosen, Origin};
 use super::controlnet::{Beside, ControlNets};
 use super::decode::Decoder;
 use super::encode::Encoder;
+use super::ip_adapter::{ImageEncoderFiles, IpAdapters};
 use super::lora::Loras;
 use super::model::Model;
 use super::part::Module;
@@ -34,6 +35,7 @@ pub struct DiffusionPipeline {
     pub(super) previews: Previews,
     pub(super) loras: Loras,
     pub(super) controlnets: ControlNets,
+    pub(super) ip_adapters: IpAdapters,
     /// SDXL: a negative prompt left out is all zeros.
     pub(super) force_zeros_for_empty_prompt: bool,
     /// How plans are recorded that need nothing of their own.
@@ -137,6 +139,32 @@ impl DiffusionPipeline {
             kind: self.model.kind.as_str(),
         };
         self.controlnets.load(&self.residence, key, files, beside, aborted).await
+    }
+
+    /// Whether [`load_ip_adapter`](Self::load_ip_adapter) was given this key.
+    pub fn has_ip_adapter(&self, key: &str) -> bool {
+        self.ip_adapters.has(key)
+    }
+
+    /// Lets every IP-Adapter go but those of `keys`.
+    pub fn keep_ip_adapters(&self, keys: &[String]) {
+        self.ip_adapters.keep(keys);
+    }
+
+    /// Loads an IP-Adapter, one file (and what it is called), and the image encoder that it was made with, and keeps it under `key`, for
+    /// `GenerateOptions::ip_adapters`.
+    ///
+    /// # Errors
+    /// `unsupported-model` for one of another kind or of another kind of model, or with another image encoder, before
+    /// its weights are fetched; `bad-checkpoint`; `out-of-memory`; `aborted`; what the files fail with.
+    pub async fn load_ip_adapter<R: ReadAt + 'static, F: ModelFiles + 'static>(
+        &self,
+        key: &str,
+        file: (&str, R),
+        encoder: ImageEncoderFiles<'_, F>,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        self.ip_adapters.load(&self.residence, key, file, encoder, &self.unet, aborted).await
     }
 
     /// Whether `Preview::Tiny` lacks a decoder: the model's own is not small, and that of `name` was not loaded.

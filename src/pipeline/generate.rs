@@ -52,6 +52,7 @@ impl DiffusionPipeline {
             window: self.text.tokens() * self.text.channels(),
             loras: self.loras.keys(),
             controlnets: self.controlnets.list(),
+            ip_adapters: self.ip_adapters.keys(),
             decoder: &self.decoder,
             residence: &self.residence,
         }

@@ -6,6 +6,7 @@ use super::controlnet::ControlNets;
 use super::decode::Decoder;
 use super::diffusion::DiffusionPipeline;
 use super::encode::Encoder;
+use super::ip_adapter::IpAdapters;
 use super::lora::Loras;
 use super::model::{Kind, Model};
 use super::part::{Module, Part, WeightSource};
@@ -360,6 +361,7 @@ async fn plan(
         previews,
         loras: Loras::default(),
         controlnets: ControlNets::default(),
+        ip_adapters: IpAdapters::default(),
         force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
         options,
         origin,

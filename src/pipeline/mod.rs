@@ -10,9 +10,11 @@
 //! - `settle`: a request with every default filled in and every check done; `tags`: LoRAs in its prompt; `repaint`:
 //!   A1111's options of inpainting, and outpainting.
 //! - `looking`: what was looked at while the UNet ran.
-//! - `controlnet`: what ControlNets add to the UNet's steps. `preview`: what shows steps.
+//! - `controlnet`: what ControlNets add to the UNet's steps. `ip_adapter`: pictures that it sees beside the text.
+//!   `preview`: what shows steps.
 //! - `encode`, `decode`: pixels to latents and back, in `tiles` where that needs too much memory.
-//! - `residence`: which weights are on the GPU; `weights`: how they come there; `part`: those of one module.
+//! - `residence`: which weights are on the GPU; `weights`, and of a file alone
+//!   `file_weights`: how they come there; `part`: those of one module.
 //! - `plans`: how each network is recorded. `pixels`: eight-bit pictures.
 //! - `request`: what a caller asks for, and what comes back; `inside`: what of it shows the network at
 //!   work; `model`: what a loaded model is.
@@ -27,9 +29,11 @@ mod decode;
 mod diffusion;
 mod embedding;
 mod encode;
+mod file_weights;
 mod generate;
 mod inpainting;
 mod inside;
+mod ip_adapter;
 mod load;
 mod looking;
 mod lora;
@@ -55,14 +59,15 @@ pub use autotune::{Chosen, Origin};
 pub use controlnet::canny;
 pub use diffusion::DiffusionPipeline;
 pub use inside::{Block, Inside, Parts, Seen, TokenKind, TokenMap, WordMaps};
+pub use ip_adapter::ImageEncoderFiles;
 pub use load::LoadOptions;
 pub use model::{Kind, Model};
 pub use preview::{SD1_FACTORS, latents_to_rgba};
 pub use primitives::{Prediction, Schedule};
 pub use request::{
-    Control, ControlMode, DeepCache, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, Lora,
-    MaskedContent, Outpaint, Output, Picture, Preprocess, Preview, Seeds, Settings, Step, StrengthSteps,
-    Timings,
+    Control, ControlMode, DeepCache, Enlarge, GenerateOptions, Generated, Hires, InpaintArea, IpAdapter,
+    Lora, MaskedContent, Outpaint, Output, Picture, Preprocess, Preview, Seeds, Settings, Step,
+    StrengthSteps, Timings,
 };
 pub use residence::Memory;
 pub use text::{PromptView, TokenView};

@@ -88,11 +88,16 @@ impl Bytes {
 
     /// Lanczos of three lobes, as `Image.resize`.
     pub fn resized(&self, w: usize, h: usize) -> Bytes {
+        self.resized_by(Filter::Lanczos, w, h)
+    }
+
+    /// As `Image.resize`.
+    pub fn resized_by(&self, filter: Filter, w: usize, h: usize) -> Bytes {
         let axis = |picture: &Bytes, to: usize| {
             if picture.w == to {
                 return picture.clone();
             }
-            let windows = lanczos(picture.w, to);
+            let windows = filter.windows(picture.w, to);
             let c = picture.c;
             picture.rows(to, &|from, to| {
                 for (pixel, (start, weights)) in to.chunks_exact_mut(c).zip(&windows) {
@@ -221,28 +226,53 @@ fn rounded(v: f64) -> u8 {
     v.round().clamp(0.0, 255.0) as u8
 }
 
-/// For each of `to` pixels, the first of `from` that it sees and the weights of that one and those after.
-fn lanczos(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
-    const LOBES: f64 = 3.0;
-    let sinc = |x: f64| {
-        let x = x * std::f64::consts::PI;
-        if x == 0.0 { 1.0 } else { x.sin() / x }
-    };
-    let kernel = |x: f64| if x.abs() < LOBES { sinc(x) * sinc(x / LOBES) } else { 0.0 };
-    let scale = from as f64 / to as f64;
-    let stretch = scale.max(1.0);
-    let reach = LOBES * stretch;
-    (0..to)
-        .map(|i| {
-            let centre = (i as f64 + 0.5) * scale;
-            let start = (centre - reach + 0.5).max(0.0) as usize;
-            let end = ((centre + reach + 0.5) as usize).min(from);
-            let weights: Vec<f64> =
-                (start..end).map(|x| kernel((x as f64 - centre + 0.5) / stretch)).collect();
-            let total: f64 = weights.iter().sum();
-            (start, weights.iter().map(|w| w / total).collect())
-        })
-        .collect()
+/// Pillow's filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Of three lobes.
+    Lanczos,
+    /// Keys' cubic kernel, A = -0.5.
+    Bicubic,
+}
+
+impl Filter {
+    /// How far it reaches.
+    fn reach(self) -> f64 {
+        if self == Filter::Lanczos { 3.0 } else { 2.0 }
+    }
+
+    fn at(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = x.abs();
+        let sinc = |x: f64| {
+            let x = x * std::f64::consts::PI;
+            if x == 0.0 { 1.0 } else { x.sin() / x }
+        };
+        match self {
+            _ if x >= self.reach() => 0.0,
+            Filter::Lanczos => sinc(x) * sinc(x / self.reach()),
+            Filter::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Filter::Bicubic => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        }
+    }
+
+    /// For each of `to` pixels, the first of `from` that it sees and the weights of that one and those after.
+    fn windows(self, from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let reach = self.reach() * stretch;
+        (0..to)
+            .map(|i| {
+                let centre = (i as f64 + 0.5) * scale;
+                let start = (centre - reach + 0.5).max(0.0) as usize;
+                let end = ((centre + reach + 0.5) as usize).min(from);
+                let weights: Vec<f64> =
+                    (start..end).map(|x| self.at((x as f64 - centre + 0.5) / stretch)).collect();
+                let total: f64 = weights.iter().sum();
+                (start, weights.iter().map(|w| w / total).collect())
+            })
+            .collect()
+    }
 }
 
 /// NCHW of one picture, each channel from `h` x `w` to `to_h` x `to_w`: `torch.nn.functional.interpolate` with

@@ -4,12 +4,15 @@
 use super::inside::Inside;
 use super::request::Control;
 use crate::error::{Error, Result};
-use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Probe, Reading, Recorder, Tensor, Weights};
+use crate::gpu::{
+    Dtype, Executable, Gpu, ImageKeys, Options, Plan, Probe, Reading, Recorder, Tensor, Weights,
+};
 use crate::models::controlnet::Seen;
 use crate::models::unet::{self, unet_inputs};
 use crate::models::{bert, clip, controlnet, taesd, text_encoder, vae};
 use crate::ops::sound;
 use serde_json::Value;
+use std::rc::Rc;
 
 /// A side of latents that every level of a UNet or VAE can halve, and no larger than need be.
 const SMALL: u32 = 16;
@@ -51,7 +54,7 @@ pub(super) fn controlnet_weights(config: &controlnet::Config, options: &Options)
 }
 
 /// What a plan of the UNet is recorded for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnetSize {
     /// Texts at once.
     pub batch: u32,
@@ -62,6 +65,8 @@ pub(super) struct UnetSize {
     pub tokens: u32,
     /// It adds what ControlNets say.
     pub controlled: bool,
+    /// Tokens of pictures, of each IP-Adapter.
+    pub images: Vec<u32>,
     /// The branch of DeepCache: how many skips but one are computed at every step.
     pub branch: Option<u32>,
     /// What is looked at.
@@ -76,6 +81,7 @@ pub(super) struct UnetPlan {
     /// What ControlNets add; empty in a plan without any.
     pub residuals: Vec<Tensor>,
     pub controls: Vec<ControlPlan>,
+    pub images: Rc<ImageKeys>,
     pub out: Tensor,
     pub shallow: Option<ShallowPlan>,
     /// What is looked at, and where it lies.
@@ -103,6 +109,7 @@ impl UnetPlan {
         let record = |options: &Options| {
             let mut r = Recorder::new(options).with_adapted(weights.adapted());
             let (inputs, residuals) = size.inputs(config, &mut r);
+            let images = r.images.clone();
             r.probe = size.inside.probe(size.batch);
             let (out, deep) = match size.branch {
                 None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
@@ -114,12 +121,13 @@ impl UnetPlan {
             };
             r.output(out);
             let probe = r.probe.take().unwrap_or_default();
-            Ok((r.finish(), (inputs, residuals, out, deep, probe)))
+            Ok((r.finish(), (inputs, residuals, images, out, deep, probe)))
         };
-        let (recorded, (inputs, residuals, out, deep, probe)) = sound(gpu, options, record).await?;
+        let (recorded, (inputs, residuals, images, out, deep, probe)) = sound(gpu, options, record).await?;
         let executable = recorded.instantiate(gpu, weights)?;
         let controls = Vec::new();
-        let mut plan = UnetPlan { size, executable, inputs, residuals, controls, out, shallow: None, probe };
+        let mut plan =
+            UnetPlan { size, executable, inputs, residuals, controls, images, out, shallow: None, probe };
         if let Some((branch, deep)) = deep {
             plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
         }
@@ -149,11 +157,14 @@ impl UnetPlan {
             let below = r.input_of(deep.dtype, deep.n, deep.h, deep.w, deep.c);
             let out = unet::shallow(config, &mut r, &inputs, &residuals, branch, below)?;
             r.output(out);
-            Ok((r.finish(), (inputs, residuals, below, out)))
+            let images = r.images.clone();
+            Ok((r.finish(), (inputs, residuals, images, below, out)))
         };
-        let (recorded, (inputs, residuals, below, out)) = sound(gpu, options, record).await?;
+        let (recorded, (inputs, residuals, images, below, out)) = sound(gpu, options, record).await?;
         let pairs = inputs.tensors().into_iter().zip(self.inputs.tensors());
         let pairs = pairs.chain(residuals.into_iter().zip(self.residuals.iter().copied()));
+        let flat = |images: &ImageKeys| images.values().flatten().copied().collect::<Vec<_>>();
+        let pairs = pairs.chain(flat(&images).into_iter().zip(flat(&self.images)));
         let shared: Vec<_> =
             pairs.chain([(below, deep)]).map(|(t, theirs)| (t, &self.executable, theirs)).collect();
         let executable = recorded.instantiate_over(gpu, weights, &shared)?;
@@ -162,14 +173,18 @@ impl UnetPlan {
 }
 
 impl UnetSize {
-    /// Inputs of the UNet, and what ControlNets add; empty without any.
-    fn inputs(self, config: &unet::Config, r: &mut Recorder) -> (unet::Inputs, Vec<Tensor>) {
-        let UnetSize { batch, height, width, tokens, controlled, .. } = self;
+    /// Inputs of the UNet, and what ControlNets add; empty without any. Those of IP-Adapters are the recorder's.
+    fn inputs(&self, config: &unet::Config, r: &mut Recorder) -> (unet::Inputs, Vec<Tensor>) {
+        let UnetSize { batch, height, width, tokens, controlled, .. } = *self;
         let inputs = unet_inputs(config, r, batch, height, width, tokens);
         let residuals = match controlled {
             true => controlnet::residuals(config, r, batch, [height, width]),
             false => Vec::new(),
         };
+        let looking = if self.images.is_empty() { Vec::new() } else { config.cross_attentions() };
+        let mut keys = |c: u32| self.images.iter().map(|&n| r.input(batch, 1, n, 2 * c)).collect::<Vec<_>>();
+        let images: ImageKeys = looking.into_iter().map(|(scope, c)| (scope, keys(c))).collect();
+        r.images = Rc::new(images);
         (inputs, residuals)
     }
 }

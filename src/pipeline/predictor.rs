@@ -3,6 +3,7 @@
 use super::controlnet::{Asked, ControlNet};
 use super::diffusion::DiffusionPipeline;
 use super::inside::{Inside, Parts, Seen};
+use super::ip_adapter::SeenPictures;
 use super::looking::{self, Level};
 use super::pixels::{to_nchw, to_nhwc};
 use super::plans::{ShallowPlan, UnetPlan, UnetSize};
@@ -37,6 +38,10 @@ pub(super) struct Predictor<'a> {
     controls: Vec<Rc<ControlNet>>,
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
+    /// What IP-Adapters see.
+    images: Vec<SeenPictures>,
+    /// Of each text whether the plan's inputs hold what is seen for the negative prompt.
+    shown: Vec<bool>,
     deep: DeepFeatures,
     /// Turns predictions to what is shown of them, where that is asked for.
     noising: Option<Noising>,
@@ -64,6 +69,9 @@ impl<'a> Predictor<'a> {
         aborted: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let residence = &pipeline.residence;
+        // Before the UNet is there: what sees pictures is as large, and leaves again where memory is short.
+        let guided = prompts.guided();
+        let images = pipeline.ip_adapters.see(residence, &shared.ip_adapters, guided, aborted).await?;
         residence.bring(Stage::Unet, aborted).await?;
         pipeline.loras.chosen(&shared.loras).merge(residence, Stage::Unet).await?;
         let [height, width] = pass.latent_size();
@@ -74,6 +82,7 @@ impl<'a> Predictor<'a> {
             width,
             tokens: prompts.tokens,
             controlled: !shared.controls.is_empty(),
+            images: images.iter().map(SeenPictures::tokens).collect(),
             branch: shared.deep_cache.map(|cache| cache.branch),
             inside: Inside { guidance: false, ..shared.inside },
         };
@@ -92,6 +101,8 @@ impl<'a> Predictor<'a> {
             shared,
             prompts,
             written: Vec::new(),
+            images,
+            shown: Vec::new(),
             deep: DeepFeatures::default(),
             size: [pass.width, pass.height],
             picture_len: pass.picture_len(),
@@ -211,6 +222,7 @@ impl<'a> Predictor<'a> {
         let looked_at = usize::from(moment.negative_first && !self.together());
         for (i, texts) in moment.texts.chunks(self.plan.size.batch as usize).enumerate() {
             self.write_texts(texts)?;
+            self.write_images(texts.len(), moment.negative_first && i == 0)?;
             let negative = moment.negative_first && !self.together() && i == 0;
             self.run_controls(latents, moment, negative)?;
             let UnetPlan { executable, inputs, .. } = &self.plan;
@@ -250,6 +262,23 @@ impl<'a> Predictor<'a> {
             write(&control.executable, net.unet(), &control.inputs, seen)?;
         }
         self.written = texts.to_vec();
+        Ok(())
+    }
+
+    /// Writes what IP-Adapters see: for the negative prompt, where that is the first of so many texts, no picture.
+    fn write_images(&mut self, texts: usize, negative_first: bool) -> Result<()> {
+        let blank: Vec<bool> = (0..texts).map(|i| negative_first && i == 0).collect();
+        if self.images.is_empty() || self.shown == blank {
+            return Ok(());
+        }
+        let UnetPlan { executable, images, .. } = &self.plan;
+        for (scope, tensors) in images.iter() {
+            for (seen, &tensor) in self.images.iter().zip(tensors) {
+                let values: Vec<f32> = blank.iter().flat_map(|&blank| seen.keys(scope, blank)).collect();
+                executable.write(&self.pipeline.residence.gpu, tensor, &values)?;
+            }
+        }
+        self.shown = blank;
         Ok(())
     }
 
@@ -404,7 +433,7 @@ async fn plan_of(pipeline: &DiffusionPipeline, size: UnetSize) -> Result<UnetPla
         let weights = residence.unet.weights()?;
         UnetPlan::new(&residence.gpu, &pipeline.unet.config, &pipeline.unet.options, &weights, size).await
     };
-    let plan = match make(size).await {
+    let plan = match make(size.clone()).await {
         // What the adapter cannot give is reported when it is asked for.
         Ok(plan) => residence.gpu.idle().await.map(|()| plan),
         Err(e) => Err(e),

@@ -253,6 +253,17 @@ impl Default for Control {
     }
 }
 
+/// One IP-Adapter of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IpAdapter {
+    /// Under which `DiffusionPipeline::load_ip_adapter` keeps it.
+    pub key: String,
+    /// Of any size.
+    pub images: Vec<Picture>,
+    /// diffusers' `set_ip_adapter_scale`.
+    pub scale: f32,
+}
+
 /// One LoRA of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lora {
@@ -342,6 +353,7 @@ pub struct GenerateOptions {
     pub controlnets: Vec<Control>,
     /// diffusers' `guess_mode`: ControlNets act with the prompt only, and the less the finer the layer.
     pub guess_mode: bool,
+    pub ip_adapters: Vec<IpAdapter>,
     pub loras: Vec<Lora>,
     /// What steps show of the network.
     pub inside: Inside,

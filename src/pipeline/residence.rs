@@ -139,6 +139,20 @@ impl Residence {
         self.gpu.check()
     }
 
+    /// Where memory is low, frees the weights of every stage, for what is used before the next one's.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn make_room(&self) -> Result<()> {
+        if self.low {
+            for stage in [Stage::Text, Stage::Unet, Stage::Encoder, Stage::Vae] {
+                self.release(stage);
+            }
+            self.gpu.idle().await?;
+        }
+        self.gpu.check()
+    }
+
     /// Whether there was something to free.
     fn release(&self, stage: Stage) -> bool {
         match stage {

@@ -4,12 +4,13 @@
 use super::controls::{self, ControlFacts};
 use super::decode::Decoder;
 use super::inside::Inside;
+use super::ip_adapter;
 use super::looking;
 use super::model::{Kind, Model};
 use super::repaint::{self, Repaint};
 use super::request::{
-    Acting, Control, DeepCache, Enlarge, GenerateOptions, Hires, MaskedContent, Output, Picture, Preview,
-    Settings, StrengthSteps,
+    Acting, Control, DeepCache, Enlarge, GenerateOptions, Hires, IpAdapter, MaskedContent, Output, Picture,
+    Preview, Settings, StrengthSteps,
 };
 use super::residence::Residence;
 use super::tags;
@@ -41,6 +42,7 @@ pub(super) struct Facts<'a> {
     /// Keys of what is loaded.
     pub loras: Vec<String>,
     pub controlnets: Vec<ControlFacts>,
+    pub ip_adapters: Vec<String>,
     /// What says whether a size can be decoded.
     pub decoder: &'a Decoder,
     pub residence: &'a Residence,
@@ -65,6 +67,8 @@ pub(super) struct Shared {
     pub controls: Vec<Vec<Control>>,
     /// ControlNets act with the prompt only.
     pub guess: bool,
+    /// None with a scale of 0.
+    pub ip_adapters: Vec<IpAdapter>,
     /// Key and scale of each, none of them 0.
     pub loras: Vec<Acting>,
     pub images: usize,
@@ -263,6 +267,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         deep_cache: deep_cache(options, facts)?,
         guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
         controls: controls::seen_at_once(controls, &facts.controlnets),
+        ip_adapters: ip_adapter::asked(&options.ip_adapters, &facts.ip_adapters)?,
         loras: loras(options, facts)?,
         images,
         seed: options.seed,

@@ -39,7 +39,11 @@ impl<F: ModelFiles> Place<F> {
             return Err(Error::unsupported(format!(
                 "{} is a whole model, without a {} in it. Choose a file or a folder of one",
                 self.files.name(),
-                if self.component == "vae" { "VAE" } else { "ControlNet" }
+                match self.component {
+                    "vae" => "VAE",
+                    "image_encoder" => "CLIP image encoder",
+                    _ => "ControlNet",
+                }
             )));
         }
         self.files.json(&path).await

@@ -11,11 +11,15 @@ mod upscaler;
 
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
-use crate::pipeline::{self, Control, DiffusionPipeline, GenerateOptions, LoadOptions, Lora, Step};
+use crate::pipeline::{
+    self, Control, DiffusionPipeline, GenerateOptions, ImageEncoderFiles, IpAdapter, LoadOptions, Lora, Step,
+};
 use crate::samplers;
 use crate::store::{ModelFiles, Progress};
 use js_sys::{Array, Function, Object};
-use options::{choice, control, generate_options, get, list, lora, picture, text, thresholds, tunings};
+use options::{
+    choice, control, generate_options, get, ip_adapter, list, lora, picture, text, thresholds, tunings,
+};
 use results::{
     memory_object, model_object, picture_object, prompt_object, result_object, set, step_object,
     tuning_object,
@@ -113,6 +117,7 @@ impl Pipeline {
             loras: self.loras(&options, &watch).await?,
             embeddings: self.embeddings(&options, &watch).await?,
             controlnets: self.controlnets(&options, &watch).await?,
+            ip_adapters: self.ip_adapters(&options, &watch).await?,
             ..generate_options(&options)?
         };
         let mut step = |s: Step| {
@@ -210,6 +215,31 @@ impl Pipeline {
             source.finish().await?;
         }
         Ok(controls)
+    }
+
+    /// Loads the IP-Adapters of `ipAdapters` (each a source with `key`, `imageEncoder`, a source with a key of its own, and
+    /// the options of one) that are not loaded yet; those of earlier pictures then make room.
+    async fn ip_adapters(&self, options: &JsValue, watch: &Watch) -> Result<Vec<IpAdapter>> {
+        let specs = list(options, "ipAdapters");
+        let adapters: Vec<IpAdapter> = specs.iter().map(ip_adapter).collect::<Result<_>>()?;
+        let keys: Vec<String> = adapters.iter().map(|a| a.key.clone()).collect();
+        for (spec, key) in specs.iter().zip(&keys) {
+            if self.inner.has_ip_adapter(key) {
+                continue;
+            }
+            self.inner.keep_ip_adapters(&keys);
+            let encoder = get(spec, "imageEncoder")
+                .ok_or_else(|| Error::invalid("An IP-Adapter must have an imageEncoder."))?;
+            let encoder_key = text(&encoder, "key")?.unwrap_or_default();
+            let (file, adapter) = file(spec, key, watch).await?;
+            let encoder = source(&encoder, watch).await?;
+            let files = ImageEncoderFiles { key: &encoder_key, files: encoder.clone() };
+            let file = (adapter.name(), file);
+            self.inner.load_ip_adapter(key, file, files, &|| watch.signal.aborted()).await?;
+            adapter.finish().await?;
+            encoder.finish().await?;
+        }
+        Ok(adapters)
     }
 
     /// Loads the LoRAs of `loras` (each a source with `key`, `name` and `scale`) that are not loaded yet.

@@ -3,7 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::named::Named;
-use crate::pipeline::{Control, DeepCache, GenerateOptions, Hires, Inside, Lora, Outpaint, Picture};
+use crate::pipeline::{
+    Control, DeepCache, GenerateOptions, Hires, Inside, IpAdapter, Lora, Outpaint, Picture,
+};
 use crate::samplers::NoiseOptions;
 use crate::samplers::Tuning;
 use js_sys::{Array, Float32Array, Reflect, Uint8ClampedArray};
@@ -90,11 +92,16 @@ pub(super) fn list(options: &JsValue, key: &str) -> Vec<JsValue> {
 /// A picture as the module has drawn it to the size asked for: `{ width, height, data }`, RGBA.
 pub(super) fn picture(options: &JsValue, key: &str) -> Result<Option<Picture>> {
     let Some(value) = get(options, key) else { return Ok(None) };
-    let wrong =
-        || Error::invalid(format!("{key} must be a picture {{ width, height, data }} of RGBA bytes."));
-    let data = get(&value, "data").and_then(|d| d.dyn_into::<Uint8ClampedArray>().ok()).ok_or_else(wrong)?;
-    let side = |name: &str| side(&value, name)?.ok_or_else(wrong);
-    Ok(Some(Picture { width: side("width")?, height: side("height")?, data: data.to_vec() }))
+    as_picture(&value).map(Some).map_err(|_| {
+        Error::invalid(format!("{key} must be a picture {{ width, height, data }} of RGBA bytes."))
+    })
+}
+
+fn as_picture(value: &JsValue) -> Result<Picture> {
+    let wrong = || Error::invalid("A picture must be { width, height, data } of RGBA bytes.");
+    let data = get(value, "data").and_then(|d| d.dyn_into::<Uint8ClampedArray>().ok()).ok_or_else(wrong)?;
+    let side = |name: &str| side(value, name)?.ok_or_else(wrong);
+    Ok(Picture { width: side("width")?, height: side("height")?, data: data.to_vec() })
 }
 
 /// `[key, text]` of each of a list; what is damaged is left out.
@@ -126,6 +133,15 @@ pub(super) fn control(spec: &JsValue) -> Result<Control> {
         scale: float(spec, "scale")?.unwrap_or(usual.scale),
         start: number(spec, "start")?.unwrap_or(usual.start),
         end: number(spec, "end")?.unwrap_or(usual.end),
+    })
+}
+
+/// One of `ipAdapters`.
+pub(super) fn ip_adapter(spec: &JsValue) -> Result<IpAdapter> {
+    Ok(IpAdapter {
+        key: text(spec, "key")?.ok_or_else(|| Error::invalid("An IP-Adapter must have a source."))?,
+        images: list(spec, "images").iter().map(as_picture).collect::<Result<_>>()?,
+        scale: float(spec, "scale")?.unwrap_or(1.0),
     })
 }
 
@@ -197,7 +213,8 @@ fn deep_cache(o: &JsValue) -> Result<Option<DeepCache>> {
     Ok(Some(DeepCache { interval: number("interval", 3)?, branch: number("branch", 0)? }))
 }
 
-/// The options of `generate`, but for what is loaded from files: `loras`, `embeddings` and `controlnets`.
+/// The options of `generate`, but for what is loaded from files: `loras`, `embeddings`, `controlnets`
+/// and `ipAdapters`.
 pub(super) fn generate_options(o: &JsValue) -> Result<GenerateOptions> {
     let seed = count(o, "seed", EXACT)?.ok_or_else(|| Error::invalid("seed is missing: give a number."))?;
     Ok(GenerateOptions {

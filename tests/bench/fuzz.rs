@@ -1,4 +1,5 @@
-//! `cargo run --profile test --example fuzz -- lora|embedding|controlnet|checkpoint SECONDS SEED`: real small files of
+//! `cargo run --profile test --example fuzz -- lora|embedding|controlnet|ip-adapter|image-encoder|checkpoint
+//! SECONDS SEED`: real small files of
 //! `tests/reference/data`, changed at random in their shapes, values, names and bytes, read and drawn with by a tiny
 //! Stable Diffusion 1. Whatever they hold, each is drawn with or refused by a typed error, and the model draws on as
 //! before; none panics, hangs or takes more than 256 MiB of heap. A file that breaks this is kept, and named.
@@ -12,7 +13,8 @@ mod random_weights;
 
 use browser_diffusion::checkpoint::ReadAt;
 use browser_diffusion::pipeline::{
-    Control, DiffusionPipeline, GenerateOptions, LoadOptions, Lora, Output, Picture,
+    Control, DiffusionPipeline, GenerateOptions, ImageEncoderFiles, IpAdapter, LoadOptions, Lora, Output,
+    Picture,
 };
 use browser_diffusion::store::SingleFile;
 use browser_diffusion::store::disk::Folder;
@@ -113,6 +115,30 @@ fn draw(model: &DiffusionPipeline, more: GenerateOptions) -> Result<Vec<f32>> {
     Ok(block_on(model.generate(&options, &mut |_| Ok(()), &|| false))?.latents.concat())
 }
 
+/// The weights of a tiny image encoder.
+fn encoder() -> Vec<u8> {
+    written(&tensors(&json("ip_adapter/nets.json")["encoders"]["vit"]["tensors"], 0.9))
+}
+
+/// Reads an IP-Adapter and the image encoder in a folder, and draws with them.
+fn attack_by_picture(
+    model: &DiffusionPipeline,
+    file: Vec<u8>,
+    folder: &Path,
+    key: &str,
+    scale: f32,
+) -> Result<()> {
+    let files = ImageEncoderFiles { key, files: Rc::new(Folder::new(folder)) };
+    let loaded = block_on(model.load_ip_adapter(key, ("file", Bytes(file)), files, &|| false));
+    let drawn = loaded.and_then(|()| {
+        let images = vec![Picture { width: 32, height: 32, data: vec![99; 4 * 32 * 32] }];
+        let adapter = IpAdapter { key: key.into(), images, scale };
+        draw(model, GenerateOptions { ip_adapters: vec![adapter], ..Default::default() })
+    });
+    model.keep_ip_adapters(&[]);
+    drawn.map(|_| ())
+}
+
 /// The files that `target` begins from.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let files = |folder: &str, fits: fn(&str) -> bool| -> Vec<Vec<u8>> {
@@ -143,6 +169,13 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             [files("extras", own), files("cases", own)].concat()
         }
         "controlnet" => nets(),
+        "ip-adapter" => {
+            let adapters = &json("ip_adapter/nets.json")["adapters"];
+            let of_sd1 = ["plain", "plus", "full"].iter();
+            let made = of_sd1.map(|name| written(&tensors(&adapters[name]["tensors"], 0.9)));
+            made.chain(files("ip_adapter", |name| name == "plain.bin")).collect()
+        }
+        "image-encoder" => vec![encoder()],
         "checkpoint" => {
             let model = &json("single_file/models.json")["sd1"];
             let prefixes = [
@@ -156,12 +189,18 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             });
             vec![written(&parts.collect::<Vec<_>>())]
         }
-        other => panic!("{other}: lora, embedding, controlnet or checkpoint"),
+        other => panic!("{other}: lora, embedding, controlnet, ip-adapter, image-encoder or checkpoint"),
     }
 }
 
 /// Reads a file as `target`, and draws with it.
-fn attack(target: &str, model: &DiffusionPipeline, file: &[u8], key: &str, scale: f32) -> Result<()> {
+fn attack(
+    target: &str,
+    model: &DiffusionPipeline,
+    (file, folder): (&[u8], &Path),
+    key: &str,
+    scale: f32,
+) -> Result<()> {
     let never = || false;
     match target {
         "lora" => {
@@ -184,6 +223,12 @@ fn attack(target: &str, model: &DiffusionPipeline, file: &[u8], key: &str, scale
             model.keep_controlnets(&[]);
             drawn?;
         }
+        "ip-adapter" => attack_by_picture(model, file.to_vec(), folder, key, scale)?,
+        "image-encoder" => {
+            std::fs::write(folder.join("model.safetensors"), file).unwrap();
+            let adapters = [&seeds("ip-adapter")[0], &seeds("ip-adapter")[1]];
+            attack_by_picture(model, adapters[key.len() % 2].clone(), folder, key, scale)?;
+        }
         _ => {
             let options = LoadOptions::default();
             let loaded = DiffusionPipeline::load(single(file)?, None, &options, &never);
@@ -196,13 +241,20 @@ fn attack(target: &str, model: &DiffusionPipeline, file: &[u8], key: &str, scale
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [target, seconds, seed] = arguments.as_slice() else {
-        panic!("which (lora, embedding, controlnet, checkpoint), how many seconds, which seed");
+        panic!(
+            "which (lora, embedding, controlnet, ip-adapter, image-encoder, checkpoint), how many seconds, which seed"
+        );
     };
     let seed: u64 = seed.parse().unwrap();
     let end = Instant::now() + Duration::from_secs(seconds.parse().unwrap());
     let temp = std::env::temp_dir().join(format!("browser-diffusion-fuzz-{}", std::process::id()));
     tiny(&temp);
     let kept = temp.join("attack");
+    let folder = temp.join("encoder");
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = &json("ip_adapter/nets.json")["encoders"]["vit"]["config"];
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(folder.join("model.safetensors"), encoder()).unwrap();
     let (seeds, mut rng) = (seeds(target), SmallRng::seed_from_u64(seed));
     let mut model = load(&temp);
     let before = draw(&model, GenerateOptions::default()).unwrap();
@@ -218,7 +270,7 @@ fn main() {
         std::fs::write(&kept, &file).unwrap();
         let scale = [1.0, 0.5, -1.0, 65504.0, 1e30][rng.random_range(0..5)];
         let (held, begun) = (heap(), Instant::now());
-        let result = attack(target, &model, &file, &count.to_string(), scale);
+        let result = attack(target, &model, (&file, &folder), &count.to_string(), scale);
         worst = (worst.0.max(begun.elapsed()), worst.1.max(heap_peak().saturating_sub(held)));
         assert!(worst.0 < TIME && worst.1 < MEMORY, "{}: {worst:?}", kept.display());
         match result {

@@ -61,8 +61,9 @@ export const messages = {
   'recipe.pipeline': 'pipeline',
   'taken.noModel': (/** @type {string} */ model) => ` It was drawn with ${model}, which this page does not have.`,
   'taken.files': (/** @type {string} */ files) =>
-    ` It needs ${files}: the rows for LoRAs and ControlNets ask for the files.`,
+    ` It needs ${files}: the rows for LoRAs, ControlNets and IP-Adapters ask for the files.`,
   'taken.controls': ' What its ControlNets were shown is not in it: choose that again.',
+  'taken.likeness': ' The pictures that its IP-Adapters saw are not in it: choose them again.',
 
   // ------------------------------------------------------------------------------------------- words
   'prompts.use': (/** @type {string} */ prompt, /** @type {string} */ negative) => `${prompt} — not: ${negative}`,
@@ -214,6 +215,12 @@ export const messages = {
   'controls.clear': 'Clear the scribble',
   'controls.edges': 'The edges of the picture',
   'controls.thePicture': 'The picture',
+  'likeness.encoder': 'Image encoder',
+  'likeness.pictures': 'Pictures',
+  'likeness.noPicture': (/** @type {number} */ number) =>
+    `IP-Adapter ${number} sees no picture yet. Choose one or several, or remove it.`,
+  'likeness.noEncoder': (/** @type {number} */ number) =>
+    `IP-Adapter ${number} has no image encoder yet. Choose the one that it was made with, or remove it.`,
   'start.maskAlone': 'A mask needs a picture to change: choose one first, under “Start from a picture”.',
   'start.back': (/** @type {string} */ more) => `The settings of your picture are back.${more}`,
   'start.fileBack': (/** @type {string} */ file, /** @type {string} */ more) =>

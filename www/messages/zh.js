@@ -130,8 +130,9 @@ export const messages = {
   'recipe.name': '名称',
   'recipe.pipeline': '模型配置',
   'taken.noModel': (model) => `这张图是用 ${model} 生成的，这里没有这个模型。`,
-  'taken.files': (files) => `还需要 ${files}：请在 LoRA 和 ControlNet 的列表中选择文件。`,
+  'taken.files': (files) => `还需要 ${files}：请在 LoRA、ControlNet 和 IP-Adapter 的列表中选择文件。`,
   'taken.controls': '图中没有保存 ControlNet 所用的图片，请重新选择。',
+  'taken.likeness': '图中没有保存 IP-Adapter 所看的图片，请重新选择。',
 
   // ------------------------------------------------------------------------------------------- words
   'prompts.use': (prompt, negative) => `${prompt}，反向：${negative}`,
@@ -264,6 +265,10 @@ export const messages = {
   'controls.clear': '清除涂鸦',
   'controls.edges': '图片的边缘',
   'controls.thePicture': '参考图片',
+  'likeness.encoder': '图像编码器',
+  'likeness.pictures': '参考图（可多张）',
+  'likeness.noPicture': (number) => `第 ${number} 个 IP-Adapter 还没有参考图。请选一张或几张图片，或移除它。`,
+  'likeness.noEncoder': (number) => `第 ${number} 个 IP-Adapter 还没有图像编码器。请选择与它配套的那一个，或移除它。`,
   'start.maskAlone': '蒙版要配合一张图片使用：请先在“图生图与局部重绘”中选一张。',
   'start.back': (more) => `已恢复这张图片的生成参数。${more}`,
   'start.fileBack': (file, more) => `已恢复 ${file} 的生成参数。想以这张图片为起点，请在下面选择它。${more}`,

@@ -1,6 +1,7 @@
 /**
  * The files beside the model that a picture was drawn with: LoRAs, from tags of its prompt, A1111's "Lora hashes" and our
- * own "LoRA 0"; ControlNets, from "ControlNet 0".
+ * own "LoRA 0"; ControlNets, from "ControlNet 0"; IP-Adapters, which A1111's extension has among these, and our own
+ * "IP-Adapter 0".
  */
 import { NAMES } from '../names.js';
 import { number } from './values.js';
@@ -66,6 +67,16 @@ function controlIn(parts) {
   }];
 }
 
+/** Whether a ControlNet of A1111's is an IP-Adapter. @param {Partial<Fields>} parts */
+const isAdapter = ({ module = '' }) => module.startsWith('ip-adapter');
+
+/** @param {Partial<Fields>} parts @returns {NonNullable<Needs['ipAdapters']>} */
+function adapterIn({ model = 'None', 'image encoder': imageEncoder, weight }) {
+  const name = withoutHash(model);
+  if (name === 'None' || name === '') return [];
+  return [{ name, ...(imageEncoder && { imageEncoder }), scale: number(weight) ?? 1 }];
+}
+
 /** "control_v11p_sd15_canny [d14c016b]": the name. @param {string} model */
 const withoutHash = (model) => model.replace(/ \[\w+\]$/, '');
 
@@ -95,8 +106,11 @@ export function needsOf({ prompt, fields }, syntax) {
   for (const [name, scale] of [...fieldLoras(fields), ...tagged(prompt, syntax)]) {
     loras.set(name, { ...loras.get(name), name, scale });
   }
+  const units = listIn(fields, 'ControlNet');
+  const ipAdapters = [...listIn(fields, 'IP-Adapter'), ...units.filter(isAdapter)].flatMap(adapterIn);
   return {
     loras: [...loras.values()].slice(0, MOST_NEEDS),
-    controlnets: listIn(fields, 'ControlNet').flatMap(controlIn),
+    controlnets: units.filter((parts) => !isAdapter(parts)).flatMap(controlIn),
+    ...(ipAdapters.length > 0 && { ipAdapters }),
   };
 }

@@ -15,7 +15,7 @@ import { element, make } from './ui.js';
  * @typedef {object} Field
  * @property {string} key
  * @property {string} label
- * @property {'text' | 'number' | 'picture' | 'source' | 'choice'} kind
+ * @property {'text' | 'number' | 'picture' | 'pictures' | 'source' | 'choice'} kind
  * @property {string} [value] to begin with
  * @property {number} [min]
  * @property {number} [max]
@@ -114,7 +114,9 @@ export class Parts {
     if (need.remark) row.prepend(make('p', { className: 'hint remark', textContent: need.remark }));
     for (const { key, kind, list } of this.#fields) {
       const input = fieldIn(row, key);
-      if (kind === 'source' && !input.value) {
+      if (key !== 'source' && kind === 'source') {
+        input.value ||= String(need[key] ?? '');
+      } else if (kind === 'source' && !input.value) {
         const offered = list ? [...element(list, HTMLDataListElement).options].map(({ value }) => value) : [];
         input.value = offered.find((source) => isCalled(source, need.name)) ?? '';
         if (!input.value) ask(row, input, need.name);
@@ -141,8 +143,8 @@ export class Parts {
       return [pair];
     }
     if (list) input.setAttribute('list', list);
-    if (kind === 'picture') {
-      Object.assign(input, { type: 'file', accept: 'image/*' });
+    if (kind === 'picture' || kind === 'pictures') {
+      Object.assign(input, { type: 'file', accept: 'image/*', multiple: kind === 'pictures' });
     } else {
       input.type = kind === 'number' ? 'number' : 'text';
       if (kind === 'number') Object.assign(input, { min: String(min), max: String(max), step: String(step) });
@@ -185,6 +187,7 @@ export class Parts {
         const input = fieldIn(row, key);
         const file = files.get(input);
         if (kind === 'picture') values[key] = input.files?.[0];
+        else if (kind === 'pictures') values[key] = [...input.files ?? []];
         else if (kind === 'number') values[key] = input.valueAsNumber;
         else values[key] = kind === 'source' && file?.name === input.value ? file : input.value.trim();
       }

@@ -19,6 +19,7 @@ import { any, button, make } from './ui.js';
  * @property {ImageBitmap} [image] to start from
  * @property {ImageData} [maskImage]
  * @property {NonNullable<GenerateOptions['controlnets']>} controlnets
+ * @property {NonNullable<GenerateOptions['ipAdapters']>} ipAdapters
  * @property {GenerateOptions['loras']} loras
  * @property {GenerateOptions['embeddings']} embeddings
  */
@@ -252,13 +253,13 @@ export class Settings {
   }
 
   /** What the form asks for. @param {Beside} beside @returns {GenerateOptions} */
-  read({ image, maskImage, controlnets, loras, embeddings }) {
+  read({ image, maskImage, controlnets, ipAdapters, loras, embeddings }) {
     const extended = image !== undefined && SIDES.some((side) => Number(this.get(`extend-${side}`)) > 0);
     const mask = maskImage !== undefined && !extended;
     const beside = { image: image !== undefined, extended, mask, controlnets: controlnets.length > 0 };
     const options = this.#read(TABLE, beside);
     Object.assign(options, { loras, embeddings }, image && { image }, mask && { maskImage });
-    return Object.assign(options, controlnets.length > 0 && { controlnets });
+    return Object.assign(options, controlnets.length > 0 && { controlnets }, ipAdapters.length > 0 && { ipAdapters });
   }
 
   /** Of what the form asks for, these fields. @param {string[]} ids */

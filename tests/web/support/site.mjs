@@ -115,5 +115,6 @@ export const asked = page => page.evaluate(() => {
         (p.width * p.height),
     };
   const controlnets = options.controlnets?.map((/** @type {any} */ c) => ({ ...c, image: seen(c.image) }));
-  return { ...options, image: seen(options.image), maskImage: seen(options.maskImage), controlnets };
+  const ipAdapters = options.ipAdapters?.map((/** @type {any} */ a) => ({ ...a, images: a.images.map(seen) }));
+  return { ...options, image: seen(options.image), maskImage: seen(options.maskImage), controlnets, ipAdapters };
 });

@@ -250,6 +250,8 @@ test('every option that the text has a field for is written, and read again', ()
     'Control Mode: ControlNet is more important", ControlNet 1: "Module: canny, Threshold A: 100, Threshold B: 150, ' +
     'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ',
     { guessMode: true });
+  const ipAdapters = [{ source: 'i.bin', imageEncoder: { source: 'https://host/vit' }, scale: Math.fround(0.6) }];
+  bothWays({ ipAdapters }, '', 'IP-Adapter 0: "Model: i.bin, Image Encoder: https://host/vit, Weight: 0.6", ', {});
   const loras = [{ source: 'https://host/a.safetensors', name: 'a', scale: Math.fround(0.6) }];
   bothWays({ loras }, '', 'LoRA 0: "Model: https://host/a.safetensors, Weight: 0.6", ', {});
 });
@@ -265,6 +267,7 @@ test('the files that a picture needs are read as they were written here', () => 
       { key: 'e.pth 12 34', source: 'e.pth', preprocess: 'canny', low: 40, mode: 'tile', scale: 0.7, end: 0.8 },
       { key: 'https://host/depth', start: 0.25 },
     ],
+    ipAdapters: [{ source: 'i.bin', imageEncoder: { source: 'https://host/vit' }, scale: 0.5 }],
   };
   const text = parametersOf(made);
   assert.deepEqual(needsOf(text), {
@@ -276,8 +279,9 @@ test('the files that a picture needs are read as they were written here', () => 
       },
       { name: 'https://host/depth', module: 'none', preprocess: 'none', scale: 1, start: 0.25, end: 1 },
     ],
+    ipAdapters: [{ name: 'i.bin', imageEncoder: 'https://host/vit', scale: 0.5 }],
   });
-  const plain = { ...made, promptSyntax: 'plain', loras: [], controlnets: [] };
+  const plain = { ...made, promptSyntax: 'plain', loras: [], controlnets: [], ipAdapters: [] };
   assert.deepEqual(needsOf(parametersOf(plain)), { loras: [], controlnets: [] }, 'a tag of a plain prompt is text');
   assert.deepEqual(needsOf(''), { loras: [], controlnets: [] });
 });
@@ -293,11 +297,13 @@ test('the files that a picture of AUTOMATIC1111 needs', () => {
     `Model: scribble [d4ba51ff], ${unit}, ` +
     'Guidance Start: 0, Guidance End: 1, Pixel Perfect: False, Control Mode: ControlNet is more important", ' +
     'ControlNet 2: "Module: reference_only, Model: None, Weight: 1", ' +
+    'ControlNet 3: "Module: ip-adapter_clip_sd15, Model: ip-adapter-plus_sd15 [32cd8f7f], Weight: 0.6", ' +
     'Lora hashes: "LCM_15: aaebf6360f7d, face_v2: a95a0f4bdcb9, gone: 0123456789ab", Version: v1.9.4');
   assert.deepEqual(now.loras, [
     { name: 'LCM_15', scale: 1, hash: 'aaebf6360f7d' }, { name: 'face_v2', scale: 0.65, hash: 'a95a0f4bdcb9' },
     { name: 'gone', scale: 1, hash: '0123456789ab' }, { name: 'half', scale: 1 },
   ]);
+  assert.deepEqual(now.ipAdapters, [{ name: 'ip-adapter-plus_sd15', scale: 0.6 }]);
   assert.deepEqual(now.controlnets, [
     { name: 'control_v11p_sd15_canny', module: 'canny', preprocess: 'canny', low: 75, high: 150, scale: 0.8,
       start: 0.23, end: 0.5 },

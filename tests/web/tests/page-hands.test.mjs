@@ -214,6 +214,25 @@ const tools = {
       true,
     ],
   },
+  ipAdapters: {
+    async deeds(hand, page) {
+      await hand.press(page, '#likeness > summary');
+      await hand.press(page, '#add-likeness');
+      await hand.type(page, '#IPAdapter-source-1', 'https://example.org/ip-adapter-plus_sd15.safetensors');
+      await hand.pick(page, '#IPAdapter-images-1', await meadow(page, 64, 64));
+      await hand.type(page, '#IPAdapter-scale-1', '0.5');
+    },
+    seen: o =>
+      o.ipAdapters.map((/** @type {any} */ a) => [a.source, a.imageEncoder.source, a.images[0].width, a.scale]),
+    want: [
+      [
+        'https://example.org/ip-adapter-plus_sd15.safetensors',
+        'https://huggingface.co/h94/IP-Adapter/resolve/main/models/image_encoder',
+        64,
+        0.5,
+      ],
+    ],
+  },
   lora: {
     async deeds(hand, page) {
       await hand.press(page, '#additions > summary');

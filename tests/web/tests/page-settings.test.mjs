@@ -360,6 +360,7 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
       'Threshold A: 75, Threshold B: 150, Guidance Start: 0.25, Guidance End: 0.5, ' +
       'Control Mode: ControlNet is more important", ControlNet 1: "Module: depth_midas, Model: my_depth [0123abcd], ' +
       'Weight: 1, Guidance Start: 0, Guidance End: 1, Control Mode: Balanced, Union Control Type: depth", ' +
+      'ControlNet 2: "Module: ip-adapter_clip_g, Model: ip-adapter_sdxl [d8b46eaf], Weight: 0.7", ' +
       'Lora hashes: "style: aaebf6360f7d, mine: a95a0f4bdcb9", Version: v1.9.4';
     await status(page, /^Ready/);
     await page.click('#additions summary');
@@ -370,7 +371,7 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
     await page.keyboard.type('https://example.org/lcm-lora-sdv1-5/other.safetensors');
     await drop(text);
     await status(page, new RegExp('theirs.png are back.* It needs style, my_depth: the rows .* ask for the files. ' +
-      'What its ControlNets were shown is not in it'));
+      'What its ControlNets were shown is not in it.* that its IP-Adapters saw are not in it'));
     assert.deepEqual(await rows('loras'), [
       { source: '', scale: '0.65' }, { source: 'mine.safetensors', scale: '0.4' },
     ], 'what stood there is taken by its name, and what the picture was drawn without is gone');
@@ -380,6 +381,10 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
       mode: '', scale: '0.8', start: '0.25', end: '0.5',
     });
     assert.deepEqual([depth.source, depth.preprocess, depth.mode, depth.scale], ['', 'none', 'depth', '1']);
+    const [likeness] = await rows('likenesses');
+    assert.equal(likeness.scale, '0.7');
+    assert.match(likeness.source, /h94\/IP-Adapter\/.*\/ip-adapter_sdxl\.safetensors$/);
+    assert.match(likeness.imageEncoder, /sdxl_models\/image_encoder$/, 'the encoder that it was made with');
     assert.equal(await page.inputValue('#guess-mode'), 'guess');
     assert.equal(await page.inputValue('#steps'), '6', 'the settings of the picture, not of the LoRA that is gone');
     assert.ok(await page.isVisible('#controls [data-key=low] >> nth=0'));
@@ -397,8 +402,16 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
     const shown = { name: 'shown.png', mimeType: 'image/png', buffer };
     for (const row of [1, 2]) await page.setInputFiles(`#controls li:nth-child(${row}) [data-key=image]`, shown);
     await page.click('#generate');
+    await page.waitForFunction(() =>
+      /IP-Adapter 1 sees no picture yet/.test(document.getElementById('error')?.textContent ?? ''));
+    await page.setInputFiles('#likenesses [data-key=images]', [shown, { ...shown, name: 'too.png' }]);
+    await page.click('#generate');
     await hasResult(page);
-    const { loras, controlnets, guessMode } = await asked(page);
+    const { loras, controlnets, ipAdapters, guessMode } = await asked(page);
+    assert.deepEqual(
+      ipAdapters.map((/** @type {any} */ a) => [a.source, a.imageEncoder.source, a.images.length, a.scale]),
+      [[likeness.source, likeness.imageEncoder, 2, 0.7]],
+    );
     assert.deepEqual(
       loras.map((/** @type {any} */ l) => [l.name, l.scale, Boolean(l.files)]),
       [['style', 0.65, true], ['mine', 0.4, true]],
@@ -414,13 +427,14 @@ test('a dropped picture brings its LoRAs and ControlNets back, and says which fi
 
     // What was drawn here is told again: the rows stay as they are, and one without LoRAs takes them away.
     const drawn = await page.evaluate(() => /** @type {any} */ (window).browserDiffusion.lastResult.parameters);
-    const before = [await rows('loras'), await rows('controls')];
+    const every = () => Promise.all(['loras', 'controls', 'likenesses'].map(rows));
+    const before = await every();
     await page.fill('#loras li:nth-child(1) [data-key=scale]', '2');
     await drop(drawn);
     await status(page, /^The settings of theirs\.png are back\.(?!.*It needs)/);
-    assert.deepEqual([await rows('loras'), await rows('controls')], before);
+    assert.deepEqual(await every(), before);
     await drop('a dog\nSteps: 5, Sampler: Euler, CFG scale: 3');
     await page.waitForFunction(() => /** @type {any} */ (document.getElementById('steps')).value === '5');
-    assert.deepEqual([await rows('loras'), await rows('controls')], [[], []]);
+    assert.deepEqual(await every(), [[], [], []]);
   }),
 );
