@@ -88,8 +88,10 @@ async function openChromium({ adapter, args, profile, env, connection, errors, k
   const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
   context.setDefaultTimeout(HANGS);
   await context.addInitScript(connection => {
+    // Chromium runs this twice in a tab that a link opened.
     for (const [name, value] of Object.entries(connection)) {
-      Object.defineProperty(/** @type {any} */ (globalThis).NetworkInformation.prototype, name, { get: () => value });
+      const kind = /** @type {any} */ (globalThis).NetworkInformation;
+      Object.defineProperty(kind.prototype, name, { get: () => value, configurable: true });
     }
   }, connection);
   context.on('console', message => {
