@@ -223,6 +223,8 @@ export const messages = {
   'start.unreadable': 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.',
 
   // --------------------------------------------------------------------------------------------- drawing
+  'frame.size': (/** @type {number} */ width, /** @type {number} */ height) =>
+    `The picture to make: ${width} × ${height} pixels.`,
   'stay.beside': 'Opens in another tab: what is drawn here goes on.',
   'draw.ready': 'Ready.',
   'draw.readySlow': 'Ready. This browser draws without a graphics card, so it will be slow.',

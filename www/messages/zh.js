@@ -271,6 +271,7 @@ export const messages = {
   'start.unreadable': '浏览器读不了这个文件，它不是图片。请选 PNG、JPEG 或 WebP。',
 
   // --------------------------------------------------------------------------------------------- drawing
+  'frame.size': (width, height) => `要画的图片：${width} × ${height} 像素。`,
   'stay.beside': '在新标签页中打开，这里继续绘制。',
   'draw.ready': '准备就绪。',
   'draw.readySlow': '准备就绪。这个浏览器没有使用显卡，会比较慢。',

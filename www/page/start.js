@@ -1,20 +1,23 @@
 /** Starting from a picture: it is chosen or dropped, painted over, and may bring its settings along. */
 import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
+import { Frame } from './frame.js';
 import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { told } from './told.js';
-import { any, button, details, element, input, say, showError } from './ui.js';
+import { any, button, element, input, say, showError } from './ui.js';
+import { View } from './view.js';
 
 /** @typedef {import('./told.js').Told} Told */
 
 export class Start {
-  #view = details('start');
   #file = input('image');
   #tools = any('editor');
   #canvas = element('paint', HTMLCanvasElement);
   #takeSettings = button('take-settings');
   #editor;
+  #view;
+  #frame;
   /** @type {Told | undefined} */
   #told;
   #take;
@@ -25,7 +28,23 @@ export class Start {
    */
   constructor(size, take) {
     this.#take = take;
-    this.#editor = new PictureEditor(this.#canvas, size);
+    const editor = new PictureEditor(this.#canvas, size);
+    this.#editor = editor;
+    const frame = new Frame(size, () => this.#view);
+    this.#frame = frame;
+    this.#view = new View(any('paint-view'), this.#canvas, {
+      content: () => frame.content,
+      cursor: () => editor.cursor,
+      gesture() {
+        editor.cancel();
+        frame.cancel();
+      },
+      moved: () => frame.show(),
+    });
+    editor.onCursor = () => this.#view.reveal(editor.cursor ?? { x: 0, y: 0 });
+    button('zoom-in').onclick = () => this.#view.step(true);
+    button('zoom-out').onclick = () => this.#view.step(false);
+    button('zoom-whole').onclick = () => this.#view.whole();
     this.#file.addEventListener('change', () => {
       const [file] = this.#file.files ?? [];
       if (file) this.from(file);
@@ -66,6 +85,7 @@ export class Start {
   /** Follows a change of the size that is drawn. */
   resize() {
     this.#editor.resize();
+    this.#view.layout();
   }
 
   /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
@@ -82,6 +102,7 @@ export class Start {
     }
     this.#takeSettings.hidden = !this.#told;
     this.#tools.hidden = !this.picture;
+    this.#frame.stop();
     if (!this.picture) this.#file.value = '';
     else openDrawer(this.#tools);
   }
