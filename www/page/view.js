@@ -179,8 +179,9 @@ export class View {
     const now = span([...this.#fingers.values()]);
     if (this.#fingers.size !== 2) return;
     event.stopPropagation();
+    // In this order: of the whole nothing can be moved.
+    if (before.apart > 0 && now.apart > 0) this.#zoom(now.apart / before.apart, before);
     this.#pan({ x: now.x - before.x, y: now.y - before.y });
-    if (before.apart > 0 && now.apart > 0) this.#zoom(now.apart / before.apart, now);
   }
 
   /** @param {PointerEvent} event */
