@@ -37,7 +37,7 @@ import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
 import { Tags } from './page/tags.js';
 import { Tokens } from './page/tokens.js';
-import { Translation } from './page/translate.js';
+import { TranslationOffer } from './page/translation-offer.js';
 import { showGpu, tunes } from './page/tuning.js';
 import { Uses } from './page/uses.js';
 import { weighsIn } from './page/weigh.js';
@@ -217,6 +217,7 @@ async function draw(job) {
     const now = next;
     await work.draw((signal) => drawing.run(now, signal));
   }
+  showWords(); // by the model that came meanwhile
 }
 
 /** Puts a job behind what is drawn now. @param {Job | undefined} job */
@@ -258,7 +259,7 @@ const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prom
 const prompts = new Prompts(setWords);
 const getWords = () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') });
 new Styles({ read: getWords, set: setWords });
-const translation = new Translation({ read: getWords, set: setWords });
+const translation = new TranslationOffer({ read: getWords, set: setWords });
 clears({
   read: getWords, set: setWords, typed: (listener) => settings.on('input', ['prompt', 'negative-prompt'], listener),
 });

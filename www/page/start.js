@@ -1,14 +1,15 @@
 /** Starting from a picture: it is chosen or dropped, painted over, and may bring its settings along. */
 import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
-import { Frame } from './frame.js';
 import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { told } from './told.js';
 import { any, button, element, input, say, showError } from './ui.js';
-import { View } from './view.js';
 
-/** @typedef {import('./told.js').Told} Told */
+/**
+ * @typedef {import('./told.js').Told} Told
+ * @typedef {{ view: import('./view.js').View, frame: import('./frame.js').Frame }} Sight
+ */
 
 export class Start {
   #file = input('image');
@@ -16,8 +17,11 @@ export class Start {
   #canvas = element('paint', HTMLCanvasElement);
   #takeSettings = button('take-settings');
   #editor;
-  #view;
-  #frame;
+  #size;
+  /** How the picture is looked at, once there is one. @type {Sight | undefined} */
+  #sight;
+  /** The same, on its way. @type {Promise<Sight> | undefined} */
+  #looking;
   /** @type {Told | undefined} */
   #told;
   #take;
@@ -28,23 +32,8 @@ export class Start {
    */
   constructor(size, take) {
     this.#take = take;
-    const editor = new PictureEditor(this.#canvas, size);
-    this.#editor = editor;
-    const frame = new Frame(size, () => this.#view);
-    this.#frame = frame;
-    this.#view = new View(any('paint-view'), this.#canvas, {
-      content: () => frame.content,
-      cursor: () => editor.cursor,
-      gesture() {
-        editor.cancel();
-        frame.cancel();
-      },
-      moved: () => frame.show(),
-    });
-    editor.onCursor = () => this.#view.reveal(editor.cursor ?? { x: 0, y: 0 });
-    button('zoom-in').onclick = () => this.#view.step(true);
-    button('zoom-out').onclick = () => this.#view.step(false);
-    button('zoom-whole').onclick = () => this.#view.whole();
+    this.#size = size;
+    this.#editor = new PictureEditor(this.#canvas, size);
     this.#file.addEventListener('change', () => {
       const [file] = this.#file.files ?? [];
       if (file) this.from(file);
@@ -85,11 +74,21 @@ export class Start {
   /** Follows a change of the size that is drawn. */
   resize() {
     this.#editor.resize();
-    this.#view.layout();
+    this.#sight?.view.layout();
   }
 
   /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
   async from(source) {
+    try {
+      if (source) {
+        this.#looking ??= this.#looksCloser();
+        this.#sight = await this.#looking;
+      }
+    } catch (error) {
+      this.#looking = undefined;
+      showError(error); // the page's own files are out of reach
+      return;
+    }
     try {
       await this.#editor.open(source);
     } catch {
@@ -102,9 +101,30 @@ export class Start {
     }
     this.#takeSettings.hidden = !this.#told;
     this.#tools.hidden = !this.picture;
-    this.#frame.stop();
+    this.#sight?.frame.stop();
     if (!this.picture) this.#file.value = '';
     else openDrawer(this.#tools);
+  }
+
+  /** What nobody needs who starts from words alone. @returns {Promise<Sight>} */
+  async #looksCloser() {
+    const [{ View }, { Frame }] = await Promise.all([import('./view.js'), import('./frame.js')]);
+    const editor = this.#editor;
+    const frame = new Frame(this.#size, () => view);
+    const view = new View(any('paint-view'), this.#canvas, {
+      content: () => frame.content,
+      cursor: () => editor.cursor,
+      gesture() {
+        editor.cancel();
+        frame.cancel();
+      },
+      moved: () => frame.show(),
+    });
+    editor.onCursor = () => view.reveal(editor.cursor ?? { x: 0, y: 0 });
+    button('zoom-in').onclick = () => view.step(true);
+    button('zoom-out').onclick = () => view.step(false);
+    button('zoom-whole').onclick = () => view.whole();
+    return { view, frame };
   }
 
   /** As `from`, for a picture that was made here: on to the brush. @param {ImageData} image */

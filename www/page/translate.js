@@ -36,10 +36,6 @@ export class Translation {
   #available;
   #showing = 0;
   #busy = false;
-  /** The model that was seen to read Chinese. */
-  #known = '';
-  /** That is drawn with. */
-  #source = EMBEDDED;
   /** As it was typed, and what it was translated to. @type {{ typed: Words, english: Words } | undefined} */
   #last;
 
@@ -62,20 +58,12 @@ export class Translation {
     return /** @type {any} */ (globalThis).Translator;
   }
 
-  /** The model that is loaded reads Chinese: it knows all words of this prompt. @param {string} source its */
-  known(source) {
-    if (this.#known === source) return;
-    this.#known = source;
-    this.show(this.#source);
-  }
-
-  /** Offers it, where it would help. @param {string} source the model's */
-  async show(source) {
-    this.#source = source;
+  /** Offers it, where it would help. @param {string} source the model's @param {boolean} known it was seen to read Chinese */
+  async show(source, known) {
     const mine = ++this.#showing;
     const { prompt, negative } = this.#words.read();
     const chinese = isChinese(prompt + negative);
-    const wanted = chinese && source !== EMBEDDED && source !== this.#known && !READS_CHINESE.test(source);
+    const wanted = chinese && source !== EMBEDDED && !known && !READS_CHINESE.test(source);
     const can = wanted ? await this.#can() : 'unavailable';
     if (mine !== this.#showing || this.#busy) return;
     const last = chinese ? undefined : this.#last;
