@@ -38,6 +38,7 @@ import { Styles } from './page/styles.js';
 import { Suggestions } from './page/suggestions.js';
 import { Tags } from './page/tags.js';
 import { Tokens } from './page/tokens.js';
+import { TranslationOffer } from './page/translation-offer.js';
 import { showGpu, tunes } from './page/tuning.js';
 import { Uses } from './page/uses.js';
 import { weighsIn } from './page/weigh.js';
@@ -221,6 +222,7 @@ async function draw(job) {
     const now = next;
     await work.draw((signal) => drawing.run(now, signal));
   }
+  showWords(); // by the model that came meanwhile
 }
 
 /** Puts a job behind what is drawn now. @param {Job | undefined} job */
@@ -249,10 +251,12 @@ const tokens = new Tokens(
     const read = await asRead(prompt, models.source, options.promptSyntax);
     return { ...options, prompt: read, embeddings: additions.words };
   },
+  () => translation.known(settings.usual.source ?? ''),
 );
 /** Shows how the prompt will be read: as English, and as tokens. */
 function showWords() {
   tokens.show();
+  translation.show(models.source);
   showReading(settings.only('prompt').prompt, models.source);
 }
 /** @param {{ prompt: string, negative: string }} words */
@@ -260,12 +264,13 @@ const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prom
 const prompts = new Prompts(setWords);
 const getWords = () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') });
 new Styles({ read: getWords, set: setWords });
+const translation = new TranslationOffer({ read: getWords, set: setWords });
 clears({
   read: getWords, set: setWords, typed: (listener) => settings.on('input', ['prompt', 'negative-prompt'], listener),
 });
 new Presets(settings, () => models.offered()?.defaults);
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
-settings.on('input', WORDS, showWords);
+settings.on('input', [...WORDS, 'negative-prompt'], showWords);
 settings.on('input', ['source'], () => {
   showWords();
   recipes.follow();

@@ -230,6 +230,20 @@ export const messages = {
   'start.unreadable': 'That file is no picture that this browser can read. Choose a PNG, JPEG or WebP.',
 
   // --------------------------------------------------------------------------------------------- drawing
+  'frame.size': (/** @type {number} */ width, /** @type {number} */ height) =>
+    `The picture to make: ${width} × ${height} pixels.`,
+  'translate.offer':
+    'The model learnt from English captions. Your browser can translate your words, on this machine.',
+  'translate.fetches':
+    'The model learnt from English captions. Your browser can translate your words, on this machine; ' +
+    'once, it has to fetch what it needs for that.',
+  'translate.working': 'Translating …',
+  'translate.fetching': (/** @type {number} */ percent) => `Your browser fetches its translator … ${percent} %`,
+  'translate.done': (/** @type {string} */ typed) =>
+    `This was “${typed}”. Read what came of it, and change what you like: it is drawn as it stands.`,
+  'translate.failed':
+    'Your browser could not translate it. Your words stand as they were: try again, or write English.',
+  'stay.beside': 'Opens in another tab: what is drawn here goes on.',
   'draw.ready': 'Ready.',
   'draw.readySlow': 'Ready. This browser draws without a graphics card, so it will be slow.',
   'draw.loadStopped': 'Stopped. Generate loads the model again.',

@@ -277,6 +277,14 @@ export const messages = {
   'start.unreadable': '浏览器读不了这个文件，它不是图片。请选 PNG、JPEG 或 WebP。',
 
   // --------------------------------------------------------------------------------------------- drawing
+  'frame.size': (width, height) => `要画的图片：${width} × ${height} 像素。`,
+  'translate.offer': '这个模型是用英文描述训练的。你的浏览器可以在本机翻译你的文字。',
+  'translate.fetches': '这个模型是用英文描述训练的。你的浏览器可以在本机翻译你的文字；首次使用需要先下载翻译所需的文件。',
+  'translate.working': '正在翻译……',
+  'translate.fetching': (percent) => `浏览器正在下载翻译器……${percent}%`,
+  'translate.done': (typed) => `原文是“${typed}”。请看看译文，可以随意修改：会按框中的文字绘制。`,
+  'translate.failed': '浏览器没能翻译。你的文字没有变：请再试一次，或直接写英文。',
+  'stay.beside': '在新标签页中打开，这里继续绘制。',
   'draw.ready': '准备就绪。',
   'draw.readySlow': '准备就绪。这个浏览器没有使用显卡，会比较慢。',
   'draw.loadStopped': '已停止。点击“生成”会重新加载模型。',

@@ -35,6 +35,29 @@ export const readLexicon = async () => (await fetch(new URL('../lexicon-zh.json'
 /** Whether there is Chinese in a text. @param {string} text */
 export const isChinese = (text) => HAN.test(text);
 
+/** What in a prompt is no sentence: names of LoRAs, brackets, weights and steps, AND and BREAK, lines. */
+const SIGNS = /(<[^<>]*>|:\s*[\d.]+(?=[)\]])|[()[\]{}|\\\n:]|\b(?:AND|BREAK)\b)/;
+
+/**
+ * A prompt, its Chinese parts translated one by one: a translator knows nothing of the signs between them.
+ * @param {string} prompt
+ * @param {(text: string) => Promise<string>} translate
+ */
+export async function translated(prompt, translate) {
+  let words = '';
+  let wasWords = false;
+  for (const part of prompt.split(SIGNS)) {
+    const [, before = '', text = '', after = ''] = /^(\s*)(.*?)(\s*)$/su.exec(part) ?? [];
+    const chinese = isChinese(text) && !text.startsWith('<');
+    // Chinese has no room between words.
+    const joins = (chinese || wasWords) && !before && /[\p{L}\p{N})\]}>"]$/u.test(words) && /^[^)\]}|:,\n]/u.test(text);
+    const english = chinese ? (await translate(text)).trim().replace(/[.。]$/u, '') : text;
+    words += `${joins ? ' ' : ''}${before}${english}${after}`;
+    if (part) wasWords = chinese;
+  }
+  return words;
+}
+
 /** Longest first, so that 熊猫 is not read as 熊. @param {Record<string, string[]>} words @returns {[string, string][]} */
 const byLength = (words) =>
   Object.entries(words).flatMap(([english, names]) =>

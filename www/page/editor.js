@@ -3,6 +3,7 @@
  */
 
 /** @typedef {{ width: number, height: number }} Size */
+/** @typedef {{ x: number, y: number }} Point */
 
 /** So many strokes can be taken back; each holds a sheet of the picture's size. */
 const UNDONE = 12;
@@ -20,6 +21,13 @@ export class PictureEditor {
   /** Where the keyboard's brush stands, in pixels of the picture. */
   #cursor = { x: 0, y: 0 };
   #focused = false;
+  /**
+   * The pointer that paints: where it is, and what could be taken back before it came.
+   * @type {{ id: number, at: Point, before: OffscreenCanvas[], after: OffscreenCanvas[] } | undefined}
+   */
+  #pen;
+  /** Space is held: it paints when it is let go, since with it one may also drag what is seen. */
+  #space = false;
   /** Brush width in hundredths of the picture's shorter side. */
   brush = 12;
   erasing = false;
@@ -27,6 +35,8 @@ export class PictureEditor {
   opacity = 0.6;
   /** Called after each stroke. */
   onChange = () => {};
+  /** Called when the keyboard has moved its brush. */
+  onCursor = () => {};
 
   /**
    * @param {HTMLCanvasElement} canvas
@@ -36,8 +46,6 @@ export class PictureEditor {
   constructor(canvas, size) {
     this.#canvas = canvas;
     this.#size = size;
-    /** @type {{ x: number, y: number } | undefined} */
-    let from;
     /** @param {PointerEvent} event */
     const place = (event) => {
       const box = canvas.getBoundingClientRect();
@@ -45,26 +53,34 @@ export class PictureEditor {
       return { x: x * canvas.width, y: y * canvas.height };
     };
     canvas.addEventListener('pointerdown', (event) => {
+      if (this.#pen || event.button !== 0) return;
       canvas.setPointerCapture(event.pointerId);
-      from = place(event);
+      const at = place(event);
+      this.#pen = { id: event.pointerId, at, before: this.#before, after: this.#after };
       this.#remember();
-      this.#stroke(from, from);
+      this.#stroke(at, at);
     });
     canvas.addEventListener('pointermove', (event) => {
-      if (!from) return;
+      if (this.#pen?.id !== event.pointerId) return;
       const to = place(event);
-      this.#stroke(from, to);
-      from = to;
+      this.#stroke(this.#pen.at, to);
+      this.#pen.at = to;
     });
     for (const end of /** @type {const} */ (['pointerup', 'pointercancel'])) {
-      canvas.addEventListener(end, () => {
-        from = undefined;
+      canvas.addEventListener(end, (event) => {
+        if (this.#pen?.id !== event.pointerId) return;
+        this.#pen = undefined;
         this.onChange();
       });
     }
     canvas.addEventListener('focus', () => this.#focus(canvas.matches(':focus-visible')));
     canvas.addEventListener('blur', () => this.#focus(false));
     canvas.addEventListener('keydown', (event) => this.#key(event));
+    canvas.addEventListener('keyup', ({ key }) => {
+      if (key !== ' ' || !this.#space) return;
+      this.#space = false;
+      this.#dot(false);
+    });
   }
 
   /** Something is painted. */
@@ -115,6 +131,23 @@ export class PictureEditor {
 
   get canRedo() {
     return this.#after.length > 0;
+  }
+
+  /** Takes back what a pointer is painting: it did not mean to. */
+  cancel() {
+    const before = this.#pen && this.#before.at(-1);
+    if (!this.#pen || !before) return;
+    this.#mask = before;
+    this.#before = this.#pen.before;
+    this.#after = this.#pen.after;
+    this.#pen = undefined;
+    this.#show();
+    this.onChange();
+  }
+
+  /** Where the keyboard's brush is, while the keyboard is at work here. @returns {Point | undefined} */
+  get cursor() {
+    return this.#focused ? this.#cursor : undefined;
   }
 
   /** Takes the last stroke back. */
@@ -181,7 +214,7 @@ export class PictureEditor {
     this.#show();
   }
 
-  /** @param {{ x: number, y: number }} from @param {{ x: number, y: number }} to */
+  /** @param {Point} from @param {Point} to */
   #stroke(from, to) {
     const context = mask2d(this.#mask);
     context.globalCompositeOperation = this.erasing ? 'destination-out' : 'source-over';
@@ -221,23 +254,32 @@ export class PictureEditor {
     const pace = this.#brushWidth() / 2;
     const ways = { ArrowLeft: [-pace, 0], ArrowRight: [pace, 0], ArrowUp: [0, -pace], ArrowDown: [0, pace] };
     const way = /** @type {Record<string, number[]>} */ (ways)[event.key];
-    const paints = event.key === ' ', erases = event.key === 'Backspace' || event.key === 'Delete';
-    if (!way && !paints && !erases) return;
+    const erases = event.key === 'Backspace' || event.key === 'Delete';
+    if (event.key === ' ') this.#space = true;
+    else if (!way && !erases) return;
     event.preventDefault();
     this.#focused = true;
+    if (erases && !event.repeat) this.#dot(true);
+    if (!way) return;
     const from = this.#cursor;
-    if (way) {
-      /** @param {number} v @param {number} most */ const within = (v, most) => Math.min(most, Math.max(0, v));
-      this.#cursor = { x: within(from.x + way[0], this.#mask.width), y: within(from.y + way[1], this.#mask.height) };
-    }
-    if (way && !event.shiftKey) {
+    /** @param {number} v @param {number} most */ const within = (v, most) => Math.min(most, Math.max(0, v));
+    this.#cursor = { x: within(from.x + way[0], this.#mask.width), y: within(from.y + way[1], this.#mask.height) };
+    if (event.shiftKey) {
+      if (!event.repeat) this.#remember();
+      this.#stroke(from, this.#cursor);
+      this.onChange();
+    } else {
       this.#show();
-      return;
     }
-    if (!event.repeat) this.#remember();
+    this.onCursor();
+  }
+
+  /** By keyboard, where its brush is. @param {boolean} erases whatever the brush does else */
+  #dot(erases) {
     const before = this.erasing;
-    this.erasing = erases || (before && !paints);
-    this.#stroke(from, this.#cursor);
+    this.erasing = erases;
+    this.#remember();
+    this.#stroke(this.#cursor, this.#cursor);
     this.erasing = before;
     this.onChange();
   }

@@ -4,17 +4,24 @@ import { PictureEditor } from './editor.js';
 import { openDrawer } from './levels.js';
 import { PageError } from './page-error.js';
 import { told } from './told.js';
-import { any, button, details, element, input, say, showError } from './ui.js';
+import { any, button, element, input, say, showError } from './ui.js';
 
-/** @typedef {import('./told.js').Told} Told */
+/**
+ * @typedef {import('./told.js').Told} Told
+ * @typedef {{ view: import('./view.js').View, frame: import('./frame.js').Frame }} Sight
+ */
 
 export class Start {
-  #view = details('start');
   #file = input('image');
   #tools = any('editor');
   #canvas = element('paint', HTMLCanvasElement);
   #takeSettings = button('take-settings');
   #editor;
+  #size;
+  /** How the picture is looked at, once there is one. @type {Sight | undefined} */
+  #sight;
+  /** The same, on its way. @type {Promise<Sight> | undefined} */
+  #looking;
   /** @type {Told | undefined} */
   #told;
   #take;
@@ -25,6 +32,7 @@ export class Start {
    */
   constructor(size, take) {
     this.#take = take;
+    this.#size = size;
     this.#editor = new PictureEditor(this.#canvas, size);
     this.#file.addEventListener('change', () => {
       const [file] = this.#file.files ?? [];
@@ -66,10 +74,21 @@ export class Start {
   /** Follows a change of the size that is drawn. */
   resize() {
     this.#editor.resize();
+    this.#sight?.view.layout();
   }
 
   /** The picture that the next one starts from; nothing takes it away. @param {ImageBitmapSource | undefined} source */
   async from(source) {
+    try {
+      if (source) {
+        this.#looking ??= this.#looksCloser();
+        this.#sight = await this.#looking;
+      }
+    } catch (error) {
+      this.#looking = undefined;
+      showError(error); // the page's own files are out of reach
+      return;
+    }
     try {
       await this.#editor.open(source);
     } catch {
@@ -82,8 +101,30 @@ export class Start {
     }
     this.#takeSettings.hidden = !this.#told;
     this.#tools.hidden = !this.picture;
+    this.#sight?.frame.stop();
     if (!this.picture) this.#file.value = '';
     else openDrawer(this.#tools);
+  }
+
+  /** What nobody needs who starts from words alone. @returns {Promise<Sight>} */
+  async #looksCloser() {
+    const [{ View }, { Frame }] = await Promise.all([import('./view.js'), import('./frame.js')]);
+    const editor = this.#editor;
+    const frame = new Frame(this.#size, () => view);
+    const view = new View(any('paint-view'), this.#canvas, {
+      content: () => frame.content,
+      cursor: () => editor.cursor,
+      gesture() {
+        editor.cancel();
+        frame.cancel();
+      },
+      moved: () => frame.show(),
+    });
+    editor.onCursor = () => view.reveal(editor.cursor ?? { x: 0, y: 0 });
+    button('zoom-in').onclick = () => view.step(true);
+    button('zoom-out').onclick = () => view.step(false);
+    button('zoom-whole').onclick = () => view.whole();
+    return { view, frame };
   }
 
   /** As `from`, for a picture that was made here: on to the brush. @param {ImageData} image */

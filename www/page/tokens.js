@@ -1,5 +1,6 @@
 /** How the prompt is read: its tokens, and whether the model knows the language. */
 import { t } from '../messages/index.js';
+import { isChinese } from './chinese.js';
 import { any, make } from './ui.js';
 
 /**
@@ -12,15 +13,18 @@ const STILL_MS = 250;
 export class Tokens {
   #pipeline;
   #words;
+  #readsChinese;
   #readings = 0;
 
   /**
    * @param {() => Promise<DiffusionPipeline> | undefined} pipeline none is there, or it draws
    * @param {() => Promise<Pick<GenerateOptions, 'prompt' | 'promptSyntax' | 'embeddings'>>} words
+   * @param {() => void} readsChinese it knows every word of a prompt that is Chinese
    */
-  constructor(pipeline, words) {
+  constructor(pipeline, words, readsChinese) {
     this.#pipeline = pipeline;
     this.#words = words;
+    this.#readsChinese = readsChinese;
   }
 
   /** Shows the prompt's tokens, once a model is there and the prompt has been still for a moment. */
@@ -35,6 +39,7 @@ export class Tokens {
       const { tokens, chunks, room, foreign } = await pipeline.tokenize(prompt, options);
       if (mine !== this.#readings) return;
       any('foreign').hidden = !foreign;
+      if (isChinese(prompt) && !tokens.some(({ unknown }) => unknown)) this.#readsChinese();
       any('tokens').replaceChildren(...tokens.map(({ text, id, weight, cut, unknown }) => {
         const title = [
           t('tokens.token', id), weight !== 1 && t('tokens.weight', weight.toFixed(2)), cut && t('tokens.cut'),

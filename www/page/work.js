@@ -3,6 +3,7 @@
  * be pressed when they make sense.
  */
 import { t } from '../messages/index.js';
+import { holdPage } from './stay.js';
 import { any, button, element, explained } from './ui.js';
 import { keepAwake } from './wake.js';
 
@@ -39,11 +40,13 @@ export class Work {
     this.#controller = new AbortController();
     this.#arrange();
     keepAwake(true);
+    holdPage(true);
     try {
       await work(this.#controller.signal);
     } finally {
       this.#controller = undefined;
       keepAwake(false);
+      holdPage(false);
       this.#arrange();
     }
   }

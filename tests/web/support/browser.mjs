@@ -74,10 +74,10 @@ function lavapipe() {
 
 /**
  * @param {{ adapter: string, args: string[], profile: string, env: NodeJS.ProcessEnv, connection: Connection,
- *   errors: string[], keepsPages: boolean }} options
+ *   errors: string[], keepsPages: boolean, touch: boolean }} options
  * @returns {Promise<Opened>}
  */
-async function openChromium({ adapter, args, profile, env, connection, errors, keepsPages }) {
+async function openChromium({ adapter, args, profile, env, connection, errors, keepsPages, touch }) {
   const { args: gpuArgs, env: gpuEnv } = configuration(adapter);
   const launch = {
     executablePath: executable('chromium'), headless: true, args: [...common, ...gpuArgs, ...args],
@@ -85,11 +85,15 @@ async function openChromium({ adapter, args, profile, env, connection, errors, k
     ignoreDefaultArgs: keepsPages ? ['--disable-back-forward-cache'] : [],
   };
   const browser = profile ? null : await chromium.launch(launch);
-  const context = browser ? await browser.newContext() : await chromium.launchPersistentContext(profile, launch);
+  const phone = touch ? { hasTouch: true, isMobile: true } : {};
+  const context = browser
+    ? await browser.newContext(phone) : await chromium.launchPersistentContext(profile, { ...launch, ...phone });
   context.setDefaultTimeout(HANGS);
   await context.addInitScript(connection => {
+    // Chromium runs this twice in a tab that a link opened.
     for (const [name, value] of Object.entries(connection)) {
-      Object.defineProperty(/** @type {any} */ (globalThis).NetworkInformation.prototype, name, { get: () => value });
+      const kind = /** @type {any} */ (globalThis).NetworkInformation;
+      Object.defineProperty(kind.prototype, name, { get: () => value, configurable: true });
     }
   }, connection);
   context.on('console', message => {
@@ -115,8 +119,8 @@ async function openChromium({ adapter, args, profile, env, connection, errors, k
  * one takes it out. `crash` ends the browser with no warning.
  * @template T
  * @param {{ browser?: Name, adapter?: string, args?: string[], profile?: string, env?: Record<string, string>,
- *   connection?: Connection, keepsPages?: boolean }} options adapter, args, keepsPages (pages that are left, to be come
- *   back to): of Chromium alone; profile: a folder to keep IndexedDB in; env:
+ *   connection?: Connection, keepsPages?: boolean, touch?: boolean }} options adapter, args, keepsPages (pages that are
+ *   left, to be come back to), touch (a phone's screen): of Chromium alone; profile: a folder to keep IndexedDB in; env:
  *   beside the adapter's own; connection: what the browser tells of it; usually that it is not metered, so that the page
  *   loads its model by itself
  * @param {(context: Context, errors: string[], crash: () => Promise<void>) => Promise<T>} work in Firefox the context has
@@ -125,13 +129,13 @@ async function openChromium({ adapter, args, profile, env, connection, errors, k
  */
 export async function withBrowser(options, work) {
   const { browser = 'chromium', adapter = adapters[0], args = [], profile = '', env = {} } = options;
-  const { connection = { type: 'wifi' }, keepsPages = false } = options;
+  const { connection = { type: 'wifi' }, keepsPages = false, touch = false } = options;
   const errors = /** @type {string[]} */ ([]);
   const { context, close, crash } = browser === 'firefox'
     ? await openFirefox({
       executablePath: executable(browser), env: { ...lavapipe(), ...env }, profile, connection, errors, timeout: HANGS,
     })
-    : await openChromium({ adapter, args, profile, env, connection, errors, keepsPages });
+    : await openChromium({ adapter, args, profile, env, connection, errors, keepsPages, touch });
   try {
     const result = await work(context, errors, crash);
     if (errors.length) throw new Error(`the page reported errors:\n${errors.join('\n')}`);

@@ -238,7 +238,7 @@ export class Pipeline {
       weight: text.startsWith('(') ? 1.1 : 1,
       chunk: 0,
       cut: id > 74 && promptSyntax === 'plain',
-      unknown: /[^\x00-\x7f]/.test(text),
+      unknown: /[^\x00-\x7f]/.test(text) && !(/** @type {any} */ (this)).spec.source.includes('bilingual'),
     }));
     return {
       tokens,

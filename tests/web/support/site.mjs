@@ -30,16 +30,18 @@ mkdirSync(folder, { recursive: true });
 /**
  * The page itself.
  * @param {{ width?: number, height?: number, hash?: string, before?: () => void, connection?: Connection,
- *   level?: string }} how
+ *   level?: string, keepsPages?: boolean, touch?: boolean }} how
  *   hash: behind the address; before: runs in the page first; connection: as withBrowser has it; level: of settings that
- *   the visitor chose before, all of them where nothing is said; '': none was chosen
+ *   the visitor chose before, all of them where nothing is said; '': none was chosen; keepsPages, touch: as withBrowser has
+ *   them
  * @param {(page: Page, requests: string[], server: { url: string, close(): void }) => Promise<void>} work
  */
-export async function withPage({ width = 1280, height = 900, hash = '', before, connection, level = 'all' }, work) {
+export async function withPage(how, work) {
+  const { width = 1280, height = 900, hash = '', before, connection, level = 'all', keepsPages, touch } = how;
   const server = await serve(site);
   try {
     // No engine draws here. A page that lavapipe paints takes a third more of the processor.
-    await withBrowser({ adapter: 'swiftshader', connection }, async context => {
+    await withBrowser({ adapter: 'swiftshader', connection, keepsPages, touch }, async context => {
       const page = await context.newPage();
       /** @type {string[]} */
       const requests = [];

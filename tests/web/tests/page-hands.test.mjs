@@ -1,9 +1,10 @@
-// Every tool of the page twice, by mouse and by the keyboard alone: the same deeds must ask the engine for the same. It is
-// fake-engine.js, whose result tells the options that reached it. A screenshot each, .tools/screenshots/NAME-mouse.png and
-// NAME-keyboard.png. (The ESRGAN has its own in page.test.mjs, where it enlarges.)
+// Every tool of the page by mouse, by the keyboard alone, and by a finger on a phone: the same deeds must ask the engine for
+// the same. It is fake-engine.js, whose result tells the options that reached it. A screenshot each,
+// .tools/screenshots/NAME-mouse.png, NAME-keyboard.png and NAME-touch.png. (The ESRGAN has its own in page.test.mjs, where it enlarges.)
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { asked, drawAgain, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, folder, sheetFor, shot, status, withPage } from '../support/site.mjs';
+import { drag } from '../support/touch.mjs';
 
 /**
  * @typedef {import('playwright-core').Page} Page
@@ -27,6 +28,21 @@ async function tabTo(page, target) {
   assert.fail(`the keyboard does not reach ${target}`);
 }
 
+/** Where a picture is painted on: from and to. @param {Page} page @param {string} target */
+async function line(page, target) {
+  await page.locator(target).scrollIntoViewIfNeeded();
+  const { x, y, width, height } = /** @type {{ x: number, y: number, width: number, height: number }} */ (
+    await page.locator(target).boundingBox()
+  );
+  return [0.3, 0.7].map(share => ({ x: x + width * share, y: y + height / 2 }));
+}
+
+/** Touches, on the sheet of settings where it is. @param {Page} page @param {string} target */
+async function tap(page, target) {
+  await sheetFor(page, target);
+  await page.tap(target);
+}
+
 /** @type {Record<string, Hand>} */
 const hands = {
   mouse: {
@@ -42,13 +58,10 @@ const hands = {
       await chooser.setFiles(file);
     },
     async paint(page, target) {
-      await page.locator(target).scrollIntoViewIfNeeded();
-      const { x, y, width, height } = /** @type {{ x: number, y: number, width: number, height: number }} */ (
-        await page.locator(target).boundingBox()
-      );
-      await page.mouse.move(x + width * 0.3, y + height / 2);
+      const [from, to] = await line(page, target);
+      await page.mouse.move(from.x, from.y);
       await page.mouse.down();
-      await page.mouse.move(x + width * 0.7, y + height / 2, { steps: 4 });
+      await page.mouse.move(to.x, to.y, { steps: 4 });
       await page.mouse.up();
     },
   },
@@ -79,6 +92,27 @@ const hands = {
       await tabTo(page, target);
       await page.keyboard.press(' ');
       for (let i = 0; i < 4; i++) await page.keyboard.press('Shift+ArrowRight');
+    },
+  },
+  touch: {
+    press: tap,
+    // What one types on comes up by the system.
+    async type(page, target, text) {
+      await tap(page, target);
+      await page.fill(target, text);
+    },
+    async choose(page, target, label) {
+      await sheetFor(page, target);
+      await page.selectOption(target, { label });
+    },
+    async pick(page, target, file) {
+      const [chooser] = await Promise.all([page.waitForEvent('filechooser'), tap(page, target)]);
+      await chooser.setFiles(file);
+    },
+    async paint(page, target) {
+      await sheetFor(page, target);
+      const [from, to] = await line(page, target);
+      await drag(page, from, to);
     },
   },
 };
@@ -360,16 +394,36 @@ const tools = {
   },
 };
 
-for (const [name, { deeds, seen, want, draws }] of Object.entries(tools)) {
-  for (const [by, hand] of Object.entries(hands)) {
+/** Uses a tool, and looks at what came of it. @param {Page} page @param {string} name @param {string} by which hand */
+async function use(page, name, by) {
+  const { deeds, seen, want, draws } = tools[name];
+  const hand = hands[by];
+  await status(page, /^Ready/);
+  await deeds(hand, page);
+  if (!draws) await drawAgain(page, () => hand.press(page, '#generate'));
+  await status(page, /^Done/);
+  assert.deepEqual(await seen(await asked(page), page), want);
+  if (by === 'touch') await page.screenshot({ path: `${folder}/${name}-${by}.png` }); // what the screen shows
+  else await shot(page, `${name}-${by}`);
+}
+
+for (const name of Object.keys(tools)) {
+  for (const by of ['mouse', 'keyboard']) {
     test(`${name}, by ${by}`, () => withPage({ height: 1000 }, async page => {
-      await status(page, /^Ready/);
       page.on('filechooser', () => {}); // caught from now on, not only from a listener's first moment
-      await deeds(hand, page);
-      if (!draws) await drawAgain(page, () => hand.press(page, '#generate'));
-      await status(page, /^Done/);
-      assert.deepEqual(await seen(await asked(page), page), want);
-      await shot(page, `${name}-${by}`);
+      await use(page, name, by);
     }));
   }
 }
+
+// One browser for all of them, which forgets everything in between: they are many.
+test('by touch, at 390 px', t => withPage({ width: 390, height: 740, touch: true }, async (page, _, { url }) => {
+  page.on('filechooser', () => {});
+  const session = await page.context().newCDPSession(page);
+  const everything = { origin: new URL(url).origin, storageTypes: 'local_storage,indexeddb' };
+  for (const name of Object.keys(tools)) {
+    await t.test(name, () => use(page, name, 'touch'));
+    await session.send('Storage.clearDataForOrigin', everything);
+    await page.goto(url);
+  }
+}));

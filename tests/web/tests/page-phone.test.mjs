@@ -4,20 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { overflows, violations } from '../support/languages.mjs';
 import { folder, goOn, goTo, hasResult, shot, status, withPage } from '../support/site.mjs';
-
-/** @typedef {import('playwright-core').Page} Page */
-
-/**
- * What is seen and smaller than a finger, in one of its sides. Links within a text are as high as the text; a box has its
- * label to be touched; of the strip of steps the slider above does the same.
- * @param {Page} page
- */
-const tooSmall = page => page.evaluate(() =>
-  [...document.querySelectorAll('a, button, input, select, textarea, summary, label.check')]
-    .filter(e => e.checkVisibility() && !e.matches('p a, footer a, label input, .visually-hidden'))
-    .map(e => ({ e, box: e.getBoundingClientRect() }))
-    .filter(({ box }) => box.width > 0 && (box.height < 43.5 || box.width < 43.5))
-    .map(({ e, box }) => `${e.outerHTML.slice(0, 90)} ${box.width.toFixed()} × ${box.height.toFixed()}`));
+import { tooSmall } from '../support/touch.mjs';
 
 for (const language of ['', 'zh/']) {
   for (const width of [320, 390]) {
