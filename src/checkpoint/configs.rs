@@ -76,12 +76,14 @@ impl Contents {
             }
             Family::Sdxl => self.v_pred,
         };
-        let inpainting = self.shapes("unet").dim("conv_in.weight", 1) == 9;
-        let class = match (family, lcm, inpainting) {
-            (Family::Sdxl, _, true) => "StableDiffusionXLInpaintPipeline",
+        let channels = self.shapes("unet").dim("conv_in.weight", 1);
+        let class = match (family, lcm, channels) {
+            (Family::Sdxl, _, 8) => "StableDiffusionXLInstructPix2PixPipeline",
+            (_, _, 8) => "StableDiffusionInstructPix2PixPipeline",
+            (Family::Sdxl, _, 9) => "StableDiffusionXLInpaintPipeline",
             (Family::Sdxl, ..) => "StableDiffusionXLPipeline",
             (_, true, _) => "LatentConsistencyModelPipeline",
-            (_, _, true) => "StableDiffusionInpaintPipeline",
+            (_, _, 9) => "StableDiffusionInpaintPipeline",
             _ => "StableDiffusionPipeline",
         };
         index.insert("_class_name".into(), class.into());

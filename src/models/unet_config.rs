@@ -11,7 +11,8 @@ use serde_json::Value;
 pub struct Config {
     /// Height and width of the latents that the model was trained on.
     pub sample_size: Option<[u32; 2]>,
-    /// 4; 9 for an inpainting model (latents, mask, latents of the masked picture).
+    /// 4; 8 for InstructPix2Pix (latents, those of the picture that it edits), 9 for an inpainting model (latents, mask,
+    /// latents of the masked picture).
     pub in_channels: u32,
     pub out_channels: u32,
     /// How the sinusoidal embedding of time steps is made, `time_proj_dim` wide.

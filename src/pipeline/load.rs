@@ -91,9 +91,11 @@ const CLASSES: &[(&str, bool)] = &[
     ("StableDiffusionImg2ImgPipeline", false),
     ("StableDiffusionInpaintPipeline", false),
     ("LatentConsistencyModelPipeline", false),
+    ("StableDiffusionInstructPix2PixPipeline", false),
     ("StableDiffusionXLPipeline", true),
     ("StableDiffusionXLImg2ImgPipeline", true),
     ("StableDiffusionXLInpaintPipeline", true),
+    ("StableDiffusionXLInstructPix2PixPipeline", true),
 ];
 
 /// The configurations of a model.
@@ -258,7 +260,7 @@ fn refuse(configs: &Configs) -> Result<()> {
         }
     }
     let channels = configs.vae.latent_channels();
-    if !inpaints(configs) && unet.in_channels != channels {
+    if !inpaints(configs) && !edits(configs) && unet.in_channels != channels {
         return Err(Error::unsupported(format!(
             "in_channels = {} of the UNet, where the VAE has {channels} latent channels",
             unet.in_channels
@@ -279,6 +281,11 @@ fn check_scheduler(config: &SchedulerConfig) -> Result<()> {
 /// Whether the UNet takes mask and masked picture beside the latents.
 fn inpaints(configs: &Configs) -> bool {
     configs.unet.in_channels == 2 * configs.vae.latent_channels() + 1
+}
+
+/// Whether the UNet takes the latents of the picture that it edits beside the latents.
+fn edits(configs: &Configs) -> bool {
+    configs.unet.in_channels == 2 * configs.vae.latent_channels()
 }
 
 // ---- plan --------------------------------------------------------------------------------------------------------
@@ -370,7 +377,7 @@ fn model(configs: &Configs, parameters: u64) -> Model {
     let Configs { index, sdxl, unet, vae, .. } = configs;
     let (usual_steps, usual_guidance) = match configs.class {
         "LatentConsistencyModelPipeline" => (4, 8.5),
-        _ => (50, if *sdxl { 5.0 } else { 7.5 }),
+        _ => (if edits(configs) { 100 } else { 50 }, if *sdxl { 5.0 } else { 7.5 }),
     };
     let steps = index.get("default_num_inference_steps").and_then(Value::as_u64);
     let guidance = index.get("default_guidance_scale").and_then(Value::as_f64);
@@ -382,6 +389,7 @@ fn model(configs: &Configs, parameters: u64) -> Model {
             (false, _) => Kind::Sd1,
         },
         inpainting: inpaints(configs),
+        instruct_pix2pix: edits(configs),
         default_size: unet.sample_size.map_or(64, |[h, _]| h) * vae.scale(),
         latent_channels: vae.latent_channels(),
         latent_scale: vae.scale(),

@@ -66,6 +66,8 @@ pub(super) struct UnetSize {
     pub branch: Option<u32>,
     /// What is looked at.
     pub inside: Inside,
+    /// How many texts stand before the prompt's.
+    pub before: u32,
 }
 
 /// A plan of the UNet, kept from picture to picture.
@@ -103,7 +105,7 @@ impl UnetPlan {
         let record = |options: &Options| {
             let mut r = Recorder::new(options).with_adapted(weights.adapted());
             let (inputs, residuals) = size.inputs(config, &mut r);
-            r.probe = size.inside.probe(size.batch);
+            r.probe = size.inside.probe(size.batch, size.before);
             let (out, deep) = match size.branch {
                 None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
                 Some(branch) => {

@@ -16,6 +16,8 @@ import { root } from './browser.mjs';
  * @property {boolean} [oldNames]  as the Hub's older files: `text_model.` and position ids in CLIP, `query`, `key`,
  *   `value` and `proj_attn` in the VAE's attention
  * @property {number} [latentChannels]  default 4
+ * @property {number} [inChannels]  of the UNet, beside its latents' others
+ * @property {string} [pipelineClass]  in model_index.json
  */
 
 const reference = join(root, 'tests/reference/data/pipelines');
@@ -146,7 +148,7 @@ function ofLatents(name, [out, into, ...rest], channels) {
  * @param {string} kind @param {string} component `unet`, `vae`, `text_encoder`, ... @param {TinyOptions} [options]
  * @returns {Tensor[]}
  */
-export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, latentChannels } = {}) {
+export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, latentChannels, inChannels } = {}) {
   const type = /** @type {Dtype} */ (dtype.toUpperCase());
   /** @type {string[]} */
   const list = models[kind].tensors[component];
@@ -154,6 +156,7 @@ export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, 
     const [name, ...rest] = line.split(' ');
     const four = rest.map(Number);
     const shape = latentChannels && !component.startsWith('text') ? ofLatents(name, four, latentChannels) : four;
+    if (inChannels && component === 'unet' && name === 'conv_in.weight') shape[1] = inChannels;
     const values = drawn(name.replace(/^text_model\./, ''), shape, models[kind].components[component].gain);
     return { name: oldNames ? oldName(component, name) : name, dtype: String(type), shape, data: encode(values, type) };
   });
@@ -181,7 +184,8 @@ export function writeTiny(folder, kind, options = {}) {
   const writeJson = (path, value) => writeFileSync(join(folder, path), `${JSON.stringify(value, null, 2)}\n`);
   for (const part of ['scheduler', ...Object.keys(components), ...Object.keys(tokenizers)])
     mkdirSync(join(folder, part), { recursive: true });
-  writeJson('model_index.json', model_index);
+  const { pipelineClass: _class_name = model_index._class_name } = options;
+  writeJson('model_index.json', { ...model_index, _class_name });
   writeJson('scheduler/scheduler_config.json', scheduler);
   for (const [name, files] of Object.entries(tokenizers)) {
     for (const file of ['vocab.json', 'merges.txt'])
@@ -189,9 +193,10 @@ export function writeTiny(folder, kind, options = {}) {
     for (const [file, value] of Object.entries(files)) writeJson(join(name, file), value);
   }
   for (const [name, { gain, ...config }] of Object.entries(components)) {
-    const { latentChannels: n } = options;
+    const { latentChannels: n, inChannels: in_channels } = options;
     const other = n && { unet: { in_channels: n, out_channels: n }, vae: { latent_channels: n } };
-    writeJson(join(name, 'config.json'), { ...config, .../** @type {any} */ (other)?.[name] });
+    const more = { .../** @type {any} */ (other)?.[name], ...(in_channels && name === 'unet' && { in_channels }) };
+    writeJson(join(name, 'config.json'), { ...config, ...more });
     const stem = name.startsWith('text_encoder') ? 'model' : 'diffusion_pytorch_model';
     const variant = options.variant ? `.${options.variant}` : '';
     const tensors = tinyTensors(kind, name, options);
