@@ -320,8 +320,8 @@ export function checkedRequest(options, { inpainting, instructPix2Pix }) {
       'text-to-image model.');
   }
   if (instructPix2Pix && (!image || maskImage || outpaint)) {
-    throw invalid('This model (InstructPix2Pix) edits a picture as the prompt says; give image, and neither maskImage ' +
-      'nor outpaint, or load a text-to-image model.');
+    throw invalid('This model (InstructPix2Pix) edits a picture as the prompt says; give image, and neither ' +
+      'maskImage nor outpaint, or load a text-to-image model.');
   }
   for (const { start = 0, end = 1 } of controlnets) {
     if (start < end) continue;

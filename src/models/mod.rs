@@ -8,6 +8,7 @@
 //! | [`clip`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`controlnet`] | `ControlNetModel` |
+//! | [`t2i_adapter`] | `T2IAdapter` |
 //! | [`vae`] | `AutoencoderKL` |
 //! | [`taesd`] | `AutoencoderTiny` (decoder) |
 //! | [`rrdbnet`] | `RRDBNet` of ESRGAN and Real-ESRGAN |
@@ -21,6 +22,7 @@ pub mod config;
 pub mod controlnet;
 pub mod resnet;
 pub mod rrdbnet;
+pub mod t2i_adapter;
 pub mod taesd;
 pub mod transformer;
 pub mod unet;

@@ -14,13 +14,14 @@ use super::plans::{
 };
 use super::preview::Previews;
 use super::residence::{Memory, Residence};
+use super::t2i_adapter::T2iAdapters;
 use super::text::{TextEncoder, TextEncoders};
 use super::weights::{FilesSource, Place};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Dtype, Options, Plan, WeightSpec};
-use crate::models::{clip, unet};
+use crate::models::{clip, t2i_adapter, unet};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{Prediction, SchedulerConfig, Tuning, own_name, scheduler};
@@ -194,6 +195,10 @@ fn component<'a>(model: &str, index: &'a Value, name: &str, classes: &[&str]) ->
 /// Why a model without a component cannot be drawn with, and what to do.
 fn lacking(model: &str, index: &Value, name: &str) -> Error {
     let has = |part: &str| index.get(part).is_some_and(Value::is_array);
+    let control = match index.pointer("/controlnet/1").and_then(Value::as_str) {
+        Some(t2i_adapter::Config::CLASS) => "T2I-Adapter",
+        _ => "ControlNet",
+    };
     let whole = "a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL";
     match name {
         "vae" => {
@@ -204,7 +209,7 @@ fn lacking(model: &str, index: &Value, name: &str) -> Error {
             Error::bad_checkpoint(format!("{model} has no VAE. Give one as the option vae, such as {vae}"))
         }
         "unet" if has("controlnet") => Error::unsupported(format!(
-            "{model} is a ControlNet, not a whole model. Choose {whole}, and give this one as `controlnets`"
+            "{model} is a {control}, not a whole model. Choose {whole}, and give this one as `controlnets`"
         )),
         "unet" if has("vae") && !has("text_encoder") => Error::unsupported(format!(
             "{model} is a VAE, not a whole model. Choose {whole}, and give this one as the option vae"
@@ -361,6 +366,7 @@ async fn plan(
         previews,
         loras: Loras::default(),
         controlnets: ControlNets::default(),
+        adapters: T2iAdapters::default(),
         force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
         options,
         origin,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Executable, Gpu, Options, Plan, Probe, Reading, Recorder, Tensor, Weights};
 use crate::models::controlnet::Seen;
 use crate::models::unet::{self, unet_inputs};
-use crate::models::{clip, controlnet, taesd, vae};
+use crate::models::{clip, controlnet, t2i_adapter, taesd, vae};
 use crate::ops::sound;
 use serde_json::Value;
 
@@ -50,6 +50,15 @@ pub(super) fn controlnet_weights(config: &controlnet::Config, options: &Options)
     })
 }
 
+/// A T2I-Adapter's plan that names its weights.
+pub(super) fn adapter_weights(config: &t2i_adapter::Config, options: &Options) -> Result<Plan> {
+    record(options, |r| {
+        let side = SMALL * config.downscale_factor;
+        let image = t2i_adapter::input(config, r, [side, side]);
+        t2i_adapter::forward(config, r, image).map(|_| ())
+    })
+}
+
 /// What a plan of the UNet is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnetSize {
@@ -62,6 +71,8 @@ pub(super) struct UnetSize {
     pub tokens: u32,
     /// It adds what ControlNets say.
     pub controlled: bool,
+    /// It adds what T2I-Adapters made.
+    pub adapted: bool,
     /// The branch of DeepCache: how many skips but one are computed at every step.
     pub branch: Option<u32>,
     /// What is looked at.
@@ -78,6 +89,8 @@ pub(super) struct UnetPlan {
     /// What ControlNets add; empty in a plan without any.
     pub residuals: Vec<Tensor>,
     pub controls: Vec<ControlPlan>,
+    /// Of T2I-Adapters.
+    pub adapters: Vec<AdapterPlan>,
     pub out: Tensor,
     pub shallow: Option<ShallowPlan>,
     /// What is looked at, and where it lies.
@@ -120,8 +133,9 @@ impl UnetPlan {
         };
         let (recorded, (inputs, residuals, out, deep, probe)) = sound(gpu, options, record).await?;
         let executable = recorded.instantiate(gpu, weights)?;
-        let controls = Vec::new();
-        let mut plan = UnetPlan { size, executable, inputs, residuals, controls, out, shallow: None, probe };
+        let (controls, adapters, shallow) = (Vec::new(), Vec::new(), None);
+        let mut plan =
+            UnetPlan { size, executable, inputs, residuals, controls, adapters, out, shallow, probe };
         if let Some((branch, deep)) = deep {
             plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
         }
@@ -164,10 +178,13 @@ impl UnetPlan {
 }
 
 impl UnetSize {
-    /// Inputs of the UNet, and what ControlNets add; empty without any.
+    /// Inputs of the UNet, what T2I-Adapters made among them, and what ControlNets add; empty without any.
     fn inputs(self, config: &unet::Config, r: &mut Recorder) -> (unet::Inputs, Vec<Tensor>) {
-        let UnetSize { batch, height, width, tokens, controlled, .. } = self;
-        let inputs = unet_inputs(config, r, batch, height, width, tokens);
+        let UnetSize { batch, height, width, tokens, controlled, adapted, .. } = self;
+        let mut inputs = unet_inputs(config, r, batch, height, width, tokens);
+        if adapted {
+            inputs.features = unet::features(config, r, batch, [height, width]);
+        }
         let residuals = match controlled {
             true => controlnet::residuals(config, r, batch, [height, width]),
             false => Vec::new(),
@@ -188,6 +205,18 @@ pub(super) struct ControlPlan {
     pub scales: Tensor,
     /// What each of `seen` was computed from; the scale is 1 where it does not count.
     pub shown: Vec<Option<Control>>,
+}
+
+/// A T2I-Adapter's plan, bound to the UNet's features.
+pub(super) struct AdapterPlan {
+    /// The T2I-Adapter's.
+    pub key: String,
+    /// Adds its features.
+    pub executable: Executable,
+    pub features: Vec<Tensor>,
+    pub scale: Tensor,
+    /// What the features were computed from; its scale is 1.
+    pub shown: Option<Control>,
 }
 
 // ---- the VAE -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ use super::plans::{ShallowPlan, UnetPlan, UnetSize};
 use super::request::Control;
 use super::residence::Stage;
 use super::settle::{Pass, Shared};
+use super::t2i_adapter::T2iAdapter;
 use super::text::{Conditioning, Prompts};
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Aside, Counters, Executable, Gpu, Probe, Reading, Tensor};
@@ -35,6 +36,9 @@ pub(super) struct Predictor<'a> {
     prompts: Prompts,
     plan: UnetPlan,
     controls: Vec<Rc<ControlNet>>,
+    adapters: Vec<Rc<T2iAdapter>>,
+    /// Which of the adapters are in the plan's features.
+    added: Option<Vec<bool>>,
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
     deep: DeepFeatures,
@@ -76,12 +80,14 @@ impl<'a> Predictor<'a> {
             width,
             tokens: prompts.tokens,
             controlled: !shared.controls.is_empty(),
+            adapted: !shared.adapters.is_empty(),
             branch: shared.deep_cache.map(|cache| cache.branch),
             inside: Inside { guidance: false, ..shared.inside },
             before,
         };
         let controls = shared.controls.iter().filter_map(|seen| seen.first());
         let controls = controls.map(|control| pipeline.controlnets.get(&control.key));
+        let adapters = shared.adapters.iter().map(|control| pipeline.adapters.get(&control.key));
         let plan = plan_of(pipeline, size).await?;
         plan.executable.begin_counting();
         let shows = shared.inside != Inside::default();
@@ -91,6 +97,8 @@ impl<'a> Predictor<'a> {
             times: None,
             plan,
             controls: controls.collect::<Result<_>>()?,
+            adapters: adapters.collect::<Result<_>>()?,
+            added: None,
             pipeline,
             shared,
             prompts,
@@ -102,7 +110,7 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// Makes the ControlNets ready: their weights are on the GPU, their plans bound, their pictures seen.
+    /// Makes the ControlNets and T2I-Adapters ready: their weights are on the GPU, their plans bound, their pictures seen.
     ///
     /// # Errors
     /// Those of loading; `out-of-memory`; `aborted`.
@@ -114,6 +122,11 @@ impl<'a> Predictor<'a> {
         self.plan.controls.truncate(self.controls.len());
         for (i, (net, seen)) in self.controls.iter().zip(&self.shared.controls).enumerate() {
             net.prepare(residence, &mut self.plan, i, seen, asked, aborted).await?;
+        }
+        self.plan.adapters.truncate(self.adapters.len());
+        let unet = &self.pipeline.unet.config;
+        for (i, (adapter, seen)) in self.adapters.iter().zip(&self.shared.adapters).enumerate() {
+            adapter.prepare(residence, unet, &mut self.plan, (i, seen, self.size), aborted).await?;
         }
         residence.gpu.check()
     }
@@ -135,6 +148,7 @@ impl<'a> Predictor<'a> {
         let share = [now / self.total as f64, (now + 1.0) / self.total as f64];
         let guidance = self.shared.guidance;
         let acts = guidance.acts(share);
+        self.add_features(share)?;
         let weights = guidance.weights(acts, cfg_plus_plus);
         let mut texts = self.prompts.at(step);
         // Prompts of several parts, and CFG++, are made with the negative one's prediction in any case.
@@ -290,6 +304,21 @@ impl<'a> Predictor<'a> {
             write_sample(gpu, &control.executable, net.unet(), &control.inputs, sample, moment.timestep)?;
             control.executable.run(gpu);
         }
+        Ok(())
+    }
+
+    /// Sets the UNet's features to the sum of those of the T2I-Adapters that act from one share of the steps to another.
+    fn add_features(&mut self, [from, to]: [f64; 2]) -> Result<()> {
+        let acts = |asked: &Control| from >= asked.start && to <= asked.end && asked.scale != 0.0;
+        let acting: Vec<bool> = self.shared.adapters.iter().map(acts).collect();
+        if self.adapters.is_empty() || self.added.as_ref() == Some(&acting) {
+            return Ok(());
+        }
+        let gpu = &self.pipeline.residence.gpu;
+        self.plan.executable.clear(gpu, &self.plan.inputs.features)?;
+        let adapters = self.plan.adapters.iter().zip(&acting).filter(|(_, acts)| **acts);
+        adapters.for_each(|(adapter, _)| adapter.executable.run(gpu));
+        self.added = Some(acting);
         Ok(())
     }
 

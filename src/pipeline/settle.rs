@@ -66,6 +66,7 @@ pub(super) struct Shared {
     pub deep_cache: Option<DeepCache>,
     /// Those that are seen at once: one, or of a ControlNet Union several.
     pub controls: Vec<Vec<Control>>,
+    pub adapters: Vec<Control>,
     /// ControlNets act with the prompt only.
     pub guess: bool,
     /// Key and scale of each, none of them 0.
@@ -245,6 +246,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     check_mask(options, &start, facts)?;
     controls::check(&controls, &facts.controlnets)?;
     check_sizes(&start, [width, height])?;
+    let (adapters, controls) = controls::parted(controls, &facts.controlnets);
     if !from_picture && options.strength.is_some() {
         return Err(Error::invalid(
             "strength says how much of image is redrawn: give image too, or leave it out.",
@@ -279,6 +281,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         deep_cache: deep_cache(options, facts)?,
         guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
         controls: controls::seen_at_once(controls, &facts.controlnets),
+        adapters,
         loras: loras(options, facts)?,
         images,
         seed: options.seed,
@@ -446,6 +449,7 @@ impl Passes<'_> {
     fn pass(&self, size: [u32; 2], steps: usize, strength: Option<f64>, decode: bool) -> Result<Pass> {
         let Passes { options, facts, .. } = self;
         let [height, width] = latent_size(facts.decoder, size)?;
+        controls::check_size(&options.controlnets, &facts.controlnets, size)?;
         let (all, begin) = match strength {
             Some(strength) => schedule_steps(steps, strength, options.strength_steps)?,
             None => (steps, 0),

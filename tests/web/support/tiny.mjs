@@ -24,8 +24,8 @@ const reference = join(root, 'tests/reference/data/pipelines');
 const folders = JSON.parse(readFileSync(join(reference, 'models.json'), 'utf8'));
 /** Those that single files are made of as well; see single.mjs. @type {Record<string, any>} */
 export const singles = JSON.parse(readFileSync(join(reference, '../single_file/models.json'), 'utf8'));
-/** By kind: sd1, sd2, sdxl, lcm, and those of single files: single-sd1, single-sd2, single-sdxl. @type {Record<string, any>} */
-const models = {
+/** By kind, to which a test may add its own: sd1, sd2, sdxl, lcm, and those of single files: single-sd1, single-sd2, single-sdxl. @type {Record<string, any>} */
+export const models = {
   ...folders,
   ...Object.fromEntries(Object.entries(singles).map(([kind, model]) => [`single-${kind}`, model])),
 };
@@ -127,6 +127,31 @@ export function writeSafetensors(path, tensors) {
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
   writeFileSync(path, Buffer.concat([length, padded, ...tensors.map(t => t.data)]));
+}
+
+/**
+ * A tensor in f16, drawn from a name that may be another.
+ * @param {string} name @param {number[]} shape @param {number} gain @param {string} [from]
+ * @returns {Tensor}
+ */
+export const tinyTensor = (name, shape, gain, from = name) =>
+  ({ name, dtype: 'F16', shape, data: encode(drawn(from, shape, gain), 'F16') });
+
+/** Writes the LoRA that `merge` of tests/reference/pix2pix.py merges: of four channels in conv_in. @param {string} path */
+export function writeLora(path) {
+  /** @type {[string, number[], number[]][]} */
+  const layers = [
+    ['mid_block.attentions.0.transformer_blocks.0.attn2.to_k', [4, 32], [64, 4]],
+    ['conv_in', [4, 4, 3, 3], [32, 4, 1, 1]],
+  ];
+  const key = (/** @type {string} */ name) => `lora_unet_${name.replaceAll('.', '_')}`;
+  writeSafetensors(
+    path,
+    layers.flatMap(([name, down, up]) => [
+      tinyTensor(`${key(name)}.lora_down.weight`, down, 1.5, `lora.${name}.down`),
+      tinyTensor(`${key(name)}.lora_up.weight`, up, 1.5, `lora.${name}.up`),
+    ]),
+  );
 }
 
 /**

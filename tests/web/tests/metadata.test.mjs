@@ -214,7 +214,8 @@ test('the text is written as A1111 writes it', () => {
 
 test('every option that the text has a field for is written, and read again', () => {
   const first = {
-    promptSyntax: 'comfy', guidanceScale: Math.fround(7.2), imageGuidanceScale: Math.fround(1.35), clipSkip: 2, variationSeed: 9, variationStrength: 0.1,
+    promptSyntax: 'comfy', guidanceScale: Math.fround(7.2), imageGuidanceScale: Math.fround(1.35),
+    clipSkip: 2, variationSeed: 9, variationStrength: 0.1,
     seedResizeFrom: [72, 64], eta: 0, sChurn: 4, sTmin: 0.05, sTmax: 12.5, sNoise: 1.003, rng: 'torch-cuda',
     guidanceRescale: 0.7, guidanceInterval: [0.15, 0.8], deepCache: { interval: 3, branch: 1 },
   };

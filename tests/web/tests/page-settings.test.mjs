@@ -184,7 +184,7 @@ test('the steps in which guidance acts: by mouse, by keyboard, and back from the
   }),
 );
 
-test('how strictly InstructPix2Pix keeps its picture: a field of such a model, drawn with, and back from a picture', () =>
+test('how strictly InstructPix2Pix keeps its picture: a field of such a model, and back from a picture', () =>
   withPage({ height: 1500 }, async page => {
     await status(page, /^Ready/);
     assert.ok(await page.isHidden('#image-guidance'));

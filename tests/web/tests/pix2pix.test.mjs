@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 import { originalTensors } from '../support/single.mjs';
-import { drawn, encode, singles, writeSafetensors, writeTiny } from '../support/tiny.mjs';
+import { singles, tinyTensor, writeLora, writeSafetensors, writeTiny } from '../support/tiny.mjs';
 
 const LATENTS = 1e-2; // relative L2
 const reference = join(root, 'tests/reference/data/pix2pix');
@@ -18,10 +18,6 @@ const cases = JSON.parse(readFileSync(join(reference, 'cases.json'), 'utf8'));
 const expected = readFileSync(join(reference, 'cases.bin'));
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-pix2pix-'));
 after(() => rmSync(models, { recursive: true }));
-
-/** @param {string} name @param {string} from the name that its values are drawn from @param {number[]} shape */
-const tensor = (name, from, shape, gain = 1.5) =>
-  ({ name, dtype: 'F16', shape, data: encode(drawn(from, shape, gain), 'F16') });
 
 const pipeline = 'InstructPix2PixPipeline';
 for (const [kind, pipelineClass] of [['sd1', `StableDiffusion${pipeline}`], ['sdxl', `StableDiffusionXL${pipeline}`]])
@@ -32,22 +28,11 @@ writeSafetensors(
   originalTensors('sd1', 'f16').map(t => {
     const [out, , ...taps] = t.shape;
     return t.name === conv
-      ? tensor(conv, 'conv_in.weight', [out, 8, ...taps], singles.sd1.components.unet.gain)
+      ? tinyTensor(conv, [out, 8, ...taps], singles.sd1.components.unet.gain, 'conv_in.weight')
       : t;
   }),
 );
-const toK = 'mid_block.attentions.0.transformer_blocks.0.attn2.to_k';
-const lora = [[toK, [4, 32], [64, 4]], ['conv_in', [4, 4, 3, 3], [32, 4, 1, 1]]];
-writeSafetensors(
-  join(models, 'snow.safetensors'),
-  /** @type {[string, number[], number[]][]} */ (lora).flatMap(([name, down, up]) => {
-    const key = `lora_unet_${name.replaceAll('.', '_')}`;
-    return [
-      tensor(`${key}.lora_down.weight`, `lora.${name}.down`, down),
-      tensor(`${key}.lora_up.weight`, `lora.${name}.up`, up),
-    ];
-  }),
-);
+writeLora(join(models, 'snow.safetensors'));
 
 test('InstructPix2Pix', async t => {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });
@@ -147,7 +132,8 @@ test('InstructPix2Pix', async t => {
       });
       await t.test('without a picture, or with a mask, it says what it wants', async () => {
         const size = { prompt: 'x', width: 48, height: 40 };
-        assert.match((await draw({ ...size, bare: true })).message ?? '', /^invalid-option: .*edits a picture.*give image/);
+        const { message } = await draw({ ...size, bare: true });
+        assert.match(message ?? '', /^invalid-option: .*edits a picture.*give image/);
         assert.match((await draw({ ...size, outpaint: { left: 8 } })).message ?? '', /^invalid-option: .*outpaint/);
         assert.match((await draw({ ...size, imageGuidanceScale: -1 })).message ?? '', /imageGuidanceScale must be/);
         const predicted = await page.evaluate(() =>
