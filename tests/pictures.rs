@@ -223,6 +223,7 @@ fn what_a_request_leaves_out_comes_back_settled() {
         height: model.default_size,
         num_inference_steps: 2,
         guidance_scale: model.guidance_scale,
+        image_guidance_scale: None,
         scheduler: model.scheduler.unwrap().into(),
         strength: None,
     };

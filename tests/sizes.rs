@@ -31,6 +31,7 @@ fn unet_plan(config: &unet::Config, width: u32, height: u32) -> Plan {
             unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
         }),
         timestep_cond: None,
+        features: Vec::new(),
     };
     let out = unet::forward(config, &mut r, &inputs, &[]).unwrap();
     assert_eq!((out.h, out.w), (height / 8, width / 8));

@@ -118,10 +118,10 @@ const models = new Models({
     if (!recipes.followed && models.offered() === entry) settings.set(own(entry));
   },
   async loaded({ model }, source, entry) {
-    const { scheduler } = model;
+    const { scheduler, instructPix2Pix } = model;
     const { width, steps, guidance } = entry?.defaults ?? {};
     settings.learn({
-      source, scheduler,
+      source, scheduler, instructPix2Pix,
       defaultSize: width ?? model.defaultSize,
       numInferenceSteps: steps ?? model.numInferenceSteps,
       guidanceScale: guidance ?? model.guidanceScale,

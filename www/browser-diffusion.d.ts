@@ -12,10 +12,11 @@
  * @module
  */
 
+import type { ControlNet } from './controls.js';
 import type { IpAdapter } from './ip-adapter.js';
 import type { BlockMaps, NoiseSchedule, Prediction, PromptView, WordMaps } from './parts.js';
 
-export type { BlockMaps, IpAdapter, NoiseSchedule, Prediction, PromptView, WordMaps };
+export type { BlockMaps, ControlNet, IpAdapter, NoiseSchedule, Prediction, PromptView, WordMaps };
 
 /** What {@link detect} found. */
 export interface Detection {
@@ -114,6 +115,8 @@ export interface Model {
   name: string;
   kind: 'sd1' | 'sd2' | 'sdxl';
   inpainting: boolean;
+  /** It edits `image` as the prompt says, which it is given at every step. */
+  instructPix2Pix: boolean;
   /** Width and height in pixels that the model was trained for. */
   defaultSize: number;
   /** Of latents, and pixels to one of them each way. */
@@ -276,29 +279,6 @@ export class Upscaler {
  */
 export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
 
-/** A ControlNet of SD 1.x, 2.x or SDXL, or a ControlNet Union of SDXL, of the model's kind, and what it is shown. */
-export interface ControlNet {
-  /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
-  source: ModelSource;
-  /** Edges, a depth map, a pose ... of any size: resized to that of the drawing as diffusers does. */
-  image: ImageSource;
-  /** What is made of `image` first: "canny" finds its edges, at the size of the drawing. Default "none". */
-  preprocess?: 'none' | 'canny';
-  /** Thresholds of "canny", see {@link canny}. */
-  low?: number; high?: number;
-  /**
-   * What `image` is, which a ControlNet Union must be told: "scribble" are thick or soft lines, "canny" thin ones; "tile"
-   * and "repaint" (anew where it is black) are ProMax's. What has one `source`, `start` and `end` is seen at once.
-   */
-  mode?: 'openpose' | 'depth' | 'scribble' | 'canny' | 'normal' | 'segment' | 'tile' | 'repaint';
-  /** `controlnet_conditioning_scale` of diffusers, default 1. */
-  scale?: number;
-  /**
-   * `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1.
-   */
-  start?: number; end?: number;
-}
-
 export interface GenerateOptions {
   prompt: string;
   negativePrompt?: string;
@@ -307,6 +287,12 @@ export interface GenerateOptions {
   numInferenceSteps?: number;
   /** As in diffusers: 1 or less is without guidance. */
   guidanceScale?: number;
+  /**
+   * Of an InstructPix2Pix model: how strictly `image` is kept, default 1.5. The prediction is that without prompt and
+   * picture, so much of what the picture adds, and `guidanceScale` times what the prompt adds; as in AUTOMATIC1111 below
+   * 1 too, and with 1 a third less work. Without guidance it does not act. Other models do not look at it.
+   */
+  imageGuidanceScale?: number;
   /** As in diffusers, 0..1. */
   guidanceRescale?: number;
   /**
@@ -355,7 +341,8 @@ export interface GenerateOptions {
   /** A picture to start from; scaled and cut to width x height. */
   image?: ImageSource;
   /**
-   * How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1.
+   * How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1. An
+   * InstructPix2Pix model's is 1, which draws anew, beside the picture.
    */
   strength?: number;
   /**

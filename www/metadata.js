@@ -146,6 +146,7 @@ const FIELDS = [
   },
   { name: 'Schedule type', write: ({ scheduler = '' }) => partsOf(scheduler).schedule?.label },
   number('CFG scale', 'guidanceScale', { f32: true }),
+  number('Image CFG scale', 'imageGuidanceScale', { f32: true }),
   number('Seed', 'seed'),
   {
     name: 'Size',

@@ -171,6 +171,7 @@ export const GENERATE_RULES = {
   height: side,
   numInferenceSteps: integer(1, MOST_STEPS),
   guidanceScale: between(0, Infinity),
+  imageGuidanceScale: between(0, Infinity),
   guidanceRescale: between(0, 1),
   guidanceInterval,
   deepCache: object({ interval: integer(1, MOST_STEPS), branch: integer(0, 64) }),
@@ -308,9 +309,9 @@ export function checked(rules, options, method) {
  * The options of `generate` that are set, each checked by its rule, and those checked together that the module itself
  * works with: pictures, and latents by their number.
  * @param {any} options
- * @param {Pick<Model, 'inpainting'>} model
+ * @param {Pick<Model, 'inpainting' | 'instructPix2Pix'>} model
  */
-export function checkedRequest(options, { inpainting }) {
+export function checkedRequest(options, { inpainting, instructPix2Pix }) {
   const request = checked(GENERATE_RULES, options, 'generate');
   const { prompt, numImages = 1, latents, image, maskImage, strength, hires, outpaint } = request;
   if (prompt === undefined) {
@@ -329,6 +330,10 @@ export function checkedRequest(options, { inpainting }) {
   if (inpainting && !maskImage && !outpaint) {
     throw invalid('This is an inpainting model; give image and maskImage (white where it is to draw), or load a ' +
       'text-to-image model.');
+  }
+  if (instructPix2Pix && (!image || maskImage || outpaint)) {
+    throw invalid('This model (InstructPix2Pix) edits a picture as the prompt says; give image, and neither ' +
+      'maskImage nor outpaint, or load a text-to-image model.');
   }
   for (const { image: one, images } of request.ipAdapters ?? []) {
     if (one === undefined ? !images : images) {

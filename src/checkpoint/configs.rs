@@ -76,12 +76,14 @@ impl Contents {
             }
             Family::Sdxl => self.v_pred,
         };
-        let inpainting = self.shapes("unet").dim("conv_in.weight", 1) == 9;
-        let class = match (family, lcm, inpainting) {
-            (Family::Sdxl, _, true) => "StableDiffusionXLInpaintPipeline",
+        let channels = self.shapes("unet").dim("conv_in.weight", 1);
+        let class = match (family, lcm, channels) {
+            (Family::Sdxl, _, 8) => "StableDiffusionXLInstructPix2PixPipeline",
+            (_, _, 8) => "StableDiffusionInstructPix2PixPipeline",
+            (Family::Sdxl, _, 9) => "StableDiffusionXLInpaintPipeline",
             (Family::Sdxl, ..) => "StableDiffusionXLPipeline",
             (_, true, _) => "LatentConsistencyModelPipeline",
-            (_, _, true) => "StableDiffusionInpaintPipeline",
+            (_, _, 9) => "StableDiffusionInpaintPipeline",
             _ => "StableDiffusionPipeline",
         };
         index.insert("_class_name".into(), class.into());
@@ -89,6 +91,9 @@ impl Contents {
             let shapes = Shapes::new(parts);
             let (library, class, config) = match component {
                 "unet" => ("diffusers", "UNet2DConditionModel", unet(&shapes, family, v_prediction)),
+                "controlnet" if shapes.has("adapter.body.0.resnets.0.block1.weight") => {
+                    ("diffusers", "T2IAdapter", t2i_adapter(&shapes))
+                }
                 "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
                 "vae" => ("diffusers", "AutoencoderKL", vae(&shapes, family, self.alone("vae"))),
                 _ => {
@@ -265,6 +270,32 @@ fn control_net(shapes: &Shapes) -> Value {
     config.insert("controlnet_conditioning_channel_order".into(), "rgb".into());
     config.insert("global_pool_conditions".into(), false.into());
     Value::Object(config)
+}
+
+/// A light one has no first convolution; SDXL's sees squares of 16 pixels a side, the others of 8.
+fn t2i_adapter(shapes: &Shapes) -> Value {
+    let light = !shapes.has("adapter.conv_in.weight");
+    let first = if light { "adapter.body.0.in_conv.weight" } else { "adapter.conv_in.weight" };
+    let blocks = shapes.count("adapter.body");
+    let width = |i: u64| match light {
+        true => shapes.dim(&format!("adapter.body.{i}.out_conv.weight"), 0),
+        false => shapes.dim(&format!("adapter.body.{i}.resnets.0.block1.weight"), 0),
+    };
+    let (kind, factor, in_channels) = match (light, shapes.dim(first, 1)) {
+        (false, inputs @ (256 | 768)) => ("full_adapter_xl", 16, inputs / 256),
+        (false, inputs) => ("full_adapter", 8, inputs / 64),
+        (true, inputs) => ("light_adapter", 8, inputs / 64),
+    };
+    // The last of a light one is as wide as the one before.
+    let channels: Vec<u64> = (0..blocks - u64::from(light && blocks > 0)).map(width).collect();
+    json!({
+        "_class_name": "T2IAdapter",
+        "in_channels": in_channels,
+        "channels": channels,
+        "num_res_blocks": shapes.count("adapter.body.0.resnets"),
+        "downscale_factor": factor,
+        "adapter_type": kind,
+    })
 }
 
 /// A VAE alone does not tell by what its model scales latents.

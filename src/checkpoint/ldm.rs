@@ -1,6 +1,6 @@
 //! Single-file checkpoints: which component of a diffusers folder each tensor belongs to, and what it is called
 //! there. The original files are those of CompVis' and Stability's code ("LDM"), whose text encoders are CLIP's
-//! or OpenCLIP's; ControlNets are those of lllyasviel's code. Everything that is known of those names stands in the
+//! or OpenCLIP's; ControlNets are those of lllyasviel's code, T2I-Adapters those of TencentARC's. Everything that is known of those names stands in the
 //! tables here; they agree with diffusers' `loaders/single_file_utils.py`.
 
 use super::fp8;
@@ -34,7 +34,7 @@ pub type Parts = Vec<Part>;
 /// What a single file holds.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// By diffusers' folder names: `unet`, `vae`, `text_encoder`, `text_encoder_2`, `controlnet`.
+    /// By diffusers' folder names: `unet`, `vae`, `text_encoder`, `text_encoder_2`, `controlnet` (or a T2I-Adapter).
     pub components: BTreeMap<&'static str, Parts>,
     /// Text encoders that have OpenCLIP's names, and with them its activation and padding.
     pub open_clip: HashSet<&'static str>,
@@ -52,6 +52,7 @@ pub struct Contents {
 enum Naming {
     Unet,
     ControlNet,
+    Adapter,
     Vae,
     Clip,
     OpenClip,
@@ -72,6 +73,9 @@ const PREFIXES: &[(&str, &str, Naming)] = &[
 const BARE: &[(&str, &str, Naming)] = &[
     ("input_hint_block.0.weight", "controlnet", Naming::ControlNet),
     ("controlnet_cond_embedding.conv_in.weight", "controlnet", Naming::ControlNet),
+    ("adapter.body.0.resnets.0.block1.weight", "controlnet", Naming::Adapter),
+    ("body.0.block1.weight", "controlnet", Naming::Adapter),
+    ("body.0.body.0.block1.weight", "controlnet", Naming::Adapter),
     ("decoder.conv_in.weight", "vae", Naming::Vae),
     ("input_blocks.0.0.weight", "unet", Naming::Unet),
     ("time_embedding.linear_1.weight", "unet", Naming::Unet),
@@ -85,6 +89,7 @@ const IGNORED: &[&str] = &["model_ema.", "loss.", "logvar", "lvlb_weights"];
 /// - `{b}`, `{l}`: block and layer of input block n, where each block has `layers_per_block` layers and one
 ///   downsampler, and input block 0 is `conv_in`;
 /// - `{u}`, `{v}`: block and layer of output block n, where each has `layers_per_block` + 1 layers;
+/// - `{a}`, `{j}`: block and layer of a T2I-Adapter's body n, two of each;
 /// - `{r}`: decoder level n, counted from the other end;
 /// - `{h}`: layer n of a ControlNet's hint: every second is an activation, and the first is `conv_in`.
 type Rule = (&'static str, &'static str, Rest);
@@ -122,6 +127,16 @@ const CONTROL_NET: &[Rule] = &[
     ("input_hint_block.0.", "controlnet_cond_embedding.conv_in.", AS_IT_IS),
     ("input_hint_block.14.", "controlnet_cond_embedding.conv_out.", AS_IT_IS),
     ("input_hint_block.#.", "controlnet_cond_embedding.blocks.{h}.", AS_IT_IS),
+];
+
+/// Light ones have their layers in their blocks; of the others all stand in one list, the first of each block with what leads
+/// into it.
+const ADAPTER: &[Rule] = &[
+    ("conv_in.", "adapter.conv_in.", AS_IT_IS),
+    ("body.#.body.#.", "adapter.body.{n}.resnets.{m}.", AS_IT_IS),
+    ("body.#.block", "adapter.body.{a}.resnets.{j}.block", AS_IT_IS),
+    ("body.#.in_conv.", "adapter.body.{a}.in_conv.", AS_IT_IS),
+    ("body.#.out_conv.", "adapter.body.{n}.out_conv.", AS_IT_IS),
 ];
 
 const RESNET: Rest = &[
@@ -187,6 +202,8 @@ type Named<'a> = (usize, &'a str, &'a Located);
 
 /// What the numbers of a component's names depend on.
 struct Numbers {
+    /// Of a T2I-Adapter's file: layers of a block in its list, which a light one does not have.
+    listed: u64,
     layers_per_block: u64,
     vae_levels: u64,
 }
@@ -349,6 +366,11 @@ impl Numbers {
         let layers = of("input_blocks.#.0.op.").min().or_else(|| of("input_blocks.#.").max().map(|n| n + 1));
         Numbers {
             layers_per_block: layers.map_or(2, |n| n.saturating_sub(1).max(1)),
+            listed: if tensors.iter().any(|(_, name, _)| *name == "body.0.body.0.block1.weight") {
+                1
+            } else {
+                2
+            },
             vae_levels: of("decoder.up.#.").max().map_or(4, |n| n + 1),
         }
     }
@@ -360,6 +382,7 @@ fn rename(naming: Naming, name: &str, numbers: &Numbers) -> Option<String> {
     let rules: &[&[Rule]] = match naming {
         Naming::Unet => &[UNET],
         Naming::ControlNet => &[CONTROL_NET, UNET],
+        Naming::Adapter => &[ADAPTER],
         Naming::Vae => &[VAE],
         Naming::Clip => &[],
         Naming::OpenClip => &[OPEN_CLIP],
@@ -378,6 +401,8 @@ fn rename(naming: Naming, name: &str, numbers: &Numbers) -> Option<String> {
             ("{v}", n[0] % per_block),
             ("{r}", (numbers.vae_levels - 1).saturating_sub(n[0])),
             ("{h}", (n[0] / 2).saturating_sub(1)),
+            ("{a}", n[0] / numbers.listed),
+            ("{j}", n[0] % numbers.listed),
         ] {
             if out.contains(token) {
                 out = out.replace(token, &value.to_string());
@@ -393,7 +418,7 @@ fn rename(naming: Naming, name: &str, numbers: &Numbers) -> Option<String> {
     let name = match naming {
         Naming::Clip | Naming::OpenClip => names::clip(name),
         Naming::Vae => names::vae(name),
-        Naming::Unet | Naming::ControlNet => names::unet(name),
+        Naming::Unet | Naming::ControlNet | Naming::Adapter => names::unet(name),
     };
     name.filter(|n| *n != "attn_mask").map(|n| n.into_owned())
 }

@@ -87,6 +87,11 @@ pub fn controlnet(name: &str) -> Option<Cow<'_, str>> {
     })
 }
 
+/// Names of `T2IAdapter`: diffusers has not renamed any.
+pub fn t2i_adapter(name: &str) -> Option<Cow<'_, str>> {
+    common(name).map(Cow::Borrowed)
+}
+
 /// What no model reads: the constant position ids (integers, or floats after some conversions) and the
 /// averaged copy of the weights that training scripts leave.
 fn common(name: &str) -> Option<&str> {

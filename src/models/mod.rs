@@ -12,6 +12,7 @@
 //! | [`ip_adapter`] | `ImageProjection`, `IPAdapterPlusImageProjection` and others, `IPAdapterAttnProcessor` |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`controlnet`] | `ControlNetModel` |
+//! | [`t2i_adapter`] | `T2IAdapter` |
 //! | [`vae`] | `AutoencoderKL` |
 //! | [`taesd`] | `AutoencoderTiny` (decoder) |
 //! | [`rrdbnet`] | `RRDBNet` of ESRGAN and Real-ESRGAN |
@@ -28,6 +29,7 @@ pub mod controlnet;
 pub mod ip_adapter;
 pub mod resnet;
 pub mod rrdbnet;
+pub mod t2i_adapter;
 pub mod taesd;
 pub mod text_encoder;
 pub mod transformer;

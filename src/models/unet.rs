@@ -19,7 +19,7 @@ pub struct AddedCond {
 }
 
 /// What a UNet or a ControlNet is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Inputs {
     /// `[n, h, w, in_channels]`: latents, scaled as the sampler says. Any height and width: where a level's size is
     /// odd, the way up is cropped to the skip's size, as in diffusers.
@@ -32,6 +32,9 @@ pub struct Inputs {
     pub added: Option<AddedCond>,
     /// `[n, 1, 1, time_cond_proj_dim]`: for LCM; left out, nothing is added.
     pub timestep_cond: Option<Tensor>,
+    /// What T2I-Adapters add inside the way down, of the shapes that [`Config::features`] has
+    /// (`down_intrablock_additional_residuals` of diffusers); empty without any.
+    pub features: Vec<Tensor>,
 }
 
 impl Inputs {
@@ -42,6 +45,7 @@ impl Inputs {
             .into_iter()
             .chain(added.into_iter().flatten())
             .chain(self.timestep_cond)
+            .chain(self.features.iter().copied())
             .collect()
     }
 }
@@ -65,7 +69,14 @@ pub fn unet_inputs(
             AddedCond { text_embeds: r.input(batch, 1, 1, pooled), time_ids: r.input(batch, 1, 1, time_ids) }
         }),
         timestep_cond: config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c)),
+        features: Vec::new(),
     }
+}
+
+/// [`Inputs::features`] over `n` pictures' latents of `h` x `w`.
+pub fn features(config: &Config, r: &mut Recorder, n: u32, [h, w]: [u32; 2]) -> Vec<Tensor> {
+    let side = |len: u32, level: u32| (0..level).fold(len, |len, _| len.div_ceil(2));
+    config.features().iter().map(|&(c, level)| r.input(n, side(h, level), side(w, level), c)).collect()
 }
 
 /// What the way down and the middle leave.
@@ -132,12 +143,26 @@ fn down_to(
             if let Some(a) = &block.attention {
                 x = transformer_2d(a, &mut r.scope(format_args!("attentions.{j}")), x, text, j)?;
             }
+            let last = block.attention.is_some() && j + 1 == block.layers as usize;
+            if let Some(&feature) = inputs.features.get(i).filter(|_| last) {
+                x = ops::add(r, x, feature)?;
+            }
             skips.push(x);
         }
-        if i + 1 < config.down.len() && skips.len() < most {
+        let downsamples = i + 1 < config.down.len();
+        if downsamples && skips.len() < most {
             let e = Epilogue::default();
             x = ops::conv2d(r, x, "downsamplers.0.conv", block.channels, Conv::down(), e)?;
             skips.push(x);
+        } else if downsamples {
+            break;
+        }
+        // To the block's result, which is its last skip too.
+        if let (Some(&feature), None, Some(skip)) =
+            (inputs.features.get(i), &block.attention, skips.last_mut())
+        {
+            x = ops::add(r, x, feature)?;
+            *skip = x;
         }
         ops::watch_block(r, &format!("down_blocks.{i}"), x);
     }
@@ -151,6 +176,9 @@ fn down_to(
     if let Mid::CrossAttention(a) = &config.mid {
         x = transformer_2d(a, &mut r.scope("mid_block.attentions.0"), x, text, 0)?;
         x = resnet(&mut r.scope("mid_block.resnets.1"), x, Some(&temb), x.c, norm)?;
+    }
+    if let Some(&feature) = inputs.features.get(config.down.len()) {
+        x = ops::add(r, x, feature)?;
     }
     ops::watch_block(r, "mid_block", x);
     Ok(Down { skips, mid: x, temb })

@@ -11,7 +11,8 @@ use serde_json::Value;
 pub struct Config {
     /// Height and width of the latents that the model was trained on.
     pub sample_size: Option<[u32; 2]>,
-    /// 4; 9 for an inpainting model (latents, mask, latents of the masked picture).
+    /// 4; 8 for InstructPix2Pix (latents, those of the picture that it edits), 9 for an inpainting model (latents, mask,
+    /// latents of the masked picture).
     pub in_channels: u32,
     pub out_channels: u32,
     /// How the sinusoidal embedding of time steps is made, `time_proj_dim` wide.
@@ -170,6 +171,24 @@ impl Config {
         }
         skips.extend(skips.last().copied());
         skips
+    }
+
+    /// Width and level of what T2I-Adapters add inside the way down, in its order; the middle's, where there is one, is the
+    /// last.
+    pub fn features(&self) -> Vec<(u32, u32)> {
+        let last = self.down.len().saturating_sub(1) as u32;
+        // Inside of what has no attention it is added behind the downsampler.
+        let level = |i: u32, block: &Block| if block.attention.is_some() { i } else { last.min(i + 1) };
+        let mut features: Vec<_> = (0..).zip(&self.down).map(|(i, b)| (b.channels, level(i, b))).collect();
+        if let (Some(block), true) = (self.down.last(), !matches!(self.mid, Mid::Nothing)) {
+            features.push((block.channels, last));
+        }
+        features
+    }
+
+    /// Blocks of the way down.
+    pub fn blocks(&self) -> usize {
+        self.down.len()
     }
 }
 

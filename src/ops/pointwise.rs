@@ -110,6 +110,30 @@ pub fn mean(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
+/// The mean of each square of two by two positions, torch's `AvgPool2d(2, ceil_mode=True)`: [n, h, w, c] ->
+/// [n, ceil(h / 2), ceil(w / 2), c].
+///
+/// # Errors
+/// None today.
+pub fn average(r: &mut Recorder, x: Tensor) -> Result<Tensor> {
+    let y = r.tensor(x.n, x.h.div_ceil(2), x.w.div_ceil(2), x.c);
+    let size = y.rows() * y.c4();
+    r.dispatch(Dispatch {
+        kernel: Kernel::new("average", &[crate::gpu::shader!("average.wgsl")], &[]),
+        bindings: vec![Binding::Read(x), Binding::Write(y)],
+        params: vec![
+            ("size", U32(size)),
+            ("h", U32(x.h)),
+            ("w", U32(x.w)),
+            ("wide", U32(y.w)),
+            ("c4", U32(x.c4())),
+        ],
+        workgroups: spread(size.div_ceil(256)),
+        flops: x.rows() as u64 * x.c as u64,
+    });
+    Ok(y)
+}
+
 /// Adds `x` times the f32 at place `at` of `scales` to the pictures of `into` from `first` on, in place. `x` is of
 /// their size, or [n, 1, 1, c], the same at every position.
 ///

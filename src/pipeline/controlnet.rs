@@ -18,6 +18,7 @@ use crate::ops;
 use crate::ops::sound;
 use crate::samplers::get_timestep_embedding;
 use crate::store::ModelFiles;
+use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -37,8 +38,8 @@ pub async fn canny(gpu: &Gpu, picture: &Picture, low: f64, high: f64) -> Result<
     Ok(Picture { data: edges.iter().flat_map(white).collect(), ..*picture })
 }
 
-/// The picture as the ControlNet sees it, of the size to draw.
-async fn seen(gpu: &Gpu, control: &Control, [width, height]: [u32; 2]) -> Result<Picture> {
+/// The picture as a ControlNet or a T2I-Adapter sees it, of the size to draw.
+pub(super) async fn seen(gpu: &Gpu, control: &Control, [width, height]: [u32; 2]) -> Result<Picture> {
     let sized = Bytes::of(&control.image).resized(width as usize, height as usize).picture();
     match control.preprocess {
         Preprocess::None => Ok(sized),
@@ -67,6 +68,7 @@ impl ControlNets {
             key: c.key.clone(),
             guesses: c.module.config.global_pool_conditions,
             modes: c.module.config.union.as_ref().map(|union| union.num_control_type),
+            adapter: None,
         };
         self.0.borrow().iter().map(facts).collect()
     }
@@ -87,7 +89,7 @@ impl ControlNets {
         }
     }
 
-    /// Loads a ControlNet beside a UNet and its VAE, and keeps it under `key`. Its weights are kept on the GPU as the
+    /// Loads a ControlNet of this `config.json` beside a UNet and its VAE, and keeps it under `key`. Its weights are kept on the GPU as the
     /// UNet's are. `kind`: what the model is called in messages.
     ///
     /// # Errors
@@ -97,15 +99,12 @@ impl ControlNets {
         &self,
         residence: &Residence,
         key: &str,
-        files: Rc<F>,
+        (place, config): (Place<F>, &Value),
         beside: Beside<'_>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        if self.has(key) {
-            return Ok(());
-        }
-        let place = Place::find(files.clone(), "controlnet").await?;
-        let config = Config::from_config(&place.config().await?)?;
+        let files = place.files.clone();
+        let config = Config::from_config(config)?;
         beside.check(files.name(), &config)?;
         let options = beside.options;
         let plan = controlnet_weights(&config, &options)?;

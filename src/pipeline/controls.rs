@@ -1,16 +1,19 @@
-//! What a request asks of ControlNets, against those that are loaded.
+//! What a request asks of ControlNets and T2I-Adapters, against those that are loaded.
 
 use super::request::{Control, ControlMode};
 use crate::error::{Error, Result};
 use crate::named::Named;
 
-/// A ControlNet that is loaded.
+/// A ControlNet or T2I-Adapter that is loaded.
+#[derive(Clone)]
 pub(super) struct ControlFacts {
     pub key: String,
     /// It pools its conditions, so it asks for guess mode.
     pub guesses: bool,
     /// Kinds of pictures of a ControlNet Union.
     pub modes: Option<u32>,
+    /// Of a T2I-Adapter: what the picture's sides are multiples of.
+    pub adapter: Option<u32>,
 }
 
 /// # Errors
@@ -61,6 +64,31 @@ fn check_mode(control: &Control, modes: Option<u32>) -> Result<()> {
     }
 }
 
+/// # Errors
+/// `invalid-option` for a width and a height that a request's T2I-Adapters do not take.
+pub(super) fn check_size(
+    controls: &[Control],
+    loaded: &[ControlFacts],
+    [width, height]: [u32; 2],
+) -> Result<()> {
+    let asked = loaded.iter().filter(|own| controls.iter().any(|control| control.key == own.key));
+    for unit in asked.filter_map(|own| own.adapter) {
+        if !width.is_multiple_of(unit) || !height.is_multiple_of(unit) {
+            return Err(Error::invalid(format!(
+                "The T2I-Adapter of controlnets takes sides that are multiples of {unit}, not {width}x{height}: \
+                 choose such a width and height."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The T2I-Adapters of a request, and its ControlNets.
+pub(super) fn parted(controls: Vec<Control>, loaded: &[ControlFacts]) -> (Vec<Control>, Vec<Control>) {
+    let is_adapter = |control: &Control| loaded.iter().any(|o| o.key == control.key && o.adapter.is_some());
+    controls.into_iter().partition(is_adapter)
+}
+
 /// A ControlNet Union sees at once what it is asked to see during the same steps; other ControlNets see one picture.
 pub(super) fn seen_at_once(controls: Vec<Control>, loaded: &[ControlFacts]) -> Vec<Vec<Control>> {
     let mut groups: Vec<Vec<Control>> = Vec::new();
@@ -76,4 +104,24 @@ pub(super) fn seen_at_once(controls: Vec<Control>, loaded: &[ControlFacts]) -> V
         }
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ControlFacts, check_size, parted};
+    use crate::pipeline::Control;
+
+    #[test]
+    fn a_t2i_adapter_says_which_sides_it_takes() {
+        let facts =
+            |key: &str, adapter| ControlFacts { key: key.into(), guesses: false, modes: None, adapter };
+        let loaded = [facts("sketch", Some(16)), facts("canny", None), facts("other", Some(64))];
+        let asked: Vec<_> =
+            ["canny", "sketch"].map(|key| Control { key: key.into(), ..Default::default() }).into();
+        assert!(check_size(&asked, &loaded, [64, 1024]).is_ok());
+        let wrong = check_size(&asked, &loaded, [1024, 24]).unwrap_err();
+        assert!(wrong.message.contains("multiples of 16, not 1024x24: choose"), "{}", wrong.message);
+        let (adapters, nets) = parted(asked, &loaded);
+        assert_eq!([&adapters[0].key, &nets[0].key], ["sketch", "canny"]);
+    }
 }

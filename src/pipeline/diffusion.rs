@@ -10,12 +10,14 @@ use super::model::Model;
 use super::part::Module;
 use super::preview::Previews;
 use super::residence::Residence;
+use super::t2i_adapter::T2iAdapters;
 use super::text::{PromptView, TextEncoder, TextEncoders};
+use super::weights::Place;
 use crate::checkpoint::{ReadAt, Table};
 use crate::error::Result;
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Arithmetic, Gpu, Options};
-use crate::models::unet;
+use crate::models::{t2i_adapter, unet};
 use crate::ops;
 use crate::prompt::Syntax;
 use crate::samplers::SchedulerConfig;
@@ -36,6 +38,7 @@ pub struct DiffusionPipeline {
     pub(super) loras: Loras,
     pub(super) controlnets: ControlNets,
     pub(super) ip_adapters: IpAdapters,
+    pub(super) adapters: T2iAdapters,
     /// SDXL: a negative prompt left out is all zeros.
     pub(super) force_zeros_for_empty_prompt: bool,
     /// How plans are recorded that need nothing of their own.
@@ -112,15 +115,16 @@ impl DiffusionPipeline {
 
     /// Whether [`load_controlnet`](Self::load_controlnet) was given this key.
     pub fn has_controlnet(&self, key: &str) -> bool {
-        self.controlnets.has(key)
+        self.controlnets.has(key) || self.adapters.has(key)
     }
 
-    /// Lets every ControlNet go but those of `keys`.
+    /// Lets every ControlNet and T2I-Adapter go but those of `keys`.
     pub fn keep_controlnets(&self, keys: &[String]) {
         self.controlnets.keep(&self.residence, keys);
+        self.adapters.keep(&self.residence, keys);
     }
 
-    /// Loads a ControlNet, a diffusers folder or (as `store::SingleFile` shows it) one file, and keeps it under `key`,
+    /// Loads a ControlNet or a T2I-Adapter, a diffusers folder or (as `store::SingleFile` shows it) one file, and keeps it under `key`,
     /// for `GenerateOptions::controlnets`.
     ///
     /// # Errors
@@ -132,13 +136,22 @@ impl DiffusionPipeline {
         files: Rc<F>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
+        if self.has_controlnet(key) {
+            return Ok(());
+        }
+        let place = Place::find(files, "controlnet").await?;
+        let config = place.config().await?;
         let beside = Beside {
             unet: &self.unet.config,
             options: self.unet.options,
             vae: &self.decoder.vae,
             kind: self.model.kind.as_str(),
         };
-        self.controlnets.load(&self.residence, key, files, beside, aborted).await
+        let found = (place, &config);
+        if t2i_adapter::Config::is_of(&config) {
+            return self.adapters.load(&self.residence, key, found, beside, aborted).await;
+        }
+        self.controlnets.load(&self.residence, key, found, beside, aborted).await
     }
 
     /// Whether [`load_ip_adapter`](Self::load_ip_adapter) was given this key.

@@ -26,6 +26,11 @@ impl LatentDist {
         LatentDist { mean, std: Vec::new() }
     }
 
+    /// `latent_dist.mode()`, which is not times the VAE's scaling factor.
+    pub fn mode(&self, scaling_factor: f32) -> Vec<f32> {
+        self.mean.iter().map(|v| v / scaling_factor).collect()
+    }
+
     /// `latent_dist.mean`.
     pub fn into_mean(self) -> Vec<f32> {
         self.mean

@@ -1,7 +1,9 @@
 //! What the loop begins with, and keeps of a picture step by step. After diffusers' `StableDiffusionInpaintPipeline`,
-//! for UNets of four channels (blended after each step) and of nine (which are given mask and picture).
+//! for UNets of four channels (blended after each step) and of nine (which are given mask and picture), and after
+//! `StableDiffusionInstructPix2PixPipeline` for those of eight (which are given the picture).
 
 use super::encode::{Encoder, LatentDist, to_field};
+use super::model::Model;
 use super::pixels::Bytes;
 use super::request::Picture;
 use super::residence::Residence;
@@ -23,9 +25,14 @@ pub(super) enum Encoded {
         /// A UNet of nine channels: the picture with grey where the mask is.
         masked: Option<LatentDist>,
     },
+    /// A UNet of eight channels: the picture that it edits, and its latents as they are given it.
+    Edited {
+        image: LatentDist,
+        seen: Vec<f32>,
+    },
 }
 
-/// Encodes what the loop starts from. `scale`: pixels to a latent; `inpainting`: the UNet has nine channels.
+/// Encodes what the loop starts from.
 ///
 /// # Errors
 /// Those of [`Encoder::encode`].
@@ -33,8 +40,7 @@ pub(super) async fn encode(
     start: Start,
     encoder: &Encoder,
     residence: &Residence,
-    scale: u32,
-    inpainting: bool,
+    model: &Model,
     aborted: &dyn Fn() -> bool,
 ) -> Result<Encoded> {
     let pictures = match start {
@@ -46,7 +52,7 @@ pub(super) async fn encode(
             let mut field = to_field(&image);
             let image = encoder.encode(residence, &field, aborted).await?;
             let mut masked = None;
-            if inpainting {
+            if model.inpainting {
                 for (pixel, redrawn) in field.values.chunks_exact_mut(3).zip(binarize(&mask)) {
                     if redrawn {
                         pixel.fill(0.0);
@@ -54,7 +60,13 @@ pub(super) async fn encode(
                 }
                 masked = Some(encoder.encode(residence, &field, aborted).await?);
             }
-            return Ok(Encoded::Masked { image, mask: latent_mask(&mask, scale as usize), under, masked });
+            let mask = latent_mask(&mask, model.latent_scale as usize);
+            return Ok(Encoded::Masked { image, mask, under, masked });
+        }
+        Start::Picture(picture) if model.instruct_pix2pix => {
+            let image = encoder.encode(residence, &to_field(&picture), aborted).await?;
+            let seen = image.mode(encoder.config.as_ref().map_or(1.0, |config| config.scaling_factor));
+            return Ok(Encoded::Edited { image, seen });
         }
         Start::Picture(picture) => vec![picture],
         Start::Pictures(pictures) => pictures,
@@ -83,7 +95,8 @@ fn latent_mask(mask: &Picture, scale: usize) -> Vec<f32> {
 pub(super) struct Canvas {
     /// A UNet of four channels with a mask: what is put back after each step.
     kept: Option<Kept>,
-    /// A UNet of nine channels: mask and masked picture, NCHW, beside each picture's latents.
+    /// Beside each picture's latents, NCHW: for a UNet of nine channels mask and masked picture, for one of eight the
+    /// picture that it edits.
     pub beside: Vec<f32>,
 }
 
@@ -125,6 +138,20 @@ impl Canvas {
                 let mut latents = over(&image);
                 levels.add_noise(&mut latents, &noise, levels.sigma(begin));
                 (Canvas::default(), latents)
+            }
+            Encoded::Edited { image, seen } => {
+                // Drawn anew it takes noise alone, and nothing is drawn for its latents; of a lesser strength it is an
+                // image-to-image model too, as in A1111.
+                let latents = if begin == 0 {
+                    alone(&fresh(noises))
+                } else {
+                    let image = sampled(&[image], noises);
+                    let noise = fresh(noises);
+                    let mut latents = over(&image);
+                    levels.add_noise(&mut latents, &noise, levels.sigma(begin));
+                    latents
+                };
+                (Canvas { kept: None, beside: seen }, latents)
             }
             Encoded::Masked { image, mask, under, masked } => {
                 let one = image.len();

@@ -16,10 +16,10 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// What is looked at in a run for so many texts: the prompt's, which the negative one stands before.
-    pub(super) fn probe(self, batch: u32) -> Option<Probe> {
+    /// What is looked at in a run for so many texts: the prompt's, which `before` others stand before.
+    pub(super) fn probe(self, batch: u32, before: u32) -> Option<Probe> {
         let Inside { attention, activations, .. } = self;
-        let picture = u32::from(batch > 1);
+        let picture = if batch > before { before } else { 0 };
         (attention || activations).then(|| Probe { picture, attention, activations, ..Default::default() })
     }
 }

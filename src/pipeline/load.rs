@@ -15,13 +15,14 @@ use super::plans::{
 };
 use super::preview::Previews;
 use super::residence::{Memory, Residence};
+use super::t2i_adapter::T2iAdapters;
 use super::text::{TextEncoder, TextEncoders};
 use super::weights::{FilesSource, Place};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Dtype, Options, Plan, WeightSpec};
-use crate::models::{text_encoder, unet};
+use crate::models::{t2i_adapter, text_encoder, unet};
 use crate::ops::{self, Precision};
 use crate::prompt::{Tokenizer, TokenizerFiles};
 use crate::samplers::{Prediction, SchedulerConfig, Tuning, own_name, scheduler};
@@ -92,9 +93,11 @@ const CLASSES: &[(&str, bool)] = &[
     ("StableDiffusionImg2ImgPipeline", false),
     ("StableDiffusionInpaintPipeline", false),
     ("LatentConsistencyModelPipeline", false),
+    ("StableDiffusionInstructPix2PixPipeline", false),
     ("StableDiffusionXLPipeline", true),
     ("StableDiffusionXLImg2ImgPipeline", true),
     ("StableDiffusionXLInpaintPipeline", true),
+    ("StableDiffusionXLInstructPix2PixPipeline", true),
 ];
 
 /// The configurations of a model.
@@ -197,6 +200,10 @@ fn component<'a>(model: &str, index: &'a Value, name: &str, classes: &[&str]) ->
 /// Why a model without a component cannot be drawn with, and what to do.
 fn lacking(model: &str, index: &Value, name: &str) -> Error {
     let has = |part: &str| index.get(part).is_some_and(Value::is_array);
+    let control = match index.pointer("/controlnet/1").and_then(Value::as_str) {
+        Some(t2i_adapter::Config::CLASS) => "T2I-Adapter",
+        _ => "ControlNet",
+    };
     let whole = "a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL";
     match name {
         "vae" => {
@@ -207,7 +214,7 @@ fn lacking(model: &str, index: &Value, name: &str) -> Error {
             Error::bad_checkpoint(format!("{model} has no VAE. Give one as the option vae, such as {vae}"))
         }
         "unet" if has("controlnet") => Error::unsupported(format!(
-            "{model} is a ControlNet, not a whole model. Choose {whole}, and give this one as `controlnets`"
+            "{model} is a {control}, not a whole model. Choose {whole}, and give this one as `controlnets`"
         )),
         "unet" if has("vae") && !has("text_encoder") => Error::unsupported(format!(
             "{model} is a VAE, not a whole model. Choose {whole}, and give this one as the option vae"
@@ -265,7 +272,7 @@ fn refuse(configs: &Configs) -> Result<()> {
         }
     }
     let channels = configs.vae.latent_channels();
-    if !inpaints(configs) && unet.in_channels != channels {
+    if !inpaints(configs) && !edits(configs) && unet.in_channels != channels {
         return Err(Error::unsupported(format!(
             "in_channels = {} of the UNet, where the VAE has {channels} latent channels",
             unet.in_channels
@@ -286,6 +293,11 @@ fn check_scheduler(config: &SchedulerConfig) -> Result<()> {
 /// Whether the UNet takes mask and masked picture beside the latents.
 fn inpaints(configs: &Configs) -> bool {
     configs.unet.in_channels == 2 * configs.vae.latent_channels() + 1
+}
+
+/// Whether the UNet takes the latents of the picture that it edits beside the latents.
+fn edits(configs: &Configs) -> bool {
+    configs.unet.in_channels == 2 * configs.vae.latent_channels()
 }
 
 // ---- plan --------------------------------------------------------------------------------------------------------
@@ -362,6 +374,7 @@ async fn plan(
         loras: Loras::default(),
         controlnets: ControlNets::default(),
         ip_adapters: IpAdapters::default(),
+        adapters: T2iAdapters::default(),
         force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
         options,
         origin,
@@ -378,7 +391,7 @@ fn model(configs: &Configs, parameters: u64) -> Model {
     let Configs { index, sdxl, unet, vae, .. } = configs;
     let (usual_steps, usual_guidance) = match configs.class {
         "LatentConsistencyModelPipeline" => (4, 8.5),
-        _ => (50, if *sdxl { 5.0 } else { 7.5 }),
+        _ => (if edits(configs) { 100 } else { 50 }, if *sdxl { 5.0 } else { 7.5 }),
     };
     let steps = index.get("default_num_inference_steps").and_then(Value::as_u64);
     let guidance = index.get("default_guidance_scale").and_then(Value::as_f64);
@@ -390,6 +403,7 @@ fn model(configs: &Configs, parameters: u64) -> Model {
             (false, _) => Kind::Sd1,
         },
         inpainting: inpaints(configs),
+        instruct_pix2pix: edits(configs),
         default_size: unet.sample_size.map_or(64, |[h, _]| h) * vae.scale(),
         latent_channels: vae.latent_channels(),
         latent_scale: vae.scale(),

@@ -10,8 +10,8 @@
 //! - `settle`: a request with every default filled in and every check done; `tags`: LoRAs in its prompt; `repaint`:
 //!   A1111's options of inpainting, and outpainting.
 //! - `looking`: what was looked at while the UNet ran.
-//! - `controlnet`: what ControlNets add to the UNet's steps. `ip_adapter`: pictures that it sees beside the text.
-//!   `preview`: what shows steps.
+//! - `controlnet`, `t2i_adapter`: what ControlNets and T2I-Adapters add to the UNet's steps. `ip_adapter`: pictures that
+//!   it sees beside the text. `preview`: what shows steps.
 //! - `encode`, `decode`: pixels to latents and back, in `tiles` where that needs too much memory.
 //! - `residence`: which weights are on the GPU; `weights`, and of a file alone
 //!   `file_weights`: how they come there; `part`: those of one module.
@@ -48,6 +48,7 @@ mod repaint;
 mod request;
 mod residence;
 mod settle;
+mod t2i_adapter;
 mod tags;
 mod text;
 mod text_to_image;

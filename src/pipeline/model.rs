@@ -29,6 +29,8 @@ pub struct Model {
     pub kind: Kind,
     /// The UNet takes mask and masked picture as well (9 channels).
     pub inpainting: bool,
+    /// The UNet takes the latents of the picture that it edits as well (8 channels).
+    pub instruct_pix2pix: bool,
     /// Pixels of a side that it was trained on.
     pub default_size: u32,
     /// Channels of latents, and pixels to one of them each way.

@@ -9,7 +9,7 @@ use crate::gpu::{
 };
 use crate::models::controlnet::Seen;
 use crate::models::unet::{self, unet_inputs};
-use crate::models::{bert, clip, controlnet, taesd, text_encoder, vae};
+use crate::models::{bert, clip, controlnet, t2i_adapter, taesd, text_encoder, vae};
 use crate::ops::sound;
 use serde_json::Value;
 use std::rc::Rc;
@@ -53,6 +53,15 @@ pub(super) fn controlnet_weights(config: &controlnet::Config, options: &Options)
     })
 }
 
+/// A T2I-Adapter's plan that names its weights.
+pub(super) fn adapter_weights(config: &t2i_adapter::Config, options: &Options) -> Result<Plan> {
+    record(options, |r| {
+        let side = SMALL * config.downscale_factor;
+        let image = t2i_adapter::input(config, r, [side, side]);
+        t2i_adapter::forward(config, r, image).map(|_| ())
+    })
+}
+
 /// What a plan of the UNet is recorded for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnetSize {
@@ -65,12 +74,16 @@ pub(super) struct UnetSize {
     pub tokens: u32,
     /// It adds what ControlNets say.
     pub controlled: bool,
+    /// It adds what T2I-Adapters made.
+    pub adapted: bool,
     /// Tokens of pictures, of each IP-Adapter.
     pub images: Vec<u32>,
     /// The branch of DeepCache: how many skips but one are computed at every step.
     pub branch: Option<u32>,
     /// What is looked at.
     pub inside: Inside,
+    /// How many texts stand before the prompt's.
+    pub before: u32,
 }
 
 /// A plan of the UNet, kept from picture to picture.
@@ -81,6 +94,8 @@ pub(super) struct UnetPlan {
     /// What ControlNets add; empty in a plan without any.
     pub residuals: Vec<Tensor>,
     pub controls: Vec<ControlPlan>,
+    /// Of T2I-Adapters.
+    pub adapters: Vec<AdapterPlan>,
     pub images: Rc<ImageKeys>,
     pub out: Tensor,
     pub shallow: Option<ShallowPlan>,
@@ -110,7 +125,7 @@ impl UnetPlan {
             let mut r = Recorder::new(options).with_adapted(weights.adapted());
             let (inputs, residuals) = size.inputs(config, &mut r);
             let images = r.images.clone();
-            r.probe = size.inside.probe(size.batch);
+            r.probe = size.inside.probe(size.batch, size.before);
             let (out, deep) = match size.branch {
                 None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
                 Some(branch) => {
@@ -125,9 +140,9 @@ impl UnetPlan {
         };
         let (recorded, (inputs, residuals, images, out, deep, probe)) = sound(gpu, options, record).await?;
         let executable = recorded.instantiate(gpu, weights)?;
-        let controls = Vec::new();
+        let (controls, adapters, shallow) = (Vec::new(), Vec::new(), None);
         let mut plan =
-            UnetPlan { size, executable, inputs, residuals, controls, images, out, shallow: None, probe };
+            UnetPlan { size, executable, inputs, residuals, controls, adapters, images, out, shallow, probe };
         if let Some((branch, deep)) = deep {
             plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
         }
@@ -173,10 +188,14 @@ impl UnetPlan {
 }
 
 impl UnetSize {
-    /// Inputs of the UNet, and what ControlNets add; empty without any. Those of IP-Adapters are the recorder's.
+    /// Inputs of the UNet, what T2I-Adapters made among them, and what ControlNets add; empty without any. Those of
+    /// IP-Adapters are the recorder's.
     fn inputs(&self, config: &unet::Config, r: &mut Recorder) -> (unet::Inputs, Vec<Tensor>) {
-        let UnetSize { batch, height, width, tokens, controlled, .. } = *self;
-        let inputs = unet_inputs(config, r, batch, height, width, tokens);
+        let UnetSize { batch, height, width, tokens, controlled, adapted, .. } = *self;
+        let mut inputs = unet_inputs(config, r, batch, height, width, tokens);
+        if adapted {
+            inputs.features = unet::features(config, r, batch, [height, width]);
+        }
         let residuals = match controlled {
             true => controlnet::residuals(config, r, batch, [height, width]),
             false => Vec::new(),
@@ -201,6 +220,18 @@ pub(super) struct ControlPlan {
     pub scales: Tensor,
     /// What each of `seen` was computed from; the scale is 1 where it does not count.
     pub shown: Vec<Option<Control>>,
+}
+
+/// A T2I-Adapter's plan, bound to the UNet's features.
+pub(super) struct AdapterPlan {
+    /// The T2I-Adapter's.
+    pub key: String,
+    /// Adds its features.
+    pub executable: Executable,
+    pub features: Vec<Tensor>,
+    pub scale: Tensor,
+    /// What the features were computed from; its scale is 1.
+    pub shown: Option<Control>,
 }
 
 // ---- the VAE -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ use super::plans::{ShallowPlan, UnetPlan, UnetSize};
 use super::request::Control;
 use super::residence::Stage;
 use super::settle::{Pass, Shared};
+use super::t2i_adapter::T2iAdapter;
 use super::text::{Conditioning, Prompts};
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Aside, Counters, Executable, Gpu, Probe, Reading, Tensor};
@@ -36,6 +37,9 @@ pub(super) struct Predictor<'a> {
     prompts: Prompts,
     plan: UnetPlan,
     controls: Vec<Rc<ControlNet>>,
+    adapters: Vec<Rc<T2iAdapter>>,
+    /// Which of the adapters are in the plan's features.
+    added: Option<Vec<bool>>,
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
     /// What IP-Adapters see.
@@ -75,19 +79,24 @@ impl<'a> Predictor<'a> {
         residence.bring(Stage::Unet, aborted).await?;
         pipeline.loras.chosen(&shared.loras).merge(residence, Stage::Unet).await?;
         let [height, width] = pass.latent_size();
+        let before = before(&prompts, shared);
+        let texts = prompts.batch() - u32::from(prompts.guided()) + before;
         let size = UnetSize {
             // Steps without guidance are then half the work.
-            batch: if shared.guidance.acts_always() { prompts.batch() } else { 1 },
+            batch: if shared.guidance.acts_always() { texts } else { 1 },
             height,
             width,
             tokens: prompts.tokens,
             controlled: !shared.controls.is_empty(),
+            adapted: !shared.adapters.is_empty(),
             images: images.iter().map(SeenPictures::tokens).collect(),
             branch: shared.deep_cache.map(|cache| cache.branch),
             inside: Inside { guidance: false, ..shared.inside },
+            before,
         };
         let controls = shared.controls.iter().filter_map(|seen| seen.first());
         let controls = controls.map(|control| pipeline.controlnets.get(&control.key));
+        let adapters = shared.adapters.iter().map(|control| pipeline.adapters.get(&control.key));
         let plan = plan_of(pipeline, size).await?;
         plan.executable.begin_counting();
         let shows = shared.inside != Inside::default();
@@ -97,6 +106,8 @@ impl<'a> Predictor<'a> {
             times: None,
             plan,
             controls: controls.collect::<Result<_>>()?,
+            adapters: adapters.collect::<Result<_>>()?,
+            added: None,
             pipeline,
             shared,
             prompts,
@@ -110,18 +121,23 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// Makes the ControlNets ready: their weights are on the GPU, their plans bound, their pictures seen.
+    /// Makes the ControlNets and T2I-Adapters ready: their weights are on the GPU, their plans bound, their pictures seen.
     ///
     /// # Errors
     /// Those of loading; `out-of-memory`; `aborted`.
     pub async fn prepare(&mut self, aborted: &dyn Fn() -> bool) -> Result<()> {
         let residence = &self.pipeline.residence;
         let guess = self.shared.guess;
-        let spared = guess && self.together() && self.prompts.guided();
-        let asked = Asked { size: self.size, first: u32::from(spared), guess };
+        let first = if guess && self.together() { self.plan.size.before } else { 0 };
+        let asked = Asked { size: self.size, first, guess };
         self.plan.controls.truncate(self.controls.len());
         for (i, (net, seen)) in self.controls.iter().zip(&self.shared.controls).enumerate() {
             net.prepare(residence, &mut self.plan, i, seen, asked, aborted).await?;
+        }
+        self.plan.adapters.truncate(self.adapters.len());
+        let unet = &self.pipeline.unet.config;
+        for (i, (adapter, seen)) in self.adapters.iter().zip(&self.shared.adapters).enumerate() {
+            adapter.prepare(residence, unet, &mut self.plan, (i, seen, self.size), aborted).await?;
         }
         residence.gpu.check()
     }
@@ -143,17 +159,20 @@ impl<'a> Predictor<'a> {
         let share = [now / self.total as f64, (now + 1.0) / self.total as f64];
         let guidance = self.shared.guidance;
         let acts = guidance.acts(share);
-        let weight = guidance.weight(acts, cfg_plus_plus);
+        self.add_features(share)?;
+        let weights = guidance.weights(acts, cfg_plus_plus);
         let mut texts = self.prompts.at(step);
         // Prompts of several parts, and CFG++, are made with the negative one's prediction in any case.
         let alone = !acts && texts.len() == 2 && !cfg_plus_plus;
         if alone {
             texts.remove(0);
+        } else if self.blind() {
+            texts.insert(0, texts[0].clone());
         }
-        let negative_first = self.prompts.guided() && !alone;
+        let before = if alone { 0 } else { self.plan.size.before as usize };
         let whole = self.shared.deep_cache.is_none_or(|cache| step.is_multiple_of(cache.interval as usize));
         let probed = self.noising.is_some() && self.seen.is_none();
-        let moment = Moment { timestep, share, texts, negative_first, alone, whole, probed };
+        let moment = Moment { timestep, share, texts, before, whole, probed };
         let (mut prediction, mut unguided) = (Vec::with_capacity(input.len()), Vec::new());
         let (mut seen, mut parts) = (Seen::default(), Parts::default());
         for (picture, latents) in input.chunks_exact(self.picture_len).enumerate() {
@@ -163,7 +182,7 @@ impl<'a> Predictor<'a> {
             if let Some(probes) = probes {
                 self.show(probes, &moment, &mut seen).await?;
             }
-            let (noise_pred, uncond) = self.guide(&each, weight);
+            let (noise_pred, uncond) = self.guide(&each, weights);
             if noise_pred.iter().any(|v| !v.is_finite()) {
                 return Err(Error::unsupported(format!(
                     "The UNet's prediction overflowed at step {}. Load the model with precision \"f32\".",
@@ -171,7 +190,8 @@ impl<'a> Predictor<'a> {
                 )));
             }
             if probed {
-                parts.add(latents, &noise_pred, &each, &self.prompts.weights());
+                let seeing = usize::from(before == 2);
+                parts.add(latents, &noise_pred, &each[seeing..], &self.prompts.weights());
             }
             prediction.extend(noise_pred);
             unguided.extend(uncond);
@@ -204,7 +224,13 @@ impl<'a> Predictor<'a> {
 
     /// Whether all texts are predicted for at once.
     fn together(&self) -> bool {
-        self.plan.size.batch == self.prompts.batch()
+        let negative = u32::from(self.prompts.guided());
+        self.plan.size.batch == self.prompts.batch() - negative + self.plan.size.before
+    }
+
+    /// Whether the first prediction of a step is for the negative prompt without the picture that InstructPix2Pix edits.
+    fn blind(&self) -> bool {
+        self.plan.size.before == 2
     }
 
     /// Submits the runs for one picture's latents, NCHW, and the copies of what they predict.
@@ -219,15 +245,19 @@ impl<'a> Predictor<'a> {
         let sample = [latents, beside].concat();
         let (mut outs, mut probes) = (Vec::new(), None);
         // The run that has the prompt.
-        let looked_at = usize::from(moment.negative_first && !self.together());
+        let looked_at = if self.together() { 0 } else { moment.before };
         for (i, texts) in moment.texts.chunks(self.plan.size.batch as usize).enumerate() {
             self.write_texts(texts)?;
-            self.write_images(texts.len(), moment.negative_first && i == 0)?;
-            let negative = moment.negative_first && !self.together() && i == 0;
+            let negatives = if self.together() { moment.before } else { usize::from(i < moment.before) };
+            self.write_images(texts.len(), negatives)?;
+            let negative = !self.together() && negatives > 0;
             self.run_controls(latents, moment, negative)?;
             let UnetPlan { executable, inputs, .. } = &self.plan;
-            write_sample(gpu, executable, &self.pipeline.unet.config, inputs, &sample, moment.timestep)?;
-            let features = (picture, i + usize::from(moment.alone));
+            let blind = if i == 0 && moment.before == 2 { latents.len() } else { sample.len() };
+            let config = &self.pipeline.unet.config;
+            write_sample(gpu, executable, config, inputs, (&sample, blind), moment.timestep)?;
+            // Without those before the prompt's, its run has still the same place.
+            let features = (picture, i + self.plan.size.before as usize - moment.before);
             let shallow = self.deep.bring(gpu, &self.plan, features, moment.whole)?;
             let (executable, out) = self.plan.running(shallow);
             executable.run(gpu);
@@ -265,9 +295,9 @@ impl<'a> Predictor<'a> {
         Ok(())
     }
 
-    /// Writes what IP-Adapters see: for the negative prompt, where that is the first of so many texts, no picture.
-    fn write_images(&mut self, texts: usize, negative_first: bool) -> Result<()> {
-        let blank: Vec<bool> = (0..texts).map(|i| negative_first && i == 0).collect();
+    /// Writes what IP-Adapters see: for the negative prompt, so many of the texts, which come first, no picture.
+    fn write_images(&mut self, texts: usize, negatives: usize) -> Result<()> {
+        let blank: Vec<bool> = (0..texts).map(|i| i < negatives).collect();
         if self.images.is_empty() || self.shown == blank {
             return Ok(());
         }
@@ -300,9 +330,25 @@ impl<'a> Predictor<'a> {
             if !seen.iter().any(acts) {
                 continue;
             }
-            write_sample(gpu, &control.executable, net.unet(), &control.inputs, latents, moment.timestep)?;
+            let sample = (latents, latents.len());
+            write_sample(gpu, &control.executable, net.unet(), &control.inputs, sample, moment.timestep)?;
             control.executable.run(gpu);
         }
+        Ok(())
+    }
+
+    /// Sets the UNet's features to the sum of those of the T2I-Adapters that act from one share of the steps to another.
+    fn add_features(&mut self, [from, to]: [f64; 2]) -> Result<()> {
+        let acts = |asked: &Control| from >= asked.start && to <= asked.end && asked.scale != 0.0;
+        let acting: Vec<bool> = self.shared.adapters.iter().map(acts).collect();
+        if self.adapters.is_empty() || self.added.as_ref() == Some(&acting) {
+            return Ok(());
+        }
+        let gpu = &self.pipeline.residence.gpu;
+        self.plan.executable.clear(gpu, &self.plan.inputs.features)?;
+        let adapters = self.plan.adapters.iter().zip(&acting).filter(|(_, acts)| **acts);
+        adapters.for_each(|(adapter, _)| adapter.executable.run(gpu));
+        self.added = Some(acting);
         Ok(())
     }
 
@@ -339,7 +385,7 @@ impl<'a> Predictor<'a> {
             let time = self.times.as_ref().and_then(|times| times.get(seen.activations.len()).copied());
             seen.activations.push(looking::block(block, &values, time));
         }
-        let prompt = moment.texts.get(usize::from(moment.negative_first));
+        let prompt = moment.texts.get(moment.before);
         if let (true, Some(prompt)) = (self.shared.inside.attention, prompt) {
             let (window, keys) = (self.pipeline.text.tokens(), self.prompts.tokens as usize);
             let size = [size.height, size.width];
@@ -348,20 +394,27 @@ impl<'a> Predictor<'a> {
         Ok(())
     }
 
-    /// The UNet's prediction with guidance of this weight, and the one without, of those for each text; of the prompt
+    /// The UNet's prediction with guidance of these weights, and the one without, of those for each text; of the prompt
     /// alone there is no guidance.
-    fn guide(&self, each: &[Vec<f32>], weight: f32) -> (Vec<f32>, Vec<f32>) {
-        let (uncond, conds) = match each {
+    fn guide(&self, each: &[Vec<f32>], [weight, of_picture]: [f32; 2]) -> (Vec<f32>, Vec<f32>) {
+        let (blind, uncond, conds) = match each {
             [] => return Default::default(),
             [one] => return (one.clone(), one.clone()),
-            [uncond, conds @ ..] => (uncond, conds),
+            [blind, uncond, conds @ ..] if self.blind() => (Some(blind), uncond, conds),
+            [uncond, conds @ ..] => (None, uncond, conds),
         };
         let mut noise_pred = composed_guidance(uncond, conds, &self.prompts.weights(), weight);
+        if let Some(blind) = blind {
+            for ((out, seeing), blind) in noise_pred.iter_mut().zip(uncond).zip(blind) {
+                // What the picture adds is in it once already.
+                *out += (of_picture - 1.0) * (seeing - blind);
+            }
+        }
         let rescale = self.shared.guidance.rescale;
         if rescale > 0.0 {
             rescale_noise_cfg(&mut noise_pred, &conds[0], rescale);
         }
-        (noise_pred, uncond.clone())
+        (noise_pred, blind.unwrap_or(uncond).clone())
     }
 }
 
@@ -371,10 +424,9 @@ struct Moment {
     /// Of the steps, before this one and after it.
     share: [f64; 2],
     texts: Vec<Rc<Conditioning>>,
-    /// The first of them is the negative prompt.
-    negative_first: bool,
-    /// The negative prompt is left out.
-    alone: bool,
+    /// How many of them stand before the prompt: none; the negative one; or that twice, first without the picture that
+    /// InstructPix2Pix edits.
+    before: usize,
     /// The whole UNet runs.
     whole: bool,
     /// It is looked at.
@@ -479,18 +531,29 @@ fn write_texts(
     Ok(())
 }
 
-/// Writes latents of one picture, NCHW, and the time step into every place of a plan's batch.
+/// How many texts stand before the prompt's, where guidance acts: see [`Moment`].
+fn before(prompts: &Prompts, shared: &Shared) -> u32 {
+    if prompts.guided() { 1 + u32::from(shared.guidance.needs_blind()) } else { 0 }
+}
+
+/// Writes latents of one picture and what is beside them, NCHW, and the time step into every place of a plan's batch; into
+/// the first place so many numbers of them, and zeros.
 fn write_sample(
     gpu: &Gpu,
     executable: &Executable,
     config: &Config,
     inputs: &Inputs,
-    sample: &[f32],
+    (sample, of_first): (&[f32], usize),
     timestep: f32,
 ) -> Result<()> {
     let repeat = inputs.sample.n as usize;
-    let nhwc = to_nhwc(sample, config.in_channels as usize);
-    executable.write(gpu, inputs.sample, &nhwc.repeat(repeat))?;
+    let channels = config.in_channels as usize;
+    let mut all = to_nhwc(sample, channels).repeat(repeat);
+    if of_first < sample.len() {
+        let known = of_first * channels / sample.len();
+        all[..sample.len()].chunks_exact_mut(channels).for_each(|pixel| pixel[known..].fill(0.0));
+    }
+    executable.write(gpu, inputs.sample, &all)?;
     let dim = config.time_proj_dim as usize;
     let t_emb =
         get_timestep_embedding(timestep, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);

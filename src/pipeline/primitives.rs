@@ -112,6 +112,11 @@ impl DiffusionPipeline {
                 "An inpainting model predicts from a picture and a mask as well: load a text-to-image model.",
             ));
         }
+        if self.model.instruct_pix2pix {
+            return Err(Error::invalid(
+                "InstructPix2Pix predicts from a picture as well: load a text-to-image model, or call generate.",
+            ));
+        }
         let mut request = GenerateOptions {
             num_inference_steps: Some(1),
             scheduler: Some("ddim".to_owned()),

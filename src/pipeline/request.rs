@@ -307,6 +307,8 @@ pub struct GenerateOptions {
     /// `None`: the model's own.
     pub guidance_scale: Option<f32>,
     pub guidance_rescale: f32,
+    /// Of InstructPix2Pix: how strictly the picture that is edited is kept. `None`: 1.5.
+    pub image_guidance_scale: Option<f32>,
     /// Shares of the steps between which guidance acts (Kynkäänniemi et al. 2024), as ControlNets' `start` and `end`: in
     /// the others the UNet sees the prompt alone, which is half the work. `None`: all.
     pub guidance_interval: Option<[f64; 2]>,
@@ -401,6 +403,8 @@ pub struct Settings {
     pub height: u32,
     pub num_inference_steps: usize,
     pub guidance_scale: f32,
+    /// Of InstructPix2Pix.
+    pub image_guidance_scale: Option<f32>,
     /// The sampler's short name, with its schedule where one was asked for.
     pub scheduler: String,
     /// Where there was a picture to start from.

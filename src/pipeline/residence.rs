@@ -61,7 +61,7 @@ pub(super) struct Residence {
     /// Without weights for an AutoencoderTiny.
     pub encoder: Rc<Part>,
     pub decoder: Rc<Part>,
-    /// Weights of ControlNets, which leave with the UNet's.
+    /// Weights of ControlNets and T2I-Adapters, which leave with the UNet's.
     beside_unet: RefCell<Vec<Weak<Part>>>,
     unet_plan: RefCell<Option<UnetPlan>>,
     decode_plan: RefCell<Option<DecodePlan>>,

@@ -22,6 +22,9 @@ use crate::samplers::{Sampler, SchedulerConfig, Tuning, labels, names, scheduler
 /// `strength` where a request names none: diffusers' defaults of Stable Diffusion's two pipelines.
 const STRENGTH: f64 = 0.8;
 const INPAINT_STRENGTH: f64 = 1.0;
+/// InstructPix2Pix draws anew, beside the picture: diffusers' pipeline knows no strength, and this scale.
+const EDIT_STRENGTH: f64 = 1.0;
+const IMAGE_GUIDANCE_SCALE: f32 = 1.5;
 /// A1111's "masked area padding", in pixels.
 const MASK_PADDING: u32 = 32;
 
@@ -65,6 +68,7 @@ pub(super) struct Shared {
     pub deep_cache: Option<DeepCache>,
     /// Those that are seen at once: one, or of a ControlNet Union several.
     pub controls: Vec<Vec<Control>>,
+    pub adapters: Vec<Control>,
     /// ControlNets act with the prompt only.
     pub guess: bool,
     /// None with a scale of 0.
@@ -179,6 +183,8 @@ pub(super) enum Text {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guidance {
     pub scale: f32,
+    /// InstructPix2Pix's `image_guidance_scale`.
+    pub image: Option<f32>,
     /// The UNet takes the scale as an input.
     pub embedded: bool,
     /// `guidance_rescale`: 0 leaves the prediction as it is.
@@ -193,6 +199,11 @@ impl Guidance {
         self.scale > 1.0 && !self.embedded
     }
 
+    /// Whether there is a prediction that does not see InstructPix2Pix's picture: with a scale of 1 it cancels out.
+    pub fn needs_blind(&self) -> bool {
+        self.image.is_some_and(|scale| scale != 1.0)
+    }
+
     pub fn acts_always(&self) -> bool {
         self.interval == [0.0, 1.0]
     }
@@ -202,13 +213,14 @@ impl Guidance {
         from >= self.interval[0] && to <= self.interval[1]
     }
 
-    /// By what the difference of both predictions is multiplied.
-    pub fn weight(&self, acts: bool, cfg_plus_plus: bool) -> f32 {
-        match (self.embedded, acts) {
+    /// By what the difference of both predictions is multiplied, and that of InstructPix2Pix's with and without picture.
+    pub fn weights(&self, acts: bool, cfg_plus_plus: bool) -> [f32; 2] {
+        let divisor = if cfg_plus_plus { 12.5 } else { 1.0 };
+        [self.scale, self.image.unwrap_or(1.0)].map(|scale| match (self.embedded, acts) {
             // The UNet has applied its scale already.
             (true, _) => 1.0,
-            (false, acts) => (if acts { self.scale } else { 1.0 }) / if cfg_plus_plus { 12.5 } else { 1.0 },
-        }
+            (false, acts) => (if acts { scale } else { 1.0 }) / divisor,
+        })
     }
 }
 
@@ -220,7 +232,11 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     let [width, height] =
         [options.width, options.height].map(|side| side.unwrap_or(facts.model.default_size));
     let masked = options.mask_image.is_some() || options.outpaint.is_some();
-    let strength = options.strength.unwrap_or(if masked { INPAINT_STRENGTH } else { STRENGTH });
+    let strength = options.strength.unwrap_or(match (masked, facts.model.instruct_pix2pix) {
+        (true, _) => INPAINT_STRENGTH,
+        (_, true) => EDIT_STRENGTH,
+        _ => STRENGTH,
+    });
     let (start, controls, put_back) = start(options, [width, height], strength)?;
     let images = options.num_images.unwrap_or(1);
     if images == 0 {
@@ -234,6 +250,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     check_mask(options, &start, facts)?;
     controls::check(&controls, &facts.controlnets)?;
     check_sizes(&start, [width, height])?;
+    let (adapters, controls) = controls::parted(controls, &facts.controlnets);
     if !from_picture && options.strength.is_some() {
         return Err(Error::invalid(
             "strength says how much of image is redrawn: give image too, or leave it out.",
@@ -256,6 +273,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         height,
         num_inference_steps: steps,
         guidance_scale: guidance.scale,
+        image_guidance_scale: guidance.image,
         scheduler: scheduler_name(options, facts),
         strength: from_picture.then_some(strength),
     };
@@ -268,6 +286,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
         controls: controls::seen_at_once(controls, &facts.controlnets),
         ip_adapters: ip_adapter::asked(&options.ip_adapters, &facts.ip_adapters)?,
+        adapters,
         loras: loras(options, facts)?,
         images,
         seed: options.seed,
@@ -309,7 +328,8 @@ fn start(
 }
 
 /// # Errors
-/// `invalid-option` for a mask without a picture, and for an inpainting model without a mask.
+/// `invalid-option` for a mask without a picture, for an inpainting model without a mask, and for InstructPix2Pix without
+/// a picture or with a mask.
 fn check_mask(options: &GenerateOptions, start: &Start, facts: &Facts) -> Result<()> {
     if options.mask_image.is_some() && options.image.is_none() {
         return Err(Error::invalid("maskImage says where to redraw image: give image too."));
@@ -318,6 +338,12 @@ fn check_mask(options: &GenerateOptions, start: &Start, facts: &Facts) -> Result
         return Err(Error::invalid(
             "This is an inpainting model: give image and maskImage (white where it is to draw), or load \
              the model's text-to-image sibling.",
+        ));
+    }
+    if facts.model.instruct_pix2pix && !matches!(start, Start::Picture(_)) {
+        return Err(Error::invalid(
+            "This model (InstructPix2Pix) edits a picture as the prompt says: give image, and neither maskImage, \
+             outpaint nor hires; or load a text-to-image model.",
         ));
     }
     Ok(())
@@ -348,12 +374,17 @@ fn guidance(options: &GenerateOptions, facts: &Facts) -> Result<Guidance> {
     if !scale.is_finite() || !options.guidance_rescale.is_finite() {
         return Err(Error::invalid("guidanceScale and guidanceRescale must be finite numbers."));
     }
+    let image = options.image_guidance_scale.unwrap_or(IMAGE_GUIDANCE_SCALE);
+    if !image.is_finite() {
+        return Err(Error::invalid("imageGuidanceScale must be a finite number."));
+    }
+    let image = facts.model.instruct_pix2pix.then_some(image);
     let interval = options.guidance_interval.unwrap_or([0.0, 1.0]);
     if !(0.0 <= interval[0] && interval[0] < interval[1] && interval[1] <= 1.0) {
         return Err(Error::invalid("guidanceInterval must be [start, end], shares of the steps."));
     }
     let embedded = facts.embedded_guidance;
-    Ok(Guidance { scale, embedded, rescale: options.guidance_rescale, interval })
+    Ok(Guidance { scale, image, embedded, rescale: options.guidance_rescale, interval })
 }
 
 fn deep_cache(options: &GenerateOptions, facts: &Facts) -> Result<Option<DeepCache>> {
@@ -423,6 +454,7 @@ impl Passes<'_> {
     fn pass(&self, size: [u32; 2], steps: usize, strength: Option<f64>, decode: bool) -> Result<Pass> {
         let Passes { options, facts, .. } = self;
         let [height, width] = latent_size(facts.decoder, size)?;
+        controls::check_size(&options.controlnets, &facts.controlnets, size)?;
         let (all, begin) = match strength {
             Some(strength) => schedule_steps(steps, strength, options.strength_steps)?,
             None => (steps, 0),

@@ -37,9 +37,7 @@ pub(super) async fn draw(
     let prompts = text.prompts(residence, loras, &shared.texts, pass.steps, guided).await?;
     let mut timings = Timings { text_encoder: now() - begun, ..Default::default() };
     let noises = NoiseSource::new(shared.seed, &shared.noise, shared.images, pass.shape, decoder.scale());
-    let encoded =
-        inpainting::encode(start, encoder, residence, decoder.scale(), model.inpainting, listener.aborted);
-    let encoded = encoded.await?;
+    let encoded = inpainting::encode(start, encoder, residence, model, listener.aborted).await?;
     // Before the noise is drawn: a size that cannot be is refused here.
     let mut predictor = Predictor::new(pipeline, shared, &pass, prompts, listener.aborted).await?;
     let (size, picture_len, decode) = (pass.latent_size(), pass.picture_len(), pass.decode);

@@ -107,6 +107,7 @@ impl Bench {
                 encoder_hidden_states: tokens,
                 added: None,
                 timestep_cond: None,
+                features: Vec::new(),
             };
             let output = unet::forward(&config, r, &inputs, &[])?;
             Ok((vec![sample, t_emb, tokens], output))

@@ -226,6 +226,7 @@ pub(super) fn generate_options(o: &JsValue) -> Result<GenerateOptions> {
         num_inference_steps: count(o, "numInferenceSteps", STEPS)?.map(|n| n as usize),
         guidance_scale: float(o, "guidanceScale")?,
         guidance_rescale: float(o, "guidanceRescale")?.unwrap_or(0.0),
+        image_guidance_scale: float(o, "imageGuidanceScale")?,
         guidance_interval: pair(o, "guidanceInterval", "[start, end], shares of the steps")?,
         deep_cache: deep_cache(o)?,
         scheduler: text(o, "scheduler")?,

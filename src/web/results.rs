@@ -152,6 +152,8 @@ fn settled_object(s: &Settings) -> Object {
     set(&out, "height", s.height);
     set(&out, "numInferenceSteps", s.num_inference_steps as f64);
     set(&out, "guidanceScale", decimal(s.guidance_scale));
+    // Of other models none is told, whatever was asked for.
+    set(&out, "imageGuidanceScale", s.image_guidance_scale.map(decimal));
     set(&out, "scheduler", s.scheduler.as_str());
     if let Some(strength) = s.strength {
         set(&out, "strength", strength);
@@ -175,6 +177,7 @@ pub(super) fn model_object(model: &Model) -> Object {
     set(&out, "name", model.name.as_str());
     set(&out, "kind", model.kind.as_str());
     set(&out, "inpainting", model.inpainting);
+    set(&out, "instructPix2Pix", model.instruct_pix2pix);
     set(&out, "defaultSize", model.default_size);
     set(&out, "latentChannels", model.latent_channels);
     set(&out, "latentScale", model.latent_scale);

@@ -18,6 +18,7 @@ pub fn unet(config: &Value, options: &Options, batch: u32, height: u32, width: u
             unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
         }),
         timestep_cond: None,
+        features: Vec::new(),
     };
     let out = unet::forward(&config, &mut r, &inputs, &[]).unwrap();
     r.output(out);

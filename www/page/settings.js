@@ -31,6 +31,7 @@ import { any, button, make } from './ui.js';
  * @property {number} numInferenceSteps
  * @property {number} guidanceScale
  * @property {string} [scheduler]
+ * @property {boolean} [instructPix2Pix] it edits the picture to start from
  * @property {string} [source] which model that is
  */
 
@@ -41,6 +42,7 @@ import { any, button, make } from './ui.js';
  * @property {boolean} extended which grows at a side
  * @property {boolean} mask which is painted on, and does not grow
  * @property {boolean} controlnets
+ * @property {boolean} edits the model is InstructPix2Pix
  * @property {{ eta?: number, sChurn: boolean }} tuning what the chosen sampler knows
  * @property {(id: string) => string} value of another field
  */
@@ -74,6 +76,7 @@ const given = (value) => (value === '' ? undefined : Number(value));
 /** @param {Asks} asks */ const enlarges = ({ image, value }) => !image && value('hires-scale') !== '';
 /** @param {Asks} asks */
 const resizes = ({ value }) => SEED_RESIZE.some((side) => value(`seed-resize-${side}`) !== '');
+/** @param {Asks} asks */ const edits = (asks) => asks.edits;
 /** @param {Asks} asks */ const caches = ({ value }) => Number(value('deep-cache-interval')) > 1;
 /** @param {Asks} asks */
 const interrupts = ({ value }) => GUIDANCE.some((end, i) => Number(value(`guidance-${end}`)) !== i);
@@ -92,6 +95,8 @@ const TABLE = [
     model: (usual) => usual.numInferenceSteps },
   { id: 'guidance', option: 'guidanceScale', read: number, kept: true, png: {}, axis: 'number',
     model: (usual) => usual.guidanceScale },
+  { id: 'image-guidance', option: 'imageGuidanceScale', read: number, when: edits, kept: true, png: {}, axis: 'number',
+    model: () => 1.5 },
   { id: 'width', option: 'width', read: number, kept: true, png: {}, model: (usual) => usual.defaultSize },
   { id: 'height', option: 'height', read: number, kept: true, png: {}, model: (usual) => usual.defaultSize },
   { id: 'scheduler', option: 'scheduler', read: word, kept: true, png: { usual: '' }, model: () => '', axis: 'word' },
@@ -103,7 +108,8 @@ const TABLE = [
   { id: 'weights', kept: true },
   { id: 'memory', kept: true },
   // From a picture.
-  { id: 'strength', option: 'strength', read: number, when: starts, kept: true, png: {}, axis: 'number' },
+  { id: 'strength', option: 'strength', read: number, when: starts, kept: true, png: {}, axis: 'number',
+    model: (usual) => (usual.instructPix2Pix ? 1 : 0.75) },
   { id: 'strength-steps', option: 'strengthSteps', read: text, when: starts, png: { usual: 'diffusers' } },
   { id: 'mask-blur', option: 'maskBlur', read: number, when: repaints, png: { usual: 0 } },
   { id: 'masked-content', option: 'maskedContent', read: word, when: paints, png: { usual: '' } },
@@ -270,14 +276,15 @@ export class Settings {
   /** What a model may have set since the form was read, read again. @param {GenerateOptions} options */
   again(options) {
     for (const { option = '' } of TABLE.filter(({ model }) => model)) put(options, option, undefined);
-    Object.assign(options, this.#read(TABLE.filter(({ model }) => model)));
+    Object.assign(options, this.#read(TABLE.filter(({ model }) => model), { image: options.image !== undefined }));
   }
 
   /** @param {readonly Setting[]} settings @param {Partial<Asks>} [beside] @returns {GenerateOptions} */
   #read(settings, beside) {
     const value = (/** @type {string} */ id) => this.get(id);
     const none = { image: false, extended: false, mask: false, controlnets: false };
-    const asks = { ...none, tuning: this.#tuning().tuning, value, ...beside };
+    const edits = this.usual.instructPix2Pix ?? false;
+    const asks = { ...none, edits, tuning: this.#tuning().tuning, value, ...beside };
     const options = /** @type {GenerateOptions} */ ({});
     for (const { id, option, read, when } of settings) {
       const asked = option && read && (when?.(asks) ?? true) ? read(this.get(id), asks) : undefined;
@@ -398,6 +405,7 @@ export class Settings {
   /** Shows the fields that count for the chosen sampler and the chosen area. */
   #arrange() {
     const { name, tuning: { eta, sChurn } } = this.#tuning();
+    any('image-guidance-field').hidden = !this.usual.instructPix2Pix;
     any('eta-field').hidden = eta === undefined;
     any('s-churn-field').hidden = !sChurn;
     any('eta-hint').textContent = t('settings.eta', eta);

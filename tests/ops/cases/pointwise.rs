@@ -36,6 +36,28 @@ pub async fn pointwise(on: &On<'_>, options: &Options, seed: u64) -> Vec<Outcome
         })
         .await,
     );
+    let mut case = Case::new(options, seed);
+    let [h, w, c] = [9, 9, 30].map(|most| case.random.range(1, most));
+    let (x, xs) = case.input(2, h, w, c);
+    let op = |r: &mut Recorder| ops::average(r, x).unwrap();
+    let tolerance = case.storage();
+    outcomes.push(
+        case.finish(on, format!("average 2x{h}x{w}x{c}"), op, tolerance, |_| {
+            let [h, w, c] = [h, w, c].map(|side| side as usize);
+            let mut out = Vec::new();
+            for (n, y, x, k) in (0..2 * h.div_ceil(2) * w.div_ceil(2) * c).map(|i| {
+                let at = i / c / w.div_ceil(2);
+                (at / h.div_ceil(2), at % h.div_ceil(2) * 2, i / c % w.div_ceil(2) * 2, i % c)
+            }) {
+                let square = (y..h.min(y + 2)).flat_map(|y| (x..w.min(x + 2)).map(move |x| (y, x)));
+                let values: Vec<f64> =
+                    square.map(|(y, x)| f64::from(xs[((n * h + y) * w + x) * c + k])).collect();
+                out.push(values.iter().sum::<f64>() / values.len() as f64);
+            }
+            out
+        })
+        .await,
+    );
     outcomes
 }
 

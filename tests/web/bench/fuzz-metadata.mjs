@@ -49,7 +49,7 @@ for (const end = performance.now() + seconds * 1000; performance.now() < end; ru
   const source = below(2) ? text : changedBytes(files[below(files.length)]);
   const before = process.cpuUsage();
   try {
-    checkedRequest((await readParameters(source)).options, { inpainting: false });
+    checkedRequest((await readParameters(source)).options, { inpainting: false, instructPix2Pix: false });
   } catch (error) {
     const { code, name, message } = /** @type {any} */ (error);
     if (typeof source === 'string' || name !== 'DiffusionError' || !/damaged/.test(message)) {

@@ -103,7 +103,8 @@ export class Pipeline {
       ? { numInferenceSteps: 4, guidanceScale: 8.5, scheduler: 'lcm' }
       : { numInferenceSteps: 20, guidanceScale: 3, scheduler: 'pndm' };
     const size = { defaultSize: 64, latentChannels: channels, latentScale: 8 };
-    return { name: JSON.stringify(spec), kind: 'sd1', inpainting: false, ...size, parameters: 1, ...few };
+    const takes = { inpainting: false, instructPix2Pix: spec.source.includes('pix2pix') };
+    return { name: JSON.stringify(spec), kind: 'sd1', ...takes, ...size, parameters: 1, ...few };
   }
 
   tuning() {
@@ -123,7 +124,10 @@ export class Pipeline {
     const { prompt, width, height, seed, variationSeed = 0, variationStrength = 0, numImages = 1 } = options;
     const { numInferenceSteps = 4, guidanceScale = 3, scheduler = 'pndm', image, maskImage } = options;
     const { strength = maskImage ? 1 : 0.8 } = options;
-    const settled = { width, height, numInferenceSteps, guidanceScale, scheduler, ...(image && { strength }) };
+    const { imageGuidanceScale = 1.5 } = options;
+    const edited = /** @type {any} */ (this).spec.source.includes('pix2pix') && { imageGuidanceScale };
+    const start = image && { strength };
+    const settled = { width, height, numInferenceSteps, guidanceScale, scheduler, ...start, ...edited };
     const total = numInferenceSteps;
     if (prompt === 'too big') fail('out-of-memory', 'Choose a smaller width and height.');
     const [, code, why] = /^fails with ([\w-]+)(.*)$/.exec(prompt) ?? [];

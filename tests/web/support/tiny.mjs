@@ -16,14 +16,16 @@ import { root } from './browser.mjs';
  * @property {boolean} [oldNames]  as the Hub's older files: `text_model.` and position ids in CLIP, `query`, `key`,
  *   `value` and `proj_attn` in the VAE's attention
  * @property {number} [latentChannels]  default 4
+ * @property {number} [inChannels]  of the UNet, beside its latents' others
+ * @property {string} [pipelineClass]  in model_index.json
  */
 
 const reference = join(root, 'tests/reference/data/pipelines');
 const folders = JSON.parse(readFileSync(join(reference, 'models.json'), 'utf8'));
 /** Those that single files are made of as well; see single.mjs. @type {Record<string, any>} */
 export const singles = JSON.parse(readFileSync(join(reference, '../single_file/models.json'), 'utf8'));
-/** By kind: sd1, sd2, sdxl, lcm, and those of single files: single-sd1, single-sd2, single-sdxl. @type {Record<string, any>} */
-const models = {
+/** By kind, to which a test may add its own: sd1, sd2, sdxl, lcm, and those of single files: single-sd1, single-sd2, single-sdxl. @type {Record<string, any>} */
+export const models = {
   ...folders,
   ...Object.fromEntries(Object.entries(singles).map(([kind, model]) => [`single-${kind}`, model])),
 };
@@ -128,6 +130,31 @@ export function writeSafetensors(path, tensors) {
 }
 
 /**
+ * A tensor in f16, drawn from a name that may be another.
+ * @param {string} name @param {number[]} shape @param {number} gain @param {string} [from]
+ * @returns {Tensor}
+ */
+export const tinyTensor = (name, shape, gain, from = name) =>
+  ({ name, dtype: 'F16', shape, data: encode(drawn(from, shape, gain), 'F16') });
+
+/** Writes the LoRA that `merge` of tests/reference/pix2pix.py merges: of four channels in conv_in. @param {string} path */
+export function writeLora(path) {
+  /** @type {[string, number[], number[]][]} */
+  const layers = [
+    ['mid_block.attentions.0.transformer_blocks.0.attn2.to_k', [4, 32], [64, 4]],
+    ['conv_in', [4, 4, 3, 3], [32, 4, 1, 1]],
+  ];
+  const key = (/** @type {string} */ name) => `lora_unet_${name.replaceAll('.', '_')}`;
+  writeSafetensors(
+    path,
+    layers.flatMap(([name, down, up]) => [
+      tinyTensor(`${key(name)}.lora_down.weight`, down, 1.5, `lora.${name}.down`),
+      tinyTensor(`${key(name)}.lora_up.weight`, up, 1.5, `lora.${name}.up`),
+    ]),
+  );
+}
+
+/**
  * A tensor's shape in a model of other latents than four channels.
  * @param {string} name @param {number[]} shape @param {number} channels
  */
@@ -146,7 +173,7 @@ function ofLatents(name, [out, into, ...rest], channels) {
  * @param {string} kind @param {string} component `unet`, `vae`, `text_encoder`, ... @param {TinyOptions} [options]
  * @returns {Tensor[]}
  */
-export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, latentChannels } = {}) {
+export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, latentChannels, inChannels } = {}) {
   const type = /** @type {Dtype} */ (dtype.toUpperCase());
   /** @type {string[]} */
   const list = models[kind].tensors[component];
@@ -154,6 +181,7 @@ export function tinyTensors(kind, component, { dtype = 'f16', oldNames = false, 
     const [name, ...rest] = line.split(' ');
     const four = rest.map(Number);
     const shape = latentChannels && !component.startsWith('text') ? ofLatents(name, four, latentChannels) : four;
+    if (inChannels && component === 'unet' && name === 'conv_in.weight') shape[1] = inChannels;
     const values = drawn(name.replace(/^text_model\./, ''), shape, models[kind].components[component].gain);
     return { name: oldNames ? oldName(component, name) : name, dtype: String(type), shape, data: encode(values, type) };
   });
@@ -181,7 +209,8 @@ export function writeTiny(folder, kind, options = {}) {
   const writeJson = (path, value) => writeFileSync(join(folder, path), `${JSON.stringify(value, null, 2)}\n`);
   for (const part of ['scheduler', ...Object.keys(components), ...Object.keys(tokenizers)])
     mkdirSync(join(folder, part), { recursive: true });
-  writeJson('model_index.json', model_index);
+  const { pipelineClass: _class_name = model_index._class_name } = options;
+  writeJson('model_index.json', { ...model_index, _class_name });
   writeJson('scheduler/scheduler_config.json', scheduler);
   for (const [name, files] of Object.entries(tokenizers)) {
     for (const file of ['vocab.json', 'merges.txt'])
@@ -189,9 +218,10 @@ export function writeTiny(folder, kind, options = {}) {
     for (const [file, value] of Object.entries(files)) writeJson(join(name, file), value);
   }
   for (const [name, { gain, ...config }] of Object.entries(components)) {
-    const { latentChannels: n } = options;
+    const { latentChannels: n, inChannels: in_channels } = options;
     const other = n && { unet: { in_channels: n, out_channels: n }, vae: { latent_channels: n } };
-    writeJson(join(name, 'config.json'), { ...config, .../** @type {any} */ (other)?.[name] });
+    const more = { .../** @type {any} */ (other)?.[name], ...(in_channels && name === 'unet' && { in_channels }) };
+    writeJson(join(name, 'config.json'), { ...config, ...more });
     const stem = name.startsWith('text_encoder') ? 'model' : 'diffusion_pytorch_model';
     const variant = options.variant ? `.${options.variant}` : '';
     const tensors = tinyTensors(kind, name, options);

@@ -11,7 +11,7 @@ const { readParameters } = await import(join(root, 'www/browser-diffusion.js'));
 const { checkedRequest } = await import(join(root, 'www/options.js'));
 
 /** What `generate` asks of its options before the engine sees them. @param {any} options */
-const taken = options => checkedRequest(options, { inpainting: false });
+const taken = options => checkedRequest(options, { inpainting: false, instructPix2Pix: false });
 
 test('texts of twelve kinds are read to their options, and generate takes them all', async () => {
   let count = 0;

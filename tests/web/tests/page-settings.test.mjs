@@ -184,6 +184,46 @@ test('the steps in which guidance acts: by mouse, by keyboard, and back from the
   }),
 );
 
+test('how strictly InstructPix2Pix keeps its picture: a field of such a model, and back from a picture', () =>
+  withPage({ height: 1500 }, async page => {
+    await status(page, /^Ready/);
+    assert.ok(await page.isHidden('#image-guidance'));
+    await typeModel(page, 'owner/pix2pix');
+    await page.click('#generate');
+    await page.waitForFunction(() => /edits a picture/.test(document.getElementById('error')?.textContent ?? ''));
+    assert.ok(await page.isVisible('#image-guidance'));
+    const png = await page.evaluate(async () => {
+      const canvas = new OffscreenCanvas(64, 64);
+      canvas.getContext('2d')?.fillRect(0, 0, 32, 64);
+      return [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())];
+    });
+    await page.setInputFiles('#image', { name: 'a.png', mimeType: 'image/png', buffer: Buffer.from(png) });
+    await drawAgain(page);
+    const first = await asked(page);
+    assert.deepEqual([first.imageGuidanceScale, first.strength], [1.5, 1]);
+    await page.focus('#image-guidance');
+    await type(page, '2.1');
+    await shot(page, 'image-guidance');
+    await drawAgain(page, () => page.keyboard.press('Control+Enter'));
+    assert.equal((await asked(page)).imageGuidanceScale, 2.1);
+    await page.fill('#image-guidance', '3');
+    await page.evaluate(async () => {
+      const [image] = /** @type {any} */ (window).browserDiffusion.lastResult.images;
+      const data = new DataTransfer();
+      data.items.add(new File([await image.toBlob()], 'drawn.png', { type: 'image/png' }));
+      window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+    });
+    await page.waitForFunction(
+      () => /** @type {HTMLInputElement} */ (document.getElementById('image-guidance')).value === '2.1',
+    );
+    await typeModel(page, 'owner/other');
+    await drawAgain(page);
+    const other = await asked(page);
+    assert.deepEqual([other.imageGuidanceScale, other.strength], [undefined, 0.75]);
+    assert.ok(await page.isHidden('#image-guidance'));
+  }),
+);
+
 test("the prompt's syntax and how it is read: by mouse and by keyboard", () =>
   withPage({}, async page => {
     await status(page, /^Ready/);
