@@ -392,6 +392,8 @@ fn model(configs: &Configs, parameters: u64) -> Model {
     let Configs { index, sdxl, unet, vae, .. } = configs;
     let (usual_steps, usual_guidance) = match configs.class {
         "LatentConsistencyModelPipeline" => (4, 8.5),
+        // An SDXL that takes guidance as an embedding has no pipeline of its own; so diffusers documents LCM-SDXL.
+        _ if unet.time_cond_proj_dim.is_some() => (4, 8.0),
         _ => (50, if *sdxl { 5.0 } else { 7.5 }),
     };
     let steps = index.get("default_num_inference_steps").and_then(Value::as_u64);
