@@ -230,6 +230,9 @@ pub fn sort(table: &Table) -> Result<Contents> {
         // SD 2's encoder ends before the last layer, and has no projection.
         let shortened = naming == Naming::OpenClip && !sdxl;
         let mut parts = parts_of(naming, &tensors, shortened, &mut contents.ignored)?;
+        if let Some(part) = parts.iter().find(|p| p.shape.contains(&0)) {
+            return Err(table.tensors[part.tensor].empty());
+        }
         let mut seen = HashSet::new();
         if let Some(twice) = parts.iter().find(|p| !seen.insert(p.name.as_str())) {
             return Err(Error::bad_checkpoint(format!(
