@@ -45,7 +45,7 @@ impl ReadAt for Sparse {
 fn use_it(file: &Sparse) -> Result<usize> {
     let table = block_on(Table::open(file))?;
     // Whatever sorting says, it must come back.
-    let _ = ldm::sort(&table).map(|c| c.configs(None));
+    let _ = ldm::sort(&table).map(|c| c.configs(&Default::default()));
     let mut tensors = 0;
     for tensor in &table.tensors {
         if tensor.bytes() <= 8 << 20 && tensors < 1000 {

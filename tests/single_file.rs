@@ -4,10 +4,11 @@
 mod random_weights;
 
 use browser_diffusion::Result;
+use browser_diffusion::checkpoint::configs::Told;
 use browser_diffusion::checkpoint::{Dtype, Located, Table, ldm, names};
 use browser_diffusion::models::{clip, controlnet, unet, vae};
 use browser_diffusion::pipeline::{DiffusionPipeline, GenerateOptions, Kind, LoadOptions};
-use browser_diffusion::samplers::Prediction;
+use browser_diffusion::samplers::{Prediction, SchedulerConfig};
 use browser_diffusion::store::ModelFiles;
 use browser_diffusion::store::disk::{Folder, single_file};
 use pollster::block_on;
@@ -218,7 +219,7 @@ fn real_configurations() {
     for (file, mut parts) in real_files() {
         let original = parts.remove("original").unwrap();
         let contents = ldm::sort(&table_of(&original)).unwrap();
-        let configs = contents.configs(Some(0.11));
+        let configs = contents.configs(&spread(0.11));
         for component in parts.keys() {
             let model = file.strip_prefix("controlnet-").unwrap_or(&file);
             let Some(published) = real.get(format!("{model}/{component}")) else { continue };
@@ -261,7 +262,7 @@ fn real_configurations() {
         }
         // Where the bias spreads less, SD 2 predicts noise, at 512 pixels.
         if file == "sd21" {
-            let base = contents.configs(Some(0.05));
+            let base = contents.configs(&spread(0.05));
             assert_eq!(base["scheduler/scheduler_config.json"]["prediction_type"], "epsilon");
             assert_eq!(base["unet/config.json"]["sample_size"], 64);
         }
@@ -308,7 +309,7 @@ fn uneven_depths() {
         };
         let file: Shapes =
             sdxl.iter().filter(|(name, _)| kept(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
-        let ours = &ldm::sort(&table_of(&file)).unwrap().configs(None)["unet/config.json"];
+        let ours = &ldm::sort(&table_of(&file)).unwrap().configs(&Told::default())["unet/config.json"];
         let mut theirs = real["sdxl/unet"]["config"].clone();
         theirs["transformer_layers_per_block"] = down;
         theirs["reverse_transformer_layers_per_block"] = up;
@@ -318,27 +319,63 @@ fn uneven_depths() {
     }
 }
 
-/// SDXL's shapes with the keys of another way of training are refused by that key: with no such key the same file is SDXL.
+/// What the spread of SD 2's bias tells.
+fn spread(deviation: f32) -> Told {
+    Told { spread: Some(deviation), ..Told::default() }
+}
+
+/// SDXL's shapes with the keys of Playground v2.5 and of CosXL are those models, as diffusers' `single_file_utils.py` and
+/// ComfyUI's `supported_models.py` read them; half of a pair of keys is refused by the one that is missing.
 #[test]
-fn edm_is_refused_by_name() {
+fn edm_by_its_keys() {
     let sdxl = real_files().remove("sdxl").unwrap().remove("original").unwrap();
-    // As playground-v2.5-1024px-aesthetic.fp16.safetensors and cosxl.safetensors have them.
-    let keys: [(&str, &[u64]); 4] = [
-        ("edm_mean", &[1, 4, 1, 1]),
-        ("edm_std", &[1, 4, 1, 1]),
-        ("edm_vpred.sigma_max", &[]),
-        ("edm_vpred.sigma_min", &[]),
-    ];
-    assert!(ldm::sort(&table_of(&sdxl)).is_ok());
-    for (key, shape) in keys {
-        for root in ["", "state_dict."] {
-            let mut file: Shapes = sdxl.iter().map(|(n, s)| (format!("{root}{n}"), s.clone())).collect();
-            file.insert(format!("{root}{key}"), shape.to_vec());
-            let refused = ldm::sort(&table_of(&file)).unwrap_err();
-            assert_eq!(refused.code, browser_diffusion::Code::UnsupportedModel, "{root}{key}");
-            assert!(refused.message.contains(key) && refused.message.contains("Choose"), "{refused:?}");
+    let with = |root: &str, keys: &[&str]| {
+        let mut file: Shapes = sdxl.iter().map(|(n, s)| (format!("{root}{n}"), s.clone())).collect();
+        // As playground-v2.5-1024px-aesthetic.fp16.safetensors and cosxl.safetensors have them.
+        let shape = |key: &str| if key.contains('.') { vec![] } else { vec![1, 4, 1, 1] };
+        file.extend(keys.iter().map(|key| (format!("{root}{key}"), shape(key))));
+        ldm::sort(&table_of(&file))
+    };
+    let told = Told {
+        latents: [vec![-1.6574, 1.886, -1.383, 2.5155], vec![8.4927, 5.9022, 6.5498, 5.2299]],
+        sigma_max: Some(90.0),
+        ..Told::default()
+    };
+    for root in ["", "state_dict."] {
+        let configs = with(root, &["edm_mean", "edm_std"]).unwrap().configs(&told);
+        let (vae, scheduler) = (&configs["vae/config.json"], &configs["scheduler/scheduler_config.json"]);
+        assert_eq!(vae["scaling_factor"], 0.5);
+        assert_eq!(vae["latents_std"][3].as_f64().unwrap() as f32, 5.2299);
+        assert!(vae::Config::from_config(vae).unwrap().latents.is_some());
+        assert_eq!(scheduler["_class_name"], "EDMDPMSolverMultistepScheduler");
+        for keys in [&["edm_vpred.sigma_max"][..], &["edm_vpred.sigma_max", "edm_vpred.sigma_min"]] {
+            let configs = with(root, keys).unwrap().configs(&told);
+            let scheduler = &configs["scheduler/scheduler_config.json"];
+            assert_eq!(scheduler["_class_name"], "EDMEulerScheduler");
+            assert_eq!((&scheduler["sigma_max"], &scheduler["sigma_data"]), (&90.0.into(), &1.0.into()));
         }
     }
+    for (half, other) in
+        [("edm_mean", "edm_std"), ("edm_std", "edm_mean"), ("edm_vpred.sigma_min", "sigma_max")]
+    {
+        let refused = with("", &[half]).unwrap_err();
+        assert_eq!(refused.code, browser_diffusion::Code::BadCheckpoint, "{half}");
+        assert!(refused.message.contains(other) && refused.message.contains("Choose"), "{refused:?}");
+    }
+    // A deviation that would divide by nothing, too few of them, and one that is no number.
+    for deviations in [vec![1.0, 1.0, 0.0, 1.0], vec![1.0; 3], vec![f32::NAN; 4]] {
+        let told = Told { latents: [vec![0.0; 4], deviations], ..Told::default() };
+        let configs = with("", &["edm_mean", "edm_std"]).unwrap().configs(&told);
+        let refused = vae::Config::from_config(&configs["vae/config.json"]).unwrap_err();
+        assert!(refused.message.contains("latents_std"), "{refused:?}");
+    }
+    let told = Told { sigma_max: Some(f32::NAN), ..Told::default() };
+    let configs = with("", &["edm_vpred.sigma_max"]).unwrap().configs(&told);
+    let scheduler =
+        SchedulerConfig::from_json(&configs["scheduler/scheduler_config.json"].to_string()).unwrap();
+    let refused =
+        browser_diffusion::samplers::scheduler(None, &scheduler, 5, &Default::default()).err().unwrap();
+    assert!(refused.message.contains("sigma_max"), "{refused:?}");
 }
 
 /// A file that holds the UNet or the VAE of those alone, by the names that it has within them or by its own, is the same
@@ -371,7 +408,7 @@ fn parts_alone() {
                     "{file}: {component} {called}"
                 );
                 let path = format!("{component}/config.json");
-                let (ours, due) = (alone.configs(Some(0.11)), whole.configs(Some(0.11)));
+                let (ours, due) = (alone.configs(&spread(0.11)), whole.configs(&spread(0.11)));
                 let mut due = due[&path].clone();
                 if component == "vae" {
                     // Whose it is does not show: neither its scale nor the size of its pictures.

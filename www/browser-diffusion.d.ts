@@ -78,7 +78,7 @@ export interface LoadOptions {
    * all. "auto", the default, is "low" where the weights together are more than twice the GPU's largest buffer.
    */
   memory?: 'auto' | 'resident' | 'low';
-  /** What the model predicts, where its files cannot say it, as one file of SD 1.x, or say it wrongly. */
+  /** What the model predicts, where its files cannot say it (one file of SD 1.x), or say it wrongly; EDM's as its classes. */
   predictionType?: 'epsilon' | 'v_prediction' | 'sample';
   /** Whether its noise ends at zero terminal SNR (diffusers' name), where its files do not say so. */
   rescaleBetasZeroSnr?: boolean;

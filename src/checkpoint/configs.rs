@@ -2,12 +2,24 @@
 //! component, the sampler's, and `model_index.json`. What shapes cannot tell (heads, activations, the noise schedule)
 //! is what all published checkpoints of that kind have; the values agree with the Hub's folders.
 
-use super::ldm::{Contents, Part};
+use super::ldm::{Contents, EdmKeys, Part};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
 /// SD 2's spread of that bias, above which the model predicts velocity; ComfyUI's `supported_models.py` (`SD20`).
 const V_PREDICTION_SPREAD: f32 = 0.09;
+
+/// What values of a file's tensors tell.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Standard deviation of [`Contents::spread`]'s tensor.
+    pub spread: Option<f32>,
+    /// Playground's `edm_mean` and `edm_std`.
+    pub latents: [Vec<f32>; 2],
+    /// CosXL's noise levels.
+    pub sigma_max: Option<f32>,
+    pub sigma_min: Option<f32>,
+}
 
 /// Names and shapes of a component.
 struct Shapes<'a>(HashMap<&'a str, &'a [u64]>);
@@ -59,10 +71,9 @@ impl Contents {
         }
     }
 
-    /// The file's small files, by their paths in a diffusers folder. `spread`: the standard deviation of the
-    /// values of [`Contents::spread`]'s tensor. A VAE or a ControlNet that stands alone has its `config.json` at the
+    /// The file's small files, by their paths in a diffusers folder. A VAE or a ControlNet that stands alone has its `config.json` at the
     /// root as well, as its own folder on the Hub does.
-    pub fn configs(&self, spread: Option<f32>) -> HashMap<String, Value> {
+    pub fn configs(&self, told: &Told) -> HashMap<String, Value> {
         let mut files = HashMap::new();
         let family = self.family();
         let mut index = Map::new();
@@ -72,7 +83,7 @@ impl Contents {
             // Its inpainting models predict noise.
             Family::Sd2 => {
                 self.shapes("unet").dim("conv_in.weight", 1) == 4
-                    && spread.is_some_and(|s| s > V_PREDICTION_SPREAD)
+                    && told.spread.is_some_and(|s| s > V_PREDICTION_SPREAD)
             }
             Family::Sdxl => self.v_pred,
         };
@@ -95,7 +106,17 @@ impl Contents {
                     ("diffusers", "T2IAdapter", t2i_adapter(&shapes))
                 }
                 "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
-                "vae" => ("diffusers", "AutoencoderKL", vae(&shapes, family, self.alone("vae"))),
+                "vae" => {
+                    let mut config = vae(&shapes, family, self.alone("vae"));
+                    if let Some(EdmKeys::Playground { .. }) = self.edm {
+                        // Those of its folder on the Hub.
+                        config["scaling_factor"] = 0.5.into();
+                        let [mean, std] = &told.latents;
+                        config["latents_mean"] = json!(mean);
+                        config["latents_std"] = json!(std);
+                    }
+                    ("diffusers", "AutoencoderKL", config)
+                }
                 _ => {
                     let open_clip = self.open_clip.contains(component);
                     let (class, config) = text_encoder(&shapes, open_clip, component == "text_encoder_2");
@@ -113,7 +134,10 @@ impl Contents {
             }
             files.insert(format!("{component}/config.json"), config);
         }
-        let scheduler = scheduler(family, lcm, v_prediction, self.ztsnr);
+        let scheduler = match self.edm {
+            Some(keys) => edm_scheduler(keys, told),
+            None => scheduler(family, lcm, v_prediction, self.ztsnr),
+        };
         index.insert("scheduler".into(), json!(["diffusers", scheduler["_class_name"]]));
         files.insert("scheduler/scheduler_config.json".into(), scheduler);
         files.insert("model_index.json".into(), Value::Object(index));
@@ -360,6 +384,34 @@ fn tokenizer_files(open_clip: bool) -> [(&'static str, Value); 2] {
     config["model_max_length"] = 77.into();
     config["tokenizer_class"] = "CLIPTokenizer".into();
     [("special_tokens_map.json", tokens), ("tokenizer_config.json", config)]
+}
+
+/// Playground's own on the Hub, and for CosXL what diffusers documents of `sigma_schedule`.
+fn edm_scheduler(keys: EdmKeys, told: &Told) -> Value {
+    // JSON has no NaN, and null would mean the default.
+    let told_or = |level: Option<f32>, usual: f32| match level.unwrap_or(usual) {
+        level if level.is_finite() => json!(level),
+        level => json!(level.to_string()),
+    };
+    match keys {
+        EdmKeys::Playground { .. } => json!({
+            "_class_name": "EDMDPMSolverMultistepScheduler",
+            "num_train_timesteps": 1000,
+            "prediction_type": "epsilon",
+            "sigma_data": 0.5,
+            "sigma_max": 80.0,
+            "sigma_min": 0.002,
+        }),
+        EdmKeys::CosXl { .. } => json!({
+            "_class_name": "EDMEulerScheduler",
+            "num_train_timesteps": 1000,
+            "prediction_type": "v_prediction",
+            "sigma_data": 1.0,
+            "sigma_max": told_or(told.sigma_max, 120.0),
+            "sigma_min": told_or(told.sigma_min, 0.002),
+            "sigma_schedule": "exponential",
+        }),
+    }
 }
 
 /// The Hub's own of that family.

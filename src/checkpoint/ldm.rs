@@ -43,8 +43,20 @@ pub struct Contents {
     /// SDXL checkpoints with v-prediction carry a tensor of this name; and one for zero terminal SNR.
     pub v_pred: bool,
     pub ztsnr: bool,
+    /// Indices of tensors that tell EDM's noise levels.
+    pub edm: Option<EdmKeys>,
     /// Tensors of the file that no component has.
     pub ignored: Vec<String>,
+}
+
+/// Tensors of SDXL checkpoints in EDM's terms; ComfyUI's `supported_models.py` and diffusers' `single_file_utils.py`
+/// know them by these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdmKeys {
+    /// Mean and deviation of each channel of the latents: Playground v2.5.
+    Playground { mean: usize, std: usize },
+    /// The largest noise level and, if the file says it, the smallest: CosXL.
+    CosXl { max: usize, min: Option<usize> },
 }
 
 /// How names of a part of a file become diffusers'.
@@ -210,13 +222,14 @@ struct Numbers {
 
 /// Sorts a file's tensors into components.
 ///
-/// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, EDM, SD 3, Flux), `BadCheckpoint`
+/// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, SD 3, Flux), `BadCheckpoint`
 /// for one that holds nothing of Stable Diffusion.
 pub fn sort(table: &Table) -> Result<Contents> {
     let root = root(table);
     let has = |name: &str| table.tensors.iter().any(|t| t.name.strip_prefix(root) == Some(name));
     refuse_unsupported(has)?;
-    let mut contents = Contents { v_pred: has("v_pred"), ztsnr: has("ztsnr"), ..Contents::default() };
+    let edm = edm_keys(table, root)?;
+    let mut contents = Contents { v_pred: has("v_pred"), ztsnr: has("ztsnr"), edm, ..Contents::default() };
     let by_component = by_component(table, root, &mut contents.ignored);
     if by_component.is_empty() {
         if let Some(kind) = kind(table.tensors.iter().map(|t| t.name.as_str())) {
@@ -234,6 +247,9 @@ pub fn sort(table: &Table) -> Result<Contents> {
         // SD 2's encoder ends before the last layer, and has no projection.
         let shortened = naming == Naming::OpenClip && !sdxl;
         let mut parts = parts_of(naming, &tensors, shortened, &mut contents.ignored)?;
+        if let Some(part) = parts.iter().find(|p| p.shape.contains(&0)) {
+            return Err(table.tensors[part.tensor].empty());
+        }
         let mut seen = HashSet::new();
         if let Some(twice) = parts.iter().find(|p| !seen.insert(p.name.as_str())) {
             return Err(Error::bad_checkpoint(format!(
@@ -280,27 +296,26 @@ fn refuse_unsupported(has: impl Fn(&str) -> bool) -> Result<()> {
             )));
         }
     }
-    // Their networks have SDXL's shapes, and would draw without complaint what is not theirs.
-    for (name, what) in [
-        (
-            "edm_mean",
-            "trained as Playground v2.5 is, in EDM's terms on latents of a mean and spread of its own",
-        ),
-        (
-            "edm_std",
-            "trained as Playground v2.5 is, in EDM's terms on latents of a mean and spread of its own",
-        ),
-        ("edm_vpred.sigma_max", "trained as CosXL is, on noise levels of EDM"),
-        ("edm_vpred.sigma_min", "trained as CosXL is, on noise levels of EDM"),
-    ] {
-        if has(name) {
-            return Err(Error::unsupported(format!(
-                "the file is {what} (it holds {name}), which no sampler here computes. Choose a checkpoint of \
-                 SDXL that predicts noise or velocity, such as stabilityai/stable-diffusion-xl-base-1.0"
-            )));
-        }
-    }
     Ok(())
+}
+
+/// The tensors that tell EDM's noise levels. Half of a pair is refused: the network has SDXL's shapes, and would draw
+/// without complaint what is not its own.
+fn edm_keys(table: &Table, root: &str) -> Result<Option<EdmKeys>> {
+    let find = |name: &str| table.tensors.iter().position(|t| t.name.strip_prefix(root) == Some(name));
+    let lacks = |has: &str, lacks: &str| {
+        Error::bad_checkpoint(format!(
+            "the file holds {has} and no {lacks}, so its noise levels are not known. Choose another copy"
+        ))
+    };
+    match (find("edm_mean"), find("edm_std"), find("edm_vpred.sigma_max"), find("edm_vpred.sigma_min")) {
+        (Some(mean), Some(std), ..) => Ok(Some(EdmKeys::Playground { mean, std })),
+        (Some(_), None, ..) => Err(lacks("edm_mean", "edm_std")),
+        (None, Some(_), ..) => Err(lacks("edm_std", "edm_mean")),
+        (.., Some(max), min) => Ok(Some(EdmKeys::CosXl { max, min })),
+        (.., None, Some(_)) => Err(lacks("edm_vpred.sigma_min", "edm_vpred.sigma_max")),
+        _ => Ok(None),
+    }
 }
 
 /// The tensors of each component, with names that lack its prefix. Names of no component go to `ignored`.

@@ -59,6 +59,14 @@ impl Located {
         self.bytes
     }
 
+    /// The refusal of one that a dimension of 0 leaves without a value.
+    pub fn empty(&self) -> Error {
+        Error::bad_checkpoint(format!(
+            "tensor {:?} has the shape {:?}, with nothing in it. Choose another copy of the file",
+            self.name, self.shape
+        ))
+    }
+
     /// A key to sort by: tensors in its order are read from front to back.
     pub fn order(&self) -> (u64, u64) {
         match self.base {

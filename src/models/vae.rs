@@ -24,6 +24,8 @@ pub struct Config {
     pub layers_per_block: u32,
     /// The UNet's latents are the encoder's times this.
     pub scaling_factor: f32,
+    /// Mean and deviation of each channel of the encoder's latents, of which those of Playground v2.5 are freed first.
+    pub latents: Option<Vec<[f32; 2]>>,
     /// The activations overflow f16 (SDXL's VAE).
     pub force_upcast: bool,
     use_quant_conv: bool,
@@ -38,8 +40,6 @@ impl Config {
     pub fn from_config(config: &Value) -> Result<Config> {
         let f = Fields::diffusers(config, "AutoencoderKL")?;
         f.act_fn_is_silu()?;
-        f.must_be_null("latents_mean")?;
-        f.must_be_null("latents_std")?;
         if f.get("shift_factor") != Some(&Value::Null) {
             f.must_be_number("shift_factor", 0.0)?;
         }
@@ -65,10 +65,12 @@ impl Config {
         {
             return Err(f.refuse("block_out_channels", "a last width of at most 1024, a multiple of 4"));
         }
+        let latent_channels = f.size("latent_channels", 4)?;
         Ok(Config {
             in_channels: f.size("in_channels", 3)?,
             out_channels: f.size("out_channels", 3)?,
-            latent_channels: f.size("latent_channels", 4)?,
+            latent_channels,
+            latents: normalisation(&f, latent_channels)?,
             block_out_channels,
             layers_per_block: f.size("layers_per_block", 1)?,
             scaling_factor: f.f32("scaling_factor", 0.18215)?,
@@ -93,6 +95,22 @@ impl Config {
     fn widest(&self) -> u32 {
         self.block_out_channels.last().copied().unwrap_or_default()
     }
+}
+
+/// `latents_mean` and `latents_std`, which diffusers reads where both are there.
+fn normalisation(f: &Fields, channels: u32) -> Result<Option<Vec<[f32; 2]>>> {
+    let list = |field: &str, usable: fn(f32) -> bool| {
+        let value = f.get(field).filter(|value| !value.is_null());
+        let Some(value) = value else { return Ok(None) };
+        let numbers = value.as_array().map(|list| list.iter().map(|v| v.as_f64().map(|v| v as f32)));
+        let numbers = numbers.and_then(|numbers| numbers.collect::<Option<Vec<f32>>>());
+        let numbers = numbers.filter(|n| n.len() == channels as usize && n.iter().all(|&v| usable(v)));
+        let wanted = || format!("a list of {channels} numbers, of deviations above 0");
+        numbers.map(Some).ok_or_else(|| f.refuse(field, &wanted()))
+    };
+    let means = list("latents_mean", f32::is_finite)?;
+    let deviations = list("latents_std", |v| v.is_normal() && v > 0.0)?;
+    Ok(means.zip(deviations).map(|(m, d)| m.into_iter().zip(d).map(|(m, d)| [m, d]).collect()))
 }
 
 /// Latents `[n, h, w, latent_channels]`, already divided by `scaling_factor`, to pictures

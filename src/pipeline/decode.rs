@@ -49,9 +49,7 @@ impl Decoder {
         [height, width]: [u32; 2],
     ) -> Result<Picture> {
         residence.bring(Stage::Vae, &|| false).await?;
-        let factor = self.vae.scaling_factor();
-        let scaled: Vec<f32> = latents.iter().map(|v| v / factor).collect();
-        let values = to_nhwc(&scaled, self.vae.latent_channels() as usize);
+        let values = to_nhwc(&self.vae.unscaled(latents), self.vae.latent_channels() as usize);
         let latents = Field { h: height as usize, w: width as usize, values };
         let pixels = match self.decode_field(residence, &latents).await? {
             Some(pixels) => pixels,

@@ -92,10 +92,23 @@ impl Encoder {
         let moments =
             moments.ok_or_else(|| Error::unsupported("The image encoder overflowed. Load another VAE."))?;
         let (mean, std) = vae::posterior(config, &moments.values);
-        let (channels, factor) = (config.latent_channels as usize, config.scaling_factor);
-        let scaled = |v: Vec<f32>| to_nchw(&v, channels).into_iter().map(|v| v * factor).collect();
-        Ok(LatentDist { mean: scaled(mean), std: scaled(std) })
+        Ok(LatentDist { mean: scaled(config, &mean, true), std: scaled(config, &std, false) })
     }
+}
+
+/// The encoder's values, NHWC of one picture, as the UNet has them, NCHW. `shifted`: they have the latents' mean, as
+/// deviations have not.
+fn scaled(config: &vae::Config, values: &[f32], shifted: bool) -> Vec<f32> {
+    let mut values = to_nchw(values, config.latent_channels as usize);
+    if let Some(channels) = &config.latents {
+        let plane = (values.len() / channels.len()).max(1);
+        for (plane, [mean, deviation]) in values.chunks_exact_mut(plane).zip(channels) {
+            let mean = if shifted { *mean } else { 0.0 };
+            plane.iter_mut().for_each(|v| *v = (*v - mean) / deviation);
+        }
+    }
+    values.iter_mut().for_each(|v| *v *= config.scaling_factor);
+    values
 }
 
 /// The moments of a picture's latents, or `None` where an activation overflowed.

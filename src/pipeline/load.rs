@@ -69,6 +69,12 @@ impl DiffusionPipeline {
             None => None,
         };
         let mut configs = read(files.as_ref(), vae.as_ref()).await?;
+        if configs.scheduler.is_edm() && options.zero_snr == Some(true) {
+            return Err(Error::invalid(
+                "rescaleBetasZeroSnr is of noise levels that a training's betas make, and this model's are EDM's: \
+                 leave it out.",
+            ));
+        }
         configs.scheduler.correct(options.prediction, options.zero_snr);
         refuse(&configs)?;
         check_aborted(aborted)?;
@@ -183,7 +189,23 @@ async fn read_vae<F: ModelFiles>(files: &F, other: Option<Value>, sdxl: bool) ->
     }
     // A model may lack one where another is given.
     let own = files.bytes("vae/config.json").await?;
-    Ok((config, own.and_then(|own| serde_json::from_slice(&own).ok()).unwrap_or_default()))
+    let own: Value = own.and_then(|own| serde_json::from_slice(&own).ok()).unwrap_or_default();
+    // Its UNet's latents stay as they were trained, whatever decodes them.
+    if own.get("latents_mean").is_some_and(Value::is_array)
+        && !config.get("latents_mean").is_some_and(Value::is_array)
+        && let Value::Object(fields) = &mut config
+    {
+        if fields.get("_class_name").and_then(Value::as_str) != Some("AutoencoderKL") {
+            return Err(Error::unsupported(
+                "this model's latents have a mean of their own (latents_mean), which small decoders do not know; \
+                 leave the option vae out, or give an AutoencoderKL of SDXL",
+            ));
+        }
+        for key in ["latents_mean", "latents_std", "scaling_factor"] {
+            fields.extend(own.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+    }
+    Ok((config, own))
 }
 
 /// The class of a part in `model_index.json`, which must be one of `classes`. `model`: what it is called.
@@ -391,6 +413,8 @@ fn model(configs: &Configs, parameters: u64) -> Model {
     let Configs { index, sdxl, unet, vae, .. } = configs;
     let (usual_steps, usual_guidance) = match configs.class {
         "LatentConsistencyModelPipeline" => (4, 8.5),
+        // An SDXL that takes guidance as an embedding has no pipeline of its own; so diffusers documents LCM-SDXL.
+        _ if unet.time_cond_proj_dim.is_some() => (4, 8.0),
         _ => (if edits(configs) { 100 } else { 50 }, if *sdxl { 5.0 } else { 7.5 }),
     };
     let steps = index.get("default_num_inference_steps").and_then(Value::as_u64);

@@ -286,6 +286,19 @@ impl Vae {
         }
     }
 
+    /// The UNet's latents, NCHW of one picture, to the decoder's.
+    pub fn unscaled(&self, latents: &[f32]) -> Vec<f32> {
+        let factor = self.scaling_factor();
+        let mut latents: Vec<f32> = latents.iter().map(|v| v / factor).collect();
+        if let Vae::Kl(vae::Config { latents: Some(channels), .. }) = self {
+            let plane = (latents.len() / channels.len()).max(1);
+            for (plane, [mean, deviation]) in latents.chunks_exact_mut(plane).zip(channels) {
+                plane.iter_mut().for_each(|v| *v = *v * deviation + mean);
+            }
+        }
+        latents
+    }
+
     /// Decodes latents that are divided by the scaling factor.
     fn decode(&self, r: &mut Recorder, latents: Tensor) -> Result<Tensor> {
         match self {

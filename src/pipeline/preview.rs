@@ -12,12 +12,16 @@ use super::weights::{FilesSource, Place};
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Options, Reading};
+use crate::models::vae;
 use crate::ops::sound;
 use crate::samplers::Generator;
 use crate::store::ModelFiles;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// `scaling_factor` of SDXL's VAE.
+const SDXL_SCALING_FACTOR: f32 = 0.13025;
 
 /// Red, green and blue per latent channel, for the latents (scaled as the UNet sees them) of
 /// Stable Diffusion 1.x and 2.x.
@@ -88,8 +92,10 @@ impl LatentRgb {
                 bias: bias.map(|v| 2.0 * v - 1.0),
             })
         };
+        // Latents of a mean of their own have other colours.
+        let usual = config.get("latents_mean").is_none_or(Value::is_null);
         own()
-            .or_else(|| Some(LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] }))
+            .or_else(|| usual.then(|| LatentRgb { factors: SD1_FACTORS.to_vec(), bias: [0.0; 3] }))
             .filter(|map| map.factors.len() == channels)
     }
 
@@ -260,7 +266,7 @@ impl Previews {
                 let mut tiny = self.tiny.take().ok_or_else(|| {
                     Error::invalid("preview = \"tiny\" needs a small decoder: load one first.")
                 })?;
-                let reading = tiny.start(residence, &latents, size).await;
+                let reading = tiny.start(residence, &decoder.vae, &latents, size).await;
                 *self.tiny.borrow_mut() = Some(tiny);
                 Shown::Tiny(latents, reading?)
             }
@@ -337,9 +343,17 @@ impl TinyDecoder {
     async fn start(
         &mut self,
         residence: &Residence,
+        own: &Vae,
         latents: &[f32],
         [height, width]: [u32; 2],
     ) -> Result<Reading> {
+        // A small decoder knows SDXL's latents as SDXL has them, not as Playground does.
+        let latents: Vec<f32> = match own {
+            Vae::Kl(vae::Config { latents: Some(_), .. }) => {
+                own.unscaled(latents).iter().map(|v| v * SDXL_SCALING_FACTOR).collect()
+            }
+            _ => latents.to_vec(),
+        };
         let values: Vec<f32> = latents.iter().map(|v| v / self.vae.scaling_factor()).collect();
         let values = to_nhwc(&values, self.vae.latent_channels() as usize);
         let plan = match &mut self.plan {

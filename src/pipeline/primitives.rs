@@ -119,7 +119,8 @@ impl DiffusionPipeline {
         }
         let mut request = GenerateOptions {
             num_inference_steps: Some(1),
-            scheduler: Some("ddim".to_owned()),
+            // Its steps are not taken; the own one of EDM's is always one that is known.
+            scheduler: (!self.scheduler.is_edm()).then(|| "ddim".to_owned()),
             output: Output::Latent,
             ..options.clone()
         };

@@ -135,7 +135,7 @@ impl Reports<'_, '_> {
         let DiffusionPipeline { residence, decoder, previews, .. } = self.pipeline;
         // The next step's input has unit spread, whatever the sampler's own scale is.
         let mut view = done.sample[..self.picture_len].to_vec();
-        levels.scale_model_input(&mut view, done.next.unwrap_or(0.0));
+        levels.scale_to_show(&mut view, done.next.unwrap_or(0.0));
         let shown = previews.start(residence, decoder, self.shared.preview, view, self.size).await?;
         let colours = match seen.as_ref().and_then(|seen| seen.parts.as_ref()) {
             Some(parts) => Some(previews.colour(residence, decoder, parts, self.size).await?),

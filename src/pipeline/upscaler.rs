@@ -56,6 +56,9 @@ impl Upscaler {
         let wanted = |t: &&Located| !averaged || t.name.starts_with("params_ema.");
         let mut tensors: Vec<&Located> = table.tensors.iter().filter(wanted).collect();
         tensors.sort_by_key(|t| t.order());
+        if let Some(tensor) = tensors.iter().find(|t| t.shape.contains(&0)) {
+            return Err(tensor.empty());
+        }
         let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
         let known = kind(names.iter().copied()).filter(|kind| !kind.is_of("`Upscaler`"));
         let names = rrdbnet::canonical(&names).map_err(|error| match known {

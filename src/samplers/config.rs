@@ -19,6 +19,8 @@ pub enum Prediction {
     Epsilon,
     Velocity,
     Sample,
+    /// EDM's: minus the velocity. Checkpoints call it "epsilon", and no name here means it; see `edm.rs`.
+    Preconditioned,
 }
 
 /// diffusers' names.
@@ -65,6 +67,20 @@ impl SchedulerConfig {
     /// diffusers' class that the checkpoint asks for.
     pub fn class_name(&self) -> &str {
         &self.class_name
+    }
+
+    /// Whether the model has EDM's noise levels instead of a training's betas.
+    pub fn is_edm(&self) -> bool {
+        self.class_of_steps() != self.class_name
+    }
+
+    /// The class of the checkpoint's steps over a training's betas: itself, for a class that is not EDM's.
+    pub(super) fn class_of_steps(&self) -> &str {
+        match self.class_name.as_str() {
+            "EDMEulerScheduler" => "EulerDiscreteScheduler",
+            "EDMDPMSolverMultistepScheduler" => "DPMSolverMultistepScheduler",
+            own => own,
+        }
     }
 
     fn wrong(&self, key: &str, value: &Value, want: &str) -> Error {

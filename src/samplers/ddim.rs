@@ -3,9 +3,9 @@
 
 use super::config::Prediction;
 use super::levels::{Levels, nearest_timesteps};
-use super::numeric::{sigma, zip};
+use super::numeric::sigma;
 use super::sampler::Sampler;
-use super::schedule::{Bound, DEFAULTS, Training, pred_original_sample};
+use super::schedule::{Bound, DEFAULTS, Training, pred_epsilon, pred_original_sample};
 use super::setup::Setup;
 use super::steps::Rule;
 use crate::error::Result;
@@ -79,15 +79,10 @@ impl Rule for Ddim {
         noise: &mut dyn FnMut(&mut [f32]),
     ) -> Result<Vec<f32>> {
         let (alpha, alpha_prev) = self.alphas[i];
-        let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (guided, unguided) = output.split_at(sample.len());
         let renoise = if self.cfg_plus_plus { unguided } else { guided };
         let mut x0 = pred_original_sample(self.prediction_type, alpha, guided, sample);
-        let epsilon = match self.prediction_type {
-            Prediction::Epsilon => renoise.to_vec(),
-            Prediction::Sample => zip(renoise, sample, |x0, x| (x - a * x0) / b),
-            Prediction::Velocity => zip(renoise, sample, |m, x| a * m + b * x),
-        };
+        let epsilon = pred_epsilon(self.prediction_type, alpha, renoise, sample);
         self.bound.apply(&mut x0);
         let variance = (1.0 - alpha_prev) / (1.0 - alpha) * (1.0 - alpha / alpha_prev);
         let deviation = if self.eta > 0.0 { self.eta * variance.sqrt() } else { 0.0 };

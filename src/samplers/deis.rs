@@ -2,7 +2,7 @@
 //! predictions of the last steps, extrapolated. It never ends at no noise, but at the training's smallest level.
 
 use super::config::SchedulerConfig;
-use super::log_snr::{DataPredictionModel, Solver, parts, solver_order};
+use super::log_snr::{DataPredictionModel, Solver, solver_order};
 use super::numeric::zip;
 use super::sampler::Sampler;
 use super::setup::Setup;
@@ -66,8 +66,8 @@ impl Rule for Deis {
         let sigmas = &self.model.sigmas;
         let steps = sigmas.len() - 1;
         let x0 = self.model.x0(i, model_output, sample);
-        let (alpha_s, sigma_s, _) = parts(sigmas[i]);
-        let (alpha_t, _, _) = parts(sigmas[i + 1]);
+        let (alpha_s, sigma_s, _) = self.model.parts(i);
+        let (alpha_t, _, _) = self.model.parts(i + 1);
         self.noises.insert(0, zip(sample, &x0, |x, x0| (x - alpha_s * x0) / sigma_s));
         self.noises.truncate(self.solver_order);
         let few = self.lower_order_final && steps < 15;

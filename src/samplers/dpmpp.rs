@@ -3,7 +3,7 @@
 
 use super::config::SchedulerConfig;
 use super::levels::Penultimate;
-use super::log_snr::{DataPredictionModel, Solver, is_heun, parts, solver_order};
+use super::log_snr::{DataPredictionModel, Solver, is_heun, solver_order};
 use super::numeric::exp;
 use super::sampler::Sampler;
 use super::setup::{Knobs, Setup};
@@ -100,8 +100,8 @@ impl Rule for Dpmpp {
     ) -> Result<Vec<f32>> {
         let sigmas = &self.model.sigmas;
         let steps = sigmas.len() - 1;
-        let (_, sigma_s, lambda_s) = parts(sigmas[i]);
-        let (alpha_t, sigma_t, lambda_t) = parts(sigmas[i + 1]);
+        let (_, sigma_s, lambda_s) = self.model.parts(i);
+        let (alpha_t, sigma_t, lambda_t) = self.model.parts(i + 1);
         let x0 = self.model.x0(i, model_output, sample);
         if self.x0s.len() == self.solver_order {
             self.x0s.remove(0);
@@ -122,7 +122,7 @@ impl Rule for Dpmpp {
         let (c, c0) = (sigma_t / sigma_s * exp(-eta_h), alpha_t * em1);
         // Half log-SNR gone through in the step `back` steps ago, against this one's.
         let ratio = |back: usize| {
-            let lambda = |j: usize| parts(sigmas[j]).2;
+            let lambda = |j: usize| self.model.parts(j).2;
             (lambda(i + 1 - back) - lambda(i - back)) / h
         };
         match (order, &self.x0s[..]) {

@@ -4,9 +4,9 @@
 use super::config::Prediction;
 use super::config::SchedulerConfig;
 use super::levels::{Levels, nearest_timesteps};
-use super::numeric::{linspace_open, sigma, zip};
+use super::numeric::{linspace_open, sigma};
 use super::sampler::Sampler;
-use super::schedule::{Bound, DEFAULTS, Defaults, Training, pred_original_sample};
+use super::schedule::{Bound, DEFAULTS, Defaults, Training, pred_epsilon, pred_original_sample};
 use super::setup::Setup;
 use super::steps::Rule;
 use crate::error::{Error, Result};
@@ -135,13 +135,8 @@ impl Rule for Tcd {
         noise: &mut dyn FnMut(&mut [f32]),
     ) -> Result<Vec<f32>> {
         let (alpha, below, after) = self.alphas[i];
-        let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let x0 = pred_original_sample(self.prediction_type, alpha, output, sample);
-        let epsilon = match self.prediction_type {
-            Prediction::Epsilon => output.to_vec(),
-            Prediction::Sample => zip(sample, &x0, |x, x0| (x - a * x0) / b),
-            Prediction::Velocity => zip(output, sample, |m, x| a * m + b * x),
-        };
+        let epsilon = pred_epsilon(self.prediction_type, alpha, output, sample);
         let (a, b) = (below.sqrt(), (1.0 - below).sqrt());
         for ((x, x0), e) in sample.iter_mut().zip(&x0).zip(&epsilon) {
             *x = a * x0 + b * e;

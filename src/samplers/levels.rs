@@ -1,6 +1,7 @@
 //! Noise levels of the steps: diffusers' for its classes, k-diffusion's, A1111's and ComfyUI's by name.
 
 use super::config::{Prediction, SchedulerConfig, Spacing};
+use super::edm::Edm;
 use super::numeric::{exp, interp, karras_sigmas, linspace, ln, sigma_to_t, torch_linspace, zip};
 use super::schedule::{Bound, Training};
 use super::setup::{Schedule, Setup};
@@ -17,6 +18,8 @@ pub struct Levels {
     pub(super) init_noise_sigma: f32,
     /// Samples are picture + sigma * noise; else that, scaled to keep its spread.
     pub(super) exploding: bool,
+    /// The network's input has unit spread where the picture's is this: EDM's; else 1.
+    pub(super) sigma_data: f32,
     /// What the last sample is multiplied with.
     pub(super) end_scale: f32,
 }
@@ -24,7 +27,12 @@ pub struct Levels {
 impl Levels {
     /// Levels of diffusers' schedulers whose samples keep their spread.
     pub(super) fn preserving(timesteps: Vec<f32>, sigmas: Vec<f32>) -> Self {
-        Self { timesteps, sigmas, init_noise_sigma: 1.0, exploding: false, end_scale: 1.0 }
+        Self { timesteps, sigmas, init_noise_sigma: 1.0, exploding: false, sigma_data: 1.0, end_scale: 1.0 }
+    }
+
+    /// Levels of diffusers' schedulers whose samples are picture + sigma * noise.
+    fn exploding(timesteps: Vec<f32>, sigmas: Vec<f32>, init_noise_sigma: f32) -> Self {
+        Self { init_noise_sigma, exploding: true, ..Self::preserving(timesteps, sigmas) }
     }
 
     /// The timestep that the network gets at the start of each step; fractional for samplers over noise levels. Never
@@ -51,8 +59,16 @@ impl Levels {
     /// A sample at `sigma` to what the network is given: of unit spread.
     pub fn scale_model_input(&self, sample: &mut [f32], sigma: f32) {
         if self.exploding {
-            let spread = (sigma * sigma + 1.0).sqrt();
+            let spread = (sigma * sigma + self.sigma_data * self.sigma_data).sqrt();
             sample.iter_mut().for_each(|x| *x /= spread);
+        }
+    }
+
+    /// A sample at `sigma` to what shows it: of the picture's spread, and without noise the picture itself.
+    pub fn scale_to_show(&self, sample: &mut [f32], sigma: f32) {
+        self.scale_model_input(sample, sigma);
+        if self.sigma_data != 1.0 {
+            sample.iter_mut().for_each(|x| *x *= self.sigma_data);
         }
     }
 
@@ -86,27 +102,36 @@ pub(super) struct Denoiser {
     prediction_type: Prediction,
     bound: Bound,
     pub(super) log_sigmas: Vec<f32>,
+    edm: bool,
+    /// See [`Levels`].
+    sigma_data: f32,
 }
 
 impl Denoiser {
     pub fn new(training: &Training, bound: Bound) -> Self {
         let log_sigmas = training.sigmas().into_iter().map(ln).collect();
-        Self { prediction_type: training.prediction_type, bound, log_sigmas }
+        let sigma_data = training.edm.as_ref().map_or(1.0, |edm| edm.sigma_data);
+        let edm = training.edm.is_some();
+        Self { prediction_type: training.prediction_type, bound, log_sigmas, edm, sigma_data }
     }
 
     pub fn timestep(&self, sigma: f32) -> f32 {
+        if self.edm {
+            return Edm::timestep(sigma);
+        }
         sigma_to_t(sigma.into(), &self.log_sigmas) as f32
     }
 
     pub fn x0(&self, sigma: f32, output: &[f32], sample: &[f32]) -> Vec<f32> {
-        let square = sigma * sigma + 1.0;
+        let data = self.sigma_data * self.sigma_data;
+        let square = sigma * sigma + data;
+        let of_velocity = |c: f32| zip(output, sample, |m, x| m * c + x * data / square);
+        let c_out = sigma * self.sigma_data / square.sqrt();
         let mut x0 = match self.prediction_type {
             Prediction::Epsilon => zip(output, sample, |m, x| x - sigma * m),
             Prediction::Sample => output.to_vec(),
-            Prediction::Velocity => {
-                let c = -sigma / square.sqrt();
-                zip(output, sample, |m, x| m * c + x / square)
-            }
+            Prediction::Velocity => of_velocity(-c_out),
+            Prediction::Preconditioned => of_velocity(c_out),
         };
         self.bound.apply(&mut x0);
         x0
@@ -177,13 +202,16 @@ pub(super) fn exploding(
     let (Some(&smallest), Some(&largest)) = (all.first(), all.last()) else {
         return Err(SchedulerConfig::refuse("num_train_timesteps", 0));
     };
+    if let Some(edm) = &training.edm {
+        return of_edm(edm, setup, &all, penultimate);
+    }
     let schedule = if keys == ScheduleKeys::None { setup.schedule } else { switched(setup)? };
     if !schedule.is_switch() || (keys == ScheduleKeys::None && schedule != Schedule::Own) {
         let sigmas = named(schedule, &all, setup, penultimate)?;
         let denoiser = Denoiser::new(training, Bound::Free);
         let timesteps = sigmas[..sigmas.len() - 1].iter().map(|&s| denoiser.timestep(s)).collect();
         let init_noise_sigma = sigmas[0];
-        return Ok(Levels { timesteps, sigmas, init_noise_sigma, exploding: true, end_scale: 1.0 });
+        return Ok(Levels::exploding(timesteps, sigmas, init_noise_sigma));
     }
 
     let n = setup.steps;
@@ -221,7 +249,18 @@ pub(super) fn exploding(
     let max = sigmas.iter().copied().fold(0.0, f32::max);
     let leading = training.timestep_spacing == Spacing::Leading;
     let init_noise_sigma = if leading { (max * max + 1.0).sqrt() } else { max };
-    Ok(Levels { timesteps, sigmas, init_noise_sigma, exploding: true, end_scale: 1.0 })
+    Ok(Levels::exploding(timesteps, sigmas, init_noise_sigma))
+}
+
+/// EDM's levels. `all`: those that stand for the training's.
+pub(super) fn of_edm(edm: &Edm, setup: &Setup, all: &[f32], penultimate: Penultimate) -> Result<Levels> {
+    let sigmas = match setup.schedule {
+        Schedule::Own => edm.own(setup.steps),
+        schedule => named(schedule, all, setup, penultimate)?,
+    };
+    let timesteps = sigmas[..sigmas.len() - 1].iter().map(|&sigma| Edm::timestep(sigma)).collect();
+    let init_noise_sigma = (sigmas[0] * sigmas[0] + 1.0).sqrt();
+    Ok(Levels { sigma_data: edm.sigma_data, ..Levels::exploding(timesteps, sigmas, init_noise_sigma) })
 }
 
 /// Where the last step goes.

@@ -2,7 +2,7 @@
 //! becomes the picture.
 
 use super::config::{Prediction, SchedulerConfig, Spacing};
-use super::levels::{Denoiser, Levels, Penultimate, between, final_sigma, named, switched};
+use super::levels::{Denoiser, Levels, Penultimate, between, final_sigma, named, of_edm, switched};
 use super::numeric::{arange_down, interp, linspace, ln, sigma_to_t, zip};
 use super::schedule::{Bound, DEFAULTS, Defaults, Training};
 use super::setup::{Schedule, Setup};
@@ -14,6 +14,8 @@ pub(super) struct DataPredictionModel {
     bound: Bound,
     /// Noise level before each step, and after the last.
     pub sigmas: Vec<f32>,
+    /// Samples of EDM's levels keep the picture's share instead of their spread.
+    edm: Option<Denoiser>,
 }
 
 impl DataPredictionModel {
@@ -29,26 +31,38 @@ impl DataPredictionModel {
         let levels = preserving(setup, &training, solver)?;
         let bound = Bound::read(config, None)?;
         let (prediction_type, sigmas) = (training.prediction_type, levels.sigmas.clone());
-        Ok((Self { prediction_type, bound, sigmas }, levels))
+        if training.edm.is_some() {
+            let edm = Some(Denoiser::new(&training, bound));
+            return Ok((Self { prediction_type, bound: Bound::Free, sigmas, edm }, levels));
+        }
+        Ok((Self { prediction_type, bound, sigmas, edm: None }, levels))
     }
 
     pub fn x0(&self, i: usize, output: &[f32], sample: &[f32]) -> Vec<f32> {
-        let (alpha_s, sigma_s, _) = parts(self.sigmas[i]);
+        if let Some(denoiser) = &self.edm {
+            return denoiser.x0(self.sigmas[i], output, sample);
+        }
+        let (alpha_s, sigma_s, _) = self.parts(i);
         let mut x0 = match self.prediction_type {
             Prediction::Epsilon => zip(output, sample, |m, x| (x - sigma_s * m) / alpha_s),
             Prediction::Sample => output.to_vec(),
             Prediction::Velocity => zip(output, sample, |m, x| alpha_s * x - sigma_s * m),
+            Prediction::Preconditioned => zip(output, sample, |m, x| alpha_s * x + sigma_s * m),
         };
         self.bound.apply(&mut x0);
         x0
     }
-}
 
-/// `alpha_t`, `sigma_t` of a noise level, and half their log-SNR.
-pub(super) fn parts(sigma: f32) -> (f32, f32, f32) {
-    let alpha_t = 1.0 / (sigma * sigma + 1.0).sqrt();
-    let sigma_t = sigma * alpha_t;
-    (alpha_t, sigma_t, ln(alpha_t) - ln(sigma_t))
+    /// `alpha_t`, `sigma_t` of the noise level before step `i`, and half their log-SNR.
+    pub fn parts(&self, i: usize) -> (f32, f32, f32) {
+        let sigma = self.sigmas[i];
+        if self.edm.is_some() {
+            return (1.0, sigma, -ln(sigma));
+        }
+        let alpha_t = 1.0 / (sigma * sigma + 1.0).sqrt();
+        let sigma_t = sigma * alpha_t;
+        (alpha_t, sigma_t, ln(alpha_t) - ln(sigma_t))
+    }
 }
 
 /// `solver_order`, from 1 to 3.
@@ -89,12 +103,19 @@ pub(super) fn preserving(setup: &Setup, training: &Training, solver: Solver) -> 
     let (Some(&smallest), Some(&largest)) = (all.first(), all.last()) else {
         return Err(SchedulerConfig::refuse("num_train_timesteps", 0));
     };
+    let penultimate = if let Solver::Multistep(p) = solver { p } else { Penultimate::Kept };
+    if let Some(edm) = &training.edm {
+        let mut levels = of_edm(edm, setup, &all, penultimate)?;
+        if let (Solver::Deis, Some(end)) = (solver, levels.sigmas.last_mut()) {
+            *end = end.max(smallest);
+        }
+        return Ok(levels);
+    }
     let schedule = switched(setup)?;
     let end = |key, sigma: f32| Ok::<_, Error>(config.optional_f64(key)?.unwrap_or(sigma.into()));
     let (min, max) = (end("sigma_min", smallest)?, end("sigma_max", largest)?);
     let denoiser = Denoiser::new(training, Bound::Free);
     if !schedule.is_switch() {
-        let penultimate = if let Solver::Multistep(p) = solver { p } else { Penultimate::Kept };
         let mut sigmas = named(schedule, &all, setup, penultimate)?;
         let timesteps: Vec<f32> = sigmas[..sigmas.len() - 1].iter().map(|&s| denoiser.timestep(s)).collect();
         if solver == Solver::Deis {
@@ -104,7 +125,7 @@ pub(super) fn preserving(setup: &Setup, training: &Training, solver: Solver) -> 
         let spread = |s: f32| (s * s + 1.0).sqrt();
         let init_noise_sigma = sigmas[0] / spread(sigmas[0]);
         let end_scale = sigmas.last().map_or(1.0, |&s| spread(s));
-        return Ok(Levels { timesteps, sigmas, init_noise_sigma, exploding: false, end_scale });
+        return Ok(Levels { init_noise_sigma, end_scale, ..Levels::preserving(timesteps, sigmas) });
     }
     let mut timesteps = solver_timesteps(config, training, n, solver)?;
     let mut sigmas: Vec<f32> = match between(schedule, min, max, n) {

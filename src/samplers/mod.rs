@@ -21,6 +21,7 @@ mod dpm2;
 mod dpm_solver;
 mod dpmpp;
 mod dpmpp_s;
+mod edm;
 mod embedding;
 mod er_sde;
 mod euler;
@@ -76,6 +77,8 @@ pub struct SamplerRow {
     pub s_churn: bool,
     /// Whether [`Tuning::s_noise`] acts.
     pub s_noise: bool,
+    /// It steps over a training's timesteps, of which EDM's models have none.
+    timesteps: bool,
     make: Make,
 }
 
@@ -125,6 +128,7 @@ const ROW: SamplerRow = SamplerRow {
     eta: None,
     s_churn: false,
     s_noise: false,
+    timesteps: false,
     make: Make::Rule(ddim::ddim),
 };
 
@@ -135,6 +139,7 @@ pub const SAMPLERS: &[SamplerRow] = &[
         name: "ddpm",
         label: "DDPM",
         class: Some("DDPMScheduler"),
+        timesteps: true,
         make: Make::Rule(ddpm::make),
         ..ROW
     },
@@ -142,6 +147,7 @@ pub const SAMPLERS: &[SamplerRow] = &[
         name: "ddim",
         label: "DDIM",
         class: Some("DDIMScheduler"),
+        timesteps: true,
         eta: Some(0.0),
         make: Make::Rule(ddim::ddim),
         ..ROW
@@ -149,6 +155,7 @@ pub const SAMPLERS: &[SamplerRow] = &[
     SamplerRow {
         name: "ddim_cfgpp",
         label: "DDIM CFG++",
+        timesteps: true,
         eta: Some(0.0),
         make: Make::Rule(ddim::ddim_cfgpp),
         ..ROW
@@ -158,6 +165,7 @@ pub const SAMPLERS: &[SamplerRow] = &[
         label: "PLMS",
         class: Some("PNDMScheduler"),
         schedules: false,
+        timesteps: true,
         make: Make::Rule(pndm::make),
         ..ROW
     },
@@ -313,11 +321,19 @@ pub const SAMPLERS: &[SamplerRow] = &[
         make: over_levels!(er_sde::er_sde, PLAIN),
         ..ROW
     },
-    SamplerRow { name: "lcm", label: "LCM", class: Some("LCMScheduler"), make: Make::Rule(lcm::lcm), ..ROW },
+    SamplerRow {
+        name: "lcm",
+        label: "LCM",
+        class: Some("LCMScheduler"),
+        timesteps: true,
+        make: Make::Rule(lcm::lcm),
+        ..ROW
+    },
     SamplerRow {
         name: "tcd",
         label: "TCD",
         class: Some("TCDScheduler"),
+        timesteps: true,
         eta: Some(0.0),
         make: Make::Rule(lcm::tcd),
         ..ROW
@@ -402,7 +418,7 @@ fn parse(name: &str) -> Option<(&'static SamplerRow, Schedule)> {
 
 /// The row of the checkpoint's own sampler; `None` where none here is of its class.
 fn own(config: &SchedulerConfig) -> Option<&'static SamplerRow> {
-    SAMPLERS.iter().find(|row| row.class == Some(config.class_name()))
+    SAMPLERS.iter().find(|row| row.class == Some(config.class_of_steps()))
 }
 
 /// The short name of the checkpoint's own sampler; `None` where none here is of its class.
@@ -449,6 +465,15 @@ pub fn scheduler(
             ))
         })?,
     };
+    if row.timesteps && config.is_edm() {
+        let able = SAMPLERS.iter().filter(|row| !row.timesteps).map(|row| row.name).collect::<Vec<_>>();
+        return Err(Error::invalid(format!(
+            "scheduler {} steps over timesteps of a training, and this model has EDM's noise levels instead; leave \
+             scheduler out, or choose one of {}",
+            row.name,
+            able.join(", ")
+        )));
+    }
     let knobs = row.settle(tuning);
     let setup = Setup { config, schedule, steps: num_inference_steps, knobs, asked: tuning };
     match &row.make {

@@ -1,8 +1,9 @@
 //! A picture with noise of one time step, and what a prediction there says: for callers that take no steps.
 
 use super::config::{Prediction, SchedulerConfig};
+use super::edm::Edm;
 use super::numeric::{exp, ln, zip};
-use super::schedule::{DEFAULTS, Training, pred_original_sample};
+use super::schedule::{DEFAULTS, Training, pred_epsilon, pred_original_sample};
 use crate::error::{Error, Result};
 
 /// The training's noise, by its time steps. Samples keep their spread: sqrt(alpha) of the picture, sqrt(1 - alpha) of
@@ -11,6 +12,8 @@ use crate::error::{Error, Result};
 pub struct Noising {
     alphas: Vec<f32>,
     prediction: Prediction,
+    /// Time steps are then quarters of a level's logarithm, and pictures are divided by the spread of theirs.
+    edm: Option<Edm>,
 }
 
 impl Noising {
@@ -20,7 +23,7 @@ impl Noising {
     /// `unsupported-model` and `bad-checkpoint` for one that no sampler here could read.
     pub fn read(config: &SchedulerConfig) -> Result<Self> {
         let training = Training::read(config, 1, &DEFAULTS)?;
-        Ok(Self { prediction: training.prediction_type, alphas: training.alphas_cumprod })
+        Ok(Self { prediction: training.prediction_type, alphas: training.alphas_cumprod, edm: training.edm })
     }
 
     /// `alphas_cumprod`, by time step.
@@ -34,10 +37,15 @@ impl Noising {
     /// `invalid-option` for a time step that the training did not have.
     pub fn alpha(&self, timestep: f32) -> Result<f32> {
         let last = self.alphas.len() - 1;
-        if !(0.0..=last as f32).contains(&timestep) {
+        let ends = self.ends();
+        if !(ends[0]..=ends[1]).contains(&timestep) {
             return Err(Error::invalid(format!(
-                "timestep = {timestep}: choose a number from 0, hardly any noise, to {last}, hardly anything else."
+                "timestep = {timestep}: choose a number from {}, hardly any noise, to {}, hardly anything else.",
+                ends[0], ends[1]
             )));
+        }
+        if let Some(edm) = &self.edm {
+            return Ok(edm.alpha(exp(4.0 * timestep)));
         }
         let low = timestep as usize;
         let share = timestep.fract();
@@ -53,8 +61,22 @@ impl Noising {
 
     /// The same of a sampler's time step, which may lie a little outside.
     pub fn nearest_alpha(&self, timestep: f32) -> f32 {
+        let [low, high] = self.ends();
+        self.alpha(timestep.clamp(low, high)).unwrap_or(self.alphas[self.alphas.len() - 1])
+    }
+
+    /// The first time step and the last.
+    fn ends(&self) -> [f32; 2] {
         let last = self.alphas.len() - 1;
-        self.alpha(timestep.clamp(0.0, last as f32)).unwrap_or(self.alphas[last])
+        match &self.edm {
+            Some(edm) => edm.timesteps(),
+            None => [0.0, last as f32],
+        }
+    }
+
+    /// Spread of the picture's latents, where they are not of unit spread.
+    fn spread(&self) -> f32 {
+        self.edm.as_ref().map_or(1.0, |edm| edm.sigma_data)
     }
 
     /// diffusers' `add_noise`. All of one length.
@@ -63,22 +85,19 @@ impl Noising {
     /// Those of [`Noising::alpha`].
     pub fn add_noise(&self, sample: &[f32], noise: &[f32], timestep: f32) -> Result<Vec<f32>> {
         let alpha = self.alpha(timestep)?;
-        let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        let (a, b) = (alpha.sqrt() / self.spread(), (1.0 - alpha).sqrt());
         Ok(zip(sample, noise, |x, n| a * x + b * n))
     }
 
     /// The picture behind the noise, from the network's output for `sample`.
     pub fn x0(&self, alpha: f32, output: &[f32], sample: &[f32]) -> Vec<f32> {
-        pred_original_sample(self.prediction, alpha, output, sample)
+        let mut x0 = pred_original_sample(self.prediction, alpha, output, sample);
+        x0.iter_mut().for_each(|x| *x *= self.spread());
+        x0
     }
 
     /// The noise in `sample` as the network's output has it, whatever it was trained to predict.
     pub fn epsilon(&self, alpha: f32, output: &[f32], sample: &[f32]) -> Vec<f32> {
-        let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
-        match self.prediction {
-            Prediction::Epsilon => output.to_vec(),
-            Prediction::Sample => zip(output, sample, |m, x| (x - a * m) / b),
-            Prediction::Velocity => zip(output, sample, |m, x| a * m + b * x),
-        }
+        pred_epsilon(self.prediction, alpha, output, sample)
     }
 }

@@ -103,9 +103,13 @@ pub(super) fn sigma(alpha: f32) -> f32 {
 
 /// Noise levels after Karras et al. 2022, equation 5 with rho 7, falling.
 pub(super) fn karras_sigmas(sigma_min: f64, sigma_max: f64, n: usize) -> Vec<f64> {
-    const RHO: f64 = 7.0;
-    let (min, max) = (sigma_min.powf(1.0 / RHO), sigma_max.powf(1.0 / RHO));
-    linspace(0.0, 1.0, n).iter().map(|ramp| (max + ramp * (min - max)).powf(RHO)).collect()
+    power_sigmas(sigma_min, sigma_max, 7.0, n)
+}
+
+/// The same with another rho.
+pub(super) fn power_sigmas(sigma_min: f64, sigma_max: f64, rho: f64, n: usize) -> Vec<f64> {
+    let (min, max) = (sigma_min.powf(1.0 / rho), sigma_max.powf(1.0 / rho));
+    linspace(0.0, 1.0, n).iter().map(|ramp| (max + ramp * (min - max)).powf(rho)).collect()
 }
 
 /// The fractional training timestep of a noise level, by interpolation between logarithms.

@@ -2,6 +2,7 @@
 //! bounds on a predicted picture. Written after diffusers' schedulers, numpy's and torch's functions.
 
 use super::config::{Prediction, SchedulerConfig, Spacing};
+use super::edm::Edm;
 use super::numeric::{arange_down, clamp, linspace, quantile, sigma, torch_linspace, zip};
 use crate::error::{Error, Result};
 
@@ -32,6 +33,8 @@ pub(super) struct Training {
     pub prediction_type: Prediction,
     pub timestep_spacing: Spacing,
     pub steps_offset: usize,
+    /// Its levels are not of betas.
+    pub edm: Option<Edm>,
 }
 
 impl Training {
@@ -46,6 +49,18 @@ impl Training {
                 "`numInferenceSteps` is {num_inference_steps}; choose 1 to {num_train_timesteps}"
             )));
         }
+        if let Some(edm) = Edm::read(config)? {
+            let all = edm.all(num_train_timesteps);
+            return Ok(Self {
+                num_train_timesteps,
+                alphas_cumprod: all.into_iter().map(|sigma| edm.alpha(sigma)).collect(),
+                rescale_betas_zero_snr: false,
+                prediction_type: Edm::prediction(config.prediction_type()?)?,
+                timestep_spacing: Spacing::Linspace,
+                steps_offset: 0,
+                edm: Some(edm),
+            });
+        }
         let rescale_betas_zero_snr = defaults.zero_snr && config.bool("rescale_betas_zero_snr", false)?;
         let mut betas = betas(config, num_train_timesteps, defaults)?;
         if rescale_betas_zero_snr {
@@ -58,6 +73,7 @@ impl Training {
             prediction_type: config.prediction_type()?,
             timestep_spacing: config.timestep_spacing(defaults.timestep_spacing)?,
             steps_offset: config.usize("steps_offset", 0)?,
+            edm: None,
         })
     }
 
@@ -71,9 +87,12 @@ impl Training {
         }
     }
 
-    /// `sqrt((1 - alphas_cumprod) / alphas_cumprod)` of every training timestep.
+    /// `sqrt((1 - alphas_cumprod) / alphas_cumprod)` of every training timestep; EDM's levels as they are.
     pub fn sigmas(&self) -> Vec<f32> {
-        self.alphas_cumprod.iter().map(|&a| sigma(a)).collect()
+        match &self.edm {
+            Some(edm) => edm.all(self.num_train_timesteps),
+            None => self.alphas_cumprod.iter().map(|&a| sigma(a)).collect(),
+        }
     }
 
     /// The timesteps, falling, of DDPM, DDIM, PNDM; those of Euler where not `linspace`.
@@ -199,6 +218,18 @@ pub(super) fn pred_original_sample(p: Prediction, alpha: f32, output: &[f32], sa
         Prediction::Epsilon => zip(output, sample, |m, x| (x - b * m) / a),
         Prediction::Sample => output.to_vec(),
         Prediction::Velocity => zip(output, sample, |m, x| a * x - b * m),
+        Prediction::Preconditioned => zip(output, sample, |m, x| a * x + b * m),
+    }
+}
+
+/// The noise in `sample`, from a model output at `alpha`.
+pub(super) fn pred_epsilon(p: Prediction, alpha: f32, output: &[f32], sample: &[f32]) -> Vec<f32> {
+    let (a, b) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+    match p {
+        Prediction::Epsilon => output.to_vec(),
+        Prediction::Sample => zip(output, sample, |x0, x| (x - a * x0) / b),
+        Prediction::Velocity => zip(output, sample, |m, x| a * m + b * x),
+        Prediction::Preconditioned => zip(output, sample, |m, x| b * x - a * m),
     }
 }
 

@@ -2,7 +2,7 @@
 //! orders 1 and 2 (and 3), and each starts again from its cycle's first sample.
 
 use super::config::SchedulerConfig;
-use super::log_snr::{DataPredictionModel, Solver, is_heun, parts, solver_order};
+use super::log_snr::{DataPredictionModel, Solver, is_heun, solver_order};
 use super::numeric::exp;
 use super::sampler::Sampler;
 use super::setup::Setup;
@@ -61,15 +61,14 @@ impl Rule for Singlestep {
         if order == 1 {
             self.start = sample.to_vec();
         }
-        let sigmas = &self.model.sigmas;
-        let (_, sigma_s, lambda_s) = parts(sigmas[i + 1 - order]);
-        let (alpha_t, sigma_t, lambda_t) = parts(sigmas[i + 1]);
+        let (_, sigma_s, lambda_s) = self.model.parts(i + 1 - order);
+        let (alpha_t, sigma_t, lambda_t) = self.model.parts(i + 1);
         let h = lambda_t - lambda_s;
         let em1 = exp(-h) - 1.0;
         let (c, c0) = (sigma_t / sigma_s, alpha_t * em1);
         let c1 = alpha_t * (em1 / h + 1.0);
         // How far into the cycle's half log-SNR earlier steps were.
-        let ratio = |j: usize| (parts(sigmas[j]).2 - lambda_s) / h;
+        let ratio = |j: usize| (self.model.parts(j).2 - lambda_s) / h;
         match (order, &self.x0s[..]) {
             (2, [.., m1, m0]) => {
                 let (r0, c1) = (ratio(i), if self.heun { c1 } else { -(0.5 * c0) });

@@ -139,7 +139,8 @@ pub(super) async fn stepwise(
     let end = levels.timesteps.len();
     for i in begin..end {
         let timestep = levels.timesteps[i];
-        let (step, total, input) = (i - begin, end - begin, sample.clone());
+        let (step, total, mut input) = (i - begin, end - begin, sample.clone());
+        levels.scale_model_input(&mut input, levels.sigma(i));
         let cfg_plus_plus = rule.cfg_plus_plus();
         let output = host.ask(Ask::Predict { step, timestep, input, cfg_plus_plus }).await;
         let stretch = rule.brownian().then(|| (levels.sigma(i), levels.sigma(i + 1)));

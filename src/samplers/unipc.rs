@@ -2,7 +2,7 @@
 //! corrected with the prediction that the next one makes.
 
 use super::config::SchedulerConfig;
-use super::log_snr::{DataPredictionModel, Solver, parts, solver_order};
+use super::log_snr::{DataPredictionModel, Solver, solver_order};
 use super::sampler::Sampler;
 use super::setup::Setup;
 use super::steps::Rule;
@@ -50,9 +50,9 @@ impl UniPc {
     /// From `x` at level `i` on to the next, with the predictions of up to `order` steps; with `there`, the prediction
     /// at the end, corrected by it.
     fn update(&self, x: &[f32], i: usize, order: usize, there: Option<&[f32]>) -> Vec<f32> {
-        let lambda = |j: usize| f64::from(parts(self.model.sigmas[j]).2);
-        let (_, sigma_s, _) = parts(self.model.sigmas[i]);
-        let (alpha_t, sigma_t, _) = parts(self.model.sigmas[i + 1]);
+        let lambda = |j: usize| f64::from(self.model.parts(j).2);
+        let (_, sigma_s, _) = self.model.parts(i);
+        let (alpha_t, sigma_t, _) = self.model.parts(i + 1);
         let h = lambda(i + 1) - lambda(i);
         let phi_1 = (-h).exp_m1();
         let b_h = if self.bh1 { -h } else { phi_1 };

@@ -3,7 +3,8 @@
 //! that the folder would have, with tensors renamed, cut and transposed on the way.
 
 use super::{ModelFiles, NoCopy};
-use crate::checkpoint::ldm::{self, Contents, Part};
+use crate::checkpoint::configs::Told;
+use crate::checkpoint::ldm::{self, Contents, EdmKeys, Part};
 use crate::checkpoint::{ReadAt, Table, TensorReader};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -54,13 +55,33 @@ impl<R: ReadAt, T: ModelFiles> SingleFile<R, T> {
         let in_file = |e: Error| Error::new(e.code, format!("{name}: {}", e.message));
         let table = Table::open(&file).await.map_err(in_file)?;
         let contents = ldm::sort(&table).map_err(in_file)?;
-        let spread = match contents.spread.and_then(|i| table.tensors.get(i)) {
-            Some(bias) if bias.bytes() <= 1 << 20 => {
-                Some(deviation(&table.values(&file, bias).await.map_err(in_file)?))
+        let values = async |index: usize| match table.tensors.get(index) {
+            Some(tensor) if tensor.bytes() <= 1 << 20 => {
+                table.values(&file, tensor).await.map(Some).map_err(in_file)
             }
-            _ => None,
+            _ => Ok(None),
         };
-        let configs = contents.configs(spread);
+        let mut told = Told::default();
+        if let Some(bias) = contents.spread {
+            told.spread = values(bias).await?.map(|values| deviation(&values));
+        }
+        match contents.edm {
+            None => {}
+            Some(EdmKeys::Playground { mean, std }) => {
+                told.latents =
+                    [values(mean).await?.unwrap_or_default(), values(std).await?.unwrap_or_default()];
+            }
+            Some(EdmKeys::CosXl { max, min }) => {
+                // What cannot be read is refused by the name that the configuration gives it.
+                let first =
+                    |values: Option<Vec<f32>>| values.and_then(|v| v.first().copied()).or(Some(f32::NAN));
+                told.sigma_max = first(values(max).await?);
+                if let Some(min) = min {
+                    told.sigma_min = first(values(min).await?);
+                }
+            }
+        }
+        let configs = contents.configs(&told);
         Ok(SingleFile { name, file, vocabulary, table, contents, configs })
     }
 

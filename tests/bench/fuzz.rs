@@ -1,8 +1,8 @@
-//! `cargo run --profile test --example fuzz -- lora|embedding|controlnet|ip-adapter|image-encoder|checkpoint
-//! SECONDS SEED`: real small files of
+//! `cargo run --profile test --example fuzz -- KIND SECONDS SEED [q8|q4]`, KIND being one of those below: real small files of
 //! `tests/reference/data`, changed at random in their shapes, values, names and bytes, read and drawn with by a tiny
-//! Stable Diffusion 1. Whatever they hold, each is drawn with or refused by a typed error, and the model draws on as
-//! before; none panics, hangs or takes more than 256 MiB of heap. A file that breaks this is kept, and named.
+//! Stable Diffusion 1, in f16 or quantised. Whatever they hold, each is drawn with or refused by a typed error, and the
+//! model draws on as before; none panics, hangs or takes more than 256 MiB of heap. A file that breaks this is kept, and
+//! named.
 
 #[path = "../support/heap.rs"]
 mod heap;
@@ -10,114 +10,40 @@ mod heap;
 mod mutate;
 #[path = "../support/random_weights.rs"]
 mod random_weights;
+#[path = "../support/tiny_model.rs"]
+mod tiny_model;
 
-use browser_diffusion::checkpoint::ReadAt;
+use browser_diffusion::checkpoint::Bits;
+use browser_diffusion::ops::Precision;
 use browser_diffusion::pipeline::{
-    Control, DiffusionPipeline, GenerateOptions, ImageEncoderFiles, IpAdapter, LoadOptions, Lora, Output,
-    Picture,
+    Control, DiffusionPipeline, GenerateOptions, ImageEncoderFiles, IpAdapter, LoadOptions, Lora, Picture,
+    Upscaler,
 };
-use browser_diffusion::store::SingleFile;
 use browser_diffusion::store::disk::Folder;
 use browser_diffusion::{Error, Result};
 use heap::{heap, heap_peak};
-use mutate::{Part, mutated, written};
+use mutate::mutated;
 use pollster::block_on;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use random_weights::drawn;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tiny_model::{Bytes, ROOT, controlnets, draw, read_json, single, tensors, tiny, whole, written};
 
+const KINDS: &str = "lora, embedding, controlnet, ip-adapter, image-encoder, vae, upscaler or checkpoint";
 const MEMORY: usize = 256 << 20;
 const TIME: Duration = Duration::from_secs(30);
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn json(path: &str) -> Value {
-    let text = std::fs::read(format!("{ROOT}/tests/reference/data/{path}")).unwrap();
-    serde_json::from_slice(&text).unwrap()
-}
-
-/// Tensors listed as `name 32 4 3 3`, their values drawn from their names.
-fn tensors(list: &Value, gain: f64) -> Vec<Part> {
-    let line = |line: &Value| {
-        let mut words = line.as_str().unwrap().split(' ');
-        let name = words.next().unwrap().to_owned();
-        let shape: Vec<u64> = words.map(|n| n.parse().unwrap()).collect();
-        let count = shape.iter().product::<u64>() as usize;
-        let values = drawn(&name, count, count / shape[0] as usize, gain);
-        Part { name, dtype: "F16".into(), shape, data: bytemuck::cast_slice(&values).to_vec() }
-    };
-    list.as_array().unwrap().iter().map(line).collect()
-}
-
-/// The tiny SD 1 of `pipelines.py`, as a diffusers folder.
-fn tiny(root: &Path) {
-    let model = &json("pipelines/models.json")["sd1"];
-    let write = |path: &str, bytes: &[u8]| {
-        let path = root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    };
-    write("model_index.json", model["model_index"].to_string().as_bytes());
-    write("scheduler/scheduler_config.json", model["scheduler"].to_string().as_bytes());
-    for (component, config) in model["components"].as_object().unwrap() {
-        write(&format!("{component}/config.json"), config.to_string().as_bytes());
-        let parts = tensors(&model["tensors"][component], config["gain"].as_f64().unwrap_or(1.0));
-        let stem = if component == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
-        write(&format!("{component}/{stem}.safetensors"), &written(&parts));
-    }
-    for (name, text) in model["tokenizers"]["tokenizer"].as_object().unwrap() {
-        write(&format!("tokenizer/{name}"), text.to_string().as_bytes());
-    }
-    for name in ["vocab.json", "merges.txt"] {
-        write(
-            &format!("tokenizer/{name}"),
-            &std::fs::read(format!("{ROOT}/www/embedded/tokenizer/{name}")).unwrap(),
-        );
-    }
-}
-
-struct Bytes(Vec<u8>);
-
-impl ReadAt for Bytes {
-    async fn size(&self) -> Result<u64> {
-        self.0.as_slice().size().await
-    }
-    async fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.0.as_slice().read_at(offset, len).await
-    }
-}
-
-/// A file seen as a folder.
-fn single(bytes: &[u8]) -> Result<Rc<SingleFile<Bytes, Folder>>> {
-    let vocabulary = Rc::new(Folder::new(format!("{ROOT}/www/embedded")));
-    block_on(SingleFile::open("file", Bytes(bytes.to_vec()), vocabulary)).map(Rc::new)
-}
-
-fn load(root: &Path) -> DiffusionPipeline {
+fn load(root: &Path, weights: Option<Bits>) -> DiffusionPipeline {
     let folder = Rc::new(Folder::new(root));
-    block_on(DiffusionPipeline::load(folder, None, &LoadOptions::default(), &|| false)).unwrap()
-}
-
-fn draw(model: &DiffusionPipeline, more: GenerateOptions) -> Result<Vec<f32>> {
-    let options = GenerateOptions {
-        prompt: "a red sks".into(),
-        width: Some(32),
-        height: Some(32),
-        num_inference_steps: Some(1),
-        guidance_scale: Some(1.0),
-        seed: 7,
-        output: Output::Latent,
-        ..more
-    };
-    Ok(block_on(model.generate(&options, &mut |_| Ok(()), &|| false))?.latents.concat())
+    let options = LoadOptions { weights, ..Default::default() };
+    block_on(DiffusionPipeline::load(folder, None, &options, &|| false)).unwrap()
 }
 
 /// The weights of a tiny image encoder.
 fn encoder() -> Vec<u8> {
-    written(&tensors(&json("ip_adapter/nets.json")["encoders"]["vit"]["tensors"], 0.9))
+    written(&tensors(&read_json("ip_adapter/nets.json")["encoders"]["vit"]["tensors"], 0.9))
 }
 
 /// Reads an IP-Adapter and the image encoder in a folder, and draws with them.
@@ -148,15 +74,6 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         paths.retain(|path| fits(path.file_name().unwrap().to_str().unwrap()));
         paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
     };
-    let nets = || {
-        let nets = json("controlnet/nets.json");
-        let nets = nets
-            .as_object()
-            .unwrap()
-            .iter()
-            .filter(|(name, _)| ["one", "two", "pooled"].contains(&name.as_str()));
-        nets.map(|(_, net)| written(&tensors(&net["tensors"], 0.6))).collect()
-    };
     match target {
         "lora" => {
             let own = |name: &str| name.ends_with(".safetensors") && !name.starts_with("thing");
@@ -168,28 +85,18 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             };
             [files("extras", own), files("cases", own)].concat()
         }
-        "controlnet" => nets(),
+        "controlnet" => controlnets().iter().map(|parts| written(parts)).collect(),
         "ip-adapter" => {
-            let adapters = &json("ip_adapter/nets.json")["adapters"];
+            let adapters = &read_json("ip_adapter/nets.json")["adapters"];
             let of_sd1 = ["plain", "plus", "full"].iter();
             let made = of_sd1.map(|name| written(&tensors(&adapters[name]["tensors"], 0.9)));
             made.chain(files("ip_adapter", |name| name == "plain.bin")).collect()
         }
         "image-encoder" => vec![encoder()],
-        "checkpoint" => {
-            let model = &json("single_file/models.json")["sd1"];
-            let prefixes = [
-                ("unet", "model.diffusion_model."),
-                ("vae", "first_stage_model."),
-                ("text_encoder", "cond_stage_model.transformer."),
-            ];
-            let parts = prefixes.iter().flat_map(|(component, prefix)| {
-                let parts = tensors(&model["tensors"][component], 0.6).into_iter();
-                parts.map(move |part| Part { name: format!("{prefix}{}", part.name), ..part })
-            });
-            vec![written(&parts.collect::<Vec<_>>())]
-        }
-        other => panic!("{other}: lora, embedding, controlnet, ip-adapter, image-encoder or checkpoint"),
+        "checkpoint" => vec![written(&whole())],
+        "vae" => vec![written(&tensors(&read_json("single_file/models.json")["sd1"]["tensors"]["vae"], 0.6))],
+        "upscaler" => files("upscaler", |name| name.starts_with("esrgan") || name.starts_with("x")),
+        other => panic!("{other}: {KINDS}"),
     }
 }
 
@@ -229,6 +136,19 @@ fn attack(
             let adapters = [&seeds("ip-adapter")[0], &seeds("ip-adapter")[1]];
             attack_by_picture(model, adapters[key.len() % 2].clone(), folder, key, scale)?;
         }
+        "upscaler" => {
+            let upscaler = block_on(Upscaler::load(&file, Precision::Auto, &never))?;
+            let picture = Picture { width: 6, height: 5, data: vec![99; 4 * 6 * 5] };
+            block_on(upscaler.upscale(&picture, &mut |_, _| Ok(()), &never))?;
+        }
+        "vae" => {
+            let (model, vae) = (single(&written(&whole()))?, single(file)?);
+            let options = LoadOptions::default();
+            let loaded = DiffusionPipeline::load(model, Some(vae), &options, &never);
+            let model = block_on(loaded)?;
+            let latents = draw(&model, GenerateOptions::default())?;
+            block_on(model.decode(&latents, [32, 32], &never))?;
+        }
         _ => {
             let options = LoadOptions::default();
             let loaded = DiffusionPipeline::load(single(file)?, None, &options, &never);
@@ -240,10 +160,14 @@ fn attack(
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [target, seconds, seed] = arguments.as_slice() else {
-        panic!(
-            "which (lora, embedding, controlnet, ip-adapter, image-encoder, checkpoint), how many seconds, which seed"
-        );
+    let [target, seconds, seed, weights @ ..] = arguments.as_slice() else {
+        panic!("which ({KINDS}), how many seconds, which seed");
+    };
+    let weights = match weights {
+        [] => None,
+        [bits] if bits == "q8" => Some(Bits::Q8),
+        [bits] if bits == "q4" => Some(Bits::Q4),
+        _ => panic!("weights are f16, or q8 or q4"),
     };
     let seed: u64 = seed.parse().unwrap();
     let end = Instant::now() + Duration::from_secs(seconds.parse().unwrap());
@@ -252,11 +176,11 @@ fn main() {
     let kept = temp.join("attack");
     let folder = temp.join("encoder");
     std::fs::create_dir_all(&folder).unwrap();
-    let config = &json("ip_adapter/nets.json")["encoders"]["vit"]["config"];
+    let config = &read_json("ip_adapter/nets.json")["encoders"]["vit"]["config"];
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     std::fs::write(folder.join("model.safetensors"), encoder()).unwrap();
     let (seeds, mut rng) = (seeds(target), SmallRng::seed_from_u64(seed));
-    let mut model = load(&temp);
+    let mut model = load(&temp, weights);
     let before = draw(&model, GenerateOptions::default()).unwrap();
     let (mut count, mut taken, mut worst) = (0u32, 0, (Duration::ZERO, 0));
     let mut codes: BTreeMap<&str, u32> = BTreeMap::new();
@@ -284,7 +208,7 @@ fn main() {
         // What was loaded stays loaded.
         if count.is_multiple_of(200) {
             assert_eq!(draw(&model, GenerateOptions::default()).unwrap(), before, "{}", kept.display());
-            model = load(&temp);
+            model = load(&temp, weights);
         }
     }
     assert_eq!(draw(&model, GenerateOptions::default()).unwrap(), before);

@@ -55,7 +55,7 @@ def made_up_noise(shape, **_):
     return waves(draws, 0.5).reshape(shape)
 
 
-for c in set(CLASSES.values()):
+for c in {*CLASSES.values(), "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}:
     module = importlib.import_module(getattr(diffusers, c).__module__)
     if hasattr(module, "randn_tensor"):
         module.randn_tensor = made_up_noise
@@ -68,7 +68,7 @@ def make(config, name):
 
 
 def x0_of(scheduler, out, i, t, sample, model_output):
-    if isinstance(scheduler, diffusers.DPMSolverMultistepScheduler):
+    if isinstance(scheduler, (diffusers.DPMSolverMultistepScheduler, diffusers.EDMDPMSolverMultistepScheduler)):
         return scheduler.model_outputs[-1]
     if isinstance(scheduler, diffusers.PNDMScheduler):  # has none: the plain formula
         a = scheduler.alphas_cumprod[t]
@@ -224,4 +224,5 @@ def main():
     print(len(cases), "cases", sum(a.size for a in arrays) * 4, "bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -59,6 +59,7 @@ export const messages = {
   'recipe.model': 'model',
   'recipe.name': 'name',
   'recipe.pipeline': 'pipeline',
+  'recipe.keys': 'tensors',
   'taken.noModel': (/** @type {string} */ model) => ` It was drawn with ${model}, which this page does not have.`,
   'taken.files': (/** @type {string} */ files) =>
     ` It needs ${files}: the rows for LoRAs, ControlNets and IP-Adapters ask for the files.`,

@@ -129,6 +129,7 @@ export const messages = {
   'recipe.model': '模型',
   'recipe.name': '名称',
   'recipe.pipeline': '模型配置',
+  'recipe.keys': '文件中的张量',
   'taken.noModel': (model) => `这张图是用 ${model} 生成的，这里没有这个模型。`,
   'taken.files': (files) => `还需要 ${files}：请在 LoRA、ControlNet 和 IP-Adapter 的列表中选择文件。`,
   'taken.controls': '图中没有保存 ControlNet 所用的图片，请重新选择。',

@@ -1,10 +1,10 @@
 /**
  * Models and LoRAs that are made to draw in few steps: the form follows what they want. They are told by what they are
- * called: the end of their address or their file, and the title in the file.
+ * called: the end of their address or their file, and the title in the file; a file from disk by its tensors too.
  */
 import { t } from '../messages/index.js';
 import { schedulerLabel } from '../metadata.js';
-import { recipeOf } from './few-steps.js';
+import { recipeOf, recipeOfKeys } from './few-steps.js';
 import { any, button } from './ui.js';
 
 /** @typedef {import('./few-steps.js').Wants} Wants */
@@ -26,30 +26,38 @@ const MOST_HEADER = 64 << 20;
 
 /**
  * What a source is called: the parts of a Hub id or of an address's path; of a file its name and the titles that it
- * holds.
+ * holds. And the names of a file's tensors.
  * @param {string | File} source
- * @returns {Promise<string[]>}
+ * @returns {Promise<{ names: string[], keys: string[] }>}
  */
-async function namesOf(source) {
-  if (!(source instanceof File)) return (URL.canParse(source) ? new URL(source).pathname : source).split('/');
+async function toldBy(source) {
+  if (!(source instanceof File)) {
+    return { names: (URL.canParse(source) ? new URL(source).pathname : source).split('/'), keys: [] };
+  }
   const names = [source.name];
-  if (!/\.safetensors$/i.test(source.name) || source.size < 8) return names;
+  /** @type {string[]} */
+  let keys = [];
+  if (!/\.safetensors$/i.test(source.name) || source.size < 8) return { names, keys };
   try {
     const length = new DataView(await source.slice(0, 8).arrayBuffer()).getBigUint64(0, true);
-    if (length > Math.min(MOST_HEADER, source.size - 8)) return names;
-    const { __metadata__: told } = JSON.parse(await source.slice(8, 8 + Number(length)).text());
+    if (length > Math.min(MOST_HEADER, source.size - 8)) return { names, keys };
+    const { __metadata__: told, ...tensors } = JSON.parse(await source.slice(8, 8 + Number(length)).text());
+    keys = Object.keys(tensors);
     for (const key of ['modelspec.title', 'ss_output_name']) if (typeof told?.[key] === 'string') names.push(told[key]);
   } catch {
     // A damaged file: loading it says what is wrong.
   }
-  return names;
+  return { names, keys };
 }
 
 const NAME = /** @type {const} */ ('recipe.name'), PIPELINE = /** @type {const} */ ('recipe.pipeline');
+const KEYS = /** @type {const} */ ('recipe.keys');
 
 /** The recipe that a candidate brings, and who says so. @param {Candidate} candidate */
 async function recipeFor({ what, source, catalogue, pipeline }) {
-  const names = await namesOf(source);
+  const { names, keys } = await toldBy(source);
+  const within = recipeOfKeys(keys);
+  if (within) return { what, by: KEYS, recipe: { ...within, name: names[0] } };
   const named = recipeOf(names);
   if (catalogue) return { what, by: NAME, recipe: named && { ...named, ...catalogue } };
   if (!pipeline || pipeline.steps >= FEW) return { what, by: NAME, recipe: named };

@@ -1,46 +1,8 @@
 //! Files changed at random.
 
+use crate::tiny_model::{Part, parts, written};
 use half::{bf16, f16};
 use rand::{Rng, rngs::SmallRng};
-use serde_json::{Map, Value, json};
-
-/// A tensor of a .safetensors file.
-#[derive(Clone)]
-pub struct Part {
-    pub name: String,
-    pub dtype: String,
-    pub shape: Vec<u64>,
-    pub data: Vec<u8>,
-}
-
-/// What a file of that format has; `None` for another.
-fn parts(file: &[u8]) -> Option<Vec<Part>> {
-    let len = usize::try_from(u64::from_le_bytes(*file.first_chunk()?)).ok()?;
-    let (header, data) = file.get(8..)?.split_at_checked(len)?;
-    let header: Map<String, Value> = serde_json::from_slice(header).ok()?;
-    let part = |(name, entry): (String, Value)| {
-        let range = |i: usize| entry["data_offsets"][i].as_u64().map(|at| at as usize);
-        Some(Part {
-            dtype: entry["dtype"].as_str()?.to_owned(),
-            shape: entry["shape"].as_array()?.iter().filter_map(Value::as_u64).collect(),
-            data: data.get(range(0)?..range(1)?)?.to_vec(),
-            name,
-        })
-    };
-    header.into_iter().filter(|(name, _)| name != "__metadata__").map(part).collect()
-}
-
-pub fn written(parts: &[Part]) -> Vec<u8> {
-    let (mut header, mut data) = (Map::new(), Vec::new());
-    for part in parts {
-        let begin = data.len();
-        data.extend(&part.data);
-        let entry = json!({"dtype": part.dtype, "shape": part.shape, "data_offsets": [begin, data.len()]});
-        header.insert(part.name.clone(), entry);
-    }
-    let header = Value::Object(header).to_string();
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
-}
 
 /// A file with something wrong in it.
 pub fn mutated(rng: &mut SmallRng, file: &[u8]) -> Vec<u8> {

@@ -36,8 +36,8 @@ async function type(page, text) {
 }
 
 /** A .safetensors file without tensors. @param {string} name @param {Record<string, string>} metadata */
-function titled(name, metadata) {
-  const header = Buffer.from(JSON.stringify({ __metadata__: metadata }));
+function titled(name, metadata, tensors = {}) {
+  const header = Buffer.from(JSON.stringify({ __metadata__: metadata, ...tensors }));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(header.length));
   return { name, mimeType: '', buffer: Buffer.concat([length, header]) };
@@ -371,8 +371,14 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
     await page.waitForTimeout(200);
     assert.deepEqual(await fields(), ['6', '3', ''], 'letters within a word are no name');
 
-    // A pipeline that says so itself: its own steps and guidance.
+    // A checkpoint from disk whose name says nothing, by the tensor that only such a model has.
     await page.click('#loras button');
+    const key = 'model.diffusion_model.time_embed.cond_proj.weight';
+    await page.setInputFiles('#files', titled('dream.safetensors', {}, { [key]: {} }));
+    await page.waitForFunction(() => /** @type {HTMLInputElement} */ (document.getElementById('guidance')).value === '8.5');
+    assert.match(await page.innerText('#recipe-text'), /^dream\.safetensors is an LCM model, by its tensors/);
+
+    // A pipeline that says so itself: its own steps and guidance.
     await typeModel(page, 'someone/consistent');
     await drawAgain(page);
     assert.deepEqual(await fields(), ['4', '8.5', 'lcm']);
