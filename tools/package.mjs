@@ -113,7 +113,8 @@ async function modulePackage(to) {
   for (const path of scripts) cpSync(join(root, path), join(to, path.replace('www/', '')), { recursive: true });
   cpSync(join(PARTS, 'embedded-model.js'), join(to, 'embedded-model.js'));
   minify(to);
-  for (const file of ['browser-diffusion.d.ts', 'ip-adapter.d.ts', 'parts.d.ts', 'element.d.ts', 'pkg/browser_diffusion_bg.wasm'])
+  const types = ['browser-diffusion.d.ts', 'ip-adapter.d.ts', 'parts.d.ts', 'element.d.ts'];
+  for (const file of [...types, 'pkg/browser_diffusion_bg.wasm'])
     cpSync(join(root, 'www', file), join(to, file));
   for (const file of ['vocab.json', 'merges.txt'])
     cpSync(join(root, 'www/embedded/tokenizer', file), join(to, 'tokenizer', file));
