@@ -75,7 +75,14 @@ fn plans(source: &str, bits: Option<Bits>, side: u32, guided: bool) -> Plans {
             unet::AddedCond { text_embeds, time_ids: r.input(batch, 1, 1, time) }
         });
         let cond = config.time_cond_proj_dim.map(|c| r.input(batch, 1, 1, c));
-        let inputs = unet::Inputs { sample, t_emb, encoder_hidden_states: text, added, timestep_cond: cond };
+        let inputs = unet::Inputs {
+            sample,
+            t_emb,
+            encoder_hidden_states: text,
+            added,
+            timestep_cond: cond,
+            features: Vec::new(),
+        };
         let out = unet::forward(&config, r, &inputs, &[]).unwrap();
         r.output(out);
     });

@@ -171,6 +171,7 @@ fn unet_inputs(config: &unet::Config, r: &mut Recorder) -> unet::Inputs {
             unet::AddedCond { text_embeds, time_ids: r.input(1, 1, 1, time) }
         }),
         timestep_cond: config.time_cond_proj_dim.map(|dim| r.input(1, 1, 1, dim)),
+        features: Vec::new(),
     }
 }
 
@@ -413,6 +414,7 @@ fn parts_of_different_models_are_refused() {
                 time_ids: r.input(1, 1, 1, time_ids),
             }),
             timestep_cond: None,
+            features: Vec::new(),
         };
         unet::forward(&config, r, &inputs, &[]).map(drop)
     };

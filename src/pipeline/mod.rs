@@ -7,7 +7,7 @@
 //! - `diffusion`: [`DiffusionPipeline`], which owns what follows.
 //! - `inpainting`: what the loop begins with, and keeps of a picture.
 //! - `text`: prompts to conditioning; `embedding`: textual inversion; `lora`: LoRAs, merged into the weights.
-//! - `settle`: a request with every default filled in and every check done; `tags`: LoRAs in its prompt; `repaint`:
+//! - `settle`: a request with every default filled in and every check done; `guidance`, `refine`: parts of it; `tags`: LoRAs in its prompt; `repaint`:
 //!   A1111's options of inpainting, and outpainting.
 //! - `looking`: what was looked at while the UNet ran.
 //! - `controlnet`, `t2i_adapter`: what ControlNets and T2I-Adapters add to the UNet's steps. `preview`: what shows steps.
@@ -28,6 +28,7 @@ mod diffusion;
 mod embedding;
 mod encode;
 mod generate;
+mod guidance;
 mod inpainting;
 mod inside;
 mod load;
@@ -40,6 +41,7 @@ mod plans;
 mod predictor;
 mod preview;
 mod primitives;
+mod refine;
 mod repaint;
 mod request;
 mod residence;

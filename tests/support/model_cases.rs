@@ -133,6 +133,7 @@ impl<'a> Recording<'a> {
             encoder_hidden_states: self.input("encoder_hidden_states").unwrap(),
             added: added.map(|(text_embeds, time_ids)| unet::AddedCond { text_embeds, time_ids }),
             timestep_cond: self.input("timestep_cond"),
+            features: Vec::new(),
         }
     }
 
