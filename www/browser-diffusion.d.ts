@@ -117,6 +117,8 @@ export interface Model {
   inpainting: boolean;
   /** It edits `image` as the prompt says, which it is given at every step. */
   instructPix2Pix: boolean;
+  /** It is SDXL's refiner, which draws the last steps of a picture. */
+  refiner: boolean;
   /** Width and height in pixels that the model was trained for. */
   defaultSize: number;
   /** Of latents, and pixels to one of them each way. */
@@ -293,6 +295,16 @@ export interface GenerateOptions {
    * 1 too, and with 1 a third less work. Without guidance it does not act. Other models do not look at it.
    */
   imageGuidanceScale?: number;
+  /**
+   * Ensemble of experts, as in diffusers: the drawing ends when this share of the denoising is done (0.8). With `output:
+   * 'latent'` its latents, all of them one behind the other, are what SDXL's refiner goes on from.
+   */
+  denoisingEnd?: number;
+  /** It goes on there with `latents`, by the same sampler, steps and size. */
+  denoisingStart?: number;
+  /** Of SDXL's refiner: the score that its training gave pictures such as are wanted (6), and are not (2.5). */
+  aestheticScore?: number;
+  negativeAestheticScore?: number;
   /** As in diffusers, 0..1. */
   guidanceRescale?: number;
   /**
@@ -335,14 +347,14 @@ export interface GenerateOptions {
   /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
   seedResizeFrom?: [number, number];
   numImages?: number;
-  /** NCHW initial noise, unscaled, instead of the seed's. */
+  /** NCHW initial noise, unscaled, instead of the seed's; with `denoisingStart` the sample to go on from. */
   latents?: Float32Array;
   promptEmbeds?: Float32Array; negativePromptEmbeds?: Float32Array;
   /** A picture to start from; scaled and cut to width x height. */
   image?: ImageSource;
   /**
    * How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1. An
-   * InstructPix2Pix model's is 1, which draws anew, beside the picture.
+   * InstructPix2Pix model's is 1, which draws anew, beside the picture; SDXL's refiner's 0.3.
    */
   strength?: number;
   /**

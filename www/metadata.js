@@ -282,6 +282,8 @@ const FIELDS = [
     read: (value) => ({ maskPadding: numberIn(value) }),
   },
   number('Guidance rescale', 'guidanceRescale', { usual: 0 }),
+  number('Aesthetic score', 'aestheticScore', { f32: true }),
+  number('Negative aesthetic score', 'negativeAestheticScore', { f32: true }),
   {
     name: 'Guidance interval',
     write: ({ guidanceInterval: [start, end] = [0, 1] }) => (start > 0 || end < 1) && `${start} to ${end}`,

@@ -65,6 +65,9 @@ const between = (least, most) => (v) => {
 const side = integer(8, LONGEST, 8);
 const margin = integer(0, LONGEST, 8);
 
+/** A share of the denoising. @type {Rule} */
+const share = (v) => (v > 0 && v < 1 ? undefined : `must be a number between 0 and 1, not ${show(v)}`);
+
 /** @type {Rule} */
 const guidanceInterval = (v) =>
   (Array.isArray(v) && v.length === 2 && v.every(Number.isFinite) && 0 <= v[0] && v[0] < v[1] && v[1] <= 1
@@ -172,6 +175,10 @@ export const GENERATE_RULES = {
   numInferenceSteps: integer(1, MOST_STEPS),
   guidanceScale: between(0, Infinity),
   imageGuidanceScale: between(0, Infinity),
+  aestheticScore: finite,
+  negativeAestheticScore: finite,
+  denoisingStart: share,
+  denoisingEnd: share,
   guidanceRescale: between(0, 1),
   guidanceInterval,
   deepCache: object({ interval: integer(1, MOST_STEPS), branch: integer(0, 64) }),

@@ -21,6 +21,9 @@ pub struct Told {
     pub sigma_min: Option<f32>,
 }
 
+/// Width of the embedding of each of SDXL's time ids.
+const TIME_ID: u64 = 256;
+
 /// Names and shapes of a component.
 struct Shapes<'a>(HashMap<&'a str, &'a [u64]>);
 
@@ -88,7 +91,9 @@ impl Contents {
             Family::Sdxl => self.v_pred,
         };
         let channels = self.shapes("unet").dim("conv_in.weight", 1);
+        let refiner = self.is_refiner();
         let class = match (family, lcm, channels) {
+            (Family::Sdxl, ..) if refiner => "StableDiffusionXLImg2ImgPipeline",
             (Family::Sdxl, _, 8) => "StableDiffusionXLInstructPix2PixPipeline",
             (_, _, 8) => "StableDiffusionInstructPix2PixPipeline",
             (Family::Sdxl, _, 9) => "StableDiffusionXLInpaintPipeline",
@@ -98,6 +103,10 @@ impl Contents {
             _ => "StableDiffusionPipeline",
         };
         index.insert("_class_name".into(), class.into());
+        if refiner {
+            index.insert("requires_aesthetics_score".into(), true.into());
+            index.insert("force_zeros_for_empty_prompt".into(), false.into());
+        }
         for (&component, parts) in &self.components {
             let shapes = Shapes::new(parts);
             let (library, class, config) = match component {
@@ -142,6 +151,14 @@ impl Contents {
         files.insert("scheduler/scheduler_config.json".into(), scheduler);
         files.insert("model_index.json".into(), Value::Object(index));
         files
+    }
+
+    /// SDXL's refiner has one text encoder, and one time id less.
+    fn is_refiner(&self) -> bool {
+        let (unet, text) = (self.shapes("unet"), self.shapes("text_encoder_2"));
+        let given = unet.dim("add_embedding.linear_1.weight", 1);
+        let pooled = text.dim("text_projection.weight", 0);
+        !self.components.contains_key("text_encoder") && pooled > 0 && given == pooled + 5 * TIME_ID
     }
 
     /// Whether the file is that of one component: a ControlNet (whose older files have the whole model along), or
@@ -204,7 +221,7 @@ fn down(shapes: &Shapes) -> Map<String, Value> {
     };
     if text_time {
         config.insert("addition_embed_type".into(), "text_time".into());
-        config.insert("addition_time_embed_dim".into(), 256.into());
+        config.insert("addition_time_embed_dim".into(), TIME_ID.into());
         let width = shapes.dim("add_embedding.linear_1.weight", 1);
         config.insert("projection_class_embeddings_input_dim".into(), width.into());
     }

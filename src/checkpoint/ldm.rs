@@ -79,6 +79,8 @@ const PREFIXES: &[(&str, &str, Naming)] = &[
     ("cond_stage_model.model.", "text_encoder", Naming::OpenClip),
     ("conditioner.embedders.0.transformer.", "text_encoder", Naming::Clip),
     ("conditioner.embedders.1.model.", "text_encoder_2", Naming::OpenClip),
+    // SDXL's refiner has this one alone.
+    ("conditioner.embedders.0.model.", "text_encoder_2", Naming::OpenClip),
 ];
 
 /// Files of one component without any prefix: a tensor that only it has. The first that is found counts.
@@ -222,7 +224,7 @@ struct Numbers {
 
 /// Sorts a file's tensors into components.
 ///
-/// `UnsupportedModel` for a file that is known and not computed here (SDXL's refiner, SD 3, Flux), `BadCheckpoint`
+/// `UnsupportedModel` for a file that is known and not computed here (SD 3, Flux), `BadCheckpoint`
 /// for one that holds nothing of Stable Diffusion.
 pub fn sort(table: &Table) -> Result<Contents> {
     let root = root(table);
@@ -282,7 +284,6 @@ fn root(table: &Table) -> &'static str {
 /// Refuses files of models that are known and not computed here, by a tensor that only they have.
 fn refuse_unsupported(has: impl Fn(&str) -> bool) -> Result<()> {
     for (name, what) in [
-        ("conditioner.embedders.0.model.ln_final.weight", "SDXL's refiner"),
         ("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", "Stable Diffusion 3"),
         ("double_blocks.0.img_attn.qkv.weight", "Flux"),
         ("lora_controlnet", "a Control-LoRA"),

@@ -53,6 +53,14 @@ impl Config {
         }
     }
 
+    /// Width of the pooled embedding, where there is one.
+    pub fn projection_dim(&self) -> Option<u32> {
+        match self {
+            Config::Clip(config) => config.projection_dim,
+            Config::Bert(_) => None,
+        }
+    }
+
     /// What stands in files to the names of its weights.
     pub fn names(&self) -> fn(&str) -> Option<Cow<'_, str>> {
         match self {

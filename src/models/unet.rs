@@ -14,7 +14,7 @@ use crate::ops::{self, Activation, Conv, Epilogue};
 pub struct AddedCond {
     /// `[n, 1, 1, width]`, the pooled output of the second text encoder.
     pub text_embeds: Tensor,
-    /// `[n, 1, 1, 6 * addition_time_embed_dim]`: sizes and crop, each as a sinusoidal embedding.
+    /// `[n, 1, 1, time_ids * addition_time_embed_dim]`: sizes and crop, each as a sinusoidal embedding.
     pub time_ids: Tensor,
 }
 
@@ -64,7 +64,7 @@ pub fn unet_inputs(
         t_emb: r.input(batch, 1, 1, config.time_proj_dim),
         encoder_hidden_states: r.input(batch, 1, tokens, config.cross_attention_dim),
         added: config.text_time.map(|t| {
-            let time_ids = 6 * t.addition_time_embed_dim;
+            let time_ids = t.time_ids * t.addition_time_embed_dim;
             let pooled = t.projection_class_embeddings_input_dim.saturating_sub(time_ids);
             AddedCond { text_embeds: r.input(batch, 1, 1, pooled), time_ids: r.input(batch, 1, 1, time_ids) }
         }),

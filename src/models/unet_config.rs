@@ -40,6 +40,9 @@ pub struct TextTime {
     pub addition_time_embed_dim: u32,
     /// Width of the pooled text embedding and all the embedded time ids together.
     pub projection_class_embeddings_input_dim: u32,
+    /// How many time ids there are: sizes and crop, 6; 5 in SDXL's refiner, which has a score in place of the second size. A
+    /// UNet's configuration does not tell.
+    pub time_ids: u32,
 }
 
 /// A down or up block: resnets, each followed by a transformer where the block has cross-attention.
@@ -259,6 +262,7 @@ impl TextTime {
                 Ok(Some(TextTime {
                     addition_time_embed_dim: size("addition_time_embed_dim")?,
                     projection_class_embeddings_input_dim: size("projection_class_embeddings_input_dim")?,
+                    time_ids: 6,
                 }))
             }
             Some(_) => Err(f.refuse("addition_embed_type", "null or text_time")),

@@ -121,7 +121,7 @@ impl Canvas {
         begin: usize,
     ) -> (Canvas, Vec<f32>) {
         let fresh = |noises: &mut NoiseSource| match &given {
-            FirstNoise::Given(noise) => noise.clone(),
+            FirstNoise::Given(noise) | FirstNoise::Sample(noise) => noise.clone(),
             FirstNoise::Seed => {
                 let mut noise = vec![0.0; len];
                 noises.first(&mut noise);
@@ -131,7 +131,10 @@ impl Canvas {
         let alone = |noise: &[f32]| noise.iter().map(|v| v * levels.init_noise_sigma()).collect::<Vec<f32>>();
         let over = |image: &[f32]| image.repeat(len / image.len().max(1));
         match encoded {
-            Encoded::Noise => (Canvas::default(), alone(&fresh(noises))),
+            Encoded::Noise => match given {
+                FirstNoise::Sample(sample) => (Canvas::default(), sample),
+                _ => (Canvas::default(), alone(&fresh(noises))),
+            },
             Encoded::Pictures(images) => {
                 let image = sampled(&images, noises);
                 let noise = fresh(noises);

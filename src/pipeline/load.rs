@@ -113,6 +113,8 @@ struct Configs {
     index: Value,
     class: &'static str,
     sdxl: bool,
+    /// SDXL's refiner: one text encoder, and a score in place of a size.
+    refines: bool,
     unet: unet::Config,
     vae: Vae,
     /// `vae/config.json` of the model itself, whose latents previews see; null where it has none.
@@ -145,17 +147,22 @@ async fn read<F: ModelFiles>(files: &F, other_vae: Option<&Place<F>>) -> Result<
     component(files.name(), &index, "unet", &["UNet2DConditionModel"])?;
     let named = other_vae.as_ref().map(|config| json!({ "vae": [null, config.get("_class_name")] }));
     let vae_class = component(files.name(), named.as_ref().unwrap_or(&index), "vae", Vae::CLASSES)?;
-    let of_sd: &[&str] = match sdxl {
-        true => &["CLIPTextModel", "CLIPTextModelWithProjection"],
-        false => &["CLIPTextModel", "CLIPTextModelWithProjection", "BertModel"],
-    };
-    component(files.name(), &index, "text_encoder", of_sd)?;
-    let unet = unet::Config::from_config(&files.json("unet/config.json").await?)?;
+    let mut unet = unet::Config::from_config(&files.json("unet/config.json").await?)?;
     let (vae, own_vae) = read_vae(files, other_vae, sdxl).await?;
-    let mut encoders = vec!["text_encoder"];
+    let refines = sdxl && index.get("requires_aesthetics_score").and_then(Value::as_bool) == Some(true);
+    let mut encoders = Vec::new();
+    if !refines {
+        let classes = ["CLIPTextModel", "CLIPTextModelWithProjection", "BertModel"];
+        let classes = if sdxl { &classes[..2] } else { &classes };
+        component(files.name(), &index, "text_encoder", classes)?;
+        encoders.push("text_encoder");
+    }
     if sdxl {
         component(files.name(), &index, "text_encoder_2", &["CLIPTextModelWithProjection"])?;
         encoders.push("text_encoder_2");
+    }
+    if let Some(text_time) = unet.text_time.as_mut().filter(|_| refines) {
+        text_time.time_ids = 5;
     }
     let mut text = Vec::new();
     for name in encoders {
@@ -170,6 +177,7 @@ async fn read<F: ModelFiles>(files: &F, other_vae: Option<&Place<F>>) -> Result<
         name: files.name().to_owned(),
         class,
         sdxl,
+        refines,
         unet,
         own_vae,
         text,
@@ -281,6 +289,17 @@ fn refuse(configs: &Configs) -> Result<()> {
             unet.cross_attention_dim
         )));
     }
+    if let (Some(text_time), Some(text)) = (&unet.text_time, text.last()) {
+        let ids = text_time.time_ids * text_time.addition_time_embed_dim;
+        let pooled = text.config.projection_dim().unwrap_or(0);
+        if ids + pooled != text_time.projection_class_embeddings_input_dim {
+            return Err(Error::unsupported(format!(
+                "projection_class_embeddings_input_dim = {} of the UNet, where {} gives {pooled} and {} time ids {ids} \
+                 (requires_aesthetics_score of model_index.json says how many there are)",
+                text_time.projection_class_embeddings_input_dim, text.name, text_time.time_ids
+            )));
+        }
+    }
     if unet.text_time.is_some() != *sdxl {
         return Err(Error::unsupported("addition_embed_type of the UNet does not fit this pipeline class"));
     }
@@ -364,7 +383,11 @@ async fn plan(
     };
     let mut text_plans = Vec::new();
     for (i, text) in configs.text.iter().enumerate() {
-        text_plans.push(text_weights(&text.config, TextRecipe::of(sdxl, i), &text_options)?);
+        text_plans.push(text_weights(
+            &text.config,
+            TextRecipe::of(sdxl, i, configs.text.len()),
+            &text_options,
+        )?);
     }
     let all = || text_plans.iter().chain([&unet_plan, &vae_plan]);
     all().try_for_each(|plan| plan.check(&gpu.limits))?;
@@ -428,6 +451,7 @@ fn model(configs: &Configs, parameters: u64) -> Model {
         },
         inpainting: inpaints(configs),
         instruct_pix2pix: edits(configs),
+        refiner: configs.refines,
         default_size: unet.sample_size.map_or(64, |[h, _]| h) * vae.scale(),
         latent_channels: vae.latent_channels(),
         latent_scale: vae.scale(),
@@ -480,8 +504,9 @@ fn compile(pipeline: &DiffusionPipeline, choices: Choices) -> Result<Vec<Plan>> 
     let tuned = |options: Options| Options { choices, ..options };
     let (unet, decoder) = (&pipeline.unet, &pipeline.decoder);
     let sdxl = pipeline.model.kind == Kind::Sdxl;
+    let count = pipeline.text.encoders.len();
     let text = pipeline.text.encoders.iter().enumerate();
-    let text = text.map(|(i, e)| (&e.module.config, TextRecipe::of(sdxl, i), tuned(e.module.options)));
+    let text = text.map(|(i, e)| (&e.module.config, TextRecipe::of(sdxl, i, count), tuned(e.module.options)));
     compile_first(
         &pipeline.residence.gpu,
         (&unet.config, tuned(unet.options)),

@@ -7,7 +7,7 @@
 //! - `diffusion`: [`DiffusionPipeline`], which owns what follows.
 //! - `inpainting`: what the loop begins with, and keeps of a picture.
 //! - `text`: prompts to conditioning; `embedding`: textual inversion; `lora`: LoRAs, merged into the weights.
-//! - `settle`: a request with every default filled in and every check done; `tags`: LoRAs in its prompt; `repaint`:
+//! - `settle`: a request with every default filled in and every check done; `guidance`, `refine`: parts of it; `tags`: LoRAs in its prompt; `repaint`:
 //!   A1111's options of inpainting, and outpainting.
 //! - `looking`: what was looked at while the UNet ran.
 //! - `controlnet`, `t2i_adapter`: what ControlNets and T2I-Adapters add to the UNet's steps. `ip_adapter`: pictures that
@@ -31,6 +31,7 @@ mod embedding;
 mod encode;
 mod file_weights;
 mod generate;
+mod guidance;
 mod inpainting;
 mod inside;
 mod ip_adapter;
@@ -44,6 +45,7 @@ mod plans;
 mod predictor;
 mod preview;
 mod primitives;
+mod refine;
 mod repaint;
 mod request;
 mod residence;

@@ -31,6 +31,8 @@ pub struct Model {
     pub inpainting: bool,
     /// The UNet takes the latents of the picture that it edits as well (8 channels).
     pub instruct_pix2pix: bool,
+    /// SDXL's refiner, which draws the last steps of a picture.
+    pub refiner: bool,
     /// Pixels of a side that it was trained on.
     pub default_size: u32,
     /// Channels of latents, and pixels to one of them each way.

@@ -396,9 +396,9 @@ pub(super) struct TextRecipe {
 }
 
 impl TextRecipe {
-    /// Of the `i`-th text encoder of a model, as [`TextRecipe::default`] otherwise.
-    pub fn of(sdxl: bool, i: usize) -> Self {
-        Self { pooled: sdxl && i == 1, penultimate: sdxl, ..Default::default() }
+    /// Of the `i`-th of so many text encoders of a model, as [`TextRecipe::default`] otherwise.
+    pub fn of(sdxl: bool, i: usize, count: usize) -> Self {
+        Self { pooled: sdxl && i + 1 == count, penultimate: sdxl, ..Default::default() }
     }
 
     /// The layers that conditioning passes, of all that there are; `None` where more are left out.

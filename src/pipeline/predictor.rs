@@ -42,6 +42,8 @@ pub(super) struct Predictor<'a> {
     added: Option<Vec<bool>>,
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
+    /// How many of them are the negative prompt's.
+    negatives: usize,
     /// What IP-Adapters see.
     images: Vec<SeenPictures>,
     /// Of each text whether the plan's inputs hold what is seen for the negative prompt.
@@ -112,6 +114,7 @@ impl<'a> Predictor<'a> {
             shared,
             prompts,
             written: Vec::new(),
+            negatives: 0,
             images,
             shown: Vec::new(),
             deep: DeepFeatures::default(),
@@ -247,10 +250,10 @@ impl<'a> Predictor<'a> {
         // The run that has the prompt.
         let looked_at = if self.together() { 0 } else { moment.before };
         for (i, texts) in moment.texts.chunks(self.plan.size.batch as usize).enumerate() {
-            self.write_texts(texts)?;
             let negatives = if self.together() { moment.before } else { usize::from(i < moment.before) };
-            self.write_images(texts.len(), negatives)?;
             let negative = !self.together() && negatives > 0;
+            self.write_texts(texts, negatives)?;
+            self.write_images(texts.len(), negatives)?;
             self.run_controls(latents, moment, negative)?;
             let UnetPlan { executable, inputs, .. } = &self.plan;
             let blind = if i == 0 && moment.before == 2 { latents.len() } else { sample.len() };
@@ -276,15 +279,17 @@ impl<'a> Predictor<'a> {
 
     /// Writes what stays the same from step to step unless the prompt has a schedule: the negative prompt first, as
     /// diffusers orders the batch.
-    fn write_texts(&mut self, texts: &[Rc<Conditioning>]) -> Result<()> {
-        if texts.len() == self.written.len() && texts.iter().zip(&self.written).all(|(a, b)| Rc::ptr_eq(a, b))
-        {
+    fn write_texts(&mut self, texts: &[Rc<Conditioning>], negatives: usize) -> Result<()> {
+        let known = (self.written.len(), self.negatives) == (texts.len(), negatives);
+        if known && texts.iter().zip(&self.written).all(|(a, b)| Rc::ptr_eq(a, b)) {
             return Ok(());
         }
+        let Shared { guidance, aesthetic, .. } = *self.shared;
+        let beside = BesideTexts { size: self.size, guidance_scale: guidance.scale, aesthetic, negatives };
         let write =
             |executable: &Executable, config: &Config, inputs: &Inputs, texts: &[Rc<Conditioning>]| {
                 let gpu = &self.pipeline.residence.gpu;
-                write_texts(gpu, executable, config, inputs, texts, self.size, self.shared.guidance.scale)
+                write_texts(gpu, executable, config, inputs, texts, beside)
             };
         write(&self.plan.executable, &self.pipeline.unet.config, &self.plan.inputs, texts)?;
         for (net, control) in self.controls.iter().zip(&self.plan.controls) {
@@ -292,6 +297,7 @@ impl<'a> Predictor<'a> {
             write(&control.executable, net.unet(), &control.inputs, seen)?;
         }
         self.written = texts.to_vec();
+        self.negatives = negatives;
         Ok(())
     }
 
@@ -500,6 +506,17 @@ async fn plan_of(pipeline: &DiffusionPipeline, size: UnetSize) -> Result<UnetPla
     }
 }
 
+/// What a plan is told beside texts.
+#[derive(Clone, Copy)]
+struct BesideTexts {
+    /// Width and height in pixels.
+    size: [u32; 2],
+    guidance_scale: f32,
+    /// For prompts, and for the negative ones, of which so many come first.
+    aesthetic: [f32; 2],
+    negatives: usize,
+}
+
 /// Writes what a plan, of a UNet or a ControlNet, is given of texts.
 fn write_texts(
     gpu: &Gpu,
@@ -507,8 +524,7 @@ fn write_texts(
     config: &Config,
     inputs: &Inputs,
     texts: &[Rc<Conditioning>],
-    [width, height]: [u32; 2],
-    guidance_scale: f32,
+    BesideTexts { size: [width, height], guidance_scale, aesthetic, negatives }: BesideTexts,
 ) -> Result<()> {
     let all = |part: fn(&Conditioning) -> &Vec<f32>| {
         texts.iter().flat_map(|c| part(c)).copied().collect::<Vec<f32>>()
@@ -516,13 +532,17 @@ fn write_texts(
     executable.write(gpu, inputs.encoder_hidden_states, &all(|c| &c.embeds))?;
     if let (Some(added), Some(text_time)) = (inputs.added, config.text_time) {
         executable.write(gpu, added.text_embeds, &all(|c| &c.pooled))?;
-        // Original size, top left of the crop, target size: the picture as it is.
+        // Original size, top left of the crop, target size: the picture as it is. Or a score in place of the last.
         let (h, w) = (height as f32, width as f32);
         let dim = text_time.addition_time_embed_dim as usize;
         let embedded =
             |v| get_timestep_embedding(v, dim, config.flip_sin_to_cos, config.freq_shift, 1.0, 10000.0);
-        let one: Vec<f32> = [h, w, 0.0, 0.0, h, w].into_iter().flat_map(embedded).collect();
-        executable.write(gpu, added.time_ids, &one.repeat(texts.len()))?;
+        let ids = |text: usize| match text_time.time_ids {
+            5 => vec![h, w, 0.0, 0.0, aesthetic[usize::from(text < negatives)]],
+            _ => vec![h, w, 0.0, 0.0, h, w],
+        };
+        let each: Vec<f32> = (0..texts.len()).flat_map(ids).flat_map(embedded).collect();
+        executable.write(gpu, added.time_ids, &each)?;
     }
     if let (Some(t), Some(dim)) = (inputs.timestep_cond, config.time_cond_proj_dim) {
         let cond = get_guidance_scale_embedding(guidance_scale - 1.0, dim as usize);

@@ -309,6 +309,14 @@ pub struct GenerateOptions {
     pub guidance_rescale: f32,
     /// Of InstructPix2Pix: how strictly the picture that is edited is kept. `None`: 1.5.
     pub image_guidance_scale: Option<f32>,
+    /// Of SDXL's refiner: how its training scored pictures such as the prompt's is to be, and such as the negative
+    /// prompt's. `None`: 6 and 2.5.
+    pub aesthetic_score: Option<f32>,
+    pub negative_aesthetic_score: Option<f32>,
+    /// The steps end where the training's time steps are so far done, a share of them, as diffusers has it.
+    pub denoising_end: Option<f64>,
+    /// They begin there: `latents` are then such a sample, not noise.
+    pub denoising_start: Option<f64>,
     /// Shares of the steps between which guidance acts (Kynkäänniemi et al. 2024), as ControlNets' `start` and `end`: in
     /// the others the UNet sees the prompt alone, which is half the work. `None`: all.
     pub guidance_interval: Option<[f64; 2]>,

@@ -3,10 +3,12 @@
 
 use super::controls::{self, ControlFacts};
 use super::decode::Decoder;
+use super::guidance::Guidance;
 use super::inside::Inside;
 use super::ip_adapter;
 use super::looking;
 use super::model::{Kind, Model};
+use super::refine;
 use super::repaint::{self, Repaint};
 use super::request::{
     Acting, Control, DeepCache, Enlarge, GenerateOptions, Hires, IpAdapter, MaskedContent, Output, Picture,
@@ -22,9 +24,10 @@ use crate::samplers::{Sampler, SchedulerConfig, Tuning, labels, names, scheduler
 /// `strength` where a request names none: diffusers' defaults of Stable Diffusion's two pipelines.
 const STRENGTH: f64 = 0.8;
 const INPAINT_STRENGTH: f64 = 1.0;
+/// Of diffusers' `StableDiffusionXLImg2ImgPipeline`, which the refiner is made for.
+const REFINER_STRENGTH: f64 = 0.3;
 /// InstructPix2Pix draws anew, beside the picture: diffusers' pipeline knows no strength, and this scale.
 const EDIT_STRENGTH: f64 = 1.0;
-const IMAGE_GUIDANCE_SCALE: f32 = 1.5;
 /// A1111's "masked area padding", in pixels.
 const MASK_PADDING: u32 = 32;
 
@@ -64,6 +67,8 @@ pub(super) struct Shared {
     pub settings: Settings,
     pub texts: Texts,
     pub guidance: Guidance,
+    /// Of SDXL's refiner: for the prompt, and for the negative one.
+    pub aesthetic: [f32; 2],
     /// Of an interval of at least 2.
     pub deep_cache: Option<DeepCache>,
     /// Those that are seen at once: one, or of a ControlNet Union several.
@@ -117,6 +122,8 @@ pub(super) enum FirstNoise {
     Seed,
     /// NCHW, all pictures, of deviation 1.
     Given(Vec<f32>),
+    /// NCHW, all pictures: not noise, but the sample before the first step.
+    Sample(Vec<f32>),
 }
 
 /// What the loop starts from.
@@ -179,51 +186,6 @@ pub(super) enum Text {
     Zeros,
 }
 
-/// How the predictions with and without prompt are weighed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Guidance {
-    pub scale: f32,
-    /// InstructPix2Pix's `image_guidance_scale`.
-    pub image: Option<f32>,
-    /// The UNet takes the scale as an input.
-    pub embedded: bool,
-    /// `guidance_rescale`: 0 leaves the prediction as it is.
-    pub rescale: f32,
-    /// Shares of the steps between which guidance acts.
-    pub interval: [f64; 2],
-}
-
-impl Guidance {
-    /// Whether there is a prediction for the negative prompt.
-    pub fn needs_negative(&self) -> bool {
-        self.scale > 1.0 && !self.embedded
-    }
-
-    /// Whether there is a prediction that does not see InstructPix2Pix's picture: with a scale of 1 it cancels out.
-    pub fn needs_blind(&self) -> bool {
-        self.image.is_some_and(|scale| scale != 1.0)
-    }
-
-    pub fn acts_always(&self) -> bool {
-        self.interval == [0.0, 1.0]
-    }
-
-    /// Whether guidance acts during a step from one share of the steps to another.
-    pub fn acts(&self, [from, to]: [f64; 2]) -> bool {
-        from >= self.interval[0] && to <= self.interval[1]
-    }
-
-    /// By what the difference of both predictions is multiplied, and that of InstructPix2Pix's with and without picture.
-    pub fn weights(&self, acts: bool, cfg_plus_plus: bool) -> [f32; 2] {
-        let divisor = if cfg_plus_plus { 12.5 } else { 1.0 };
-        [self.scale, self.image.unwrap_or(1.0)].map(|scale| match (self.embedded, acts) {
-            // The UNet has applied its scale already.
-            (true, _) => 1.0,
-            (false, acts) => (if acts { scale } else { 1.0 }) / divisor,
-        })
-    }
-}
-
 /// Settles a request.
 ///
 /// # Errors
@@ -235,6 +197,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     let strength = options.strength.unwrap_or(match (masked, facts.model.instruct_pix2pix) {
         (true, _) => INPAINT_STRENGTH,
         (_, true) => EDIT_STRENGTH,
+        _ if facts.model.refiner => REFINER_STRENGTH,
         _ => STRENGTH,
     });
     let (start, controls, put_back) = start(options, [width, height], strength)?;
@@ -242,12 +205,13 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     if images == 0 {
         return Err(Error::invalid("numImages must be at least 1."));
     }
-    let guidance = guidance(options, facts)?;
+    let guidance = Guidance::read(options, facts.model, facts.embedded_guidance)?;
     let steps = options.num_inference_steps.unwrap_or(facts.model.num_inference_steps);
     let from_picture = !matches!(start, Start::Noise);
     let passes = Passes { options, facts, images };
     latent_size(facts.decoder, [width, height])?;
     check_mask(options, &start, facts)?;
+    refine::check(options, matches!(start, Start::Noise), facts.model.refiner)?;
     controls::check(&controls, &facts.controlnets)?;
     check_sizes(&start, [width, height])?;
     let (adapters, controls) = controls::parted(controls, &facts.controlnets);
@@ -282,6 +246,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         settings,
         texts: texts(options, facts)?,
         guidance,
+        aesthetic: refine::aesthetic(options)?,
         deep_cache: deep_cache(options, facts)?,
         guess: !controls.is_empty() && (options.guess_mode || asks_to_guess(&controls[0])),
         controls: controls::seen_at_once(controls, &facts.controlnets),
@@ -369,24 +334,6 @@ fn check_sizes(start: &Start, [width, height]: [u32; 2]) -> Result<()> {
     Ok(())
 }
 
-fn guidance(options: &GenerateOptions, facts: &Facts) -> Result<Guidance> {
-    let scale = options.guidance_scale.unwrap_or(facts.model.guidance_scale);
-    if !scale.is_finite() || !options.guidance_rescale.is_finite() {
-        return Err(Error::invalid("guidanceScale and guidanceRescale must be finite numbers."));
-    }
-    let image = options.image_guidance_scale.unwrap_or(IMAGE_GUIDANCE_SCALE);
-    if !image.is_finite() {
-        return Err(Error::invalid("imageGuidanceScale must be a finite number."));
-    }
-    let image = facts.model.instruct_pix2pix.then_some(image);
-    let interval = options.guidance_interval.unwrap_or([0.0, 1.0]);
-    if !(0.0 <= interval[0] && interval[0] < interval[1] && interval[1] <= 1.0) {
-        return Err(Error::invalid("guidanceInterval must be [start, end], shares of the steps."));
-    }
-    let embedded = facts.embedded_guidance;
-    Ok(Guidance { scale, image, embedded, rescale: options.guidance_rescale, interval })
-}
-
 fn deep_cache(options: &GenerateOptions, facts: &Facts) -> Result<Option<DeepCache>> {
     match options.deep_cache {
         Some(DeepCache { interval: 0, .. }) => {
@@ -467,6 +414,8 @@ impl Passes<'_> {
         // Some schedules have fewer steps than were asked for.
         let count = sampler.levels.timesteps().len();
         let begin = begin.min(count - 1);
+        let timesteps = sampler.levels.timesteps();
+        let [begin, end] = refine::steps(options, facts.scheduler, timesteps, [begin, count])?;
         Ok(Pass {
             width: size[0],
             height: size[1],
@@ -474,7 +423,7 @@ impl Passes<'_> {
             steps,
             sampler,
             begin,
-            total: count - begin,
+            total: end - begin,
             noise: FirstNoise::Seed,
             decode,
         })
@@ -491,7 +440,10 @@ impl Passes<'_> {
                 self.images
             )));
         }
-        Ok(FirstNoise::Given(given.clone()))
+        Ok(match self.options.denoising_start {
+            Some(_) => FirstNoise::Sample(given.clone()),
+            None => FirstNoise::Given(given.clone()),
+        })
     }
 }
 

@@ -283,7 +283,7 @@ impl TextEncoders {
 
     /// The fewest layers that conditioning passes.
     pub fn layers(&self) -> u32 {
-        let recipe = |i| TextRecipe::of(self.sdxl, i);
+        let recipe = |i| TextRecipe::of(self.sdxl, i, self.encoders.len());
         let layers = self.encoders.iter().enumerate().filter_map(|(i, e)| recipe(i).layers(&e.module.config));
         layers.min().unwrap_or(0)
     }
@@ -462,7 +462,7 @@ impl TextEncoders {
                 let recipe = TextRecipe {
                     clip_skip: request.clip_skip,
                     vectors: windows.iter().flatten().any(|p| p.id >= FIRST_VECTOR),
-                    ..TextRecipe::of(self.sdxl, i)
+                    ..TextRecipe::of(self.sdxl, i, self.encoders.len())
                 };
                 let (mut z, first) = encoder.run(residence, recipe, &windows, &table).await?;
                 let size = self.tokens() * width;

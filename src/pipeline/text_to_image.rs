@@ -84,7 +84,7 @@ async fn denoise(
     reports: &mut Reports<'_, '_>,
 ) -> Result<Vec<f32>> {
     predictor.prepare(reports.listener.aborted).await?;
-    let levels = pass.sampler.levels.clone();
+    let (levels, total) = (pass.sampler.levels.clone(), pass.total);
     let len = reports.picture_len * reports.shared.images;
     let (canvas, sample) = Canvas::begin(encoded, len, pass.noise, &mut noises, &levels, pass.begin);
     let noise = Box::new(move |z: &mut [f32], walk| noises.draw(z, walk));
@@ -102,9 +102,17 @@ async fn denoise(
             }
             Ask::Step(mut done) => {
                 canvas.blend(&mut done.sample, &levels, done.next);
-                answer = Some(done.sample.clone());
+                done.total = total;
                 reports.times.push(now() - begun);
+                let ended = done.step + 1 >= total && done.next.is_some();
+                let sample = done.sample.clone();
                 reports.add(done, &levels, predictor.take_seen()).await?;
+                if ended {
+                    // The rest is for another model.
+                    reports.send().await?;
+                    return Ok(sample);
+                }
+                answer = Some(sample);
                 begun = now();
             }
             Ask::End(latents) => {

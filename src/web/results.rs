@@ -178,6 +178,7 @@ pub(super) fn model_object(model: &Model) -> Object {
     set(&out, "kind", model.kind.as_str());
     set(&out, "inpainting", model.inpainting);
     set(&out, "instructPix2Pix", model.instruct_pix2pix);
+    set(&out, "refiner", model.refiner);
     set(&out, "defaultSize", model.default_size);
     set(&out, "latentChannels", model.latent_channels);
     set(&out, "latentScale", model.latent_scale);

@@ -103,7 +103,7 @@ export class Pipeline {
       ? { numInferenceSteps: 4, guidanceScale: 8.5, scheduler: 'lcm' }
       : { numInferenceSteps: 20, guidanceScale: 3, scheduler: 'pndm' };
     const size = { defaultSize: 64, latentChannels: channels, latentScale: 8 };
-    const takes = { inpainting: false, instructPix2Pix: spec.source.includes('pix2pix') };
+    const takes = { inpainting: false, instructPix2Pix: spec.source.includes('pix2pix'), refiner: false };
     return { name: JSON.stringify(spec), kind: 'sd1', ...takes, ...size, parameters: 1, ...few };
   }
 
