@@ -50,7 +50,11 @@ import { element, hideError, input, isAbort, say, showError } from './page/ui.js
 // --------------------------------------------------------------------------------------------- the form
 
 const form = element('form', HTMLFormElement);
-const places = new Places(() => showModels());
+// What the place of the models shows is read when it is opened.
+const places = new Places(() => {
+  shop.show();
+  kept.show();
+});
 const settings = new Settings(DiffusionPipeline.schedulers);
 showLevels((hidden) => settings.changed(hidden, models.offered()?.defaults));
 const start = new Start(() => settings.size, takeSettings);
@@ -162,11 +166,6 @@ takeFiles({
     return start.drop(file);
   },
 });
-/** What the place of the models shows is read when it is opened. */
-function showModels() {
-  shop.show();
-  kept.show();
-}
 
 /** Of an entry of the catalogue, what a recipe sets. @param {import('./page/catalogue.js').Entry} entry */
 const own = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
@@ -259,15 +258,15 @@ function showWords() {
   translation.show(models.source);
   showReading(settings.only('prompt').prompt, models.source);
 }
-/** @param {{ prompt: string, negative: string }} words */
-const setWords = ({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative });
-const prompts = new Prompts(setWords);
-const getWords = () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') });
-new Styles({ read: getWords, set: setWords });
-const translation = new TranslationOffer({ read: getWords, set: setWords });
-clears({
-  read: getWords, set: setWords, typed: (listener) => settings.on('input', ['prompt', 'negative-prompt'], listener),
-});
+const words = {
+  read: () => ({ prompt: settings.get('prompt'), negative: settings.get('negative-prompt') }),
+  /** @param {{ prompt: string, negative: string }} words */
+  set: ({ prompt, negative }) => settings.set({ prompt, 'negative-prompt': negative }),
+};
+const prompts = new Prompts(words.set);
+new Styles(words);
+const translation = new TranslationOffer(words);
+clears({ ...words, typed: (listener) => settings.on('input', ['prompt', 'negative-prompt'], listener) });
 new Presets(settings, () => models.offered()?.defaults);
 const suggestions = new Suggestions((prompt) => settings.set({ prompt }));
 settings.on('input', [...WORDS, 'negative-prompt'], showWords);
