@@ -28,7 +28,7 @@ import { Presets } from './page/presets.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
-import { Recipes } from './page/recipes.js';
+import { Recipes, recipeOf } from './page/recipes.js';
 import { Settings } from './page/settings.js';
 import { sharesWhatIs } from './page/share.js';
 import { Shop } from './page/shop.js';
@@ -154,7 +154,7 @@ const recipes = new Recipes(settings, () => {
     {
       what: 'model',
       source: file instanceof File ? file : models.source,
-      catalogue: entry && own(entry),
+      catalogue: entry && recipeOf(entry),
       pipeline: source === models.source ? { steps, guidance, scheduler } : undefined,
     },
   ];
@@ -166,9 +166,6 @@ takeFiles({
     return start.drop(file);
   },
 });
-
-/** Of an entry of the catalogue, what a recipe sets. @param {import('./page/catalogue.js').Entry} entry */
-const own = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
 
 // --------------------------------------------------------------------------------------------- drawing
 

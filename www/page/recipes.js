@@ -64,6 +64,9 @@ async function recipeFor({ what, source, catalogue, pipeline }) {
   return { what, by: PIPELINE, recipe: { kind: 'LCM', ...pipeline, name: names.at(-1) } };
 }
 
+/** Of an entry of the catalogue, what a recipe sets. @param {import('./catalogue.js').Entry} entry */
+export const recipeOf = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
+
 export class Recipes {
   #panel = any('recipe');
   #settings;
