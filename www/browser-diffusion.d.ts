@@ -372,6 +372,8 @@ export interface GenerateOptions {
   variationStrength?: number;
   /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
   seedResizeFrom?: [number, number];
+  /** A1111's ENSD: noise after the first (of Euler a, DDIM with eta ...) is of the seed and this added. Default 0. */
+  etaNoiseSeedDelta?: number;
   numImages?: number;
   /** NCHW initial noise, unscaled, instead of the seed's. */
   latents?: Float32Array;
@@ -379,9 +381,7 @@ export interface GenerateOptions {
   negativePromptEmbeds?: Float32Array;
   /** A picture to start from; scaled and cut to width x height. */
   image?: ImageSource;
-  /**
-   * How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1.
-   */
+  /** How much of `image` is redrawn, 0 to 1, as in diffusers: so much of the steps is run. Default 0.8, with a mask 1. */
   strength?: number;
   /**
    * Which steps `strength` leaves of `numInferenceSteps`. "diffusers", the default: int(steps * strength). "a1111":
