@@ -110,6 +110,7 @@ fn noise_as_a1111() {
             generator_per_image: true,
             variation: pair("variation").map(|(seed, strength)| (seed, strength as f32)),
             resize_from: pair("resize_from").map(|(h, w)| (8 * w as u32, 8 * h as u32)),
+            ..Default::default()
         };
         let shape: Vec<usize> = lengths(&case["shape"]);
         let images = number("images").unwrap() as usize;
@@ -170,4 +171,51 @@ fn brownian_as_k_diffusion() {
         }
     }
     println!("worst relative L2 {worst:.1e}");
+}
+
+/// A1111's "eta noise seed delta" (its `rng.py`): the first noise is the seed's, and what follows is drawn by generators of
+/// the seed and the delta, one for each picture as the first ones were.
+#[test]
+fn later_noise_of_another_seed() {
+    let shape = [2, 3, 4];
+    for (rng, each, variation) in [
+        (Rng::TorchCpu, false, None),
+        (Rng::TorchCpu, true, None),
+        (Rng::TorchCuda, true, None),
+        (Rng::TorchCpu, true, Some((9, 0.5))),
+    ] {
+        let options = NoiseOptions { rng, generator_per_image: each, variation, ..Default::default() };
+        let delayed = NoiseOptions { later_seed_delta: 31337, ..options.clone() };
+        let source = |options: &NoiseOptions| NoiseSource::new(5, options, 2, shape, 8);
+        let alone =
+            |seed: u64| NoiseSource::new(seed, &NoiseOptions { rng, ..Default::default() }, 1, shape, 8);
+        let draw = |source: &mut NoiseSource, first: bool| {
+            let mut values = vec![0.0; 48];
+            if first {
+                source.first(&mut values)
+            } else {
+                source.randn(&mut values)
+            }
+            values
+        };
+        let (mut plain, mut moved) = (source(&options), source(&delayed));
+        assert_eq!(draw(&mut plain, true), draw(&mut moved, true), "{options:?}");
+        // Variations count up beside one seed; else each picture's own seed does.
+        let seeds = if each && variation.is_none() { [5, 6] } else { [5, 5] };
+        let wanted: Vec<f32> = if each {
+            let one = |seed: u64| {
+                let mut values = vec![0.0; 24];
+                alone(seed + 31337).randn(&mut values);
+                values
+            };
+            seeds.into_iter().flat_map(one).collect()
+        } else {
+            let mut values = vec![0.0; 48];
+            alone(5 + 31337).randn(&mut values);
+            values
+        };
+        let later = draw(&mut moved, false);
+        assert_eq!(later, wanted, "{options:?}");
+        assert_ne!(later, draw(&mut plain, false));
+    }
 }

@@ -28,7 +28,7 @@ import { Presets } from './page/presets.js';
 import { Prompts } from './page/prompts.js';
 import { Queue } from './page/queue.js';
 import { asRead, showReading } from './page/read-as.js';
-import { Recipes, recipeOf } from './page/recipes.js';
+import { Recipes, offeredRecipe } from './page/recipes.js';
 import { Settings } from './page/settings.js';
 import { sharesWhatIs } from './page/share.js';
 import { Shop } from './page/shop.js';
@@ -119,7 +119,7 @@ const models = new Models({
     settings.set({ width, height });
     await recipes.follow();
     // A recipe's stay: its own, or those of a LoRA.
-    if (!recipes.followed && models.offered() === entry) settings.set(own(entry));
+    if (!recipes.followed && models.offered() === entry) settings.set(offeredRecipe(entry));
   },
   async loaded({ model }, source, entry) {
     const { scheduler, instructPix2Pix } = model;
@@ -154,7 +154,7 @@ const recipes = new Recipes(settings, () => {
     {
       what: 'model',
       source: file instanceof File ? file : models.source,
-      catalogue: entry && recipeOf(entry),
+      catalogue: entry && offeredRecipe(entry),
       pipeline: source === models.source ? { steps, guidance, scheduler } : undefined,
     },
   ];

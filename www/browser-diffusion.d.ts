@@ -346,6 +346,8 @@ export interface GenerateOptions {
   variationSeed?: number; variationStrength?: number;
   /** A1111's "seed resize from": width and height in pixels at which the seed's picture is known. */
   seedResizeFrom?: [number, number];
+  /** A1111's ENSD: noise after the first (of Euler a, DDIM with eta ...) is of the seed and this added. Default 0. */
+  etaNoiseSeedDelta?: number;
   numImages?: number;
   /** NCHW initial noise, unscaled, instead of the seed's; with `denoisingStart` the sample to go on from. */
   latents?: Float32Array;

@@ -178,6 +178,7 @@ const FIELDS = [
     write: ({ seedResizeFrom }) => seedResizeFrom?.join('x'),
     read: (value) => ({ seedResizeFrom: sizeIn(value) }),
   },
+  number('ENSD', 'etaNoiseSeedDelta', { usual: 0 }),
   number('Eta', 'eta', { f32: true }),
   number('Sigma churn', 'sChurn', { usual: 0, f32: true }),
   number('Sigma tmin', 'sTmin', { usual: 0, f32: true }),

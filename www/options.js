@@ -194,6 +194,7 @@ export const GENERATE_RULES = {
   variationSeed: integer(0),
   variationStrength: between(0, 1),
   seedResizeFrom,
+  etaNoiseSeedDelta: integer(0),
   numImages: integer(1, 64),
   latents: floats,
   promptEmbeds: floats,

@@ -16,7 +16,7 @@ use super::request::{
 };
 use super::residence::Residence;
 use super::tags;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::prompt::Syntax;
 use crate::samplers::NoiseOptions;
 use crate::samplers::{Sampler, SchedulerConfig, Tuning, labels, names, scheduler};
@@ -406,8 +406,17 @@ impl Passes<'_> {
             Some(strength) => schedule_steps(steps, strength, options.strength_steps)?,
             None => (steps, 0),
         };
-        let tuning = Tuning { sdxl: facts.model.kind == Kind::Sdxl, ..options.tuning.clone() };
-        let sampler = scheduler(options.scheduler.as_deref(), facts.scheduler, all, &tuning)?;
+        let sdxl = facts.model.kind == Kind::Sdxl;
+        let tuning = Tuning { sdxl, finer: all > steps, ..options.tuning.clone() };
+        let sampler = scheduler(options.scheduler.as_deref(), facts.scheduler, all, &tuning);
+        let sampler = sampler.map_err(|error| match all > steps {
+            true if error.code == Code::InvalidOption => Error::invalid(format!(
+                "strengthSteps \"exact\" makes {all} steps of strength {}, and this scheduler has not so many. Choose \
+                 one over noise levels, such as euler or dpmpp_2m_karras, or a greater strength.",
+                strength.unwrap_or(1.0)
+            )),
+            _ => error,
+        })?;
         if decode || options.preview == Preview::Full {
             facts.decoder.check(facts.residence, height, width)?;
         }

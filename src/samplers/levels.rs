@@ -215,7 +215,11 @@ pub(super) fn exploding(
     }
 
     let n = setup.steps;
-    let mut timesteps = training.fractional_timesteps(n);
+    // Finer than the training, only even spacing goes between its timesteps.
+    let mut timesteps = match n > training.num_train_timesteps {
+        true => linspace(0.0, (all.len() - 1) as f64, n).into_iter().rev().map(|t| t as f32).collect(),
+        false => training.fractional_timesteps(n),
+    };
     let of_euler =
         |key, default| if keys == ScheduleKeys::Euler { config.str(key, default) } else { Ok(default) };
     let mut sigmas: Vec<f64> = match of_euler("interpolation_type", "linear")? {
@@ -317,7 +321,12 @@ pub(super) fn named(
         Schedule::Normal => linspace(last as f64, 0.0, n).iter().map(|&t| at(t)).collect(),
         Schedule::Simple => {
             let stride = all.len() as f64 / n as f64;
-            (0..n).map(|i| all[last - (i as f64 * stride) as usize].into()).collect()
+            let between = |i: usize| last as f64 * (1.0 - i as f64 / n as f64);
+            // Of fewer levels than steps each would come several times.
+            match n > all.len() {
+                true => (0..n).map(|i| at(between(i))).collect(),
+                false => (0..n).map(|i| all[last - (i as f64 * stride) as usize].into()).collect(),
+            }
         }
         Schedule::DdimUniform => {
             let stride = (all.len() / n).max(1);

@@ -23,7 +23,7 @@ impl DataPredictionModel {
     pub fn read(setup: &Setup, zero_snr: bool, solver: Solver) -> Result<(Self, Levels)> {
         let config = setup.config;
         let defaults = Defaults { timestep_spacing: "linspace", zero_snr, ..DEFAULTS };
-        let mut training = Training::read(config, setup.steps, &defaults)?;
+        let mut training = Training::read(config, setup.steps_of_training(), &defaults)?;
         training.keep_last_alpha_off_zero();
         if let Some(learned @ ("learned" | "learned_range")) = config.optional_str("variance_type", None)? {
             return Err(SchedulerConfig::refuse("variance_type", learned));
@@ -127,7 +127,14 @@ pub(super) fn preserving(setup: &Setup, training: &Training, solver: Solver) -> 
         let end_scale = sigmas.last().map_or(1.0, |&s| spread(s));
         return Ok(Levels { init_noise_sigma, end_scale, ..Levels::preserving(timesteps, sigmas) });
     }
-    let mut timesteps = solver_timesteps(config, training, n, solver)?;
+    if n > training.num_train_timesteps && schedule == Schedule::Own {
+        // Finer than the training: between its timesteps.
+        let fine: Vec<f64> = linspace(0.0, (all.len() - 1) as f64, n + 1).into_iter().skip(1).rev().collect();
+        let mut sigmas: Vec<f32> = fine.iter().map(|&t| interp(t, &all) as f32).collect();
+        sigmas.push(if solver == Solver::Deis { smallest } else { final_sigma(config, smallest)? });
+        return Ok(Levels::preserving(fine.iter().map(|&t| t as f32).collect(), sigmas));
+    }
+    let mut timesteps = solver_timesteps(config, training, n.min(training.num_train_timesteps), solver)?;
     let mut sigmas: Vec<f32> = match between(schedule, min, max, n) {
         Some(sigmas) => {
             let cosine = config.str("beta_schedule", "linear")? == "squaredcos_cap_v2";

@@ -15,6 +15,8 @@ pub struct NoiseOptions {
     pub variation: Option<(u64, f32)>,
     /// Width and height in pixels at which the seed is known: its noise is put in the middle, as A1111 does.
     pub resize_from: Option<(u32, u32)>,
+    /// A1111's "eta noise seed delta": after the first noise, generators are those of seeds so much further.
+    pub later_seed_delta: u64,
 }
 
 impl NoiseOptions {
@@ -81,6 +83,18 @@ impl NoiseSource {
 
     /// The noise that all pictures start from, NCHW: A1111's `ImageRNG.first`.
     pub fn first(&mut self, out: &mut [f32]) {
+        self.draw_first(out);
+        let NoiseOptions { rng, later_seed_delta, .. } = self.options;
+        if later_seed_delta != 0 {
+            // Brownian motions keep the seed, as there.
+            for (i, generator) in self.generators.iter_mut().enumerate() {
+                let (seed, _) = self.options.of_image(self.seed, i);
+                *generator = rng.seeded(seed.wrapping_add(later_seed_delta));
+            }
+        }
+    }
+
+    fn draw_first(&mut self, out: &mut [f32]) {
         let NoiseOptions { rng, resize_from, .. } = self.options;
         if self.options.variation.is_none() && resize_from.is_none() {
             return self.randn(out);

@@ -53,7 +53,7 @@ impl Sampler {
             zero_snr: reading.zero_snr,
             ..DEFAULTS
         };
-        let mut training = Training::read(config, setup.steps, &defaults)?;
+        let mut training = Training::read(config, setup.steps_of_training(), &defaults)?;
         training.keep_last_alpha_off_zero();
         if training.prediction_type == Prediction::Sample && !reading.sample {
             return Err(SchedulerConfig::refuse("prediction_type", "sample, for this sampler,"));

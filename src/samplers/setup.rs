@@ -15,11 +15,21 @@ pub struct Tuning {
     pub s_noise: f32,
     /// The network is SDXL's: "align your steps" has a table of its own for it.
     pub sdxl: bool,
+    /// There may be more steps than the training had: of a picture drawn over, only the last of them are run.
+    pub finer: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { eta: None, s_churn: 0.0, s_tmin: 0.0, s_tmax: f32::INFINITY, s_noise: 1.0, sdxl: false }
+        Self {
+            eta: None,
+            s_churn: 0.0,
+            s_tmin: 0.0,
+            s_tmax: f32::INFINITY,
+            s_noise: 1.0,
+            sdxl: false,
+            finer: false,
+        }
     }
 }
 
@@ -67,4 +77,11 @@ pub(super) struct Setup<'a> {
     pub knobs: Knobs,
     /// What was asked for, whether the sampler's row lists it or not.
     pub asked: &'a Tuning,
+}
+
+impl Setup<'_> {
+    /// The number of steps to check against the training's.
+    pub fn steps_of_training(&self) -> usize {
+        if self.asked.finer { self.steps.min(1) } else { self.steps }
+    }
 }

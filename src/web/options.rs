@@ -154,7 +154,7 @@ pub(super) fn lora(spec: &JsValue) -> Result<Lora> {
     })
 }
 
-/// `rng`, `generatorPerImage`, `variationSeed`, `variationStrength`, `seedResizeFrom`.
+/// `rng`, `generatorPerImage`, `variationSeed`, `variationStrength`, `seedResizeFrom`, `etaNoiseSeedDelta`.
 pub(super) fn noise(o: &JsValue) -> Result<NoiseOptions> {
     let strength = float(o, "variationStrength")?.unwrap_or(0.0);
     let seed = count(o, "variationSeed", EXACT)?.unwrap_or(0.0) as u64;
@@ -164,6 +164,7 @@ pub(super) fn noise(o: &JsValue) -> Result<NoiseOptions> {
         generator_per_image: flag(o, "generatorPerImage"),
         variation: (strength != 0.0).then_some((seed, strength)),
         resize_from: resize_from.map(|[w, h]| (w as u32, h as u32)),
+        later_seed_delta: count(o, "etaNoiseSeedDelta", EXACT)?.unwrap_or(0.0) as u64,
     })
 }
 

@@ -33,7 +33,7 @@ const WORDS = [
   ['ddim', 'DDIM', 'DDIMScheduler'],
   ['euler', 'Euler', 'EulerDiscreteScheduler'],
   ['ancestral', 'Euler a', 'EulerAncestralDiscreteScheduler'],
-  ['eta', 'Eta', 'eta'],
+  ['eta', 'Eta · ENSD', 'eta'],
   ['img2img', 'img2img', 'StableDiffusionImg2ImgPipeline'],
   ['strength', 'Denoising strength', 'strength'],
   ['inpainting', 'Inpaint', 'StableDiffusionInpaintPipeline'],

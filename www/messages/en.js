@@ -265,6 +265,8 @@ export const messages = {
     `Done in ${time}. ${first === last ? `Seed ${first}` : `Seeds ${first} to ${last}`}.`,
   'draw.unread': (/** @type {string} */ ends) =>
     ` The model reads about 60 words; what came after was left out: ${ends}`,
+  'draw.glaring': ' This looks like a model that predicts another thing than it is taken for: ' +
+    'under Models, change “What it predicts”.',
   'draw.quoted': (/** @type {string} */ words) => `“${words}”`,
   'draw.strays': (/** @type {string} */ name, /** @type {number} */ count, /** @type {string} */ some) =>
     ` Of ${name} ${counted(count, 'tensor belongs', 'tensors belong')} to no weight of this model: ${some}.`,

@@ -303,6 +303,7 @@ export const messages = {
   'draw.painting': '正在解码成图',
   'draw.done': (time, first, last) => `完成，用时 ${time}。种子 ${first === last ? first : `${first} 到 ${last}`}。`,
   'draw.unread': (ends) => `模型只能读大约 60 个单词，后面的内容没有读到：${ends}`,
+  'draw.glaring': '看起来模型预测的内容与设定不符：请到“模型”页更改“预测的内容”。',
   'draw.quoted': (words) => `“${words}”`,
   'draw.strays': (name, count, some) => `${name} 中有 ${count} 个张量不属于这个模型的任何权重：${some}。`,
   'draw.wordless': '没有提示词的图片',

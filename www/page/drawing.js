@@ -108,11 +108,12 @@ export class Drawing {
     }
     if (failed) throw failed;
     if (!this.#last) return;
-    const { seed, unmatched, truncated } = this.#last.lastResult;
+    const { pipeline: { model }, lastResult: { seed, unmatched, truncated, latents } } = this.#last;
     first ??= seed;
     drawn(first);
     const done = t('draw.done', duration(performance.now() - started), first, seed);
-    say(`${done}${strays(unmatched)}${unread(truncated)}`);
+    const glaring = isGlaring(latents[0], model.latentChannels) ? t('draw.glaring') : '';
+    say(`${done}${strays(unmatched)}${unread(truncated)}${glaring}`);
   }
 
   /**
@@ -281,4 +282,16 @@ function strays(loras) {
     const some = `${keys.slice(0, 3).join(', ')}${keys.length > 3 ? ', …' : ''}`;
     return t('draw.strays', name, keys.length, some);
   }).join('');
+}
+
+/** Latents of pictures spread by about 1; of a prediction that is taken for another kind by 14 and more, or not at all. */
+const GLARING = 4;
+
+/** Whether no channel of a picture's latents is near what a picture has. @param {Float32Array} latents @param {number} n */
+function isGlaring(latents, n) {
+  const plane = latents.length / n;
+  return Array.from({ length: n }, (_, i) => latents.subarray(i * plane, (i + 1) * plane)).every((channel) => {
+    const mean = channel.reduce((sum, v) => sum + v, 0) / plane;
+    return !(Math.sqrt(channel.reduce((sum, v) => sum + (v - mean) ** 2, 0) / plane) <= GLARING);
+  });
 }

@@ -41,6 +41,7 @@ export class Models {
   #source = input('source');
   #weights = select('weights');
   #memory = select('memory');
+  #prediction = select('prediction');
   #catalogue = select('catalogue');
   #cost = any('cost');
   #note = any('generate-cost');
@@ -74,6 +75,8 @@ export class Models {
     if (/^[^/]+\.(safetensors|ckpt|pt|pth)$/i.test(this.#source.value)) this.#source.value = EMBEDDED;
     const shows = () => this.showCost();
     for (const field of [this.#source, this.#weights, this.#memory]) field.addEventListener('input', shows);
+    // It was said of the model that stood there before.
+    this.#source.addEventListener('input', () => { this.#prediction.value = ''; });
     this.#catalogue.addEventListener('change', () => {
       const { value } = this.#catalogue;
       if (value !== '') this.pickOffered(value);
@@ -177,7 +180,10 @@ export class Models {
   /** The pipeline of a model; the one before is let go. @param {string} [source] */
   load(source = this.source) {
     const file = this.picked(source);
-    const asked = { weights: /** @type {Weights} */ (this.#weights.value), memory: this.#lowMemory ? 'low' : 'auto' };
+    const asked = {
+      weights: /** @type {Weights} */ (this.#weights.value), memory: this.#lowMemory ? 'low' : 'auto',
+      predictionType: this.#prediction.value || undefined,
+    };
     const keeps = file ? this.#keepFile.checked : undefined;
     const vae = this.#on.decoder();
     const mark = file ? [file.name, this.#picks] : source;

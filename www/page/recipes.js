@@ -65,7 +65,7 @@ async function recipeFor({ what, source, catalogue, pipeline }) {
 }
 
 /** Of an entry of the catalogue, what a recipe sets. @param {import('./catalogue.js').Entry} entry */
-export const recipeOf = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
+export const offeredRecipe = ({ defaults: { steps, guidance, scheduler } }) => ({ steps, guidance, scheduler });
 
 export class Recipes {
   #panel = any('recipe');

@@ -142,6 +142,7 @@ const TABLE = [
   { id: 'variation-seed', option: 'variationSeed', read: given, kept: true, png: { usual: '' } },
   { id: 'variation-strength', option: 'variationStrength', read: number, kept: true, png: {},
     when: ({ value }) => value('variation-seed') !== '' },
+  { id: 'ensd', option: 'etaNoiseSeedDelta', read: some, kept: true, png: { usual: 0 } },
   { id: 'own-seeds', option: 'generatorPerImage', read: Boolean },
   ...SEED_RESIZE.map((side, i) => ({
     id: `seed-resize-${side}`, option: `seedResizeFrom.${i}`, when: resizes, kept: true, png: { usual: '' },

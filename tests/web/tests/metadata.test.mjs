@@ -216,12 +216,14 @@ test('every option that the text has a field for is written, and read again', ()
   const first = {
     promptSyntax: 'comfy', guidanceScale: Math.fround(7.2), imageGuidanceScale: Math.fround(1.35),
     clipSkip: 2, variationSeed: 9, variationStrength: 0.1,
-    seedResizeFrom: [72, 64], eta: 0, sChurn: 4, sTmin: 0.05, sTmax: 12.5, sNoise: 1.003, rng: 'torch-cuda',
+    seedResizeFrom: [72, 64], etaNoiseSeedDelta: 31337, eta: 0, sChurn: 4, sTmin: 0.05, sTmax: 12.5, sNoise: 1.003,
+    rng: 'torch-cuda',
     guidanceRescale: 0.7, guidanceInterval: [0.15, 0.8], deepCache: { interval: 3, branch: 1 },
   };
   const start = 'a cat, sitting\nSteps: 20, Sampler: PLMS, CFG scale: 7.2, Image CFG scale: 1.35, Seed: 42, ' +
     'Size: 512x768, Model: m, ';
-  const noise = 'Clip skip: 3, Variation seed: 9, Variation seed strength: 0.1, Seed resize from: 72x64, Eta: 0, ' +
+  const noise = 'Clip skip: 3, Variation seed: 9, Variation seed strength: 0.1, Seed resize from: 72x64, ' +
+    'ENSD: 31337, Eta: 0, ' +
     'Sigma churn: 4, Sigma tmin: 0.05, Sigma tmax: 12.5, Sigma noise: 1.003, RNG: NV, Emphasis: Comfy, ';
   const end = 'Guidance rescale: 0.7, Guidance interval: 0.15 to 0.8, DeepCache: 3 branch 1, ' +
     'Version: browser-diffusion 0.1.0';

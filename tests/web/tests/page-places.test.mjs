@@ -252,3 +252,32 @@ test('a text that is too long to be a prompt is refused in words, and nothing is
     await page.waitForFunction(() => /** @type {HTMLInputElement} */ (document.getElementById('seed')).value === '3');
     assert.equal(await page.inputValue('#prompt'), 'a dog');
   }));
+
+test('a model that predicts another thing than it is taken for: the page says so, and the model place changes it', () =>
+  withPage({}, async page => {
+    await status(page, /^Ready/);
+    await typeModel(page, 'someone/old.safetensors');
+    await page.fill('#prompt', 'a cat');
+    await page.click('#generate');
+    await status(page, /^Done/);
+    assert.doesNotMatch(await page.innerText('#status'), /predicts/, 'latents of a picture say nothing');
+    await page.fill('#prompt', 'glaring');
+    await page.click('#generate');
+    await status(page, /predicts another thing .* under Models, change “What it predicts”/);
+    const loadedAs = () => page.evaluate(() =>
+      JSON.parse(/** @type {any} */ (window).browserDiffusion.pipeline.model.name).predictionType);
+    assert.equal(await loadedAs(), undefined, 'as its files say');
+
+    // By mouse; the next picture loads the model so.
+    await goTo(page, 'models');
+    await page.selectOption('#prediction', { label: 'velocity (v_prediction)' });
+    await goTo(page, 'draw');
+    await page.fill('#prompt', 'a dog');
+    await page.click('#generate');
+    await page.waitForFunction(() =>
+      /** @type {any} */ (window).browserDiffusion.lastResult.options.prompt === 'a dog');
+    assert.equal(await loadedAs(), 'v_prediction');
+    // It was said of that model, and not of the next.
+    await typeModel(page, 'someone/else.safetensors');
+    assert.equal(await page.inputValue('#prediction'), '');
+  }));

@@ -375,9 +375,8 @@ test('models and LoRAs for few steps set steps, guidance and sampler, say so, an
     await page.click('#loras button');
     const key = 'model.diffusion_model.time_embed.cond_proj.weight';
     await page.setInputFiles('#files', titled('dream.safetensors', {}, { [key]: {} }));
-    await page.waitForFunction(
-      () => /** @type {HTMLInputElement} */ (document.getElementById('guidance')).value === '8.5',
-    );
+    await page.waitForFunction(() =>
+      /** @type {HTMLInputElement} */ (document.getElementById('guidance')).value === '8.5');
     assert.match(await page.innerText('#recipe-text'), /^dream\.safetensors is an LCM model, by its tensors/);
 
     // A pipeline that says so itself: its own steps and guidance.
