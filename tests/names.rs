@@ -62,11 +62,12 @@ fn the_module_has_the_engines_names() {
 /// Each option is declared as the union of its names, in their order; an upscaler may be an object too.
 #[test]
 fn the_types_say_the_same() {
-    let types = include_str!("../www/browser-diffusion.d.ts");
+    let types =
+        [include_str!("../www/browser-diffusion.d.ts"), include_str!("../www/controls.d.ts")].concat();
     for (option, names) in lists() {
         let union = format!("{option}?: {}", quoted(&names, " | "));
         let ends = |rest: &str| rest.starts_with(';') || rest.starts_with(" | Upscaler;");
         let declared = types.match_indices(&union).any(|(at, _)| ends(&types[at + union.len()..]));
-        assert!(declared, "www/browser-diffusion.d.ts should declare {union}");
+        assert!(declared, "www/*.d.ts should declare {union}");
     }
 }
