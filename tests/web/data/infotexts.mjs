@@ -72,7 +72,7 @@ export const KINDS = {
         { prompt: 'portrait of a knight', negativePrompt: 'lowres, bad anatomy', numInferenceSteps: 30,
           guidanceScale: 8, scheduler: 'dpmpp_2m_karras', seed: 3456789012, width: 512, height: 512 }],
       [`a knight\n${fields('Steps: 40, Sampler: PLMS', 7, 'Model hash: 7460a6fa, ENSD: 31337')}`,
-        { prompt: 'a knight', negativePrompt: '', ...drawn(40, 'pndm', 7) }],
+        { prompt: 'a knight', negativePrompt: '', ...drawn(40, 'pndm', 7), etaNoiseSeedDelta: 31337 }],
       [`a knight\n${fields('Steps: 40, Sampler: Euler', 8, 'Model hash: 7460a6fa, Eta: 0.67')}`,
         { prompt: 'a knight', negativePrompt: '', ...drawn(40, 'euler_normal', 8), eta: 0.67 }],
       ['a knight\nNegative prompt: x\nSteps: 20, Sampler: DPM2 a Karras, CFG scale: 7.5, Seed: 9, Size: 513x767, ' +
