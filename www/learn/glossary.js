@@ -12,7 +12,7 @@ const WORDS = [
   ['steps', 'Sampling steps', 'num_inference_steps'],
   ['sampler', 'Sampling method', 'scheduler'],
   ['schedule', 'Schedule type', 'timestep_spacing, use_karras_sigmas'],
-  ['guidance', 'CFG Scale', 'guidance_scale'],
+  ['guidance', 'CFG Scale · Image CFG Scale', 'guidance_scale, image_guidance_scale'],
   ['rescale', NONE, 'guidance_rescale'],
   ['checkpoint', 'Stable Diffusion checkpoint', 'from_pretrained'],
   ['latent', 'Latent', 'latents'],

@@ -216,6 +216,7 @@ export const messages = {
   'controls.clear': 'Clear the scribble',
   'controls.edges': 'The edges of the picture',
   'controls.thePicture': 'The picture',
+  'likeness.face': 'SD 1.5, Plus, faces',
   'likeness.encoder': 'Image encoder',
   'likeness.pictures': 'Pictures',
   'likeness.noPicture': (/** @type {number} */ number) =>

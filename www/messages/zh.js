@@ -266,6 +266,7 @@ export const messages = {
   'controls.clear': '清除涂鸦',
   'controls.edges': '图片的边缘',
   'controls.thePicture': '参考图片',
+  'likeness.face': 'SD 1.5, Plus，人脸',
   'likeness.encoder': '图像编码器',
   'likeness.pictures': '参考图（可多张）',
   'likeness.noPicture': (number) => `第 ${number} 个 IP-Adapter 还没有参考图。请选一张或几张图片，或移除它。`,

@@ -15,7 +15,7 @@ const OFFERED = {
   'likeness-sources': [
     [`${PLACE}/models/ip-adapter_sd15.safetensors`, 'SD 1.5'],
     [`${PLACE}/models/ip-adapter-plus_sd15.safetensors`, 'SD 1.5, Plus'],
-    [`${PLACE}/models/ip-adapter-plus-face_sd15.safetensors`, 'SD 1.5, Plus, face'],
+    [`${PLACE}/models/ip-adapter-plus-face_sd15.safetensors`, t('likeness.face')],
     [`${PLACE}/sdxl_models/ip-adapter_sdxl.safetensors`, 'SDXL'],
     [`${PLACE}/sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors`, 'SDXL, Plus'],
   ],
