@@ -9,6 +9,8 @@ const NAME = 'browser-diffusion-pictures';
 const STORES = /** @type {const} */ (['pictures', 'thumbnails', 'files']);
 /** How often room is made for one picture before it is given up. */
 const TRIES = 3;
+/** After what is deleted the browser gives its room back when it likes, Chromium some seconds later: milliseconds. */
+const WAITS = [0, 2500, 12_000];
 
 /**
  * What is known of a picture.
@@ -109,15 +111,17 @@ export async function keepPicture(whole) {
   /** @type {Picture[]} */
   const gone = [];
   for (let tries = 0; ; tries++) {
-    try {
-      await put(whole);
-      return gone;
-    } catch (error) {
-      const full = error instanceof DOMException && error.name === 'QuotaExceededError';
-      const made = full && tries < TRIES ? await makeRoom(2 * whole.file.size) : [];
-      if (made.length === 0) throw Object.assign(/** @type {Error} */ (error), { gone });
-      gone.push(...made);
+    /** @type {any} */
+    let full;
+    for (const wait of tries === 0 ? [0] : WAITS) {
+      if (wait > 0) await new Promise((resume) => setTimeout(resume, wait));
+      full = await put(whole).then(() => undefined, (error) => error);
+      if (!full) return gone;
+      if (!(full instanceof DOMException && full.name === 'QuotaExceededError')) throw Object.assign(full, { gone });
     }
+    const made = tries < TRIES ? await makeRoom(2 * whole.file.size) : [];
+    if (made.length === 0) throw Object.assign(full, { gone });
+    gone.push(...made);
   }
 }
 
