@@ -147,7 +147,7 @@ test('where room is short the oldest without a star go, and that is said; where 
     // Before the first byte, for the browser reckons with what it knew for a while. The page itself takes most of it.
     const session = await context.newCDPSession(page);
     const { origin } = new URL(server.url);
-    await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 1_620_000 });
+    await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 1_800_000 });
     await page.goto(server.url);
     await status(page, /^Ready/);
     const size = { width: 128, height: 128 }; // 57 kB each: some ten have room
