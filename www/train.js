@@ -67,14 +67,30 @@ function whole(name, value, least, most) {
   }
 }
 
-/** @param {any} options @returns what the worker is told */
-function checked({ family, data, seed = 0, steps = 2000, learningRate }) {
-  if (!FAMILIES.includes(family)) throw invalid(`family must be one of ${FAMILIES.join(', ')}, not ${show(family)}.`);
+/** What every training is told. @param {{ seed: number, steps: number, learningRate?: number }} plan */
+function checkPlan({ seed, steps, learningRate }) {
   whole('seed', seed, 0, SEEDS);
   whole('steps', steps, 1, 1_000_000);
   if (learningRate !== undefined && !(learningRate > 0 && learningRate <= 1000)) {
     throw invalid(`learningRate must be a number above 0, at most 1000, not ${show(learningRate)}.`);
   }
+}
+
+/** @param {any} spec @returns a worker that learns, and what it says of itself */
+async function begin(spec) {
+  const engine = new Engine();
+  try {
+    return { engine, about: await engine.call('train', { method: 'create', args: [spec] }) };
+  } catch (error) {
+    engine.end(disposed());
+    throw error;
+  }
+}
+
+/** @param {any} options @returns what the worker is told */
+function checked({ family, data, seed = 0, steps = 2000, learningRate }) {
+  if (!FAMILIES.includes(family)) throw invalid(`family must be one of ${FAMILIES.join(', ')}, not ${show(family)}.`);
+  checkPlan({ seed, steps, learningRate });
   const rest = { family, seed, steps, learningRate };
   if (DATA_SETS.includes(data)) return { ...rest, data };
   if (!(data instanceof Float32Array)) {
@@ -115,13 +131,8 @@ export class Trainer {
   /** @param {TrainerOptions} options */
   static async create(options) {
     const spec = checked(options ?? {});
-    const engine = new Engine();
-    try {
-      return new Trainer(CREATE, engine, spec, await engine.call('train', { method: 'create', args: [spec] }));
-    } catch (error) {
-      engine.end(disposed());
-      throw error;
-    }
+    const { engine, about } = await begin(spec);
+    return new Trainer(CREATE, engine, spec, about);
   }
 
   /** Steps done. */
@@ -222,22 +233,12 @@ export class DoodleTrainer {
    * @param {number} [options.learningRate] at its highest; default 0.003
    */
   static async create({ drawings, seed = 0, steps = 1000, learningRate }) {
-    whole('seed', seed, 0, SEEDS);
-    whole('steps', steps, 1, 1_000_000);
-    if (learningRate !== undefined && !(learningRate > 0 && learningRate <= 1000)) {
-      throw invalid(`learningRate must be a number above 0, at most 1000, not ${show(learningRate)}.`);
-    }
+    checkPlan({ seed, steps, learningRate });
     if (!(drawings instanceof Float32Array) || drawings.length > MOST_DRAWINGS * PIXELS) {
       throw invalid(`drawings must be a Float32Array of ${PIXELS} values for each of at most ${MOST_DRAWINGS}.`);
     }
-    const engine = new Engine();
-    try {
-      const spec = { drawings, seed, steps, learningRate };
-      return new DoodleTrainer(CREATE, engine, await engine.call('train', { method: 'create', args: [spec] }));
-    } catch (error) {
-      engine.end(disposed());
-      throw error;
-    }
+    const { engine, about } = await begin({ drawings, seed, steps, learningRate });
+    return new DoodleTrainer(CREATE, engine, about);
   }
 
   /** Steps done. */

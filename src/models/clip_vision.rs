@@ -35,12 +35,7 @@ impl Config {
             _ => Activation::QuickGelu,
         };
         let hidden_size = f.size("hidden_size", 768)?;
-        let num_attention_heads = f.size("num_attention_heads", 12)?;
-        let width = hidden_size / num_attention_heads;
-        if width * num_attention_heads != hidden_size || !width.is_multiple_of(4) || width == 0 {
-            let wanted = format!("a count that cuts hidden_size = {hidden_size} into multiples of 4");
-            return Err(f.refuse("num_attention_heads", &wanted));
-        }
+        let num_attention_heads = f.heads(12, hidden_size)?;
         let image_size = f.size("image_size", 224)?;
         let patch_size = f.size("patch_size", 32)?;
         if image_size > 1024 {

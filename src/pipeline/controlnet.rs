@@ -3,6 +3,7 @@
 //! `StableDiffusionControlNetPipeline` and `MultiControlNetModel`.
 
 use super::controls::ControlFacts;
+use super::loaded::Loaded;
 use super::part::{Module, Part, WeightSource};
 use super::pixels::Bytes;
 use super::plans::{ControlPlan, UnetPlan, Vae, controlnet_weights};
@@ -19,7 +20,6 @@ use crate::ops::sound;
 use crate::samplers::get_timestep_embedding;
 use crate::store::ModelFiles;
 use serde_json::Value;
-use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Canny's edges of a picture, white on black, of its size: as OpenCV's `Canny(picture, low, high)`.
@@ -56,36 +56,35 @@ pub(super) struct ControlNet {
 
 /// Every ControlNet that is loaded.
 #[derive(Default)]
-pub(super) struct ControlNets(RefCell<Vec<Rc<ControlNet>>>);
+pub(super) struct ControlNets(Loaded<ControlNet>);
 
 impl ControlNets {
     pub fn has(&self, key: &str) -> bool {
-        self.0.borrow().iter().any(|c| c.key == key)
+        self.0.has(key)
     }
 
     pub fn list(&self) -> Vec<ControlFacts> {
-        let facts = |c: &Rc<ControlNet>| ControlFacts {
-            key: c.key.clone(),
-            guesses: c.module.config.global_pool_conditions,
-            modes: c.module.config.union.as_ref().map(|union| union.num_control_type),
+        let facts = |(key, net): (String, Rc<ControlNet>)| ControlFacts {
+            key,
+            guesses: net.module.config.global_pool_conditions,
+            modes: net.module.config.union.as_ref().map(|union| union.num_control_type),
             adapter: None,
         };
-        self.0.borrow().iter().map(facts).collect()
+        self.0.all().into_iter().map(facts).collect()
     }
 
     /// # Errors
     /// `invalid-option` for a key that was not loaded.
     pub fn get(&self, key: &str) -> Result<Rc<ControlNet>> {
-        let found = self.0.borrow().iter().find(|c| c.key == key).cloned();
-        found.ok_or_else(|| Error::invalid(format!("ControlNet {key} was not loaded.")))
+        self.0.get(key).ok_or_else(|| Error::invalid(format!("ControlNet {key} was not loaded.")))
     }
 
     /// Lets every ControlNet go but those of `keys`.
     pub fn keep(&self, residence: &Residence, keys: &[String]) {
-        if self.0.borrow().iter().any(|c| !keys.contains(&c.key)) {
+        if self.0.has_others(keys) {
             // Its plans are bound to their weights.
             residence.drop_unet_plan();
-            self.0.borrow_mut().retain(|c| keys.contains(&c.key));
+            self.0.keep(keys);
         }
     }
 
@@ -103,25 +102,35 @@ impl ControlNets {
         beside: Beside<'_>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        let files = place.files.clone();
         let config = Config::from_config(config)?;
-        beside.check(files.name(), &config)?;
+        beside.check(place.files.name(), &config)?;
         let options = beside.options;
         let plan = controlnet_weights(&config, &options)?;
         plan.check(&residence.gpu.limits)?;
         let part = Rc::new(Part::new("controlnet", names::controlnet, plan.weights()));
-        // Where there is a file of half the size, that one: on the GPU the weights are as small anyhow.
-        let source = Box::new(FilesSource { files, other: Some(place), variant: Some("fp16".to_owned()) });
-        if residence.low {
-            part.verify(&residence.gpu, source.as_ref(), aborted).await?;
-        } else {
-            part.fill(&residence.gpu, source.as_ref(), aborted).await?;
-        }
-        residence.add_beside_unet(&part);
+        let source = bring_beside_unet(residence, &part, place, aborted).await?;
         let module = Module { config, part, options };
-        self.0.borrow_mut().push(Rc::new(ControlNet { key: key.to_owned(), source, module }));
+        self.0.add(key, ControlNet { key: key.to_owned(), source, module });
         residence.gpu.check()
     }
+}
+
+/// Brings the weights of a ControlNet or a T2I-Adapter; they leave the GPU with the UNet's.
+///
+/// # Errors
+/// `bad-checkpoint`; `out-of-memory`; `aborted`; what the files fail with.
+pub(super) async fn bring_beside_unet<F: ModelFiles + 'static>(
+    residence: &Residence,
+    part: &Rc<Part>,
+    place: Place<F>,
+    aborted: &dyn Fn() -> bool,
+) -> Result<Box<dyn WeightSource>> {
+    let files = place.files.clone();
+    // Where there is a file of half the size, that one: on the GPU the weights are as small anyhow.
+    let source = Box::new(FilesSource { files, other: Some(place), variant: Some("fp16".to_owned()) });
+    residence.admit(part, source.as_ref(), aborted).await?;
+    residence.add_beside_unet(part);
+    Ok(source)
 }
 
 /// The model that a ControlNet is loaded for.

@@ -4,6 +4,7 @@
 //! `IPAdapterMixin` and `prepare_ip_adapter_image_embeds`.
 
 use super::file_weights::TableSource;
+use super::loaded::Loaded;
 use super::part::{Module, Part, WeightSource};
 use super::pixels::{Bytes, Filter};
 use super::plans::record;
@@ -106,20 +107,20 @@ struct IpAdapter {
 
 /// Every IP-Adapter that is loaded.
 #[derive(Default)]
-pub(super) struct IpAdapters(RefCell<Vec<Rc<IpAdapter>>>);
+pub(super) struct IpAdapters(Loaded<IpAdapter>);
 
 impl IpAdapters {
     pub fn has(&self, key: &str) -> bool {
-        self.0.borrow().iter().any(|a| a.key == key)
+        self.0.has(key)
     }
 
     pub fn keys(&self) -> Vec<String> {
-        self.0.borrow().iter().map(|a| a.key.clone()).collect()
+        self.0.all().into_iter().map(|(key, _)| key).collect()
     }
 
     /// Lets every IP-Adapter go but those of `keys`.
     pub fn keep(&self, keys: &[String]) {
-        self.0.borrow_mut().retain(|a| keys.contains(&a.key));
+        self.0.keep(keys);
     }
 
     /// Loads an IP-Adapter and its image encoder beside a UNet, and keeps it under `key`.
@@ -153,7 +154,8 @@ impl IpAdapters {
                 "tensor \"image_proj.latents\" of {name} has a value that is no number. Choose another copy"
             )));
         }
-        let known = self.0.borrow().iter().find(|a| a.encoder.key == encoder.key).map(|a| a.encoder.clone());
+        let all = self.0.all();
+        let known = all.iter().find(|(_, a)| a.encoder.key == encoder.key).map(|(_, a)| a.encoder.clone());
         let encoder = match known {
             Some(encoder) => encoder,
             None => Rc::new(ImageEncoder::load(residence, encoder, options, aborted).await?),
@@ -162,12 +164,11 @@ impl IpAdapters {
         let plan = record(&options, |r| ip_adapter::record(&config, &encoder.module.config, r).map(|_| ()))?;
         plan.check(&residence.gpu.limits)?;
         let part = Rc::new(Part::new("ip_adapter", names::ip_adapter, plan.weights()));
-        bring(residence, &encoder.module.part, encoder.source.as_ref(), aborted).await?;
-        bring(residence, &part, &source, aborted).await?;
+        residence.admit(&encoder.module.part, encoder.source.as_ref(), aborted).await?;
+        residence.admit(&part, &source, aborted).await?;
         let module = Module { config, part, options };
-        let (key, seen) = (key.to_owned(), RefCell::default());
-        let adapter = IpAdapter { key, source: Box::new(source), module, latents, encoder, seen };
-        self.0.borrow_mut().push(Rc::new(adapter));
+        let (source, seen) = (Box::new(source), RefCell::default());
+        self.0.add(key, IpAdapter { key: key.to_owned(), source, module, latents, encoder, seen });
         residence.gpu.check()
     }
 
@@ -185,9 +186,10 @@ impl IpAdapters {
     ) -> Result<Vec<SeenPictures>> {
         let mut all = Vec::with_capacity(adapters.len());
         for asked in adapters {
-            let found = self.0.borrow().iter().find(|a| a.key == asked.key).cloned();
-            let adapter =
-                found.ok_or_else(|| Error::invalid(format!("IP-Adapter {} was not loaded.", asked.key)))?;
+            let adapter = self
+                .0
+                .get(&asked.key)
+                .ok_or_else(|| Error::invalid(format!("IP-Adapter {} was not loaded.", asked.key)))?;
             let mut wanted: Vec<Option<&Picture>> = asked.images.iter().map(Some).collect();
             wanted.extend(guided.then_some(None));
             let mut keys = adapter.see(residence, &wanted, aborted).await?;
@@ -197,19 +199,6 @@ impl IpAdapters {
             all.push(SeenPictures { tokens, pictures: keys, blank, scale: asked.scale });
         }
         Ok(all)
-    }
-}
-
-/// Streams weights to the GPU, or, where memory is low, once through, so that the cache has them.
-async fn bring(
-    residence: &Residence,
-    part: &Part,
-    source: &dyn WeightSource,
-    aborted: &dyn Fn() -> bool,
-) -> Result<()> {
-    match residence.low {
-        true => part.verify(&residence.gpu, source, aborted).await,
-        false => part.fill(&residence.gpu, source, aborted).await,
     }
 }
 

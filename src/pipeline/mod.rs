@@ -15,7 +15,7 @@
 //! - `encode`, `decode`: pixels to latents and back, in `tiles` where that needs too much memory.
 //! - `residence`: which weights are on the GPU; `weights`, and of a file alone
 //!   `file_weights`: how they come there; `part`: those of one module.
-//! - `plans`: how each network is recorded. `pixels`: eight-bit pictures.
+//! - `loaded`: what is beside the model, by key. `plans`: how each network is recorded. `pixels`: eight-bit pictures.
 //! - `request`: what a caller asks for, and what comes back; `inside`: what of it shows the network at
 //!   work; `model`: what a loaded model is.
 //!
@@ -36,6 +36,7 @@ mod inpainting;
 mod inside;
 mod ip_adapter;
 mod load;
+mod loaded;
 mod looking;
 mod lora;
 mod model;

@@ -168,6 +168,23 @@ impl Residence {
         self.parts(stage).iter().filter(|part| part.release()).count() > 0
     }
 
+    /// Streams the weights of what is beside the model to the GPU, or, where memory is low, once through, so that the
+    /// cache has them.
+    ///
+    /// # Errors
+    /// As [`Part::fill`].
+    pub async fn admit(
+        &self,
+        part: &Part,
+        source: &dyn WeightSource,
+        aborted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        match self.low {
+            true => part.verify(&self.gpu, source, aborted).await,
+            false => part.fill(&self.gpu, source, aborted).await,
+        }
+    }
+
     /// Weights that leave with the UNet's from now on.
     pub fn add_beside_unet(&self, part: &Rc<Part>) {
         let mut beside = self.beside_unet.borrow_mut();

@@ -2,14 +2,15 @@
 //! tensors that the UNet's plan reads, again only where another one begins or ends to act. After diffusers'
 //! `StableDiffusionAdapterPipeline`, `StableDiffusionXLAdapterPipeline` and `MultiAdapter`.
 
-use super::controlnet::{Beside, seen};
+use super::controlnet::{Beside, bring_beside_unet, seen};
 use super::controls::ControlFacts;
+use super::loaded::Loaded;
 use super::part::{Module, Part, WeightSource};
 use super::pixels::Bytes;
 use super::plans::{AdapterPlan, UnetPlan, adapter_weights};
 use super::request::Control;
 use super::residence::Residence;
-use super::weights::{FilesSource, Place};
+use super::weights::Place;
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Gpu, Options, Recorder, Tensor};
@@ -18,7 +19,6 @@ use crate::models::unet;
 use crate::ops::sound;
 use crate::store::ModelFiles;
 use serde_json::Value;
-use std::cell::RefCell;
 use std::rc::Rc;
 
 /// A T2I-Adapter and where its weights come from.
@@ -30,35 +30,34 @@ pub(super) struct T2iAdapter {
 
 /// Every T2I-Adapter that is loaded.
 #[derive(Default)]
-pub(super) struct T2iAdapters(RefCell<Vec<Rc<T2iAdapter>>>);
+pub(super) struct T2iAdapters(Loaded<T2iAdapter>);
 
 impl T2iAdapters {
     pub fn has(&self, key: &str) -> bool {
-        self.0.borrow().iter().any(|a| a.key == key)
+        self.0.has(key)
     }
 
     pub fn list(&self) -> Vec<ControlFacts> {
-        let facts = |a: &Rc<T2iAdapter>| ControlFacts {
-            key: a.key.clone(),
+        let facts = |(key, adapter): (String, Rc<T2iAdapter>)| ControlFacts {
+            key,
             guesses: false,
             modes: None,
-            adapter: Some(a.module.config.downscale_factor),
+            adapter: Some(adapter.module.config.downscale_factor),
         };
-        self.0.borrow().iter().map(facts).collect()
+        self.0.all().into_iter().map(facts).collect()
     }
 
     /// # Errors
     /// `invalid-option` for a key that was not loaded.
     pub fn get(&self, key: &str) -> Result<Rc<T2iAdapter>> {
-        let found = self.0.borrow().iter().find(|a| a.key == key).cloned();
-        found.ok_or_else(|| Error::invalid(format!("T2I-Adapter {key} was not loaded.")))
+        self.0.get(key).ok_or_else(|| Error::invalid(format!("T2I-Adapter {key} was not loaded.")))
     }
 
     /// Lets every T2I-Adapter go but those of `keys`.
     pub fn keep(&self, residence: &Residence, keys: &[String]) {
-        if self.0.borrow().iter().any(|a| !keys.contains(&a.key)) {
+        if self.0.has_others(keys) {
             residence.drop_unet_plan();
-            self.0.borrow_mut().retain(|a| keys.contains(&a.key));
+            self.0.keep(keys);
         }
     }
 
@@ -80,16 +79,9 @@ impl T2iAdapters {
         let plan = adapter_weights(&config, &beside.options)?;
         plan.check(&residence.gpu.limits)?;
         let part = Rc::new(Part::new("controlnet", names::t2i_adapter, plan.weights()));
-        let files = place.files.clone();
-        let source = Box::new(FilesSource { files, other: Some(place), variant: Some("fp16".to_owned()) });
-        if residence.low {
-            part.verify(&residence.gpu, source.as_ref(), aborted).await?;
-        } else {
-            part.fill(&residence.gpu, source.as_ref(), aborted).await?;
-        }
-        residence.add_beside_unet(&part);
+        let source = bring_beside_unet(residence, &part, place, aborted).await?;
         let module = Module { config, part, options: beside.options };
-        self.0.borrow_mut().push(Rc::new(T2iAdapter { key: key.to_owned(), source, module }));
+        self.0.add(key, T2iAdapter { key: key.to_owned(), source, module });
         residence.gpu.check()
     }
 }

@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { drawn, encode, writeSafetensors, writeTiny } from '../support/tiny.mjs';
 
@@ -72,14 +73,6 @@ for (const [name, { prefix, config: { gain, ...config }, tensors }] of Object.en
       join(models, 'nets', 'original.safetensors'),
       written.map(t => ({ ...t, name: original(t.name) })),
     );
-}
-
-/** ||ours - theirs|| / ||theirs||. @param {number[]} ours @param {number[]} theirs */
-function relative(ours, theirs) {
-  assert.equal(ours.length, theirs.length);
-  let [difference, size] = [0, 0];
-  theirs.forEach((value, i) => { difference += (ours[i] - value) ** 2; size += value ** 2; });
-  return Math.sqrt(difference / size);
 }
 
 test('ControlNets', async t => {

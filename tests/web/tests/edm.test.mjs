@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { originalTensors } from '../support/single.mjs';
 import { writeSafetensors, writeTiny } from '../support/tiny.mjs';
@@ -32,14 +33,6 @@ after(() => rmSync(folder, { recursive: true }));
 const count = (/** @type {number[]} */ shape) => shape.reduce((a, b) => a * b, 1);
 const bytesAt = (/** @type {number} */ at, /** @type {number} */ length) =>
   expected.buffer.slice(expected.byteOffset + at, expected.byteOffset + at + length);
-
-/** @param {number[]} ours @param {Float32Array} theirs */
-function relative(ours, theirs) {
-  assert.equal(ours.length, theirs.length);
-  let [difference, size] = [0, 0];
-  theirs.forEach((v, i) => { difference += (ours[i] - v) ** 2; size += v ** 2; });
-  return Math.sqrt(difference / size);
-}
 
 /** Writes a model as its kind of file. @param {string} name */
 function write(name) {

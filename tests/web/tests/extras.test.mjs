@@ -7,6 +7,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
@@ -24,14 +25,6 @@ const cases = ['cases', 'lycoris'].flatMap(file => {
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-extras-'));
 after(() => rmSync(models, { recursive: true }));
 cpSync(reference, join(models, 'files'), { recursive: true });
-
-/** ||ours - theirs|| / ||theirs||. @param {number[]} ours @param {number[]} theirs */
-function relative(ours, theirs) {
-  assert.equal(ours.length, theirs.length);
-  let [difference, size] = [0, 0];
-  theirs.forEach((value, i) => { difference += (ours[i] - value) ** 2; size += value ** 2; });
-  return Math.sqrt(difference / size);
-}
 
 test('LoRA, textual inversion, CLIP skip, long prompts', async t => {
   const server = await serve({ roots: { '/': join(root, 'www'), '/models/': models }, files: { '/blank.html': '' } });

@@ -7,6 +7,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { drawn, encode, writeSafetensors, writeTiny } from '../support/tiny.mjs';
 
@@ -56,14 +57,6 @@ copyFileSync(join(reference, 'plain.bin'), join(folder, 'plain.bin'));
   mkdirSync(join(folder, 'one'));
   writeFileSync(join(folder, 'one/config.json'), JSON.stringify(config));
   writeSafetensors(join(folder, 'one/diffusion_pytorch_model.safetensors'), tensorsOf(one.tensors, one.prefix, gain));
-}
-
-/** ||ours - theirs|| / ||theirs||. @param {number[]} ours @param {number[]} theirs */
-function relative(ours, theirs) {
-  assert.equal(ours.length, theirs.length);
-  let [difference, size] = [0, 0];
-  theirs.forEach((value, i) => { difference += (ours[i] - value) ** 2; size += value ** 2; });
-  return Math.sqrt(difference / size);
 }
 
 /** @param {Case} c */

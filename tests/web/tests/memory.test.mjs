@@ -6,18 +6,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-memory-'));
 after(() => rmSync(models, { recursive: true }));
-
-/** ||ours - theirs|| / ||theirs||. @param {number[]} ours @param {number[]} theirs */
-function relative(ours, theirs) {
-  let [difference, size] = [0, 0];
-  theirs.forEach((value, i) => { difference += (ours[i] - value) ** 2; size += value ** 2; });
-  return Math.sqrt(difference / size);
-}
 
 /** Loads, draws twice, reports; runs in the page. @param {{ source: string, load: any, options: any }} job */
 async function draw({ source, load, options }) {

@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { adapters, browsers, root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
@@ -51,16 +52,6 @@ const title = ({ folder, options: o }) =>
     o.negativePrompt === undefined ? '' : ', negative prompt',
     o.numImages ? `, ${o.numImages} pictures` : '',
   ].join('');
-
-/** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */
-function relative(ours, theirs) {
-  let [difference, size] = [0, 0];
-  for (let i = 0; i < theirs.length; i++) {
-    difference += (ours[i] - theirs[i]) ** 2;
-    size += theirs[i] ** 2;
-  }
-  return Math.sqrt(difference / size);
-}
 
 /**
  * What a case gave, against what it should.

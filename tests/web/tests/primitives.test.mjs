@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { adapters, root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { writeTiny } from '../support/tiny.mjs';
 
@@ -31,17 +32,6 @@ function read({ at, shape, half }) {
   const one = (/** @type {number} */ i) =>
     half ? fromHalf(values.readUInt16LE(at + 2 * i)) : values.readFloatLE(at + 4 * i);
   return Array.from({ length: count }, (_, i) => one(i));
-}
-
-/** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */
-function relative(ours, theirs) {
-  assert.equal(ours.length, theirs.length);
-  let [difference, size] = [0, 0];
-  for (let i = 0; i < theirs.length; i++) {
-    difference += (ours[i] - theirs[i]) ** 2;
-    size += theirs[i] ** 2;
-  }
-  return Math.sqrt(difference / size);
 }
 
 /** @param {ArrayLike<number>} ours @param {ArrayLike<number>} theirs */

@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { originalTensors } from '../support/single.mjs';
 import { models as kinds, singles, tinyTensor, writeSafetensors, writeTiny } from '../support/tiny.mjs';
@@ -94,14 +95,6 @@ test('SDXL\'s refiner', async t => {
       const from = expected.byteOffset + c.offset + place * bytes;
       return new Float32Array(expected.buffer.slice(from, from + bytes));
     };
-    /** @param {number[]} ours @param {Float32Array} theirs */
-    const relative = (ours, theirs) => {
-      assert.equal(ours.length, theirs.length);
-      let [difference, size] = [0, 0];
-      theirs.forEach((v, i) => { difference += (ours[i] - v) ** 2; size += v ** 2; });
-      return Math.sqrt(difference / size);
-    };
-
     await open('base', 'sdxl');
     const model = await open('refiner', 'refiner');
     assert.deepEqual([model.kind, model.refiner], ['sdxl', true]);

@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { models as kinds, tinyTensor, writeLora, writeSafetensors, writeTiny } from '../support/tiny.mjs';
 
@@ -53,14 +54,6 @@ for (const [name, { prefix, gain, config, tensors }] of Object.entries(adapters)
   writeSafetensors(file(''), written);
   const light = config.adapter_type === 'light_adapter';
   writeSafetensors(file('-original'), written.map(t => ({ ...t, name: original(t.name, light) })));
-}
-
-/** ||ours - theirs|| / ||theirs||. @param {number[]} ours @param {number[]} theirs */
-function relative(ours, theirs) {
-  assert.equal(ours.length, theirs.length);
-  let [difference, size] = [0, 0];
-  theirs.forEach((value, i) => { difference += (ours[i] - value) ** 2; size += value ** 2; });
-  return Math.sqrt(difference / size);
 }
 
 test('T2I-Adapters', async t => {

@@ -6,6 +6,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { drawn, encode, writeSafetensors } from '../support/tiny.mjs';
 
@@ -56,10 +57,7 @@ test('a model that reads Chinese with BERT, against diffusers', async t => {
           const { latents } = await /** @type {any} */ (window).pipeline.generate({ ...options, output: 'latent' });
           return latents.flatMap((/** @type {Float32Array} */ l) => [...l]);
         }, options);
-        assert.equal(ours.length, theirs.length);
-        const norm = (/** @type {number[]} */ v) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
-        const away = ours.map((/** @type {number} */ v, /** @type {number} */ i) => v - theirs[i]);
-        const error = norm(away) / norm(theirs);
+        const error = relative(ours, theirs);
         t.diagnostic(`latents ${error.toExponential(1)}`);
         assert.ok(error <= 1e-2, `latents: ${error}`);
       });
