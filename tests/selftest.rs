@@ -71,6 +71,13 @@ fn every_variant_that_a_published_model_chooses_can_be_tried() {
                 }
                 plans.push(unet_plan::unet(&real["sd15/unet"]["config"], &tuned, 2, 64, 64));
             }
+            for i in 1..=2 {
+                let mut tuned = options;
+                for class in Class::all().filter(|class| !matches!(class, Class::Product { .. })) {
+                    tuned.choices.set(class, Some(i));
+                }
+                plans.push(unet_plan::unet(&real["sd15/unet"]["config"], &tuned, 2, 64, 64));
+            }
             for kernel in kernels(&plans) {
                 assert!(Trial::of(kernel).unwrap().is_some(), "{} {:?}", kernel.name, kernel.defines);
                 met += 1;

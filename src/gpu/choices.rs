@@ -8,6 +8,7 @@
 use crate::error::Result;
 
 /// Bits of [`super::Options::off`] above those of the tiles, each of which has that of its place among the candidates.
+pub const OFF_SMALL_ATTENTION: u32 = 1 << 29;
 pub const OFF_SUBGROUP_ATTENTION: u32 = 1 << 30;
 pub const OFF_GROUP_NORM: u32 = 1 << 31;
 
@@ -18,30 +19,86 @@ pub fn broadcasts(vendor: &str) -> bool {
     ["mesa", "google", "0x10005", "0x1ae0"].contains(&vendor)
 }
 
-/// What a matrix multiply is like, as far as the choice of its tile goes.
+/// What an operation is like, as far as the choice of its kernel goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Class {
-    /// A convolution gathers its input.
-    pub conv: bool,
-    /// Rows of the output: up to 8 (the time embedding), 256 (the 8x8 level of a UNet), 1024, 4096, more.
-    rows: usize,
-    /// Channels of the output: up to 640, more.
-    channels: usize,
+pub enum Class {
+    /// A product, or with `conv` a convolution, which gathers its input.
+    Product {
+        conv: bool,
+        /// Rows of the output: up to 8 (the time embedding), 256 (the 8x8 level of a UNet), 1024, 4096, more.
+        rows: usize,
+        /// Channels of the output: up to 640, more.
+        channels: usize,
+    },
+    /// Heads of up to 40 channels, 80, 160; over up to 256 keys (a text's, or the 16x16 level's), or more.
+    Attention { width: usize, keys: usize },
+    /// Positions of a picture: up to 256, 1024, 4096.
+    GroupNorm { positions: usize },
+    /// Rows that are normed before they are multiplied: up to 1024, 4096, more.
+    LayerNorm { rows: usize },
 }
 
 const ROWS: [u32; 4] = [8, 256, 1024, 4096];
 const CHANNELS: [u32; 1] = [640];
+const WIDTHS: [u32; 3] = [40, 80, 160];
+const KEYS: [u32; 1] = [256];
+const POSITIONS: [u32; 3] = [256, 1024, 4096];
+const NORMED: [u32; 2] = [1024, 4096];
+
+fn place(bounds: &[u32], value: u32) -> usize {
+    bounds.iter().filter(|&&bound| value > bound).count()
+}
 
 impl Class {
-    pub const COUNT: usize = 2 * (ROWS.len() + 1) * (CHANNELS.len() + 1);
+    const PRODUCTS: usize = 2 * (ROWS.len() + 1) * (CHANNELS.len() + 1);
+    const ATTENTIONS: usize = WIDTHS.len() * (KEYS.len() + 1);
+    pub const COUNT: usize = Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + NORMED.len() + 1;
 
+    /// Of a product.
     pub fn of(conv: bool, rows: u32, channels: u32) -> Self {
-        let place = |bounds: &[u32], value: u32| bounds.iter().filter(|&&bound| value > bound).count();
-        Self { conv, rows: place(&ROWS, rows), channels: place(&CHANNELS, channels) }
+        Self::Product { conv, rows: place(&ROWS, rows), channels: place(&CHANNELS, channels) }
+    }
+
+    /// Of attention with heads of `d` channels; `None` for heads so wide that there is one kernel for them.
+    pub fn attention(d: u32, keys: u32) -> Option<Self> {
+        let width = place(&WIDTHS, d);
+        (width < WIDTHS.len()).then_some(Self::Attention { width, keys: place(&KEYS, keys) })
+    }
+
+    /// Of a group norm; `None` for pictures so large that there is one way for them.
+    pub fn group_norm(positions: u32) -> Option<Self> {
+        let positions = place(&POSITIONS, positions);
+        (positions < POSITIONS.len()).then_some(Self::GroupNorm { positions })
+    }
+
+    /// Of a layer norm before a product.
+    pub fn layer_norm(rows: u32) -> Self {
+        Self::LayerNorm { rows: place(&NORMED, rows) }
     }
 
     fn index(self) -> usize {
-        (usize::from(self.conv) * (ROWS.len() + 1) + self.rows) * (CHANNELS.len() + 1) + self.channels
+        match self {
+            Self::Product { conv, rows, channels } => {
+                (usize::from(conv) * (ROWS.len() + 1) + rows) * (CHANNELS.len() + 1) + channels
+            }
+            Self::Attention { width, keys } => Self::PRODUCTS + width * (KEYS.len() + 1) + keys,
+            Self::GroupNorm { positions } => Self::PRODUCTS + Self::ATTENTIONS + positions,
+            Self::LayerNorm { rows } => Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + rows,
+        }
+    }
+
+    /// All of them, by their places.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let products = [false, true].into_iter().flat_map(|conv| {
+            (0..=ROWS.len()).flat_map(move |rows| {
+                (0..=CHANNELS.len()).map(move |channels| Self::Product { conv, rows, channels })
+            })
+        });
+        let attentions = (0..WIDTHS.len())
+            .flat_map(|width| (0..=KEYS.len()).map(move |keys| Self::Attention { width, keys }));
+        let group_norms = (0..POSITIONS.len()).map(|positions| Self::GroupNorm { positions });
+        let layer_norms = (0..=NORMED.len()).map(|rows| Self::LayerNorm { rows });
+        products.chain(attentions).chain(group_norms).chain(layer_norms)
     }
 }
 
@@ -95,14 +152,13 @@ impl Choices {
     }
 
     /// These, and over them what [`Choices::to_text`] kept; `None` where that is damaged, or names a candidate past
-    /// `candidates`.
-    pub fn with_text(mut self, text: &str, candidates: usize) -> Option<Self> {
+    /// as many as `candidates` says that a class has.
+    pub fn with_text(mut self, text: &str, candidates: impl Fn(Class) -> usize) -> Option<Self> {
         let mut words = text.split(' ');
-        for (chosen, timed) in self.chosen.iter_mut().zip(&mut self.timed) {
+        for class in Class::all() {
             let word = words.next()?;
             if word != "-" {
-                *chosen = Some(word.parse::<u8>().ok().filter(|&c| usize::from(c) < candidates)?);
-                *timed = true;
+                self.set_timed(class, word.parse().ok().filter(|&c| c < candidates(class))?);
             }
         }
         self.gflops = words.next()?.strip_prefix('@')?.parse().ok()?;
@@ -178,8 +234,9 @@ pub const WAVERS: f64 = 0.97;
 
 /// The fastest of `candidates`. All are timed in turn, and the least time of each counts, which other work disturbs
 /// least; after three turns those half as slow again as the fastest drop out, after six those slower by a tenth. It ends
-/// after ten turns, or as soon then as four have changed neither the fastest nor, by more than times waver, its time.
-/// `usual`, where none is faster by more than that.
+/// after ten turns, or as soon then as four have changed neither the fastest nor, by more than times waver, its time; or
+/// where one is left.
+/// `usual`, where none is faster by more than that; it stays until it is half as slow again after six turns.
 ///
 /// So where other work only ever adds to a time, a slower one than the best by more than 5 % is chosen only where each of
 /// ten times of the best was at least 1.85 % too long (1.05 * 0.97 = 1.0185), or the best dropped out.
@@ -203,7 +260,16 @@ pub async fn search(
             turn if turn < half_slower => 1.5 * best.1,
             _ => 1.1 * best.1,
         };
-        let left: Vec<usize> = (0..candidates).filter(|&i| least[i] <= bound || i == usual).collect();
+        // The usual one is gone on with to be sure of the other, unless there is no doubt.
+        let kept = if turn < half_slower { f64::INFINITY } else { 1.5 * best.1 };
+        let stays = |&i: &usize| least[i] <= bound || (i == usual && least[i] <= kept);
+        let left: Vec<usize> = (0..candidates).filter(stays).collect();
+        // What has dropped out stays out.
+        if let [only] = left[..]
+            && turn > 0
+        {
+            return Ok(Some(only));
+        }
         let Some(times) = measure(&left).await? else { return Ok(None) };
         for (i, time) in left.into_iter().zip(times) {
             least[i] = time.min(least[i]);
@@ -228,7 +294,7 @@ mod tests {
         choices.note_rate(1234.5);
         choices.note_rate(99.0);
         let text = choices.to_text();
-        let read = |text: &str, candidates| Choices::default().with_text(text, candidates);
+        let read = |text: &str, candidates| Choices::default().with_text(text, |_| candidates);
         assert_eq!(read(&text, 4), Some(choices));
         assert_eq!(read(&text, 3), None, "a candidate that is not there");
         assert_eq!(read(&text[2..], 4), None);
@@ -239,7 +305,7 @@ mod tests {
         shipped.set(Class::of(true, 8192, 320), Some(1));
         shipped.set(Class::of(true, 128, 320), Some(2));
         assert!(!shipped.is_timed(Class::of(true, 128, 320)) && !shipped.to_text().contains('2'));
-        let both = shipped.with_text(&text, 4).unwrap();
+        let both = shipped.with_text(&text, |_| 4).unwrap();
         assert_eq!(
             [both.get(Class::of(true, 8192, 320)), both.get(Class::of(true, 128, 320))],
             [Some(3), Some(2)]
@@ -256,8 +322,15 @@ mod tests {
                 }
             }
         }
+        for d in [4, 40, 44, 80, 84, 160] {
+            seen.extend([77, 256, 257].map(|keys| Class::attention(d, keys).unwrap().index()));
+        }
+        seen.extend([1, 256, 257, 1024, 1025, 4096].map(|p| Class::group_norm(p).unwrap().index()));
+        seen.extend([1, 1024, 1025, 4096, 4097].map(|rows| Class::layer_norm(rows).index()));
         assert_eq!(seen.len(), Class::COUNT);
         assert_eq!(seen.last(), Some(&(Class::COUNT - 1)));
+        assert!(Class::all().map(Class::index).eq(0..Class::COUNT));
+        assert_eq!((Class::attention(164, 1), Class::group_norm(4097)), (None, None));
     }
 
     /// Of times known beforehand.

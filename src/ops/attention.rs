@@ -3,8 +3,13 @@
 use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::choices::OFF_SUBGROUP_ATTENTION;
+use crate::gpu::choices::{Class, OFF_SMALL_ATTENTION, OFF_SUBGROUP_ATTENTION};
 use crate::gpu::{Binding, Dispatch, Kernel, Options, Recorder, Tensor, most_flops};
+
+const TILED: &str = crate::gpu::shader!("attention.wgsl");
+const SUBGROUP: &str = crate::gpu::shader!("attention_subgroup.wgsl");
+/// All of its text, from which choices are known to be out of date.
+pub(super) const TEXTS: [&str; 2] = [TILED, SUBGROUP];
 
 /// softmax(q k^T / sqrt(d)) v, head by head: q [n, 1, length_q, heads * d], k and v [n, 1, length_k, heads * d].
 /// They may be columns of one tensor. With `causal`, a query sees the keys up to its own place.
@@ -37,21 +42,7 @@ pub fn attention(
     }
     let d4 = d / 4;
     let out = r.tensor(n, q.tensor.h, q.tensor.w, q.c);
-    let Options { mut subgroup, subgroup_if_tuned, off, .. } = *r.options();
-    if subgroup_if_tuned || off & OFF_SUBGROUP_ATTENTION > 0 {
-        subgroup = 0;
-    }
-    let (kernel, rows) = if subgroup > 0 && d4 <= 24 {
-        // More rows a lane would not fit into registers.
-        let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
-        let defines = [("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
-        let source = crate::gpu::shader!("attention_subgroup.wgsl");
-        (Kernel::new("attention_subgroup", &[source], &defines), threads * q_rows)
-    } else {
-        let tiling = Tiling::of(d4);
-        let source = crate::gpu::shader!("attention.wgsl");
-        (Kernel::new("attention", &[source], &tiling.defines(d4)), tiling.rows)
-    };
+    let (kernel, rows) = Way::of(r.options(), d, length_k).kernel(r.options(), d4);
     let flops_a_row = 4 * n as u64 * q.c as u64 * length_k as u64;
     let at_once = rows_at_once(r, &kernel, flops_a_row, rows);
     for first in (0..length_q).step_by(at_once as usize) {
@@ -84,6 +75,86 @@ pub fn attention(
     Ok(out)
 }
 
+/// How heads of one width are computed: the tuner's candidates, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Through workgroup memory.
+    Tiled,
+    /// The same in smaller tiles, as wider heads have them: fewer registers a thread, more workgroups.
+    Small,
+    /// By broadcast within narrow subgroups.
+    Subgroup,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Tiled, Self::Small, Self::Subgroup];
+    /// Vectors of a head beyond which rows of it do not fit into the registers of a lane.
+    const MOST: u32 = 24;
+
+    /// How many of them there are for heads of `d` channels.
+    pub(super) fn candidates(subgroup: u32, d: u32) -> usize {
+        Self::ALL.iter().filter(|way| way.serves(subgroup, d)).count()
+    }
+
+    fn serves(self, subgroup: u32, d: u32) -> bool {
+        match self {
+            Self::Tiled => true,
+            Self::Small => d <= 160,
+            Self::Subgroup => subgroup > 0 && d <= 4 * Self::MOST,
+        }
+    }
+
+    /// The tuned one, or the usual one.
+    pub(super) fn of(options: &Options, d: u32, keys: u32) -> Self {
+        let tuned = Class::attention(d, keys).and_then(|class| options.choices.get(class));
+        let tuned = tuned.and_then(|i| Self::ALL.get(i).copied());
+        let right = |way: &Self| way.serves(options.subgroup, d) && way.bit() & options.off == 0;
+        let usual = if options.subgroup_if_tuned { Self::Tiled } else { Self::Subgroup };
+        tuned.or(Some(usual)).filter(right).unwrap_or(Self::Tiled)
+    }
+
+    /// That of a kernel.
+    pub(super) fn of_kernel(kernel: &Kernel) -> Self {
+        let is = |name, value| kernel.defines.iter().any(|&define| define == (name, value));
+        let d4 = kernel.defines.iter().find(|(name, _)| *name == "D4").map_or(0, |&(_, d4)| d4);
+        match kernel.name {
+            "attention_subgroup" => Self::Subgroup,
+            // Tiles of two shapes for one width differ in both or in one of these.
+            _ if is("ROWS", Tiling::of(d4).rows) && is("THREADS", Tiling::of(d4).threads) => Self::Tiled,
+            _ => Self::Small,
+        }
+    }
+
+    /// Its place among the candidates.
+    pub(super) fn candidate(self) -> usize {
+        self as usize
+    }
+
+    /// Its bit of [`Options::off`]; 0 for the one without which there is no attention.
+    pub(super) fn bit(self) -> u32 {
+        match self {
+            Self::Tiled => 0,
+            Self::Small => OFF_SMALL_ATTENTION,
+            Self::Subgroup => OFF_SUBGROUP_ATTENTION,
+        }
+    }
+
+    /// The kernel, and the queries of a workgroup.
+    fn kernel(self, options: &Options, d4: u32) -> (Kernel, u32) {
+        let tiling = match self {
+            Self::Tiled => Tiling::of(d4),
+            Self::Small => Tiling::smaller(d4),
+            Self::Subgroup => {
+                let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
+                let subgroup = options.subgroup;
+                let defines = [("D4", d4), ("SUBGROUP", subgroup), ("THREADS", threads), ("QROWS", q_rows)];
+                return (Kernel::new("attention_subgroup", &[SUBGROUP], &defines), threads * q_rows);
+            }
+        };
+        (Kernel::new("attention", &[TILED], &tiling.defines(d4)), tiling.rows)
+    }
+}
+
 /// The most queries of a dispatch: whole workgroups of `rows`.
 pub(super) fn rows_at_once(r: &Recorder, kernel: &Kernel, flops_a_row: u64, rows: u32) -> u32 {
     let most_flops = most_flops(r.options().dispatch_flops(), kernel);
@@ -109,13 +180,31 @@ impl Tiling {
     const MOST: u32 = 960;
 
     fn of(d4: u32) -> Self {
-        let (threads, rows, keys, slice) = match d4 {
-            0..=8 => (64, 64, 32, 4),
-            9..=10 => (64, 64, 16, 4),
-            11..=20 => (128, 64, 32, 4),
-            21..=40 => (128, 32, 64, 4),
-            _ => (128, 16, 64, 8),
-        };
+        Self::shaped(
+            d4,
+            match d4 {
+                0..=8 => (64, 64, 32, 4),
+                9..=10 => (64, 64, 16, 4),
+                11..=20 => (128, 64, 32, 4),
+                21..=40 => (128, 32, 64, 4),
+                _ => (128, 16, 64, 8),
+            },
+        )
+    }
+
+    /// The shape that wider heads have.
+    fn smaller(d4: u32) -> Self {
+        Self::shaped(
+            d4,
+            match d4 {
+                0..=10 => (128, 64, 32, 4),
+                11..=20 => (128, 32, 64, 4),
+                _ => (128, 16, 64, 8),
+            },
+        )
+    }
+
+    fn shaped(d4: u32, (threads, rows, keys, slice): (u32, u32, u32, u32)) -> Self {
         // Instructions of four keys in tenths, as an M1 counts them: a vector read is 2.3, of 16 multiply-adds each 1.
         let cost = |&column_threads: &u32| {
             let (o_rows, columns) = (rows * column_threads / threads, d4.div_ceil(column_threads));

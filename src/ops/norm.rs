@@ -5,8 +5,22 @@ use super::pointwise::Activation;
 use crate::checkpoint::pack::Layout;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{F32, U32};
-use crate::gpu::choices::OFF_GROUP_NORM;
+use crate::gpu::choices::{Class, OFF_GROUP_NORM};
 use crate::gpu::{Binding, Dispatch, Dtype, Kernel, Recorder, Tensor, Weight};
+
+const GROUP_NORM: &str = crate::gpu::shader!("group_norm.wgsl");
+const GROUP_NORM_STATS: &str = crate::gpu::shader!("group_norm_stats.wgsl");
+const GROUP_NORM_APPLY: &str = crate::gpu::shader!("group_norm_apply.wgsl");
+const LAYER_NORM: &str = crate::gpu::shader!("layer_norm.wgsl");
+/// All of its text, from which choices are known to be out of date.
+pub(super) const TEXTS: [&str; 4] = [GROUP_NORM, GROUP_NORM_STATS, GROUP_NORM_APPLY, LAYER_NORM];
+
+/// The tuner's candidates for group norm: one workgroup for a bundle of groups, or slices of it in two dispatches.
+const SLICED: usize = 1;
+/// And for a layer norm before a product: within the product, or a dispatch of its own before it.
+const BEFORE: usize = 1;
+/// How many there are of either.
+pub(super) const WAYS: usize = 2;
 
 fn affine(r: &mut Recorder, name: &str, c: u32) -> Result<[Weight; 2]> {
     let layout = Layout::Vector { len: c as usize };
@@ -30,7 +44,9 @@ pub fn group_norm(
     let Tensor { n, h, w, .. } = x.first;
     let positions = h * w;
     let bundle = Bundle::of(positions, x.channels(), groups, activation);
-    if let Some(bundle) = bundle.filter(|_| r.options().off & OFF_GROUP_NORM == 0) {
+    let sliced =
+        Class::group_norm(positions).and_then(|class| r.options().choices.get(class)) == Some(SLICED);
+    if let Some(bundle) = bundle.filter(|_| !sliced && r.options().off & OFF_GROUP_NORM == 0) {
         return bundle.norm(r, x, name, epsilon, activation);
     }
     // A slice a workgroup: enough of them to fill a GPU, each with enough to do.
@@ -76,7 +92,7 @@ impl Bundle {
         r.dispatch(Dispatch {
             kernel: Kernel::new(
                 "group_norm",
-                &[crate::gpu::shader!("group_norm.wgsl")],
+                &[GROUP_NORM],
                 &[
                     ("SECOND", x.second.is_some() as u32),
                     ("WITH_SILU", (activation == Activation::Silu) as u32),
@@ -147,7 +163,7 @@ impl GroupStats {
         let Tensor { n, h, w, .. } = x.first;
         let (positions, c) = (h * w, x.channels());
         r.dispatch(Dispatch {
-            kernel: Kernel::new("group_norm_stats", &[crate::gpu::shader!("group_norm_stats.wgsl")], &[]),
+            kernel: Kernel::new("group_norm_stats", &[GROUP_NORM_STATS], &[]),
             bindings: vec![
                 Binding::Read(x.first),
                 Binding::Read(x.second.unwrap_or(x.first)),
@@ -189,11 +205,7 @@ impl GroupStats {
         let y = r.tensor(n, h, w, c);
         let [across, down, _] = spread((positions * c4).div_ceil(256 * SPAN));
         r.dispatch(Dispatch {
-            kernel: Kernel::new(
-                "group_norm_apply",
-                &[crate::gpu::shader!("group_norm_apply.wgsl")],
-                &[("SPAN", SPAN)],
-            ),
+            kernel: Kernel::new("group_norm_apply", &[GROUP_NORM_APPLY], &[("SPAN", SPAN)]),
             bindings: vec![
                 Binding::Read(x.first),
                 Binding::Read(x.second.unwrap_or(x.first)),
@@ -222,12 +234,13 @@ impl GroupStats {
 }
 
 /// Layer normalisation over the channels of every row, for [`super::linear`] and [`super::linear_stack`]: these
-/// normalise what they read, so that nothing is written between.
+/// normalise what they read, so that nothing is written between, unless the tuner found a dispatch of its own faster.
 ///
 /// # Errors
 /// As [`layer_norm`].
 pub fn layer_normed(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Result<Input> {
-    if !x.c.is_multiple_of(4) {
+    let before = r.options().choices.get(Class::layer_norm(x.rows())) == Some(BEFORE);
+    if before || !x.c.is_multiple_of(4) {
         return Ok(layer_norm(r, x, name, epsilon)?.into());
     }
     let [gamma, beta] = affine(r, name, x.c)?;
@@ -242,7 +255,7 @@ pub fn layer_norm(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Resu
     let [gamma, beta] = affine(r, name, x.c)?;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
-        kernel: Kernel::new("layer_norm", &[crate::gpu::shader!("layer_norm.wgsl")], &[]),
+        kernel: Kernel::new("layer_norm", &[LAYER_NORM], &[]),
         bindings: vec![Binding::Read(x), Binding::Weight(gamma), Binding::Weight(beta), Binding::Write(y)],
         params: vec![("rows", U32(x.rows())), ("c", U32(x.c)), ("epsilon", F32(epsilon))],
         workgroups: spread(x.rows()),

@@ -1,6 +1,6 @@
 //! A variant of a kernel on a small input, against the same in f64.
 
-use super::attention::attention;
+use super::attention::{Way, attention};
 use super::conv::Conv;
 use super::input::Input;
 use super::matmul::{Epilogue, conv2d, conv2d_with_shortcut, linear};
@@ -9,7 +9,7 @@ use super::pointwise::Activation;
 use super::tile::Tile;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::Result;
-use crate::gpu::choices::{Class, OFF_GROUP_NORM, OFF_SUBGROUP_ATTENTION};
+use crate::gpu::choices::{Class, OFF_GROUP_NORM};
 use crate::gpu::{
     Arithmetic, Dtype, Executable, Gpu, Kernel, Options, Plan, Reading, Recorder, Tensor, Weights,
 };
@@ -82,14 +82,18 @@ impl Trial {
         match (self.tile, self.kernel.name) {
             (Some(tile), _) => tile.bit(),
             (_, "group_norm") => OFF_GROUP_NORM,
-            (_, "attention_subgroup") => OFF_SUBGROUP_ATTENTION,
+            (_, name) if name.starts_with("attention") => Way::of_kernel(&self.kernel).bit(),
             _ => 0,
         }
     }
 
     pub fn name(&self) -> String {
         let name = self.kernel.name;
-        self.tile.map_or_else(|| name.to_owned(), |tile| format!("{name} {tile}"))
+        match self.tile {
+            Some(tile) => format!("{name} {tile}"),
+            None if name == "attention" && self.off() > 0 => format!("{name} in smaller tiles"),
+            None => name.to_owned(),
+        }
     }
 
     /// # Errors
@@ -283,7 +287,11 @@ fn attended(kernel: &Kernel) -> Result<Trial> {
     const KEYS: u32 = 37;
     let d = 4 * define(kernel, "D4");
     let (queries, heads) = if d > 96 { (21, 1) } else { (133, 2) };
-    let mut r = Recorder::new(&options(kernel));
+    let mut options = options(kernel);
+    if let Some(class) = Class::attention(d, KEYS) {
+        options.choices.set(class, Some(Way::of_kernel(kernel).candidate()));
+    }
+    let mut r = Recorder::new(&options);
     let inputs: Vec<Tensor> =
         [queries, KEYS, KEYS].iter().map(|&rows| r.input(1, 1, rows, heads * d)).collect();
     let y = attention(&mut r, inputs[0], inputs[1], inputs[2], heads, false)?;

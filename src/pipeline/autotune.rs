@@ -41,12 +41,12 @@ pub struct Chosen {
 pub(super) fn kept(gpu: &Gpu, options: &Options, kept: &[(String, String)]) -> Option<Choices> {
     let key = autotune::key(gpu, options);
     let (_, text) = kept.iter().find(|(k, _)| *k == key)?;
-    options.choices.with_text(text, autotune::candidates(options))
+    options.choices.with_text(text, autotune::candidates_of(options))
 }
 
 /// Whether there are classes that were not timed.
 pub(super) fn unfinished(choices: &Choices) -> bool {
-    !autotune::is_complete(choices, &autotune::EXAMPLES)
+    !autotune::is_complete(choices, &autotune::WORKS)
 }
 
 /// Times what was not timed yet, for at most `budget` milliseconds or until `stop`.
@@ -60,5 +60,5 @@ pub(super) async fn tune(
     stop: &dyn Fn() -> bool,
 ) -> Result<Choices> {
     let end = now() + budget;
-    autotune::tune(gpu, options, &autotune::EXAMPLES, || now() >= end || stop()).await
+    autotune::tune(gpu, options, &autotune::WORKS, || now() >= end || stop()).await
 }

@@ -198,21 +198,12 @@ pub fn operations(options: &Options) -> Vec<Recorded> {
 /// The plan of a step that times are given of.
 pub const STEP: &str = "sd15 unet f16";
 
-/// Every tile that a tuner would time for the classes of Stable Diffusion 1.5's products.
+/// Every kernel that a tuner would time for Stable Diffusion 1.5.
 pub fn candidates(options: &Options) -> Vec<Recorded> {
     let mut all = Vec::new();
-    for &example in &autotune::EXAMPLES {
-        let (conv, side, c, out) = example;
-        for i in 0..autotune::candidates(options) {
-            let mut options = *options;
-            options.choices.set(autotune::class(example), Some(i));
-            let plan = plan(&options, &Rc::default(), |r| {
-                let x = r.input(2, side, side, c);
-                match conv {
-                    true => ops::conv2d(r, x, "y", out, Conv::k3(), Epilogue::default()).unwrap(),
-                    false => ops::linear(r, x, "y", out, Epilogue::default()).unwrap(),
-                };
-            });
+    for work in autotune::WORKS {
+        for i in 0..work.candidates(options) {
+            let (plan, ..) = work.record(options, i).unwrap();
             all.push(Recorded { name: format!("{CANDIDATE}{i}"), plan });
         }
     }

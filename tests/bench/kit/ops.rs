@@ -192,6 +192,18 @@ fn try_all(gpu: &Gpu, options: &Options, deadline: Instant, small: bool, say: im
         }
         check(format!("UNet with tile {i}"), &plans::unet(&tuned, 64).plan);
     }
+    for i in 1..3 {
+        if Instant::now() >= deadline {
+            return;
+        }
+        let mut tuned = *options;
+        for work in autotune::WORKS.into_iter().filter(|work| i < work.candidates(options)) {
+            if let (Some(class), false) = (work.class(), matches!(work, autotune::Work::Product(_))) {
+                tuned.choices.set(class, Some(i));
+            }
+        }
+        check(format!("UNet with attention and norms {i}"), &plans::unet(&tuned, 64).plan);
+    }
 }
 
 /// The part `ops`.

@@ -25,9 +25,10 @@ fn name((conv, side, c, out): Example) -> String {
 fn one(part: &Part, gpu: &Gpu, options: &Options, example: Example, peak: f64) -> (Vec<Value>, usize) {
     let timer = block_on(Timer::new(gpu, options, example)).unwrap();
     let all: Vec<usize> = (0..timer.candidates()).collect();
+    let (counts, _) = block_on(autotune::count(&timer, all.len(), || false)).unwrap().unwrap();
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); all.len()];
     while times[0].is_empty() || (times[0].len() < 5 && !part.small && !part.is_over()) {
-        for (of, time) in times.iter_mut().zip(block_on(timer.time(&all)).unwrap()) {
+        for (of, time) in times.iter_mut().zip(block_on(autotune::one_run(&timer, &counts, &all)).unwrap()) {
             of.push(time);
         }
     }

@@ -45,6 +45,15 @@ fn with_tile(options: Options, i: usize) -> Options {
     tiled
 }
 
+/// The same with candidate `i` for attention and norms of whatever shape.
+fn with_way(options: Options, i: usize) -> Options {
+    let mut other = options;
+    for class in Class::all().filter(|class| !matches!(class, Class::Product { .. })) {
+        other.choices.set(class, Some(i));
+    }
+    other
+}
+
 /// Every way of recording that this adapter can run, and what it is called.
 pub fn ways(gpu: &Gpu) -> Vec<(&'static str, Options)> {
     let mut ways = vec![
@@ -75,6 +84,7 @@ pub async fn of_way(on: &On<'_>, way: &str, options: Options, rounds: u64) -> Ve
     }
     if options.weights.is_none() {
         outcomes.extend(without_matrices(on, &options, rounds).await);
+        outcomes.extend(others(on, &options).await);
     }
     for outcome in &mut outcomes {
         outcome.name = format!("{way}: {}", outcome.name);
@@ -131,6 +141,23 @@ async fn tiles(on: &On<'_>, options: &Options) -> Vec<Outcome> {
             // Rows for four workgroups of the largest.
             outcomes.push(matmul(on, &options, 200, 40, 36).await);
         }
+    }
+    outcomes
+}
+
+/// Ways of attention and norms beside the usual ones.
+async fn others(on: &On<'_>, options: &Options) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for i in 1..=2 {
+        let options = with_way(*options, i);
+        for d in [4, 40, 64, 80, 96, 128, 160] {
+            outcomes.push(attention(on, &options, 2000 + d as u64, d).await);
+            if on.cut {
+                outcomes.push(long_attention(on, &options, 2000 + d as u64, d).await);
+            }
+        }
+        outcomes.push(group_norm(on, &options, 2000, false).await);
+        outcomes.push(normed(on, &options, 2000).await);
     }
     outcomes
 }
