@@ -303,6 +303,9 @@ pub async fn count(
 /// # Errors
 /// `device-lost`.
 pub async fn one_run(timed: &impl Timed, counts: &[usize], which: &[usize]) -> Result<Vec<f64>> {
+    if which.is_empty() {
+        return Ok(Vec::new());
+    }
     let runs: Vec<_> = which.iter().map(|&i| (i, counts[i])).collect();
     let spans = timed.time(&runs).await?;
     Ok(spans.iter().zip(runs).map(|(span, (_, times))| span / times as f64).collect())
