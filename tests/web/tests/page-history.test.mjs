@@ -152,7 +152,7 @@ test('one tab sees at once what the other stars, deletes and brings back', () =>
 test('where room is short the oldest without a star go, and that is said; where there is none, too', async t => {
   const server = await serve(site);
   t.after(() => server.close());
-  // What the page keeps of itself, which differs by how the module was built.
+  // What the page keeps of itself, which grows with it.
   const kept = await withBrowser({}, async context => {
     const page = await context.newPage();
     await page.goto(server.url);
