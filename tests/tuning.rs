@@ -183,7 +183,8 @@ fn unfinished_tuning_is_gone_on_with() {
         };
         // Visit by visit one class more.
         let choices = pollster::block_on(autotune::tune(&gpu, &tuned, &SOME[..visit], stop)).unwrap();
-        assert!(asked.get() > 5, "class {visit} was not timed yet");
+        // Before it is compiled, after its first run, and at each of the turns before any candidate drops out.
+        assert!(asked.get() >= 2 + TURNS[0], "class {visit} was timed before: {}", asked.get());
         // What was timed is not timed again.
         asked.set(0);
         let again = Options { choices, ..options };
