@@ -115,7 +115,7 @@ impl Way {
 
     /// That of a kernel.
     pub(super) fn of_kernel(kernel: &Kernel) -> Self {
-        let is = |name, value| kernel.defines.iter().any(|&define| define == (name, value));
+        let is = |name, value| kernel.defines.contains(&(name, value));
         let d4 = kernel.defines.iter().find(|(name, _)| *name == "D4").map_or(0, |&(_, d4)| d4);
         match kernel.name {
             "attention_subgroup" => Self::Subgroup,
