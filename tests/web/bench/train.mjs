@@ -1,6 +1,6 @@
 // What the four families come to in this engine (src/train, as WebAssembly): five seeds each, 2,000 steps, the same data
 // and scores as tests/reference/train.py compare, whose rows stand beside these in docs/training.md.
-//   node tests/web/bench/train.mjs [SET ...]     after ./build.sh; some 10 s a training on a quiet core
+//   node tests/web/bench/train.mjs [SET | FAMILY ...]     after ./build.sh; some 10 s a training on a quiet core
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,22 +11,28 @@ await init({ module_or_path: readFileSync(join(pkg, 'browser_diffusion_bg.wasm')
 
 const STEPS = 2000;
 const SEEDS = [0, 1, 2, 3, 4];
-const sets = process.argv.length > 2 ? process.argv.slice(2) : ['spiral', 'clusters', 'moons'];
+/** Those of these that were asked for by name, or all. @param {string[]} all */
+const asked = all => {
+  const some = all.filter(name => process.argv.slice(2).includes(name));
+  return some.length ? some : all;
+};
 
 /** One training. @param {{ family: string, data: string, seed: number }} spec */
-function learn(spec) {
+async function learn(spec) {
   const trainer = Trainer.create(spec);
   const start = process.cpuUsage().user;
-  trainer.train(STEPS);
+  await trainer.train(STEPS);
   const ms = (process.cpuUsage().user - start) / 1000 / STEPS;
   const { onData, modes: [hit, of] } = trainer.score();
   trainer.free();
   return { ms, share: 100 * onData, modes: `${hit}/${of}` };
 }
 
-for (const data of sets) {
-  for (const family of ['diffusion', 'flow', 'gan', 'vae']) {
-    const runs = SEEDS.map(seed => learn({ family, data, seed }));
+for (const data of asked(['spiral', 'clusters', 'moons'])) {
+  for (const family of asked(['diffusion', 'flow', 'gan', 'vae'])) {
+    /** @type {Awaited<ReturnType<typeof learn>>[]} */
+    const runs = [];
+    for (const seed of SEEDS) runs.push(await learn({ family, data, seed }));
     const mean = (/** @type {'share' | 'ms'} */ of) => runs.reduce((sum, run) => sum + run[of], 0) / runs.length;
     console.log(`${data} ${family} on data ${mean('share').toFixed(1)} % of`,
       runs.map(run => run.share.toFixed(1)).join(' '), 'modes', runs.map(run => run.modes).join(' '),

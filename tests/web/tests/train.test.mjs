@@ -1,19 +1,22 @@
-// Four families learn in the tab (www/train.js) with the real engine, on the CPU: the same run as natively, no GPU asked
-// for, and what is wrong is refused by name.
+// Four families learn in the tab (www/train.js) with the real engine, on the CPU and on the GPU: the same run as natively;
+// what is wrong is refused by name, and a GPU that is lost costs nothing.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { browsers, root, withBrowser } from '../support/browser.mjs';
+import { adapters, browsers, root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 
 const torch = JSON.parse(readFileSync(join(root, 'tests/reference/data/train.json'), 'utf8')).families;
 
-/** In the page: every family, 50 steps from seed 7, 200 steps in all. @returns {Promise<any[]>} */
-async function learn() {
+/** In the page: every family, 50 steps from seed 7, 200 steps in all.
+ * @param {'gpu' | 'cpu'} device
+ * @returns {Promise<any[]>} */
+async function learn(device) {
   const { Trainer, FAMILIES } = await import('/train.js');
   const start = performance.now();
-  const trainers = await Promise.all(FAMILIES.map(family => Trainer.create({ family, data: 'spiral', seed: 7 })));
+  const spec = /** @type {const} */ ({ data: 'spiral', seed: 7 });
+  const trainers = await Promise.all(FAMILIES.map(family => Trainer.create({ ...spec, family, device })));
   const found = await Promise.all(
     trainers.map(async trainer => {
       const first = await trainer.train(50);
@@ -26,7 +29,8 @@ async function learn() {
       trainer.dispose();
       const gone = await trainer.train(1).catch(error => error.code);
       return {
-        family: trainer.family, seconds, score, step, gone, kind: picture.kind, points: trainer.points.length,
+        family: trainer.family, device: trainer.device, seconds, score, step, gone, kind: picture.kind,
+        points: trainer.points.length,
         losses: [...first.losses], again: again.losses[0], critic: critic?.length, last: losses[149],
         arrays: Object.values(picture).filter(v => v instanceof Float32Array).map(v => v.length),
         same: samples[0].every((v, i) => v === samples[1][i]), other: samples[0].some((v, i) => v !== samples[2][i]),
@@ -36,14 +40,19 @@ async function learn() {
   return found;
 }
 
-for (const browser of browsers)
-  test(`four families learn in ${browser} as in torch`, async t => {
+/** @type {{ browser: import('../support/browser.mjs').Name, device: 'gpu' | 'cpu', adapter?: string }[]} */
+const places = [
+  ...browsers.map(browser => /** @type {const} */ ({ browser, device: 'cpu' })),
+  ...adapters.map(adapter => /** @type {const} */ ({ browser: 'chromium', device: 'gpu', adapter })),
+];
+for (const { browser, device, adapter } of places)
+  test(`four families learn in ${browser} on ${adapter ?? 'the processor'} as in torch`, async t => {
     const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
     t.after(server.close);
-    await withBrowser({ browser }, async context => {
+    await withBrowser(adapter ? { browser, adapter } : { browser }, async context => {
       const page = await context.newPage();
       await page.goto(`${server.url}/blank.html`);
-      const found = await page.evaluate(learn);
+      const found = await page.evaluate(learn, device);
       const kinds = { diffusion: 'arrows', flow: 'bent', gan: 'critic', vae: 'ellipses' };
       for (const { family, seconds, score, losses, ...rest } of found) {
         const share = `${(100 * score.onData).toFixed(1)} % on the data, ${score.modes.hit} of ${score.modes.of} modes`;
@@ -54,6 +63,7 @@ for (const browser of browsers)
           const off = Math.abs(losses[step - 1] - want) / Math.max(1, Math.abs(want));
           assert.ok(off <= tolerance, `${family}, step ${step}: ${losses[step - 1]} for ${want}`);
         }
+        assert.equal(rest.device, device);
         assert.equal(rest.again, losses[0]);
         assert.deepEqual([rest.step, rest.gone, rest.points], [200, 'aborted', 4000]);
         assert.deepEqual([rest.same, rest.other, rest.critic], [true, true, family === 'gan' ? 150 : undefined]);
@@ -81,7 +91,7 @@ test('what cannot be learnt is refused, and training that diverges is told', asy
         { steps: 0 }, { learningRate: NaN }, { learningRate: -1 }, { data: new Float32Array() },
         { data: new Float32Array([1, 1, 1, 1]) }, { data: new Float32Array(3) },
         { data: new Float32Array([0, 0, NaN, 1]) }, { data: new Float32Array([0, 0, 9, 1]) },
-        { data: new Float32Array(100_000) },
+        { data: new Float32Array(100_000) }, { device: 'tpu' },
       ])) refused.push(await error(Trainer.create({ ...good, ...wrong })));
       refused.push(await error(/** @type {any} */ (Trainer).create()));
 
@@ -111,5 +121,46 @@ test('what cannot be learnt is refused, and training that diverges is told', asy
     assert.deepEqual([found.modes, found.ellipses], [null, 12]);
     assert.match(found.told, /^DiffusionError invalid-option: Training diverged after step \d+/);
     assert.deepEqual(found.after, { step: 0, samples: true });
+  });
+});
+
+test('a GPU that is lost while a family learns: the processor goes on from the same step', async t => {
+  const server = await serve({ roots: { '/': join(root, 'www') }, files: { '/blank.html': '' } });
+  t.after(server.close);
+  // The worker is reached before it asks for its device.
+  server.fault(r => (r.path.endsWith('.wasm') ? { delay: 1000 } : undefined));
+  await withBrowser({}, async (context, errors) => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/blank.html`);
+    const ready = new Promise(done => page.once('worker', worker => worker.evaluate(() => {
+      const request = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = async function (...how) {
+        const device = await request.apply(this, how);
+        new BroadcastChannel('lose').addEventListener('message', () => device.destroy(), { once: true });
+        return device;
+      };
+    }).then(done)));
+    const found = await page.evaluate(async () => {
+      const { Trainer } = await import('/train.js');
+      const spec = /** @type {const} */ ({ family: 'vae', data: 'moons', seed: 3 });
+      const trainer = await Trainer.create({ ...spec, device: 'gpu' });
+      const first = await trainer.train(20);
+      const devices = [trainer.device];
+      const running = trainer.train(2000);
+      setTimeout(() => new BroadcastChannel('lose').postMessage(''), 300);
+      const { step, losses } = await running;
+      devices.push(trainer.device);
+      const other = await Trainer.create({ ...spec, device: 'cpu' });
+      await other.train(20);
+      const want = await other.train(50);
+      trainer.dispose();
+      other.dispose();
+      return { devices, step, first: first.losses.length, off: want.losses.map((v, i) => Math.abs(v - losses[i])) };
+    });
+    await ready;
+    assert.deepEqual([found.devices, found.step, found.first], [['gpu', 'cpu'], 2020, 20]);
+    // As far as the first 100 losses are the same on both: 1e-2.
+    for (const off of Object.values(found.off)) assert.ok(off <= 1e-2, `${off}`);
+    errors.splice(0).filter(e => !/[Dd]evice|GPU/.test(e)).forEach(e => errors.push(e));
   });
 });
