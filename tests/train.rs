@@ -306,7 +306,7 @@ fn begin_as_torch_does(gpu: Option<Rc<Gpu>>) {
         // Fifty steps, or eight couplings, of values about 1 with a rounding of 6e-8 each.
         close(&t.samples(300, 5), expected.next(600), 2e-5, &format!("{name}: samples"));
 
-        let device = gpu.clone().map(|gpu| t.device(gpu).unwrap());
+        let device = gpu.clone().map(|gpu| block_on(t.device(gpu)).unwrap());
         for (stage, tensors) in json["families"][name]["gradients"].as_array().unwrap().iter().enumerate() {
             match &device {
                 Some(device) => block_on(t.gradients_on(device, stage)).unwrap(),
@@ -428,7 +428,7 @@ fn families_on_the_gpu_learn_as_in_torch() {
     let gpu = gpu();
     for &(_, family) in Family::NAMES {
         losses_are_torchs(family, |t, steps| {
-            let device = t.device(gpu.clone()).unwrap();
+            let device = block_on(t.device(gpu.clone())).unwrap();
             block_on(t.train_on(&device, steps)).unwrap().losses
         });
     }

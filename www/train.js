@@ -144,12 +144,10 @@ export class Trainer {
   static async create(options) {
     const spec = checked(options ?? {});
     const device = spec.device ?? (await hasGpu() ? 'gpu' : 'cpu');
-    const begun = begin({ ...spec, device }).then((made) => ({ ...made, about: { ...made.about, device } }));
-    const { engine, about } = await begun.catch(async (error) => {
+    const { engine, about } = await begin({ ...spec, device }).catch((error) => {
       // Nobody asked for the GPU by name: without it the same is learnt.
       if (spec.device || device === 'cpu') throw error;
-      const made = await begin({ ...spec, device: 'cpu' });
-      return { ...made, about: { ...made.about, device: 'cpu' } };
+      return begin({ ...spec, device: 'cpu' });
     });
     return new Trainer(CREATE, engine, spec, about);
   }
@@ -174,7 +172,7 @@ export class Trainer {
     whole('steps', steps, 1, MOST_STEPS);
     const trained = await this.#ask('train', steps);
     this.#step = trained.step;
-    this.device = trained.gpu ? 'gpu' : 'cpu';
+    this.device = trained.device;
     return trained;
   }
 

@@ -4,8 +4,10 @@ use super::adam::{Adam, clip, rate};
 use super::gpu::{self, Device, State};
 use super::model::{Draw, Model};
 use super::tape::{Recorder, Tape};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::gpu::Gpu;
 use crate::samplers::Twister;
+use std::rc::Rc;
 
 /// A loss beyond this is no learning any more. What is learnt well has a loss of at most some hundreds from the beginning.
 const DIVERGED: f32 = 1e6;
@@ -88,10 +90,36 @@ impl<M: Model + ?Sized> Learner<M> {
         self.judged(before, stages)
     }
 
-    /// The same on a GPU.
+    /// What trains this model on a GPU, where a step comes out there as it does here.
     ///
     /// # Errors
-    /// As `train`, and as [`crate::gpu::Gpu::check`]: the networks are then what they were before, and `train` goes on.
+    /// As [`Gpu::check`]; `webgpu-unavailable` where the step comes out otherwise.
+    pub async fn device(&mut self, gpu: Rc<Gpu>, points: &[[f32; 2]]) -> Result<Device> {
+        let device = Device::new(gpu, &*self.model)?;
+        let (before, plan) = (self.kept(), self.plan);
+        // Whatever was asked for, this one does not diverge.
+        self.plan.rate = 1e-3;
+        let here = self.train(points, 1).map(|_| self.parameters().to_vec());
+        self.undo(before.clone());
+        let there = self.train_on(&device, points, 1).await.map(|_| self.parameters().to_vec());
+        self.undo(before.clone());
+        self.plan = plan;
+        let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>();
+        let (here, there) = (here?, there?);
+        // Adam's first step is as long for the smallest gradient, whose sign may be rounding.
+        if apart(&here, &there) < 1e-2 * apart(&here, &before.0) {
+            return Ok(device);
+        }
+        Err(Error::new(
+            Code::WebGpuUnavailable,
+            "This GPU computes a step of training wrongly. Train on the CPU: leave `device` out, or name it.",
+        ))
+    }
+
+    /// `train` on a GPU.
+    ///
+    /// # Errors
+    /// As `train`, and as [`Gpu::check`]: the networks are then what they were before, and `train` goes on.
     pub async fn train_on(&mut self, device: &Device, points: &[[f32; 2]], steps: usize) -> Result<Losses> {
         let before = self.kept();
         match self.steps_on(device, points, steps).await {
@@ -170,7 +198,7 @@ impl<M: Model + ?Sized> Learner<M> {
     /// `gradients` on a GPU.
     ///
     /// # Errors
-    /// As [`crate::gpu::Gpu::check`].
+    /// As [`Gpu::check`].
     pub async fn gradients_on(&mut self, device: &Device, points: &[[f32; 2]], stage: usize) -> Result<f32> {
         let mut draw = Draw { twister: &mut self.twister, points };
         self.model.batch(stage, &mut self.tape.values, &mut draw);

@@ -92,12 +92,12 @@ impl Trainer {
         self.learner.train(&self.data.points, steps)
     }
 
-    /// What trains this family on a GPU.
+    /// What trains this family on a GPU, where a step comes out there as it does here.
     ///
     /// # Errors
-    /// As [`Gpu::check`], where the GPU refuses the memory.
-    pub fn device(&self, gpu: Rc<Gpu>) -> Result<Device> {
-        Device::new(gpu, &*self.learner.model)
+    /// As [`Gpu::check`]; `webgpu-unavailable` where the step comes out otherwise.
+    pub async fn device(&mut self, gpu: Rc<Gpu>) -> Result<Device> {
+        self.learner.device(gpu, &self.data.points).await
     }
 
     /// `train` on a GPU.

@@ -36,20 +36,26 @@ impl Trainer {
     /// Learns on the GPU from now on.
     pub async fn open(&mut self) -> Result<(), JsValue> {
         let gpu = Gpu::new(&GpuOptions::default()).await?;
-        self.device = Some(self.inner.device(Rc::new(gpu))?);
+        self.device = Some(self.inner.device(Rc::new(gpu)).await?);
         Ok(())
     }
 
-    /// `{ parameters, batch, points }`: how many weights and biases, how many points a step sees, the data.
+    /// `{ parameters, batch, points, device }`: how many weights and biases, how many points a step sees, the data, and
+    /// "gpu" or "cpu".
     pub fn about(&self) -> Object {
         let out = Object::new();
         set(&out, "parameters", self.inner.parameters().len() as f64);
         set(&out, "batch", BATCH as f64);
         set(&out, "points", array(self.inner.data().points.as_flattened()));
+        set(&out, "device", self.device());
         out
     }
 
-    /// `{ step, losses, critic, gpu }`, `critic` being a GAN's discriminator's. A GPU that fails is let go: nothing was
+    fn device(&self) -> &'static str {
+        if self.device.is_some() { "gpu" } else { "cpu" }
+    }
+
+    /// `{ step, losses, critic, device }`, `critic` being a GAN's discriminator's. A GPU that fails is let go: nothing was
     /// lost but this call's steps, which the CPU does.
     pub async fn train(&mut self, steps: u32) -> Result<Object, JsValue> {
         let steps = steps as usize;
@@ -65,7 +71,7 @@ impl Trainer {
             result => result?,
         };
         let out = trained(self.inner.step(), &losses);
-        set(&out, "gpu", self.device.is_some());
+        set(&out, "device", self.device());
         Ok(out)
     }
 
