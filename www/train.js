@@ -1,7 +1,8 @@
 /**
  * Generative models that learn points in the plane, live, on the GPU or without one: a diffusion model, a normalising
- * flow, a GAN and a VAE of some 35,000 parameters each, with the same features, batch and number of steps. Each trainer has a worker of
- * its own, so that several learn at once and nothing that is drawn waits for them. docs/training.md has what they come to.
+ * flow, a GAN and a VAE of some 35,000 parameters each, with the same features, batch and number of steps. Each trainer has
+ * a worker of its own, so that several learn at once and nothing that is drawn waits for them. docs/training.md has what
+ * they come to.
  */
 import { Engine, detect } from './engine.js';
 import { DiffusionError, invalid, show } from './errors.js';
@@ -77,12 +78,12 @@ function checkPlan({ seed, steps, learningRate }) {
   }
 }
 
-/** Whether there is a GPU that is no processor in disguise: there WebAssembly is as quick. */
+/** Whether there is a GPU that is no processor in disguise (Google's, Mesa's, Microsoft's): WebAssembly is faster there. */
 async function hasGpu() {
   const { adapter } = await detect();
   if (!adapter || adapter.fallback) return false;
   const { vendor, architecture, description } = adapter;
-  return !/swiftshader|llvmpipe|lavapipe|basic render/i.test(`${vendor} ${architecture} ${description}`);
+  return !/swiftshader|software|llvmpipe|warp|basic render/i.test(`${vendor} ${architecture} ${description}`);
 }
 
 /** @param {any} spec @returns a worker that learns, and what it says of itself */

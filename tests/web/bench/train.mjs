@@ -32,6 +32,7 @@ async function learn(spec) {
 
 for (const data of asked(SETS)) {
   for (const family of asked(FAMILIES)) {
+    /** @type {Awaited<ReturnType<typeof learn>>[]} */
     const runs = [];
     for (const seed of SEEDS) runs.push(await learn({ family, data, seed }));
     const mean = (/** @type {'share' | 'ms'} */ of) => runs.reduce((sum, run) => sum + run[of], 0) / runs.length;
