@@ -39,12 +39,6 @@ struct Part {
     losses: Vec<Tensor>,
 }
 
-/// What the GPU is given and gives back: parameters, then Adam's means and squares by turns.
-pub struct State {
-    pub parameters: Vec<f32>,
-    pub moments: Vec<f32>,
-}
-
 impl Device {
     /// Compiles what a model recorded.
     ///
@@ -91,10 +85,10 @@ impl Device {
         feed.extend([size, root, 1.0]);
     }
 
-    /// Gives the GPU what was learnt so far.
-    pub fn load(&self, state: &State) {
-        self.flat.write(&self.gpu, (VALUES, 0), &state.parameters);
-        self.flat.write(&self.gpu, (MOMENTS, 0), &state.moments);
+    /// Gives the GPU what was learnt so far: parameters, and Adam's means and squares by turns.
+    pub fn load(&self, parameters: &[f32], moments: &[f32]) {
+        self.flat.write(&self.gpu, (VALUES, 0), parameters);
+        self.flat.write(&self.gpu, (MOMENTS, 0), moments);
     }
 
     /// Does so many steps, at most [`STEPS`], and adds the losses of each stage.
@@ -131,15 +125,15 @@ impl Device {
         Ok(())
     }
 
-    /// What was learnt.
+    /// What was learnt, as [`Device::load`] has it.
     ///
     /// # Errors
     /// As [`Gpu::check`].
-    pub async fn unload(&self) -> Result<State> {
+    pub async fn unload(&self) -> Result<(Vec<f32>, Vec<f32>)> {
         let parts = [(VALUES, 0..self.parameters), (MOMENTS, 0..2 * self.parameters)];
         let mut parameters = self.flat.read(&self.gpu, &parts).await?;
         let moments = parameters.split_off(self.parameters);
-        Ok(State { parameters, moments })
+        Ok((parameters, moments))
     }
 
     /// Computes a stage's loss and its gradients, as [`Tape::learn`] does.

@@ -1,5 +1,6 @@
 //! Operations as WGSL: the dispatches of each, forward and backward, over the same memory as on the CPU (`cpu.rs`).
 
+use super::cpu::LN_TAU;
 use super::op::{FREQUENCIES, MOST_SCALE, Op, Tensor};
 use crate::error::Result;
 use crate::gpu::{Flat, Gpu, Kernel, Launch, Scalar, shader};
@@ -117,7 +118,6 @@ impl Kernels<'_> {
     }
 
     fn loss(&mut self, op: &Op) -> Result<()> {
-        const LN_TAU: f32 = 1.837_877_1;
         let mean = |x: Tensor, rows: usize, loss: Tensor, weight: f32, plus: f32| {
             let by = Scalar::F32(weight / rows as f32);
             vec![("x", int(x.at)), ("loss", int(loss.at)), ("by", by), ("plus", Scalar::F32(plus))]

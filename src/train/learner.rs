@@ -1,7 +1,7 @@
 //! What learns: networks, what moves them, and every random number in one order.
 
 use super::adam::{Adam, clip, rate};
-use super::gpu::{self, Device, State};
+use super::gpu::{self, Device};
 use super::model::{Draw, Model};
 use super::tape::{Recorder, Tape};
 use crate::error::{Code, Error, Result};
@@ -112,7 +112,7 @@ impl<M: Model + ?Sized> Learner<M> {
         }
         Err(Error::new(
             Code::WebGpuUnavailable,
-            "This GPU computes a step of training wrongly. Train on the CPU: leave `device` out, or name it.",
+            "This GPU computes a step of training wrongly. Leave `device` out, or set it to \"cpu\".",
         ))
     }
 
@@ -140,7 +140,7 @@ impl<M: Model + ?Sized> Learner<M> {
         let mut stages: Vec<Vec<f32>> = vec![Vec::with_capacity(steps); self.adams.len()];
         let mut moments = vec![0.0; 2 * self.parameters];
         self.adams.iter().for_each(|adam| adam.save(&mut moments));
-        device.load(&State { parameters: self.parameters().to_vec(), moments });
+        device.load(self.parameters(), &moments);
         let end = self.step + steps;
         while self.step < end {
             let count = gpu::STEPS.min(end - self.step);
@@ -156,7 +156,7 @@ impl<M: Model + ?Sized> Learner<M> {
             }
             device.run(&feed, count, &mut stages).await?;
         }
-        let State { parameters, moments } = device.unload().await?;
+        let (parameters, moments) = device.unload().await?;
         self.tape.values[..self.parameters].copy_from_slice(&parameters);
         self.adams.iter_mut().for_each(|adam| adam.restore(&moments));
         Ok(stages)
