@@ -1,7 +1,6 @@
 //! Training, on the CPU and on the GPU: every operation, forward and backward, against the same in f64 and its finite
 //! differences; every family against torch (tests/reference/train.py), from the same weights and batches.
 
-use browser_diffusion::Code;
 use browser_diffusion::gpu::{Gpu, GpuOptions};
 use browser_diffusion::named::Named;
 use browser_diffusion::samplers::Twister;
@@ -12,6 +11,7 @@ use browser_diffusion::train::op::{Op, Tensor};
 use browser_diffusion::train::{
     Data, DataSet, Doodles, Family, PIXELS, Picture, Plan, STEPS, Trainer, doodles as rules,
 };
+use browser_diffusion::{Code, Error};
 use pollster::block_on;
 use serde_json::Value;
 use std::cell::Cell;
@@ -429,7 +429,9 @@ fn families_on_the_gpu_learn_as_in_torch() {
     for &(_, family) in Family::NAMES {
         losses_are_torchs(family, |t, steps| {
             let device = block_on(t.device(gpu.clone())).unwrap();
-            block_on(t.train_on(&device, steps)).unwrap().losses
+            // In two calls: what was learnt comes back from the GPU, and goes there again.
+            let mut learn = |steps| block_on(t.train_on(&device, steps)).unwrap().losses;
+            [learn(7), learn(steps - 7)].concat()
         });
     }
 }
@@ -509,13 +511,23 @@ fn pictures_have_what_they_say() {
 
 #[test]
 fn training_that_diverges_is_told_and_undone() {
+    diverges(|t| t.train(10).err());
+    let gpu = gpu();
+    diverges(|t| {
+        let device = block_on(t.device(gpu.clone())).unwrap();
+        block_on(t.train_on(&device, 10)).err()
+    });
+}
+
+/// `train`: ten steps.
+fn diverges(train: impl Fn(&mut Trainer) -> Option<Error>) {
     for &(name, family) in Family::NAMES {
         let mut t =
             Trainer::new(family, Data::named(DataSet::Moons), Plan { seed: 1, steps: 100, rate: 1e3 });
         let before = t.parameters().to_vec();
         let error = (0..20).find_map(|_| {
             let kept = (t.parameters().to_vec(), t.step());
-            let error = t.train(10).err()?;
+            let error = train(&mut t)?;
             assert_eq!(kept, (t.parameters().to_vec(), t.step()), "{name}: as before the call");
             Some(error)
         });
