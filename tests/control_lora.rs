@@ -38,7 +38,7 @@ fn summed(factors: &[Part], unet: &[Part]) -> Vec<Part> {
         let (ups, downs) = (values(up), values(down));
         let rank = down.shape[0] as usize;
         let inner = downs.len() / rank;
-        let sum = values(base).iter().enumerate().map(|(at, v)| {
+        let sum = values(base).into_iter().enumerate().map(|(at, v)| {
             let (row, column) = (at / inner, at % inner);
             let change: f64 = (0..rank).map(|i| ups[row * rank + i] * downs[i * inner + column]).sum();
             f16::from_f64(v + change)
@@ -62,7 +62,7 @@ fn is_a_controlnet_of_the_sums() {
         block_on(model.load_controlnet("net", single(file)?, &|| false))?;
         let image =
             Picture { width: 32, height: 32, data: (0..4 * 32 * 32).map(|i| (i * i / 7) as u8).collect() };
-        let control = Control { key: "net".into(), image, scale: 1.0, ..Default::default() };
+        let control = Control { key: "net".into(), image, scale: 3.0, ..Default::default() };
         draw(&model, GenerateOptions { controlnets: vec![control], ..Default::default() })
     };
     // Also where some of it is the UNet's alone: a norm, and a matrix that has no factors.
@@ -80,7 +80,7 @@ fn is_a_controlnet_of_the_sums() {
         let (error, change) = (apart(&found, &expected), apart(&plain, &expected));
         println!("off by {error:.1e}; without it by {change:.1e}");
         // Sums of a few terms in f32 and in f64 round to one f16, but for a few that lie between two.
-        assert!(error <= 1e-3 && change > 1e-2, "{error} {change}");
+        assert!(error <= 1e-4 && change > 1e-2, "{error} {change}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }

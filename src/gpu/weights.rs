@@ -170,8 +170,8 @@ impl Weights {
         }
     }
 
-    /// Copies the checkpoint's own values of `name`, as they lie here, into `to`, the buffer of tensor `t`. That has as many bytes, or as many vectors
-    /// where the weight does not fill its last.
+    /// Copies the checkpoint's own values of `name`, as they lie here, into `to`, the buffer of tensor `t`. That has as
+    /// many bytes, or as many vectors where the weight does not fill its last.
     ///
     /// # Errors
     /// `unsupported-model` for a weight that is f32; `bad-checkpoint` for an unknown name, or a tensor of another size.

@@ -100,8 +100,8 @@ impl ControlNets {
         }
     }
 
-    /// Loads a ControlNet or a Control-LoRA of this `config.json` beside a UNet and its VAE, and keeps it under `key`. Its weights are kept on the GPU as the
-    /// UNet's are. `kind`: what the model is called in messages.
+    /// Loads a ControlNet or a Control-LoRA of this `config.json` beside a UNet and its VAE, and keeps it under `key`. A
+    /// ControlNet's weights are kept on the GPU as the UNet's are, a Control-LoRA's in f16. `kind`: what the model is called in messages.
     ///
     /// # Errors
     /// `unsupported-model` for one of another kind of model, before its weights are fetched; `bad-checkpoint`;
