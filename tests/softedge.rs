@@ -9,7 +9,7 @@ fn picture(w: i64, h: i64) -> Vec<u8> {
     let places = (0..h).flat_map(|y| (0..w).map(move |x| (x, y)));
     let colours = |(x, y): (i64, i64)| {
         let band = if ((x - 20).abs() + (y - 9).abs()) / 16 % 2 == 0 { 40 } else { 210 };
-        let noise = if x * 4 < w * 3 { 128 } else { (x * 73856093 ^ y * 19349663) >> 4 };
+        let noise = if x * 4 < w * 3 { 128 } else { ((x * 73856093) ^ (y * 19349663)) >> 4 };
         [band, noise, x * 255 / w, 255].map(|c| (c & 255) as u8)
     };
     places.flat_map(colours).collect()
