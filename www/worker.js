@@ -3,7 +3,7 @@
  * another; only "abort" acts at once.
  */
 import init, {
-  DoodleTrainer, Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny,
+  DoodleTrainer, Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny, softedge,
 } from './pkg/browser_diffusion.js';
 import { place } from './addresses.js';
 import { stopped } from './errors.js';
@@ -127,8 +127,9 @@ async function perform(call, signal) {
       await loaded().tune(call.milliseconds);
       await keepTimed(loaded());
       return { result: loaded().tuning() };
-    case 'canny': {
-      const result = /** @type {any} */ (await canny(call.spec));
+    case 'canny':
+    case 'softedge': {
+      const result = /** @type {any} */ (await (call.type === 'canny' ? canny : softedge)(call.spec));
       return { result, transfer: [result.data.buffer] };
     }
     case 'train':

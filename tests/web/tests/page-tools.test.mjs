@@ -356,6 +356,14 @@ test(
       );
       await first.locator('[data-key=image]').setInputFiles(await pictureFile(page, 128, 96));
       assert.ok(await first.locator('[data-key=low]').isHidden());
+      // All that it sees is white there, of the fake engine.
+      await first.locator('[data-key=preprocess]').selectOption('softedge');
+      assert.ok(await first.locator('[data-key=low]').isHidden());
+      await first.getByRole('button', { name: 'Show what it sees' }).click();
+      await first.locator('.seen:not([hidden])').waitFor();
+      const line = await first.locator('.seen').evaluate(canvas =>
+        /** @type {HTMLCanvasElement} */ (canvas).getContext('2d')?.getImageData(1, 0, 1, 1).data[0]);
+      assert.equal(line, 255);
       await first.locator('[data-key=preprocess]').selectOption('canny');
       await first.locator('[data-key=low]').fill('40');
       await first.locator('[data-key=scale]').fill('0.7');
