@@ -2,7 +2,8 @@
 
     train.py                    data/train.json and data/train.f32, which tests/train.rs reads: weights, the first
                                 gradients, losses of the first steps
-    train.py compare SET ...    five seeds of every family on these data sets, the scores as lines of a table
+    train.py compare NAME ...   five seeds of every family, or of these, on these data sets, the scores as lines of a
+                                table
 
 Every random number comes from one CPU generator, in the order that src/train draws them, so that both begin from the
 same weights and see the same batches.
@@ -230,10 +231,10 @@ def score(samples, data, part):
     return on.float().mean().item(), int((counts * 10 * parts >= len(samples)).sum()), parts
 
 
-def compare(sets, seeds=range(5)):
-    for name in sets:
+def compare(names, seeds=range(5)):
+    for name in [n for n in names if n not in WIDTHS]:
         data, part = points(name)
-        for family in WIDTHS:
+        for family in [f for f in WIDTHS if f in names] or WIDTHS:
             rows = []
             for seed in seeds:
                 f = Family(family, seed)

@@ -7,10 +7,11 @@ import { t } from '../messages/index.js';
 
 const NAME = 'browser-diffusion-pictures';
 const STORES = /** @type {const} */ (['pictures', 'thumbnails', 'files']);
-/** How often room is made for one picture before it is given up. */
-const TRIES = 3;
-/** After what is deleted the browser gives its room back when it likes, Chromium some seconds later: milliseconds. */
-const WAITS = [0, 2500, 12_000];
+/**
+ * How often room is made for one picture before it is given up. Once is not enough: Chromium reckons with the room of some
+ * while ago, lets more be written than there is, and says so only later; then all of that has to go.
+ */
+const TRIES = 10;
 
 /**
  * What is known of a picture.
@@ -112,14 +113,10 @@ export async function keepPicture(whole) {
   const gone = [];
   for (let tries = 0; ; tries++) {
     /** @type {any} */
-    let full;
-    for (const wait of tries === 0 ? [0] : WAITS) {
-      if (wait > 0) await new Promise((resume) => setTimeout(resume, wait));
-      full = await put(whole).then(() => undefined, (error) => error);
-      if (!full) return gone;
-      if (!(full instanceof DOMException && full.name === 'QuotaExceededError')) throw Object.assign(full, { gone });
-    }
-    const made = tries < TRIES ? await makeRoom(2 * whole.file.size) : [];
+    const full = await put(whole).then(() => undefined, (error) => error);
+    if (!full) return gone;
+    const short = full instanceof DOMException && full.name === 'QuotaExceededError' && tries < TRIES;
+    const made = short ? await makeRoom(2 * whole.file.size) : [];
     if (made.length === 0) throw Object.assign(full, { gone });
     gone.push(...made);
   }

@@ -1,6 +1,6 @@
 // What the four families come to in this engine (src/train, as WebAssembly): five seeds each, 2,000 steps, the same data
 // and scores as tests/reference/train.py compare, whose rows stand beside these in docs/training.md.
-//   node tests/web/bench/train.mjs [SET ...]     after ./build.sh; some 10 s a training on a quiet core
+//   node tests/web/bench/train.mjs [SET | FAMILY ...]     after ./build.sh; some 10 s a training on a quiet core
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,13 @@ await init({ module_or_path: readFileSync(join(pkg, 'browser_diffusion_bg.wasm')
 
 const STEPS = 2000;
 const SEEDS = [0, 1, 2, 3, 4];
-const sets = process.argv.length > 2 ? process.argv.slice(2) : ['spiral', 'clusters', 'moons'];
+const SETS = ['spiral', 'clusters', 'moons'], FAMILIES = ['diffusion', 'flow', 'gan', 'vae'];
+const names = process.argv.slice(2);
+const unknown = names.find(name => ![...SETS, ...FAMILIES].includes(name));
+if (unknown) throw new Error(`no set and no family is named ${unknown}: ${[...SETS, ...FAMILIES].join(', ')}`);
+
+/** Those of these that were asked for by name, or all. @param {string[]} all */
+const asked = all => (all.some(name => names.includes(name)) ? all.filter(name => names.includes(name)) : all);
 
 /** One training. @param {{ family: string, data: string, seed: number }} spec */
 function learn(spec) {
@@ -24,8 +30,8 @@ function learn(spec) {
   return { ms, share: 100 * onData, modes: `${hit}/${of}` };
 }
 
-for (const data of sets) {
-  for (const family of ['diffusion', 'flow', 'gan', 'vae']) {
+for (const data of asked(SETS)) {
+  for (const family of asked(FAMILIES)) {
     const runs = SEEDS.map(seed => learn({ family, data, seed }));
     const mean = (/** @type {'share' | 'ms'} */ of) => runs.reduce((sum, run) => sum + run[of], 0) / runs.length;
     console.log(`${data} ${family} on data ${mean('share').toFixed(1)} % of`,
