@@ -9,6 +9,9 @@ and by causal attention only they know the whole caption. Before it the order of
 knows no order, so each Chinese state is compared with the nearest of the English ones. The check's 214 Chinese prompts
 are held out, by their exact words.
 
+What no caption has is to stay what it is too: the blank caption, which guidance draws away from, and captions with any of
+the table's words in them.
+
 usage: train_text_zh.py STATE --minutes M [--device cuda] [--folder FOLDER]
 """
 import argparse
@@ -27,7 +30,7 @@ from models import EOS, LENGTH, MODEL, Tokens, load_text
 from train_text import OwnRows, begin
 from training import Training, add_arguments, precision
 
-LR, BATCH = 2e-3, 48
+LR, BATCH, STRANGERS = 1.5e-3, 48, 24
 WITHIN = 0.3  # what a state before the end counts for
 # A batch is as long as its longest caption.
 OF_A_LENGTH = [["plain", "tint"], ["ground", "tintground", "scene"], ["pair", "count"]]
@@ -47,6 +50,17 @@ def triples(rng, count, kinds=KINDS):
     return plain, english, chinese
 
 
+def strangers(rng, ids, words):
+    """-> the captions with more or fewer of their tokens changed for any of `words`; the first is blank"""
+    ids = ids.clone()
+    inside = torch.arange(ids.shape[1]) < (ids == EOS).int().argmax(1)[:, None]
+    inside[:, 0] = False
+    change = inside & (torch.from_numpy(rng.random(ids.shape) < rng.random((len(ids), 1))))
+    ids[change] = words[torch.from_numpy(rng.integers(len(words), size=int(change.sum())))]
+    ids[0, 1:] = EOS
+    return ids
+
+
 def distance(states, ends, wanted, wanted_ends):
     """-> mean squared difference past both ends, and before them to the nearest that is wanted"""
     place = torch.arange(states.shape[1], device=states.device)
@@ -63,9 +77,10 @@ def nearest(states, wanted, nouns):
     return float(np.mean([nouns[i] == nouns[k] for i, k in enumerate(torch.cdist(flat, others).argmin(1).tolist())]))
 
 
-def errors(model, teacher, tokens, spread, device):
+def errors(model, teacher, tokens, words, spread, device):
     """-> the differences' share of the states' variance, for fresh captions in any English and in Chinese past the end,
-    and for the held-out prompts, with the share of them that are nearest to an English prompt of the same noun"""
+    and for the held-out prompts, with the share of them that are nearest to an English prompt of the same noun; then
+    for captions with words in them that no caption has, and for the blank one"""
     plain, english, chinese = triples(np.random.default_rng(77), 200)
     specs = asked_for()
     check = [[c(None, s, vary=False) for s in specs] for c in (caption, caption, caption_zh)]
@@ -78,6 +93,9 @@ def errors(model, teacher, tokens, spread, device):
             out[name] = dict(english=float((same - teacher(e).last_hidden_state).square().mean() / spread),
                              chinese=float(past / spread))
         out["check"]["nearest"] = nearest(other, want, [s.things[0][0] for s in specs])
+        ids = strangers(np.random.default_rng(78), tokens(plain), words).to(device)
+        off = (model(ids).last_hidden_state - teacher(ids).last_hidden_state).square().mean((1, 2)) / spread
+        out["strangers"] = dict(words=float(off[1:].mean()), blank=float(off[0]))
     return {k: {n: round(x, 4) for n, x in v.items()} for k, v in out.items()}
 
 
@@ -107,6 +125,8 @@ def main():
     own = OwnRows(table)
     with torch.no_grad():
         own.weight.copy_(learnt[own.rows])
+    words = torch.arange(256, len(table.weight) - 2)  # of more than a byte
+    words = words[~torch.isin(words, own.rows)]
     own, model = own.to(args.device), model.to(args.device)
     parameters = {n: p for m, prefix in ((model, "model."), (own, "own."))
                   for n, p in ((prefix + k, v) for k, v in m.named_parameters()) if p.requires_grad}
@@ -116,23 +136,26 @@ def main():
 
     def result(t):
         with t.averaged():
-            print("share of the variance:", errors(model, teacher, tokens, spread, args.device), flush=True)
+            print("share of the variance:", errors(model, teacher, tokens, words, spread, args.device), flush=True)
             write(model, own, args.state, args.folder)
 
-    print("at first:", errors(model, teacher, tokens, spread, args.device), flush=True)
     with Training(os.path.join(args.state, "text-zh-training.pt"), parameters, LR, args.minutes, args.device) as t:
+        print("at first:", errors(model, teacher, tokens, words, spread, args.device), flush=True)
         rng = np.random.default_rng(1000 * t.steps + 1 + parallel.RANK)
         while not t.over():
             ids = tokens(sum(triples(rng, BATCH, OF_A_LENGTH[t.here % 3]), []))
+            ids = torch.cat([strangers(rng, ids[:STRANGERS], words), ids])
             longest = int((ids == EOS).int().argmax(1).max())
             ids = ids[:, :LENGTH if t.here % 5 == 0 else longest + 6].to(args.device)
             ends = (ids == EOS).int().argmax(1)
             with torch.no_grad():
-                want = teacher(ids[:2 * BATCH]).last_hidden_state
+                odd, plain, english = teacher(ids[:-BATCH]).last_hidden_state.split([STRANGERS, BATCH, BATCH])
             with precision(args.device):
-                h = model(ids[BATCH:]).last_hidden_state.float()
-            past, within = distance(h[BATCH:], ends[2 * BATCH:], want[:BATCH], ends[:BATCH])
-            loss = ((h[:BATCH] - want[BATCH:]).square().mean() + past + WITHIN * within) / spread
+                h = model(torch.cat([ids[:STRANGERS], ids[-2 * BATCH:]])).last_hidden_state.float()
+            h_odd, h_english, h_chinese = h.split([STRANGERS, BATCH, BATCH])
+            past, within = distance(h_chinese, ends[-BATCH:], plain, ends[STRANGERS:STRANGERS + BATCH])
+            same = (h_english - english).square().mean() + (h_odd - odd).square().mean()
+            loss = (same + past + WITHIN * within) / spread
             if t.step(loss, len(h)):
                 result(t)
         if parallel.RANK == 0:
