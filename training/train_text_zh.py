@@ -24,21 +24,41 @@ import torch
 
 import parallel
 from check import asked_for
-from compose import KINDS, caption, caption_zh, random_spec
+from compose import KINDS, ZH, caption, caption_zh, one_of, random_spec
 from export import half
 from models import EOS, LENGTH, MODEL, Tokens, load_text
 from train_text import OwnRows, begin
 from training import Training, add_arguments, precision
 
 LR, BATCH, STRANGERS = 1.5e-3, 48, 24
+UNREAD = 0.3  # of the Chinese captions
 WITHIN = 0.3  # what a state before the end counts for
 # A batch is as long as its longest caption.
 OF_A_LENGTH = [["plain", "tint"], ["ground", "tintground", "scene"], ["pair", "count"]]
 HELD_OUT = {caption_zh(None, s, vary=False) for s in asked_for()}
 
 
+# The 3,755 characters of GB 2312's first level: the common ones.
+COMMON = [bytes([row, cell]).decode("gb2312") for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF)
+          if (row, cell) < (0xD7, 0xFA)]
+
+
+def unread(rng, text, noun):
+    """The caption with words around its noun, before all or after all that mean nothing to the picture."""
+    some = "".join(rng.choice(COMMON, size=int(rng.integers(1, 4))))
+    where = rng.integers(4)
+    if where == 0:
+        return one_of(rng, ["请画", "我想要", "给我画", "请给我看", some]) + text
+    if where == 1:
+        return text + one_of(rng, ["，高清", "，杰作", "，最好的质量", "，" + some, some])
+    name = max((n for n in ZH["nouns"][noun]["names"] if n in text), key=len)
+    adjective = one_of(rng, ["可爱的", "漂亮的", "快乐的", "大大的", "大", some + "的", some + "的"])
+    return text.replace(name, adjective + name, 1)
+
+
 def triples(rng, count, kinds=KINDS):
-    """-> captions of the same pictures: in the plainest English, in any, in Chinese (none of those held out)"""
+    """-> captions of the same pictures: in the plainest English, in any, in Chinese (none of those held out; a share
+    of them with words that nothing was said about)"""
     plain, english, chinese = [], [], []
     while len(english) < count:
         spec = random_spec(rng, kinds[int(rng.integers(len(kinds)))])
@@ -46,7 +66,7 @@ def triples(rng, count, kinds=KINDS):
         if text not in HELD_OUT:
             plain.append(caption(rng, spec, vary=False))
             english.append(caption(rng, spec))
-            chinese.append(text)
+            chinese.append(unread(rng, text, spec.things[0][0]) if rng.random() < UNREAD else text)
     return plain, english, chinese
 
 
