@@ -132,7 +132,7 @@ async function perform(call, signal) {
       return { result, transfer: [result.data.buffer] };
     }
     case 'train':
-      return { result: learn(call.method, call.args) };
+      return { result: await learn(call.method, call.args) };
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':
@@ -189,9 +189,10 @@ async function tuneBetween() {
  * @param {string} method
  * @param {any[]} args
  */
-function learn(method, args) {
+async function learn(method, args) {
   if (method === 'create') {
     trainer = (args[0].drawings ? DoodleTrainer : Trainer).create(args[0]);
+    if (args[0].device === 'gpu') await /** @type {Trainer} */ (trainer).open();
     return trainer.about();
   }
   return /** @type {any} */ (trainer)[method](...args);
