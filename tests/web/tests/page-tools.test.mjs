@@ -285,12 +285,12 @@ test(
       assert.deepEqual([variationSeed, variationStrength, rng], [12, 0.25, 'torch-cuda']);
       await page.click('#loras li:nth-child(1) button');
       await page.fill('#prompt', '宇航员骑马');
-      await page.waitForSelector('#foreign:not([hidden])');
-      assert.ok(await page.isHidden('#read-as'));
+      await page.waitForSelector('#half-read:not([hidden])');
+      assert.ok(await page.isHidden('#read-as') && await page.isHidden('#foreign'));
       await page.fill('#prompt', '一只 红苹果');
       await page.waitForSelector('#read-as:not([hidden])');
       assert.equal(await page.textContent('#read-as-words'), 'a red apple');
-      await page.waitForSelector('#foreign', { state: 'hidden' });
+      await page.waitForSelector('#half-read', { state: 'hidden' });
       await drawAgain(page);
       assert.equal((await asked(page)).prompt, 'a red apple');
       assert.equal((await asked(page)).loras.length, 1);
