@@ -1,17 +1,21 @@
-//! Training: every operation, forward and backward, against the same in f64 and its finite differences; every family
-//! against torch (tests/reference/train.py), from the same weights and batches.
+//! Training, on the CPU and on the GPU: every operation, forward and backward, against the same in f64 and its finite
+//! differences; every family against torch (tests/reference/train.py), from the same weights and batches.
 
-use browser_diffusion::Code;
+use browser_diffusion::gpu::{Gpu, GpuOptions};
 use browser_diffusion::named::Named;
 use browser_diffusion::samplers::Twister;
 use browser_diffusion::train::cpu::{backward, forward};
 use browser_diffusion::train::gemm::{Packed, Start, View, gemm};
+use browser_diffusion::train::gpu::compute;
 use browser_diffusion::train::op::{Op, Tensor};
 use browser_diffusion::train::{
     Data, DataSet, Doodles, Family, PIXELS, Picture, Plan, STEPS, Trainer, doodles as rules,
 };
+use browser_diffusion::{Code, Error};
+use pollster::block_on;
 use serde_json::Value;
 use std::cell::Cell;
+use std::rc::Rc;
 
 /// What an operation computes, in f64 and as its doc says it.
 fn exact(op: &Op, v: &mut [f64]) {
@@ -150,15 +154,37 @@ fn cases(rows: usize) -> Vec<Case> {
     all
 }
 
+fn gpu() -> Rc<Gpu> {
+    Rc::new(block_on(Gpu::new(&GpuOptions::default())).unwrap())
+}
+
 #[test]
 fn operations_equal_f64_forward_and_backward() {
+    operations_equal_f64(|op, values, grads| {
+        forward(op, values, &mut Packed::default());
+        backward(op, values, grads, &mut Packed::default());
+    });
+}
+
+#[test]
+fn operations_on_the_gpu_equal_f64_forward_and_backward() {
+    let gpu = gpu();
+    operations_equal_f64(|op, values, grads| block_on(compute(&gpu, op, values, grads)).unwrap());
+}
+
+/// `compute`: an operation forward and then backward, over values and gradients.
+fn operations_equal_f64(compute: impl Fn(&Op, &mut Vec<f32>, &mut Vec<f32>)) {
     for rows in [1, 6, 9] {
         for (name, op, reads, y) in cases(rows) {
             let mut values = vec![0.0; y.at + y.len()];
             Twister::new(rows as u64).randn(&mut values);
             let mut wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
-            let mut packed = Packed::default();
-            forward(&op, &mut values, &mut packed);
+            // Gradients of what is behind, some of them at random: a loss's own is 1.
+            let loss = matches!(op, Op::Mse { .. } | Op::Nll { .. } | Op::Elbo { .. } | Op::Bce { .. });
+            let mut grads = vec![0.0; values.len()];
+            Twister::new(99).randn(&mut grads[y.range()]);
+            let behind: Vec<f64> = y.range().map(|i| if loss { 1.0 } else { grads[i].into() }).collect();
+            compute(&op, &mut values, &mut grads);
             exact(&op, &mut wide);
             for i in y.range() {
                 let off = (f64::from(values[i]) - wide[i]).abs();
@@ -172,13 +198,6 @@ fn operations_equal_f64_forward_and_backward() {
             if matches!(op, Op::Uncouple { .. }) {
                 continue;
             }
-
-            // Gradients of what is behind, some of them at random: a loss's own is 1.
-            let loss = matches!(op, Op::Mse { .. } | Op::Nll { .. } | Op::Elbo { .. } | Op::Bce { .. });
-            let mut grads = vec![0.0; values.len()];
-            Twister::new(99).randn(&mut grads[y.range()]);
-            let behind: Vec<f64> = y.range().map(|i| if loss { 1.0 } else { grads[i].into() }).collect();
-            backward(&op, &values, &mut grads, &mut packed);
             for (tensor, with_gradient) in reads {
                 for i in tensor.range() {
                     let h = 1e-5;
@@ -268,6 +287,15 @@ fn close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
 
 #[test]
 fn families_begin_as_torch_does() {
+    begin_as_torch_does(None);
+}
+
+#[test]
+fn families_on_the_gpu_begin_as_torch_does() {
+    begin_as_torch_does(Some(gpu()));
+}
+
+fn begin_as_torch_does(gpu: Option<Rc<Gpu>>) {
     let mut expected = Expected::read();
     let json = expected.json.clone();
     for &(name, family) in Family::NAMES {
@@ -278,8 +306,12 @@ fn families_begin_as_torch_does() {
         // Fifty steps, or eight couplings, of values about 1 with a rounding of 6e-8 each.
         close(&t.samples(300, 5), expected.next(600), 2e-5, &format!("{name}: samples"));
 
+        let device = gpu.clone().map(|gpu| block_on(t.device(gpu)).unwrap());
         for (stage, tensors) in json["families"][name]["gradients"].as_array().unwrap().iter().enumerate() {
-            t.gradients(stage);
+            match &device {
+                Some(device) => block_on(t.gradients_on(device, stage)).unwrap(),
+                None => t.gradients(stage),
+            };
             let mut at = 0;
             for count in tensors.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize) {
                 let got = &t.gradient(stage)[at..at + count];
@@ -388,9 +420,26 @@ fn doodles_that_cannot_be_learnt_are_refused() {
 }
 
 fn losses_equal_torch(family: Family) {
+    losses_are_torchs(family, |t, steps| t.train(steps).unwrap().losses);
+}
+
+#[test]
+fn families_on_the_gpu_learn_as_in_torch() {
+    let gpu = gpu();
+    for &(_, family) in Family::NAMES {
+        losses_are_torchs(family, |t, steps| {
+            let device = block_on(t.device(gpu.clone())).unwrap();
+            // In two calls: what was learnt comes back from the GPU, and goes there again.
+            let mut learn = |steps| block_on(t.train_on(&device, steps)).unwrap().losses;
+            [learn(7), learn(steps - 7)].concat()
+        });
+    }
+}
+
+fn losses_are_torchs(family: Family, train: impl Fn(&mut Trainer, usize) -> Vec<f32>) {
     let json = Expected::read().json;
     let want = json["families"][family.name()]["losses"].as_array().unwrap();
-    let got = trainer(family, 7).train(want.len()).unwrap().losses;
+    let got = train(&mut trainer(family, 7), want.len());
     for (step, tolerance) in [(1, 1e-5), (10, 1e-4), (want.len(), 1e-2)] {
         let (got, want) = (f64::from(got[step - 1]), want[step - 1].as_f64().unwrap());
         println!("{} step {step}: {got} for {want}, off {:e}", family.name(), (got - want).abs());
@@ -462,13 +511,23 @@ fn pictures_have_what_they_say() {
 
 #[test]
 fn training_that_diverges_is_told_and_undone() {
+    diverges(|t| t.train(10).err());
+    let gpu = gpu();
+    diverges(|t| {
+        let device = block_on(t.device(gpu.clone())).unwrap();
+        block_on(t.train_on(&device, 10)).err()
+    });
+}
+
+/// `train`: ten steps.
+fn diverges(train: impl Fn(&mut Trainer) -> Option<Error>) {
     for &(name, family) in Family::NAMES {
         let mut t =
             Trainer::new(family, Data::named(DataSet::Moons), Plan { seed: 1, steps: 100, rate: 1e3 });
         let before = t.parameters().to_vec();
         let error = (0..20).find_map(|_| {
             let kept = (t.parameters().to_vec(), t.step());
-            let error = t.train(10).err()?;
+            let error = train(&mut t)?;
             assert_eq!(kept, (t.parameters().to_vec(), t.step()), "{name}: as before the call");
             Some(error)
         });

@@ -15,7 +15,10 @@ use browser_diffusion::store::disk::Folder;
 use browser_diffusion::{Code, Error, Result};
 use pollster::block_on;
 use std::rc::Rc;
-use tiny_model::{Part, ROOT, controlnets, draw, parts, read_json, single, tensors, tiny, whole, written};
+use tiny_model::{
+    Part, ROOT, control_lora, controlnets, draw, marked, parts, read_json, single, tensors, tiny, whole,
+    written,
+};
 
 const WEIGHTS: [Option<Bits>; 3] = [None, Some(Bits::Q8), Some(Bits::Q4)];
 
@@ -69,8 +72,12 @@ fn controlnets_without_values() {
         for (name, file) in emptied(&nets[0]) {
             by_name("ControlNet", &name, added(&file));
         }
-        // Whole, it is taken: it was the zero.
+        for (name, file) in emptied(&control_lora()) {
+            by_name("Control-LoRA", &name, added(&marked(&parts(&file).unwrap())));
+        }
+        // Whole, they are taken: it was the zero.
         added(&written(&nets[0])).unwrap();
+        added(&marked(&control_lora())).unwrap();
         assert_eq!(draw(&model, GenerateOptions::default()).unwrap(), before);
     }
     std::fs::remove_dir_all(&folder).unwrap();

@@ -245,7 +245,7 @@ const tokens = new Tokens(
   async () => {
     const { prompt, ...options } = settings.only(...WORDS);
     const read = await asRead(prompt, models.source, options.promptSyntax);
-    return { ...options, prompt: read, embeddings: additions.words };
+    return { ...options, prompt: read, source: models.source, embeddings: additions.words };
   },
   () => translation.known(settings.usual.source ?? ''),
 );

@@ -16,6 +16,7 @@ import type { ControlNet } from './controls.js';
 import type { IpAdapter } from './ip-adapter.js';
 import type { BlockMaps, NoiseSchedule, Prediction, PromptView, WordMaps } from './parts.js';
 
+export { canny, softedge } from './controls.js';
 export type { BlockMaps, ControlNet, IpAdapter, NoiseSchedule, Prediction, PromptView, WordMaps };
 
 /** What {@link detect} found. */
@@ -273,13 +274,6 @@ export class Upscaler {
   /** Frees every GPU buffer. */
   dispose(): Promise<void>;
 }
-
-/**
- * Canny's edges of a picture, white on black and of its size, found on the GPU: pixel by pixel those of OpenCV's
- * `Canny(image, low, high)`. A gradient above `high` (default 200) is an edge, and one above `low` (default 100) that
- * hangs together with such.
- */
-export function canny(image: ImageSource, options?: { low?: number; high?: number }): Promise<GeneratedImage>;
 
 export interface GenerateOptions {
   prompt: string;

@@ -423,11 +423,18 @@ export class Upscaler {
  * @param {{ low?: number, high?: number }} [options]
  */
 export async function canny(image, options = {}) {
+  return preprocessed('canny', image, checked(CANNY_RULES, options, 'canny'));
+}
+
+/** Soft lines of a picture, white on black, of its size. @param {any} image */
+export const softedge = (image) => preprocessed('softedge', image, {});
+
+/** @param {'canny' | 'softedge'} how @param {any} image @param {object} options */
+async function preprocessed(how, image, options) {
   const wrong = imageSource(image);
   if (wrong) throw invalid(`image ${wrong}.`);
-  const thresholds = checked(CANNY_RULES, options, 'canny');
   const source = await pixels(image, 'image');
-  const { engine, result } = await loadedEngine('canny', { ...thresholds, image: source }, undefined, undefined);
+  const { engine, result } = await loadedEngine(how, { ...options, image: source }, undefined, undefined);
   engine.end(aborted());
   return new GeneratedImage(result.width, result.height, result.data, '');
 }

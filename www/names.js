@@ -14,6 +14,6 @@ export const NAMES = Object.freeze({
   maskedContent: ['fill', 'original', 'noise', 'nothing'],
   inpaintArea: ['whole', 'masked'],
   upscaler: ['latent', 'latent-nearest', 'latent-bicubic', 'picture'],
-  preprocess: ['none', 'canny'],
+  preprocess: ['none', 'canny', 'softedge'],
   mode: ['openpose', 'depth', 'scribble', 'canny', 'normal', 'segment', 'tile', 'repaint'],
 });

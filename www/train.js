@@ -1,9 +1,10 @@
 /**
- * Generative models that learn points in the plane, live, on the CPU: a diffusion model, a normalising flow, a GAN and a
- * VAE of some 35,000 parameters each, with the same features, batch and number of steps. Each trainer has a worker of
- * its own, so that several learn at once and nothing that is drawn waits for them. docs/training.md has what they come to.
+ * Generative models that learn points in the plane, live, on the GPU or without one: a diffusion model, a normalising
+ * flow, a GAN and a VAE of some 35,000 parameters each, with the same features, batch and number of steps. Each trainer has
+ * a worker of its own, so that several learn at once and nothing that is drawn waits for them. docs/training.md has what
+ * they come to.
  */
-import { Engine } from './engine.js';
+import { Engine, detect } from './engine.js';
 import { DiffusionError, invalid, show } from './errors.js';
 
 /** @typedef {'diffusion' | 'flow' | 'gan' | 'vae'} Family */
@@ -27,6 +28,7 @@ const SEEDS = 2 ** 32 - 1;
  * @property {number} [seed] of weights, batches and noise; the same seed gives the same run; default 0
  * @property {number} [steps] by which the learning rate has fallen to 2 % of itself; default 2000. More may follow.
  * @property {number} [learningRate] at its highest; default 0.002, of a flow and a GAN 0.001
+ * @property {'gpu' | 'cpu'} [device] where it learns; if left out on the GPU, unless that is a processor in disguise
  */
 
 /**
@@ -76,6 +78,14 @@ function checkPlan({ seed, steps, learningRate }) {
   }
 }
 
+/** Whether there is a GPU that is no processor in disguise (Google's, Mesa's, Microsoft's): WebAssembly is faster there. */
+async function hasGpu() {
+  const { adapter } = await detect();
+  if (!adapter || adapter.fallback) return false;
+  const { vendor, architecture, description } = adapter;
+  return !/swiftshader|software|llvmpipe|warp|basic render/i.test(`${vendor} ${architecture} ${description}`);
+}
+
 /** @param {any} spec @returns a worker that learns, and what it says of itself */
 async function begin(spec) {
   const engine = new Engine();
@@ -88,10 +98,11 @@ async function begin(spec) {
 }
 
 /** @param {any} options @returns what the worker is told */
-function checked({ family, data, seed = 0, steps = 2000, learningRate }) {
+function checked({ family, data, seed = 0, steps = 2000, learningRate, device }) {
   if (!FAMILIES.includes(family)) throw invalid(`family must be one of ${FAMILIES.join(', ')}, not ${show(family)}.`);
   checkPlan({ seed, steps, learningRate });
-  const rest = { family, seed, steps, learningRate };
+  if (![undefined, 'gpu', 'cpu'].includes(device)) throw invalid(`device must be gpu or cpu, not ${show(device)}.`);
+  const rest = { family, seed, steps, learningRate, device };
   if (DATA_SETS.includes(data)) return { ...rest, data };
   if (!(data instanceof Float32Array)) {
     throw invalid(`data must be one of ${DATA_SETS.join(', ')}, or a Float32Array of x, y pairs, not ${show(data)}.`);
@@ -126,12 +137,19 @@ export class Trainer {
     this.batch = about.batch;
     /** What it learns: x and y in turn. @type {Float32Array} */
     this.points = about.points;
+    /** Where it learns: a GPU that is lost gives way to the CPU, and nothing is lost with it. @type {'gpu' | 'cpu'} */
+    this.device = about.device;
   }
 
   /** @param {TrainerOptions} options */
   static async create(options) {
     const spec = checked(options ?? {});
-    const { engine, about } = await begin(spec);
+    const device = spec.device ?? (await hasGpu() ? 'gpu' : 'cpu');
+    const { engine, about } = await begin({ ...spec, device }).catch((error) => {
+      // Nobody asked for the GPU by name: without it the same is learnt.
+      if (spec.device || device === 'cpu') throw error;
+      return begin({ ...spec, device: 'cpu' });
+    });
     return new Trainer(CREATE, engine, spec, about);
   }
 
@@ -155,6 +173,7 @@ export class Trainer {
     whole('steps', steps, 1, MOST_STEPS);
     const trained = await this.#ask('train', steps);
     this.#step = trained.step;
+    this.device = trained.device;
     return trained;
   }
 

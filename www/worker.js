@@ -3,7 +3,7 @@
  * another; only "abort" acts at once.
  */
 import init, {
-  DoodleTrainer, Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny,
+  DoodleTrainer, Pipeline, Trainer, Upscaler, cacheDelete, cacheList, canny, softedge,
 } from './pkg/browser_diffusion.js';
 import { place } from './addresses.js';
 import { stopped } from './errors.js';
@@ -127,12 +127,13 @@ async function perform(call, signal) {
       await loaded().tune(call.milliseconds);
       await keepTimed(loaded());
       return { result: loaded().tuning() };
-    case 'canny': {
-      const result = /** @type {any} */ (await canny(call.spec));
+    case 'canny':
+    case 'softedge': {
+      const result = /** @type {any} */ (await (call.type === 'canny' ? canny : softedge)(call.spec));
       return { result, transfer: [result.data.buffer] };
     }
     case 'train':
-      return { result: learn(call.method, call.args) };
+      return { result: await learn(call.method, call.args) };
     case 'memory':
       return { result: await loaded().memory() };
     case 'dispose':
@@ -189,9 +190,10 @@ async function tuneBetween() {
  * @param {string} method
  * @param {any[]} args
  */
-function learn(method, args) {
+async function learn(method, args) {
   if (method === 'create') {
     trainer = (args[0].drawings ? DoodleTrainer : Trainer).create(args[0]);
+    if (args[0].device === 'gpu') await /** @type {Trainer} */ (trainer).open();
     return trainer.about();
   }
   return /** @type {any} */ (trainer)[method](...args);

@@ -21,6 +21,9 @@ pub struct Told {
     pub sigma_min: Option<f32>,
 }
 
+/// `_class_name` of a Control-LoRA's configuration, which no folder on the Hub has: diffusers does not know them.
+pub const CONTROL_LORA: &str = "ControlLora";
+
 /// Width of the embedding of each of SDXL's time ids.
 const TIME_ID: u64 = 256;
 
@@ -114,6 +117,7 @@ impl Contents {
                 "controlnet" if shapes.has("adapter.body.0.resnets.0.block1.weight") => {
                     ("diffusers", "T2IAdapter", t2i_adapter(&shapes))
                 }
+                "controlnet" if self.control_lora => ("diffusers", CONTROL_LORA, control_lora(&shapes)),
                 "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
                 "vae" => {
                     let mut config = vae(&shapes, family, self.alone("vae"));
@@ -291,10 +295,6 @@ fn unet(shapes: &Shapes, family: Family, v_prediction: bool) -> Value {
 fn control_net(shapes: &Shapes) -> Value {
     let mut config = down(shapes);
     let stem = "controlnet_cond_embedding";
-    // conv_in, then two layers a level, of which the first keeps the width.
-    let levels = shapes.count(&format!("{stem}.blocks")) / 2;
-    let mut widths = vec![shapes.dim(&format!("{stem}.conv_in.weight"), 0)];
-    widths.extend((0..levels).map(|i| shapes.dim(&format!("{stem}.blocks.{}.weight", 2 * i + 1), 0)));
     if shapes.has("task_embedding") {
         config.insert("_class_name".into(), "ControlNetUnionModel".into());
         config.insert("num_control_type".into(), shapes.dim("task_embedding", 0).into());
@@ -307,10 +307,29 @@ fn control_net(shapes: &Shapes) -> Value {
         config.insert("_class_name".into(), "ControlNetModel".into());
     }
     config.insert("conditioning_channels".into(), shapes.dim(&format!("{stem}.conv_in.weight"), 1).into());
-    config.insert("conditioning_embedding_out_channels".into(), widths.into());
+    config.insert("conditioning_embedding_out_channels".into(), hint_widths(shapes).into());
     config.insert("controlnet_conditioning_channel_order".into(), "rgb".into());
     config.insert("global_pool_conditions".into(), false.into());
     Value::Object(config)
+}
+
+/// What shows a Control-LoRA its picture; all else is its model's.
+fn control_lora(shapes: &Shapes) -> Value {
+    let stem = "controlnet_cond_embedding.conv_in.weight";
+    json!({
+        "_class_name": CONTROL_LORA,
+        "conditioning_channels": shapes.dim(stem, 1),
+        "conditioning_embedding_out_channels": hint_widths(shapes),
+    })
+}
+
+/// Widths of the layers from pixels to latents: conv_in, then two layers a level, of which the first keeps the width.
+fn hint_widths(shapes: &Shapes) -> Vec<u64> {
+    let stem = "controlnet_cond_embedding";
+    let levels = shapes.count(&format!("{stem}.blocks")) / 2;
+    let mut widths = vec![shapes.dim(&format!("{stem}.conv_in.weight"), 0)];
+    widths.extend((0..levels).map(|i| shapes.dim(&format!("{stem}.blocks.{}.weight", 2 * i + 1), 0)));
+    widths
 }
 
 /// A light one has no first convolution; SDXL's sees squares of 16 pixels a side, the others of 8.

@@ -45,6 +45,8 @@ pub struct Contents {
     pub ztsnr: bool,
     /// Indices of tensors that tell EDM's noise levels.
     pub edm: Option<EdmKeys>,
+    /// The ControlNet is a Control-LoRA: much of it is the model's own UNet, plus factors of differences.
+    pub control_lora: bool,
     /// Tensors of the file that no component has.
     pub ignored: Vec<String>,
 }
@@ -96,7 +98,10 @@ const BARE: &[(&str, &str, Naming)] = &[
 ];
 
 /// Begins of names that SD files have and no model reads: training's averages, the noise schedule and the loss.
-const IGNORED: &[&str] = &["model_ema.", "loss.", "logvar", "lvlb_weights"];
+const IGNORED: &[&str] = &["model_ema.", "loss.", "logvar", "lvlb_weights", CONTROL_LORA];
+
+/// An empty tensor of this name says that a file is a Control-LoRA (github.com/Stability-AI; ComfyUI knows it by the same).
+const CONTROL_LORA: &str = "lora_controlnet";
 
 /// Begin of a name, what it becomes, and how the rest goes on. `#` stands for a number; in what it becomes,
 /// `{n}` is that number, `{m}` the second, and:
@@ -232,6 +237,7 @@ pub fn sort(table: &Table) -> Result<Contents> {
     refuse_unsupported(has)?;
     let edm = edm_keys(table, root)?;
     let mut contents = Contents { v_pred: has("v_pred"), ztsnr: has("ztsnr"), edm, ..Contents::default() };
+    contents.control_lora = has(CONTROL_LORA);
     let by_component = by_component(table, root, &mut contents.ignored);
     if by_component.is_empty() {
         if let Some(kind) = kind(table.tensors.iter().map(|t| t.name.as_str())) {
@@ -286,7 +292,6 @@ fn refuse_unsupported(has: impl Fn(&str) -> bool) -> Result<()> {
     for (name, what) in [
         ("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", "Stable Diffusion 3"),
         ("double_blocks.0.img_attn.qkv.weight", "Flux"),
-        ("lora_controlnet", "a Control-LoRA"),
         ("difference", "a ControlNet that holds differences to its model"),
         ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
     ] {

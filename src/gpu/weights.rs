@@ -144,8 +144,34 @@ impl Weights {
         repeat_random(gpu, &self.blocks.iter().collect::<Vec<_>>(), 0.05, false);
     }
 
-    /// Copies `name` as it lies here into `to`, the buffer of tensor `t`. That has as many bytes, or as many vectors
-    /// where the weight does not fill its last.
+    /// Copies `name` from another module, as its checkpoint has it, whatever LoRAs are merged there.
+    ///
+    /// # Errors
+    /// `bad-checkpoint` for an unknown name, or where it lies in another way there.
+    pub(crate) fn copy_from(&self, gpu: &Gpu, from: &Weights, name: &str) -> Result<()> {
+        let (place, theirs) = (self.find(name)?, from.find(name)?);
+        if (place.layout, place.wide, place.bytes) != (theirs.layout, theirs.wide, theirs.bytes) {
+            return Err(Error::bad_checkpoint(format!("{name} has another size")));
+        }
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let to = &self.blocks[place.block].raw;
+        from.original(name, theirs, |raw, offset| {
+            encoder.copy_buffer_to_buffer(raw, offset, to, place.offset, place.bytes);
+        });
+        gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Where the checkpoint's own values of `name` lie.
+    fn original(&self, name: &str, place: &Place, use_at: impl FnOnce(&wgpu::Buffer, u64)) {
+        match self.originals.borrow().get(name) {
+            Some(kept) => use_at(&kept.raw, 0),
+            None => use_at(&self.blocks[place.block].raw, place.offset),
+        }
+    }
+
+    /// Copies the checkpoint's own values of `name`, as they lie here, into `to`, the buffer of tensor `t`. That has as
+    /// many bytes, or as many vectors where the weight does not fill its last.
     ///
     /// # Errors
     /// `unsupported-model` for a weight that is f32; `bad-checkpoint` for an unknown name, or a tensor of another size.
@@ -160,8 +186,9 @@ impl Weights {
             return Err(Error::bad_checkpoint(format!("{name} has another size")));
         }
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let block = &self.blocks[place.block].raw;
-        encoder.copy_buffer_to_buffer(block, place.offset, to, 0, place.bytes);
+        self.original(name, place, |raw, offset| {
+            encoder.copy_buffer_to_buffer(raw, offset, to, 0, place.bytes);
+        });
         gpu.queue.submit([encoder.finish()]);
         Ok(())
     }

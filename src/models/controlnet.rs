@@ -4,6 +4,7 @@
 
 use super::config::Fields;
 use super::unet::{self, Inputs};
+use crate::checkpoint::configs::CONTROL_LORA;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Recorder, Tensor};
 use crate::ops::{self, Activation, Columns, Conv, Epilogue};
@@ -23,6 +24,11 @@ pub struct Config {
     /// Of what is added, only the mean over the picture counts.
     pub global_pool_conditions: bool,
     pub union: Option<Union>,
+}
+
+/// Whether a `config.json` is of a Control-LoRA.
+pub fn is_control_lora(config: &Value) -> bool {
+    config.get("_class_name").and_then(Value::as_str) == Some(CONTROL_LORA)
 }
 
 /// What a ControlNet Union has beside a ControlNet's parts.
@@ -112,6 +118,26 @@ impl Config {
             bgr: order == "bgr",
             global_pool_conditions: f.bool("global_pool_conditions", false)?,
             union,
+        })
+    }
+
+    /// Of a Control-LoRA beside the UNet that it changes.
+    ///
+    /// # Errors
+    /// `unsupported-model` for a configuration of another class or without sizes, and beside a UNet without a middle.
+    pub fn of_control_lora(config: &Value, unet: &unet::Config) -> Result<Config> {
+        let f = Fields::diffusers(config, CONTROL_LORA)?;
+        let unet = unet.way_down_alone().ok_or_else(|| {
+            Error::unsupported("a Control-LoRA beside a UNet without a middle. Choose another model for it")
+        })?;
+        Ok(Config {
+            unet,
+            conditioning_channels: f.size("conditioning_channels", 3)?,
+            conditioning_embedding_out_channels: f
+                .sizes("conditioning_embedding_out_channels", &[16, 32, 96, 256])?,
+            bgr: false,
+            global_pool_conditions: false,
+            union: None,
         })
     }
 

@@ -64,6 +64,12 @@ pub(super) enum Mid {
 }
 
 impl Config {
+    /// What a copy of its way down and its middle has, of which nothing depends on guidance; `None` without a middle.
+    pub(super) fn way_down_alone(&self) -> Option<Config> {
+        let own = || Config { up: Vec::new(), time_cond_proj_dim: None, ..self.clone() };
+        (self.mid != Mid::Nothing).then(own)
+    }
+
     /// Reads `unet/config.json`. Refuses by name every field that changes the computation and that is not
     /// computed here. Ignored on purpose: `upcast_attention` (sums are f32 anyhow),
     /// `use_linear_projection` (see [`transformer`](super::transformer)), `dropout`, and what only

@@ -73,6 +73,6 @@ pub async fn canny(gpu: &Gpu, rgba: &[u8], width: u32, low: f64, high: f64) -> R
 }
 
 /// What a tensor of words holds, as `read` gives it.
-fn words_of(values: &[f32]) -> impl Iterator<Item = u32> + '_ {
+pub(super) fn words_of(values: &[f32]) -> impl Iterator<Item = u32> + '_ {
     values.iter().map(|v| v.to_bits())
 }

@@ -29,16 +29,24 @@ impl Watch {
     /// # Errors
     /// `unsupported-model`, which names the weight, where a merge overflowed; `device-lost`.
     pub async fn check(&self, gpu: &Gpu) -> Result<()> {
-        let (words, _) =
-            self.executable.finish_read(gpu, self.executable.start_read(gpu, self.words)?).await?;
-        let names = self.names.take();
-        match words.iter().zip(&names).find(|(word, _)| word.to_bits() != 0) {
+        match self.overflowed(gpu).await? {
             None => Ok(()),
-            Some((_, name)) => Err(Error::unsupported(format!(
+            Some(name) => Err(Error::unsupported(format!(
                 "with these LoRAs {name} has values that f16 does not hold, at these scales. Use smaller scales, or \
                  leave the LoRA out"
             ))),
         }
+    }
+
+    /// The first weight with values that f16 does not hold.
+    ///
+    /// # Errors
+    /// `device-lost`.
+    pub async fn overflowed(&self, gpu: &Gpu) -> Result<Option<String>> {
+        let (words, _) =
+            self.executable.finish_read(gpu, self.executable.start_read(gpu, self.words)?).await?;
+        let names = self.names.take();
+        Ok(words.iter().zip(names).find(|(word, _)| word.to_bits() != 0).map(|(_, name)| name))
     }
 }
 
@@ -299,6 +307,47 @@ pub fn merge(
     adapters: &[(&Adapter, f32)],
     watch: &Watch,
 ) -> Result<()> {
+    let Some((executable, out)) = made(gpu, weights, name, adapters, watch)? else { return Ok(()) };
+    let buffer = executable.buffer(out)?;
+    match (weights.layout(name), weights.adaptation()) {
+        (Some(Layout::Blocks { .. }), Some(beside)) => {
+            let prefix = name.trim_end_matches(".weight");
+            beside.put(gpu, &format!("{prefix}.merged.weight"), buffer, out)?;
+        }
+        _ => weights.replace(gpu, name, buffer, out)?,
+    }
+    watch.names.borrow_mut().push(name.to_owned());
+    Ok(())
+}
+
+/// As [`merge`], but of `from`, which stays as it is, whatever LoRAs are merged there; the sum is the weight of that name in
+/// `to`, which is f16.
+///
+/// # Errors
+/// Those of [`merge`]; `bad-checkpoint` where the two are not of one size.
+pub fn merge_into(
+    gpu: &Gpu,
+    from: &Weights,
+    to: &Weights,
+    name: &str,
+    adapter: &Adapter,
+    watch: &Watch,
+) -> Result<()> {
+    if let Some((executable, out)) = made(gpu, from, name, &[(adapter, 1.0)], watch)? {
+        to.put(gpu, name, executable.buffer(out)?, out)?;
+        watch.names.borrow_mut().push(name.to_owned());
+    }
+    Ok(())
+}
+
+/// What [`merge`] computes; `None` without adapters.
+fn made(
+    gpu: &Gpu,
+    weights: &Weights,
+    name: &str,
+    adapters: &[(&Adapter, f32)],
+    watch: &Watch,
+) -> Result<Option<(Executable, Tensor)>> {
     let layout = weights.layout(name);
     let sizes = Sizes::of(layout, name)?;
     let mut r = Recorder::new(&Options { activations: Dtype::F32, ..Options::default() });
@@ -319,7 +368,7 @@ pub fn merge(
     for (adapter, scale) in adapters {
         making.terms(&adapter.change, adapter.magnitude.as_ref(), *scale, &mut terms);
     }
-    let Some(out) = making.sum(&terms, words, place) else { return Ok(()) };
+    let Some(out) = making.sum(&terms, words, place) else { return Ok(None) };
     let Making { mut r, inputs, .. } = making;
     r.output(out);
     let plan = r.finish();
@@ -329,14 +378,5 @@ pub fn merge(
         executable.write(gpu, t, &values)?;
     }
     executable.run(gpu);
-    let made = executable.buffer(out)?;
-    match (sizes.bits, weights.adaptation()) {
-        (Some(_), Some(beside)) => {
-            let prefix = name.trim_end_matches(".weight");
-            beside.put(gpu, &format!("{prefix}.merged.weight"), made, out)?;
-        }
-        _ => weights.replace(gpu, name, made, out)?,
-    }
-    watch.names.borrow_mut().push(name.to_owned());
-    Ok(())
+    Ok(Some((executable, out)))
 }

@@ -16,6 +16,7 @@ mod norm;
 mod pointwise;
 mod probe;
 mod selftest;
+mod softedge;
 mod tile;
 mod trial;
 
@@ -24,7 +25,7 @@ pub use canny::canny;
 pub use conv::Conv;
 pub use gather::{embed, embed_onto, gather};
 pub use input::{Columns, Input};
-pub use lora::{Watch, merge};
+pub use lora::{Watch, merge, merge_into};
 pub use matmul::{
     Epilogue, Rows, conv2d, conv2d_rows, conv2d_with_shortcut, linear, linear_no_bias, linear_stack,
     linear_stack_no_bias,
@@ -33,4 +34,5 @@ pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
 pub use pointwise::{Activation, activate, add, add_scaled, affine, average, mean};
 pub use probe::{watch_attention, watch_block};
 pub use selftest::{Precision, check, open, sound};
+pub use softedge::softedge;
 pub use trial::Trial;

@@ -2,6 +2,7 @@
 //! plan reads; what it sees of its picture is computed once a picture, not once a step. After diffusers'
 //! `StableDiffusionControlNetPipeline` and `MultiControlNetModel`.
 
+use super::control_lora::ControlLoraSource;
 use super::controls::ControlFacts;
 use super::loaded::Loaded;
 use super::part::{Module, Part, WeightSource};
@@ -9,7 +10,7 @@ use super::pixels::Bytes;
 use super::plans::{ControlPlan, UnetPlan, Vae, controlnet_weights};
 use super::request::{Control, Picture, Preprocess};
 use super::residence::Residence;
-use super::weights::{FilesSource, Place};
+use super::weights::Place;
 use crate::checkpoint::names;
 use crate::error::{Error, Result};
 use crate::gpu::{Dtype, Gpu, Options, Recorder};
@@ -38,12 +39,23 @@ pub async fn canny(gpu: &Gpu, picture: &Picture, low: f64, high: f64) -> Result<
     Ok(Picture { data: edges.iter().flat_map(white).collect(), ..*picture })
 }
 
+/// Soft lines of a picture, white on black, of its size: where a colour is darker than its surroundings (XDoG).
+///
+/// # Errors
+/// `invalid-option` for a picture without pixels; `out-of-memory`; `device-lost`.
+pub async fn softedge(gpu: &Gpu, picture: &Picture) -> Result<Picture> {
+    picture.check("image")?;
+    let lines = ops::softedge(gpu, &picture.data, picture.width).await?;
+    Ok(Picture { data: lines.iter().flat_map(|&v| [v, v, v, 255]).collect(), ..*picture })
+}
+
 /// The picture as a ControlNet or a T2I-Adapter sees it, of the size to draw.
 pub(super) async fn seen(gpu: &Gpu, control: &Control, [width, height]: [u32; 2]) -> Result<Picture> {
     let sized = Bytes::of(&control.image).resized(width as usize, height as usize).picture();
     match control.preprocess {
         Preprocess::None => Ok(sized),
         Preprocess::Canny => canny(gpu, &sized, control.low, control.high).await,
+        Preprocess::Softedge => softedge(gpu, &sized).await,
     }
 }
 
@@ -88,8 +100,8 @@ impl ControlNets {
         }
     }
 
-    /// Loads a ControlNet of this `config.json` beside a UNet and its VAE, and keeps it under `key`. Its weights are kept on the GPU as the
-    /// UNet's are. `kind`: what the model is called in messages.
+    /// Loads a ControlNet or a Control-LoRA of this `config.json` beside a UNet and its VAE, and keeps it under `key`. A
+    /// ControlNet's weights are kept on the GPU as the UNet's are, a Control-LoRA's in f16. `kind`: what the model is called in messages.
     ///
     /// # Errors
     /// `unsupported-model` for one of another kind of model, before its weights are fetched; `bad-checkpoint`;
@@ -102,13 +114,24 @@ impl ControlNets {
         beside: Beside<'_>,
         aborted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        let config = Config::from_config(config)?;
+        let control_lora = controlnet::is_control_lora(config);
+        let (config, options) = match control_lora {
+            // What is made of weights is not quantised once more.
+            true => {
+                let options = Options { weights: None, ..beside.options };
+                (Config::of_control_lora(config, beside.unet)?, options)
+            }
+            false => (Config::from_config(config)?, beside.options),
+        };
         beside.check(place.files.name(), &config)?;
-        let options = beside.options;
         let plan = controlnet_weights(&config, &options)?;
         plan.check(&residence.gpu.limits)?;
         let part = Rc::new(Part::new("controlnet", names::controlnet, plan.weights()));
-        let source = bring_beside_unet(residence, &part, place, aborted).await?;
+        let source: Box<dyn WeightSource> = match control_lora {
+            true => Box::new(ControlLoraSource { place, unet: residence.unet.clone() }),
+            false => place.into_source(),
+        };
+        bring_beside_unet(residence, &part, source.as_ref(), aborted).await?;
         let module = Module { config, part, options };
         self.0.add(key, ControlNet { key: key.to_owned(), source, module });
         residence.gpu.check()
@@ -119,18 +142,15 @@ impl ControlNets {
 ///
 /// # Errors
 /// `bad-checkpoint`; `out-of-memory`; `aborted`; what the files fail with.
-pub(super) async fn bring_beside_unet<F: ModelFiles + 'static>(
+pub(super) async fn bring_beside_unet(
     residence: &Residence,
     part: &Rc<Part>,
-    place: Place<F>,
+    source: &dyn WeightSource,
     aborted: &dyn Fn() -> bool,
-) -> Result<Box<dyn WeightSource>> {
-    let files = place.files.clone();
-    // Where there is a file of half the size, that one: on the GPU the weights are as small anyhow.
-    let source = Box::new(FilesSource { files, other: Some(place), variant: Some("fp16".to_owned()) });
-    residence.admit(part, source.as_ref(), aborted).await?;
+) -> Result<()> {
+    residence.admit(part, source, aborted).await?;
     residence.add_beside_unet(part);
-    Ok(source)
+    Ok(())
 }
 
 /// The model that a ControlNet is loaded for.

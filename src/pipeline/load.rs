@@ -18,6 +18,7 @@ use super::residence::{Memory, Residence};
 use super::t2i_adapter::T2iAdapters;
 use super::text::{TextEncoder, TextEncoders};
 use super::weights::{FilesSource, Place};
+use crate::checkpoint::configs::CONTROL_LORA;
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::choices::{Choices, shipped};
@@ -232,6 +233,7 @@ fn lacking(model: &str, index: &Value, name: &str) -> Error {
     let has = |part: &str| index.get(part).is_some_and(Value::is_array);
     let control = match index.pointer("/controlnet/1").and_then(Value::as_str) {
         Some(t2i_adapter::Config::CLASS) => "T2I-Adapter",
+        Some(CONTROL_LORA) => "Control-LoRA",
         _ => "ControlNet",
     };
     let whole = "a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL";

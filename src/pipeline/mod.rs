@@ -23,6 +23,7 @@
 //! GPU.
 
 mod autotune;
+mod control_lora;
 mod controlnet;
 mod controls;
 mod decode;
@@ -60,7 +61,7 @@ mod upscaler;
 mod weights;
 
 pub use autotune::{Chosen, Origin};
-pub use controlnet::canny;
+pub use controlnet::{canny, softedge};
 pub use diffusion::DiffusionPipeline;
 pub use inside::{Block, Inside, Parts, Seen, TokenKind, TokenMap, WordMaps};
 pub use ip_adapter::ImageEncoderFiles;

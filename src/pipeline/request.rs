@@ -180,10 +180,13 @@ pub enum Preprocess {
     None,
     /// White edges on black, found at the size to draw.
     Canny,
+    /// Soft white lines on black, likewise.
+    Softedge,
 }
 
 impl Named for Preprocess {
-    const NAMES: &'static [(&'static str, Self)] = &[("none", Self::None), ("canny", Self::Canny)];
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("canny", Self::Canny), ("softedge", Self::Softedge)];
 }
 
 /// What kind of picture a ControlNet Union is shown, by the number that its author gave it (xinsir6/ControlNetPlus);

@@ -79,7 +79,8 @@ impl T2iAdapters {
         let plan = adapter_weights(&config, &beside.options)?;
         plan.check(&residence.gpu.limits)?;
         let part = Rc::new(Part::new("controlnet", names::t2i_adapter, plan.weights()));
-        let source = bring_beside_unet(residence, &part, place, aborted).await?;
+        let source = place.into_source();
+        bring_beside_unet(residence, &part, source.as_ref(), aborted).await?;
         let module = Module { config, part, options: beside.options };
         self.0.add(key, T2iAdapter { key: key.to_owned(), source, module });
         residence.gpu.check()

@@ -50,6 +50,15 @@ impl<F: ModelFiles> Place<F> {
     }
 }
 
+impl<F: ModelFiles + 'static> Place<F> {
+    /// Where a ControlNet's or a T2I-Adapter's weights come from: where there is a file of half the size, that one, since
+    /// on the GPU they are as small anyhow.
+    pub fn into_source(self) -> Box<dyn WeightSource> {
+        let files = self.files.clone();
+        Box::new(FilesSource { files, other: Some(self), variant: Some("fp16".to_owned()) })
+    }
+}
+
 impl<F: ModelFiles> WeightSource for FilesSource<F> {
     fn stream<'a>(
         &'a self,

@@ -6,6 +6,10 @@ use std::ops::Range;
 const WARM_UP: f32 = 50.0;
 /// What the cosine leaves of the rate in the end.
 const LEAST: f64 = 0.02;
+/// What the squares keep of themselves at a step.
+pub const BETA2: f32 = 0.999;
+/// Keeps a quotient of two zeros from being none.
+pub const EPSILON: f32 = 1e-8;
 
 /// The rate of a step, counted from 0: linear warm-up, and a cosine that has fallen by the last of `steps`.
 pub fn rate(base: f32, step: usize, steps: usize) -> f32 {
@@ -37,14 +41,31 @@ impl Adam {
         Self { range, beta1, mean: zeros.clone(), square: zeros, step: 0 }
     }
 
-    /// Moves the parameters against their gradients.
-    pub fn step(&mut self, values: &mut [f32], grads: &[f32], rate: f32) {
-        const BETA2: f32 = 0.999;
-        const EPSILON: f32 = 1e-8;
+    /// Counts a step: its size, and the root of what the squares are corrected by.
+    pub fn sizes(&mut self, rate: f32) -> (f32, f32) {
         self.step += 1;
         let corrected = |beta: f32| 1.0 - f64::from(beta).powi(self.step);
         let size = (f64::from(rate) / corrected(self.beta1)) as f32;
-        let root = corrected(BETA2).sqrt() as f32;
+        (size, corrected(BETA2).sqrt() as f32)
+    }
+
+    /// Writes the means and squares by turns to where the parameters' are.
+    pub fn save(&self, moments: &mut [f32]) {
+        let out = moments.as_chunks_mut::<2>().0[self.range.clone()].iter_mut();
+        for ((out, &mean), &square) in out.zip(&self.mean).zip(&self.square) {
+            *out = [mean, square];
+        }
+    }
+
+    /// Takes them from there.
+    pub fn restore(&mut self, moments: &[f32]) {
+        let from = &moments.as_chunks::<2>().0[self.range.clone()];
+        (self.mean, self.square) = from.iter().map(|&[mean, square]| (mean, square)).unzip();
+    }
+
+    /// Moves the parameters against their gradients.
+    pub fn step(&mut self, values: &mut [f32], grads: &[f32], rate: f32) {
+        let (size, root) = self.sizes(rate);
         let state = self.mean.iter_mut().zip(&mut self.square);
         let parameters = values[self.range.clone()].iter_mut().zip(&grads[self.range.clone()]);
         for ((mean, square), (value, &grad)) in state.zip(parameters) {

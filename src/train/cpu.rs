@@ -4,7 +4,7 @@ use super::gemm::{Packed, Start, View, gemm};
 use super::op::{FREQUENCIES, MOST_SCALE, Op, Tensor};
 
 /// The logarithm of 2 pi.
-const LN_TAU: f32 = 1.837_877_1;
+pub(super) const LN_TAU: f32 = 1.837_877_1;
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())

@@ -40,7 +40,8 @@ impl Diffusion {
         let (Program { input, mut ops, output, .. }, time, target, loss, learnt) = record(true);
         ops.push(Op::Mse { x: output, target, loss });
         let predict = record(false).0;
-        let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns: net.range.clone() };
+        let inputs = vec![input, time, target];
+        let stage = Stage { inputs, before: Vec::new(), ops, losses: vec![loss], learns: net.range.clone() };
         let recorded = Recorded { nets: vec![net], stages: vec![stage], learnt };
         Self { recorded, input, time, target, predict }
     }

@@ -83,7 +83,8 @@ impl Doodles {
         let (from, mut drawing) = (r.tensor(DRAWN, SEEN), Vec::new());
         let output = r.network(&mut drawing, &net, from, Use { learns: false, passes: false });
         let predict = Program { input: from, time: None, ops: drawing, output };
-        let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns: net.range.clone() };
+        let inputs = vec![input, target];
+        let stage = Stage { inputs, before: Vec::new(), ops, losses: vec![loss], learns: net.range.clone() };
         let recorded = Recorded { nets: vec![net], stages: vec![stage], learnt };
         let model = Pixels { recorded, input, target, predict, drawings: drawings.to_vec() };
         Ok(Self(Learner::new(&r, Box::new(model), plan)))

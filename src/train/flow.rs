@@ -34,7 +34,7 @@ impl Flow {
         let learnt = r.used();
         let learns = 0..nets.last().map_or(0, |net| net.range.end);
         let inverse = inverse(r, &nets);
-        let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns };
+        let stage = Stage { inputs: vec![input], before: Vec::new(), ops, losses: vec![loss], learns };
         Self { recorded: Recorded { nets, stages: vec![stage], learnt }, input, inverse }
     }
 

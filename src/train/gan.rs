@@ -33,7 +33,8 @@ impl Gan {
             ops.push(Op::Bce { x, label, weight: 0.5, loss });
             loss
         });
-        let telling = Stage { before, ops, losses: losses.into(), learns: critic.range.clone() };
+        let inputs = vec![real, latents[0]];
+        let telling = Stage { inputs, before, ops, losses: losses.into(), learns: critic.range.clone() };
 
         let mut ops = Vec::new();
         let fake = r.plane(&mut ops, &generator, latents[1], LEARNS);
@@ -41,7 +42,8 @@ impl Gan {
         let loss = r.tensor(1, 1);
         ops.push(Op::Bce { x, label: 1.0, weight: 1.0, loss });
         let learns = generator.range.clone();
-        let deceiving = Stage { before: Vec::new(), ops, losses: vec![loss], learns };
+        let inputs = vec![latents[1]];
+        let deceiving = Stage { inputs, before: Vec::new(), ops, losses: vec![loss], learns };
 
         let learnt = r.used();
         let (generate, judge) = (Program::plane(r, &generator), Program::plane(r, &critic));

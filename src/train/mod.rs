@@ -3,8 +3,8 @@
 //!
 //! `doodles` is a diffusion model of small pictures instead of points.
 //!
-//! A family records its operations once (`tape`, `op`); `cpu` computes them, forward and backward. `tests/train.rs` holds each
-//! operation against f64 and each family against torch.
+//! A family records its operations once (`tape`, `op`); `cpu` computes them, forward and backward, and so does `gpu`.
+//! `tests/train.rs` holds each operation against f64 and each family against torch.
 
 mod adam;
 pub mod cpu;
@@ -14,6 +14,8 @@ pub mod doodles;
 mod flow;
 mod gan;
 pub mod gemm;
+pub mod gpu;
+mod kernels;
 mod learner;
 mod model;
 pub mod op;

@@ -112,6 +112,8 @@ impl Program {
 
 /// A part of a step that one loss and one update end.
 pub struct Stage {
+    /// What `Model::batch` draws.
+    pub inputs: Vec<Tensor>,
     /// Computed, without gradients.
     pub before: Vec<Op>,
     /// Computed, then gone through backward.

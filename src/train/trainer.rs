@@ -4,13 +4,16 @@ use super::data::{Data, Score};
 use super::diffusion::Diffusion;
 use super::flow::Flow;
 use super::gan::Gan;
+use super::gpu::Device;
 use super::learner::{Learner, Losses, Plan};
 use super::model::{Ask, Picture, Plane};
 use super::tape::Recorder;
 use super::vae::Vae;
 use crate::error::Result;
+use crate::gpu::Gpu;
 use crate::named::Named;
 use crate::samplers::Twister;
+use std::rc::Rc;
 
 /// A kind of generative model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,30 @@ impl Trainer {
     /// `InvalidOption`: the training diverged. The networks are then what they were before.
     pub fn train(&mut self, steps: usize) -> Result<Losses> {
         self.learner.train(&self.data.points, steps)
+    }
+
+    /// What trains this family on a GPU, where a step comes out there as it does here.
+    ///
+    /// # Errors
+    /// As [`Gpu::check`]; `webgpu-unavailable` where the step comes out otherwise.
+    pub async fn device(&mut self, gpu: Rc<Gpu>) -> Result<Device> {
+        self.learner.device(gpu, &self.data.points).await
+    }
+
+    /// `train` on a GPU.
+    ///
+    /// # Errors
+    /// As `train`, and as [`Gpu::check`]: the networks are then what they were before, and `train` goes on from there.
+    pub async fn train_on(&mut self, device: &Device, steps: usize) -> Result<Losses> {
+        self.learner.train_on(device, &self.data.points, steps).await
+    }
+
+    /// `gradients` on a GPU.
+    ///
+    /// # Errors
+    /// As [`Gpu::check`].
+    pub async fn gradients_on(&mut self, device: &Device, stage: usize) -> Result<f32> {
+        self.learner.gradients_on(device, &self.data.points, stage).await
     }
 
     /// Draws the batch of a part of a step and computes its loss and gradients, in `gradient`.

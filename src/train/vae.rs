@@ -30,7 +30,8 @@ impl Vae {
         ops.push(Op::Elbo { x, target: input, stats, sigma: SIGMA, loss });
         let learnt = r.used();
         let learns = 0..decoder.range.end;
-        let stage = Stage { before: Vec::new(), ops, losses: vec![loss], learns };
+        let inputs = vec![input, noise];
+        let stage = Stage { inputs, before: Vec::new(), ops, losses: vec![loss], learns };
         let (encode, decode) = (Program::plane(r, &encoder), Program::plane(r, &decoder));
         let recorded = Recorded { nets: vec![encoder, decoder], stages: vec![stage], learnt };
         Self { recorded, input, noise, encode, decode }

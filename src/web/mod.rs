@@ -12,7 +12,8 @@ mod upscaler;
 use crate::error::{Code, Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::pipeline::{
-    self, Control, DiffusionPipeline, GenerateOptions, ImageEncoderFiles, IpAdapter, LoadOptions, Lora, Step,
+    self, Control, DiffusionPipeline, GenerateOptions, ImageEncoderFiles, IpAdapter, LoadOptions, Lora,
+    Picture, Step,
 };
 use crate::samplers;
 use crate::store::{ModelFiles, Progress};
@@ -282,11 +283,23 @@ pub async fn cache_delete(name: String) -> Result<(), JsValue> {
 /// `canny(image, { low, high })`: `options` is `{ image, low, high }`.
 #[wasm_bindgen]
 pub async fn canny(options: JsValue) -> Result<Object, JsValue> {
-    let image =
-        picture(&options, "image")?.ok_or_else(|| Error::invalid("image is missing: give a picture."))?;
+    let image = image(&options)?;
     let [low, high] = thresholds(&options)?;
     let gpu = Gpu::new(&GpuOptions::default()).await?;
     Ok(picture_object(&pipeline::canny(&gpu, &image, low, high).await?))
+}
+
+/// `softedge(image)`: `options` is `{ image }`.
+#[wasm_bindgen]
+pub async fn softedge(options: JsValue) -> Result<Object, JsValue> {
+    let gpu = Gpu::new(&GpuOptions::default()).await?;
+    Ok(picture_object(&pipeline::softedge(&gpu, &image(&options)?).await?))
+}
+
+/// # Errors
+/// `invalid-option` where there is none.
+fn image(options: &JsValue) -> Result<Picture> {
+    picture(options, "image")?.ok_or_else(|| Error::invalid("image is missing: give a picture."))
 }
 
 /// Names that `scheduler` takes.

@@ -1,18 +1,23 @@
-//! `Trainer` of `www/train.js`: a family of generative models that learns points in the plane, on the CPU.
+//! `Trainer` of `www/train.js`: a family of generative models that learns points in the plane, on the GPU or the CPU.
 
 use super::options::{choice, count, floats, number};
 use super::results::{array, set};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::gpu::{Gpu, GpuOptions};
+use crate::train::gpu::Device;
 use crate::train::{
     BATCH, Data, DataSet, Doodles, Family, Losses, Picture, Plan, STEPS, Trainer as Inner, doodles,
 };
 use js_sys::{Array, Float32Array, Object};
+use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
 /// A family and what it has learnt.
 #[wasm_bindgen]
 pub struct Trainer {
     inner: Inner,
+    /// Where it learns, if not on the CPU.
+    device: Option<Device>,
 }
 
 #[wasm_bindgen]
@@ -25,22 +30,49 @@ impl Trainer {
             Some(set) => Data::named(set),
             None => Data::drawn(&floats(&spec, "points")?.unwrap_or_default())?,
         };
-        Ok(Trainer { inner: Inner::new(family, data, plan(&spec, STEPS, family.rate())?) })
+        Ok(Trainer { inner: Inner::new(family, data, plan(&spec, STEPS, family.rate())?), device: None })
     }
 
-    /// `{ parameters, batch, points }`: how many weights and biases, how many points a step sees, the data.
+    /// Learns on the GPU from now on.
+    pub async fn open(&mut self) -> Result<(), JsValue> {
+        let gpu = Gpu::new(&GpuOptions::default()).await?;
+        self.device = Some(self.inner.device(Rc::new(gpu)).await?);
+        Ok(())
+    }
+
+    /// `{ parameters, batch, points, device }`: how many weights and biases, how many points a step sees, the data, and
+    /// "gpu" or "cpu".
     pub fn about(&self) -> Object {
         let out = Object::new();
         set(&out, "parameters", self.inner.parameters().len() as f64);
         set(&out, "batch", BATCH as f64);
         set(&out, "points", array(self.inner.data().points.as_flattened()));
+        set(&out, "device", self.device());
         out
     }
 
-    /// `{ step, losses, critic }`, `critic` being a GAN's discriminator's.
-    pub fn train(&mut self, steps: u32) -> Result<Object, JsValue> {
-        let losses = self.inner.train(steps as usize)?;
-        Ok(trained(self.inner.step(), &losses))
+    fn device(&self) -> &'static str {
+        if self.device.is_some() { "gpu" } else { "cpu" }
+    }
+
+    /// `{ step, losses, critic, device }`, `critic` being a GAN's discriminator's. A GPU that fails is let go: nothing was
+    /// lost but this call's steps, which the CPU does.
+    pub async fn train(&mut self, steps: u32) -> Result<Object, JsValue> {
+        let steps = steps as usize;
+        let on_gpu = match &self.device {
+            Some(device) => self.inner.train_on(device, steps).await,
+            None => self.inner.train(steps),
+        };
+        let losses = match on_gpu {
+            Err(error) if self.device.is_some() && error.code != Code::InvalidOption => {
+                self.device = None;
+                self.inner.train(steps)?
+            }
+            result => result?,
+        };
+        let out = trained(self.inner.step(), &losses);
+        set(&out, "device", self.device());
+        Ok(out)
     }
 
     /// x and y in turn.

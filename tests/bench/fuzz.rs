@@ -29,7 +29,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tiny_model::{Bytes, ROOT, controlnets, draw, read_json, single, tensors, tiny, whole, written};
+use tiny_model::{
+    Bytes, ROOT, control_lora, controlnets, draw, marked, read_json, single, tensors, tiny, whole, written,
+};
 
 const KINDS: &str = "lora, embedding, controlnet, ip-adapter, image-encoder, vae, upscaler or checkpoint";
 const MEMORY: usize = 256 << 20;
@@ -85,7 +87,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             };
             [files("extras", own), files("cases", own)].concat()
         }
-        "controlnet" => controlnets().iter().map(|parts| written(parts)).collect(),
+        "controlnet" => {
+            let adapters = &read_json("t2i_adapter/adapters.json");
+            let t2i = ["full", "light"].map(|name| written(&tensors(&adapters[name]["tensors"], 0.9)));
+            let nets = controlnets();
+            nets.iter().map(|parts| written(parts)).chain([marked(&control_lora())]).chain(t2i).collect()
+        }
         "ip-adapter" => {
             let adapters = &read_json("ip_adapter/nets.json")["adapters"];
             let of_sd1 = ["plain", "plus", "full"].iter();

@@ -135,6 +135,32 @@ pub fn controlnets() -> Vec<Vec<Part>> {
     known.iter().map(|name| tensors(&nets[name]["tensors"], 0.6)).collect()
 }
 
+/// The first of [`controlnets`] as a Control-LoRA; [`marked`], it is one.
+pub fn control_lora() -> Vec<Part> {
+    let factors = |part: &Part| {
+        let own = part.shape.len() < 2 || part.name.starts_with("controlnet_");
+        let Some(layer) = part.name.strip_suffix(".weight").filter(|_| !own) else {
+            return vec![part.clone()];
+        };
+        let factor = |end: &str, shape: Vec<u64>| {
+            let name = format!("{layer}.{end}");
+            let count = shape.iter().product::<u64>() as usize;
+            let data = bytemuck::cast_slice(&drawn(&name, count, count / shape[0] as usize, 0.5)).to_vec();
+            Part { name, dtype: "F16".into(), shape, data }
+        };
+        let (mut down, mut up) = (part.shape.clone(), vec![1; part.shape.len()]);
+        (down[0], up[0], up[1]) = (2, part.shape[0], 2);
+        vec![factor("down", down), factor("up", up)]
+    };
+    controlnets()[0].iter().flat_map(factors).collect()
+}
+
+/// The file of a Control-LoRA.
+pub fn marked(parts: &[Part]) -> Vec<u8> {
+    let mark = Part { name: "lora_controlnet".into(), dtype: "F16".into(), shape: vec![0], data: Vec::new() };
+    written(&[parts, &[mark]].concat())
+}
+
 /// A whole tiny Stable Diffusion 1 as one file's tensors.
 pub fn whole() -> Vec<Part> {
     let model = &read_json("single_file/models.json")["sd1"];

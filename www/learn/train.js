@@ -23,6 +23,8 @@ export class Train extends Station {
   #data = select('train-data');
   #told = any('train-told');
   #step = 0;
+  /** Where they learn: on GPUs all of them, or not; or one was lost. @type {'gpu' | 'cpu' | 'lost'} */
+  #where = 'cpu';
   #playing = true;
   #visible = false;
   /** What the trainers that are there were made for. */
@@ -129,6 +131,7 @@ export class Train extends Station {
     }
     this.#made = wanted;
     this.#step = 0;
+    this.#where = this.#onGpu() ? 'gpu' : 'cpu';
     await this.#look();
   }
 
@@ -158,8 +161,13 @@ export class Train extends Station {
     if (!panel.stuck) panel.stop(error, () => this.#again(true));
   }
 
+  #onGpu() {
+    return this.#panels.every(({ trainer }) => trainer?.device === 'gpu');
+  }
+
   #tell() {
-    this.#told.textContent = t('train.told', this.#step, PLAN);
+    if (this.#where === 'gpu' && !this.#onGpu()) this.#where = 'lost';
+    this.#told.textContent = `${t('train.told', this.#step, PLAN)} ${t(`train.on.${this.#where}`)}`;
     this.section.dataset.step = String(this.#step);
   }
 

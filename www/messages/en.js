@@ -187,6 +187,7 @@ export const messages = {
   'controls.sees': 'and sees',
   'controls.asItIs': 'it as it is',
   'controls.canny': 'its edges (canny)',
+  'controls.soft': 'soft lines (scribble, soft edge)',
   'controls.mode': 'The picture is (for a ControlNet Union)',
   'controls.noUnion': '(no Union)',
   'controls.openpose': 'a pose (openpose)',

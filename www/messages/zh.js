@@ -241,6 +241,7 @@ export const messages = {
   'controls.sees': '预处理',
   'controls.asItIs': '无（直接使用）',
   'controls.canny': '边缘检测（canny）',
+  'controls.soft': '柔和线稿（scribble、softedge）',
   'controls.mode': '图片的种类（联合版 ControlNet 需要）',
   'controls.noUnion': '（不是联合版）',
   'controls.openpose': '姿态图',

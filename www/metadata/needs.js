@@ -38,6 +38,7 @@ function partsIn(value) {
 const fieldLoras = (fields) => listIn(fields, 'LoRA').flatMap(({ model, weight }) =>
   (model ? [/** @type {const} */ ([model, number(weight) ?? 1])] : []));
 
+/** @typedef {import('../browser-diffusion.js').ControlNet} Control */
 /**
  * A ControlNet as A1111's extension for them writes it, now and until 2023 ("starting/ending: (0, 1)").
  * @param {Partial<Fields>} parts
@@ -54,12 +55,13 @@ function controlIn(parts) {
   const end = number(parts['guidance end']) ?? to;
   const low = number(parts['threshold a']) ?? a ?? NaN;
   const high = number(parts['threshold b']) ?? b ?? NaN;
+  const preprocess = /** @type {Control['preprocess']} */ (NAMES.preprocess.find((its) => its === module));
   const named = NAMES.mode.find((its) => its === parts['union control type']);
-  const mode = /** @type {import('../browser-diffusion.js').ControlNet['mode']} */ (named);
+  const mode = /** @type {Control['mode']} */ (named);
   return [{
     name,
     module,
-    ...((module === 'none' || module === 'canny') && { preprocess: module }),
+    ...(preprocess && { preprocess }),
     ...(module === 'canny' && low >= 0 && high >= 0 && { low, high }),
     ...(mode && { mode }),
     scale: number(weight) ?? 1,

@@ -1,5 +1,5 @@
 /**
- * Chinese prompts for the embedded model, which learnt from English captions: by a lexicon of its nouns, colours,
+ * Chinese prompts for the embedded model, whose English is better than its Chinese: by a lexicon of its nouns, colours,
  * grounds and scenes, and the few patterns in which they stand.
  */
 /**

@@ -2,7 +2,7 @@
  * The ControlNets of a drawing: each a model and what it is shown, a picture from disk, the picture to start from, or a
  * scribble that is drawn here.
  */
-import { canny } from '../browser-diffusion.js';
+import { canny, softedge } from '../browser-diffusion.js';
 import { t } from '../messages/index.js';
 import { PictureEditor } from './editor.js';
 import { openDrawer } from './levels.js';
@@ -24,7 +24,7 @@ const FIELDS = [
   { key: 'image', label: t('controls.picture'), kind: 'picture' },
   {
     key: 'preprocess', label: t('controls.sees'), kind: 'choice',
-    choices: [['none', t('controls.asItIs')], ['canny', t('controls.canny')]],
+    choices: [['none', t('controls.asItIs')], ['canny', t('controls.canny')], ['softedge', t('controls.soft')]],
   },
   {
     key: 'mode', label: t('controls.mode'), kind: 'choice',
@@ -70,8 +70,8 @@ export class Controls {
     const rows = this.#parts.read((row) => ({ shown: () => this.#picture(row) }));
     try {
       return rows.map(({ source, shown, preprocess, low, high, mode, scale, start, end }) => ({
-        source, image: shown(), scale, start, end, ...(preprocess === 'canny' && { preprocess, low, high }),
-        ...(mode && { mode }),
+        source, image: shown(), scale, start, end, ...(preprocess !== 'none' && { preprocess }),
+        ...(preprocess === 'canny' && { low, high }), ...(mode && { mode }),
       }));
     } catch (error) {
       openDrawer(this.#list);
@@ -174,14 +174,15 @@ export class Controls {
     context.imageSmoothingQuality = 'high';
     context.drawImage(bitmap, 0, 0, width, height);
     bitmap.close();
-    const edges = field(row, 'preprocess').value === 'canny';
-    if (edges) {
+    const how = field(row, 'preprocess').value;
+    if (how !== 'none') {
       const number = (/** @type {string} */ key) => /** @type {HTMLInputElement} */ (field(row, key)).valueAsNumber;
       const thresholds = { low: number('low'), high: number('high') };
-      const { data } = await canny(context.getImageData(0, 0, width, height), thresholds);
+      const sheet = context.getImageData(0, 0, width, height);
+      const { data } = await (how === 'canny' ? canny(sheet, thresholds) : softedge(sheet));
       context.putImageData(new ImageData(data, width, height), 0, 0);
     }
-    seen.setAttribute('aria-label', t(edges ? 'controls.edges' : 'controls.thePicture'));
+    seen.setAttribute('aria-label', t(how === 'none' ? 'controls.thePicture' : 'controls.edges'));
     seen.hidden = false;
   }
 }

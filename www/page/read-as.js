@@ -26,6 +26,12 @@ export const asTyped = (prompt, syntax = 'plain') =>
   (language === 'zh' && syntax !== 'plain' ? halfWidth(prompt) : prompt);
 
 /**
+ * Whether a prompt is Chinese that the embedded model reads, as far as it knows the words.
+ * @param {string} prompt @param {string} source
+ */
+export const halfRead = (prompt, source) => source === EMBEDDED && isChinese(prompt);
+
+/**
  * A prompt as a model is to read it: itself, but for the embedded model, where it is Chinese that the lexicon knows,
  * the English of that.
  * @param {string} prompt @param {string} source the model's
@@ -33,11 +39,11 @@ export const asTyped = (prompt, syntax = 'plain') =>
  */
 export async function asRead(prompt, source, syntax) {
   const typed = asTyped(prompt, syntax);
-  if (source !== EMBEDDED || !isChinese(prompt)) return typed;
+  if (!halfRead(prompt, source)) return typed;
   try {
     return (await ready()).english(prompt) ?? typed;
   } catch {
-    return typed; // the lexicon did not come: drawn as it stands, and the page says that it will not be understood
+    return typed; // the lexicon did not come: the model reads what it can
   }
 }
 
@@ -46,6 +52,7 @@ export async function showReading(prompt, source) {
   const mine = ++showing;
   const read = await asRead(prompt, source);
   if (mine !== showing) return;
+  any('half-read').hidden = !halfRead(read, source);
   any('read-as').hidden = read === prompt;
   any('read-as-words').textContent = read;
 }

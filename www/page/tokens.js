@@ -1,6 +1,7 @@
 /** How the prompt is read: its tokens, and whether the model knows the language. */
 import { t } from '../messages/index.js';
 import { isChinese } from './chinese.js';
+import { halfRead } from './read-as.js';
 import { any, make } from './ui.js';
 
 /**
@@ -18,7 +19,8 @@ export class Tokens {
 
   /**
    * @param {() => Promise<DiffusionPipeline> | undefined} pipeline none is there, or it draws
-   * @param {() => Promise<Pick<GenerateOptions, 'prompt' | 'promptSyntax' | 'embeddings'>>} words
+   * @param {() => Promise<Pick<GenerateOptions, 'prompt' | 'promptSyntax' | 'embeddings'> & { source: string }>} words
+   *   of the form, and the model's source
    * @param {() => void} readsChinese it knows every word of a prompt that is Chinese
    */
   constructor(pipeline, words, readsChinese) {
@@ -35,10 +37,10 @@ export class Tokens {
     try {
       const pipeline = await this.#pipeline();
       if (!pipeline || mine !== this.#readings) return;
-      const { prompt, ...options } = await this.#words();
+      const { prompt, source, ...options } = await this.#words();
       const { tokens, chunks, room, foreign } = await pipeline.tokenize(prompt, options);
       if (mine !== this.#readings) return;
-      any('foreign').hidden = !foreign;
+      any('foreign').hidden = !foreign || halfRead(prompt, source);
       if (isChinese(prompt) && !tokens.some(({ unknown }) => unknown)) this.#readsChinese();
       any('tokens').replaceChildren(...tokens.map(({ text, id, weight, cut, unknown }) => {
         const title = [

@@ -20,10 +20,10 @@ if (unknown) throw new Error(`no set and no family is named ${unknown}: ${[...SE
 const asked = all => (all.some(name => names.includes(name)) ? all.filter(name => names.includes(name)) : all);
 
 /** One training. @param {{ family: string, data: string, seed: number }} spec */
-function learn(spec) {
+async function learn(spec) {
   const trainer = Trainer.create(spec);
   const start = process.cpuUsage().user;
-  trainer.train(STEPS);
+  await trainer.train(STEPS);
   const ms = (process.cpuUsage().user - start) / 1000 / STEPS;
   const { onData, modes: [hit, of] } = trainer.score();
   trainer.free();
@@ -32,7 +32,9 @@ function learn(spec) {
 
 for (const data of asked(SETS)) {
   for (const family of asked(FAMILIES)) {
-    const runs = SEEDS.map(seed => learn({ family, data, seed }));
+    /** @type {Awaited<ReturnType<typeof learn>>[]} */
+    const runs = [];
+    for (const seed of SEEDS) runs.push(await learn({ family, data, seed }));
     const mean = (/** @type {'share' | 'ms'} */ of) => runs.reduce((sum, run) => sum + run[of], 0) / runs.length;
     console.log(`${data} ${family} on data ${mean('share').toFixed(1)} % of`,
       runs.map(run => run.share.toFixed(1)).join(' '), 'modes', runs.map(run => run.modes).join(' '),

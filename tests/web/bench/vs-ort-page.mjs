@@ -12,7 +12,21 @@ import { reference } from './vs-ort-reference.mjs';
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = 'error';
 await init();
-const bench = await Bench.open();
+const bench = await (location.search === '?no-subgroups' ? withoutSubgroups(() => Bench.open()) : Bench.open());
+
+/** What `open` opens, of adapters that seem to have no subgroups. @template T @param {() => Promise<T>} open */
+async function withoutSubgroups(open) {
+  const features = /** @type {any} */ (Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'features'));
+  const get = /** @this {GPUAdapter} */ function () {
+    return new Set([...features.get.call(this)].filter(name => name !== 'subgroups'));
+  };
+  Object.defineProperty(GPUAdapter.prototype, 'features', { configurable: true, get });
+  try {
+    return await open();
+  } finally {
+    Object.defineProperty(GPUAdapter.prototype, 'features', features);
+  }
+}
 
 /** @returns {any} what the engine opened, and what ours and theirs are compared on */
 export const adapter = () => bench.adapter();

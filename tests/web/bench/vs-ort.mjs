@@ -1,6 +1,8 @@
-// ./build.sh bench --vs-ort [--unet] [--json FILE] [--adapter lavapipe|swiftshader] [--filter NAME] [--precision f32|f16] [--runs N]
+// ./build.sh bench --vs-ort [--unet] [--no-subgroups] [--json FILE] [--adapter lavapipe|swiftshader] [--filter NAME]
+//   [--precision f32|f16] [--runs N]
 // The operations of www/bench/operations.js beside onnxruntime-web, in the same page on the same adapter, in turn: ours, theirs,
 // ours, theirs. Both have inputs and outputs on the GPU; a run is timed from the call until the queue is empty.
+// --no-subgroups: ours by the path that GPUs of wide subgroups take; theirs has what the adapter has.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,6 +16,7 @@ const { values: options } = parseArgs({
   options: {
     'vs-ort': { type: 'boolean' },
     unet: { type: 'boolean' },
+    'no-subgroups': { type: 'boolean' },
     json: { type: 'string' },
     adapter: { type: 'string', default: adapters[0] },
     filter: { type: 'string', default: '' },
@@ -78,14 +81,15 @@ try {
     { adapter: options.adapter, env: { LAVAPIPE_MAX_SSBO: String(2 ** 30) } },
     async (context, errors) => {
       const page = await context.newPage();
-      await page.goto(`${server.url}/tests/support/blank.html`);
+      await page.goto(`${server.url}/tests/support/blank.html${options['no-subgroups'] ? '?no-subgroups' : ''}`);
       const call = (/** @type {string} */ name, /** @type {any[]} */ ...args) =>
         page.evaluate(
           async ({ name, args }) => (await import(/** @type {any} */ ('/tests/bench/vs-ort-page.mjs')))[name](...args),
           { name, args },
         );
       const adapter = await call('adapter');
-      console.error(`==> ${options.adapter}: ${adapter.name || adapter.architecture}`);
+      const subgroups = adapter.subgroup ? `subgroups of ${adapter.subgroup}` : 'no subgroups';
+      console.error(`==> ${options.adapter}: ${adapter.name || adapter.architecture}, ${subgroups}`);
       console.log('operation                          precision   ours ms    ort ms   ratio  ours err   ort err');
       for (const precision of options.precision ? [options.precision] : adapter.shaderF16 ? ['f32', 'f16'] : ['f32']) {
         const work = options.unet

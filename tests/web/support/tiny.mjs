@@ -137,11 +137,14 @@ export function writeSafetensors(path, tensors) {
 export const tinyTensor = (name, shape, gain, from = name) =>
   ({ name, dtype: 'F16', shape, data: encode(drawn(from, shape, gain), 'F16') });
 
-/** Writes the LoRA that `merge` of tests/reference/pix2pix.py merges: of four channels in conv_in. @param {string} path */
-export function writeLora(path) {
+/**
+ * Writes the LoRA that `merge` of tests/reference/pix2pix.py merges: of four channels in conv_in.
+ * @param {string} path @param {number} [context] width of the model's text
+ */
+export function writeLora(path, context = 32) {
   /** @type {[string, number[], number[]][]} */
   const layers = [
-    ['mid_block.attentions.0.transformer_blocks.0.attn2.to_k', [4, 32], [64, 4]],
+    ['mid_block.attentions.0.transformer_blocks.0.attn2.to_k', [4, context], [64, 4]],
     ['conv_in', [4, 4, 3, 3], [32, 4, 1, 1]],
   ];
   const key = (/** @type {string} */ name) => `lora_unet_${name.replaceAll('.', '_')}`;

@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { original } from '../support/ldm.mjs';
 import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { drawn, encode, writeSafetensors, writeTiny } from '../support/tiny.mjs';
@@ -25,35 +26,6 @@ const edges = JSON.parse(readFileSync(join(root, 'tests/reference/data/canny.jso
 const models = mkdtempSync(join(tmpdir(), 'browser-diffusion-controlnet-'));
 after(() => rmSync(models, { recursive: true }));
 
-/** A ControlNet's name of a tensor in lllyasviel's files, of two blocks with two layers each. @param {string} name */
-function original(name) {
-  const resnet = {
-    norm1: 'in_layers.0',
-    conv1: 'in_layers.2',
-    time_emb_proj: 'emb_layers.1',
-    norm2: 'out_layers.0',
-    conv2: 'out_layers.3',
-    conv_shortcut: 'skip_connection',
-  };
-  const block = (/** @type {string} */ b, /** @type {string} */ l) => 1 + 3 * Number(b) + Number(l);
-  return `control_model.${name
-    .replace(/^conv_in\./, 'input_blocks.0.0.')
-    .replace(/^time_embedding\.linear_(\d)/, (_, n) => `time_embed.${2 * n - 2}`)
-    .replace(/^down_blocks\.(\d)\.downsamplers\.0\.conv/, (_, b) => `input_blocks.${block(b, '2')}.0.op`)
-    .replace(/^down_blocks\.(\d)\.resnets\.(\d)/, (_, b, l) => `input_blocks.${block(b, l)}.0`)
-    .replace(/^down_blocks\.(\d)\.attentions\.(\d)/, (_, b, l) => `input_blocks.${block(b, l)}.1`)
-    .replace(/^mid_block\.resnets\.(\d)/, (_, n) => `middle_block.${2 * n}`)
-    .replace(/^mid_block\.attentions\.0/, 'middle_block.1')
-    .replace(/^controlnet_down_blocks\.(\d)/, 'zero_convs.$1.0')
-    .replace(/^controlnet_mid_block/, 'middle_block_out.0')
-    .replace(/^controlnet_cond_embedding\.conv_in/, 'input_hint_block.0')
-    .replace(/^controlnet_cond_embedding\.conv_out/, 'input_hint_block.14')
-    .replace(/^controlnet_cond_embedding\.blocks\.(\d)/, (_, n) => `input_hint_block.${2 * n + 2}`)
-    .replace(/(?<=block.*\.)(norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)(?=\.(weight|bias)$)/, layer =>
-      name.includes('resnets') ? resnet[/** @type {keyof typeof resnet} */ (layer)] : layer,
-    )}`;
-}
-
 for (const [name, { prefix, config: { gain, ...config }, tensors }] of Object.entries(nets)) {
   const folder = join(models, 'nets', name);
   mkdirSync(folder, { recursive: true });
@@ -71,7 +43,7 @@ for (const [name, { prefix, config: { gain, ...config }, tensors }] of Object.en
   if (name === 'one')
     writeSafetensors(
       join(models, 'nets', 'original.safetensors'),
-      written.map(t => ({ ...t, name: original(t.name) })),
+      written.map(t => ({ ...t, name: `control_model.${original(t.name)}` })),
     );
 }
 
@@ -255,21 +227,18 @@ test('ControlNets', async t => {
         );
         await refused({ name: 'missing', size: [56, 40] }, 'network', /config\.json/);
         await refused({ name: 'one', size: [56, 40], start: 0.5, end: 0.5 }, 'invalid-option', /start = 0\.5/);
-        await refused({ name: 'one', size: [56, 40], preprocess: 'depth' }, 'invalid-option', /none, canny/);
+        await refused({ name: 'one', size: [56, 40], preprocess: 'depth' }, 'invalid-option', /none, canny, softedge/);
         await refused({ name: 'one', size: [56, 40], scale: NaN }, 'invalid-option', /scale/);
         await refused({ name: 'one', size: [56, 40], mode: 'canny' }, 'invalid-option', /is for a ControlNet Union/);
         await refused({ name: 'one', size: [56, 40], weight: 1 }, 'invalid-option', /no "weight"/);
-        for (const [mark, what] of [
-          ['lora_controlnet', 'Control-LoRA'],
-          ['difference', 'differences to its model'],
-        ]) {
-          const tensor = { dtype: 'F16', shape: [4], data: new Uint8Array(8) };
-          writeSafetensors(join(models, 'nets', `${mark}.safetensors`), [
-            { ...tensor, name: mark },
-            { ...tensor, name: 'input_hint_block.0.weight' },
-          ]);
-          await refused({ name: `${mark}.safetensors`, size: [56, 40] }, 'unsupported-model', new RegExp(what));
-        }
+        const tensor = { dtype: 'F16', shape: [4], data: new Uint8Array(8) };
+        writeSafetensors(join(models, 'nets', 'difference.safetensors'), [
+          { ...tensor, name: 'difference' },
+          { ...tensor, name: 'input_hint_block.0.weight' },
+        ]);
+        /** @type {Net} */
+        const difference = { name: 'difference.safetensors', size: [56, 40] };
+        await refused(difference, 'unsupported-model', /differences to its model/);
         const wrong = await page.evaluate(() =>
           /** @type {any} */ (window).pipeline
             .generate({ prompt: '', controlnets: [{ source: 'a/b' }] })

@@ -249,10 +249,12 @@ test('every option that the text has a field for is written, and read again', ()
     'Masked area padding: 32, ', { ...masked, maskPadding: 32 });
   bothWays({ image: {}, ...masked }, 'Denoising strength: 0.8, ', '', { strength: 0.8 });
   const canny = { key: 'c', preprocess: 'canny', high: 150, scale: 0.6, start: 0.1, end: 0.5 };
-  bothWays({ controlnets: [{ key: 'a/b' }, canny], guessMode: true }, '',
+  bothWays({ controlnets: [{ key: 'a/b' }, canny, { key: 'd', preprocess: 'softedge' }], guessMode: true }, '',
     'ControlNet 0: "Module: none, Model: a/b, Weight: 1, Guidance Start: 0, Guidance End: 1, ' +
     'Control Mode: ControlNet is more important", ControlNet 1: "Module: canny, Threshold A: 100, Threshold B: 150, ' +
-    'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ',
+    'Model: c, Weight: 0.6, Guidance Start: 0.1, Guidance End: 0.5, Control Mode: ControlNet is more important", ' +
+    'ControlNet 2: "Module: softedge, Model: d, Weight: 1, Guidance Start: 0, Guidance End: 1, ' +
+    'Control Mode: ControlNet is more important", ',
     { guessMode: true });
   const ipAdapters = [{ source: 'i.bin', imageEncoder: { source: 'https://host/vit' }, scale: Math.fround(0.6) }];
   bothWays({ ipAdapters }, '', 'IP-Adapter 0: "Model: i.bin, Image Encoder: https://host/vit, Weight: 0.6", ', {});
@@ -270,6 +272,7 @@ test('the files that a picture needs are read as they were written here', () => 
     controlnets: [
       { key: 'e.pth 12 34', source: 'e.pth', preprocess: 'canny', low: 40, mode: 'tile', scale: 0.7, end: 0.8 },
       { key: 'https://host/depth', start: 0.25 },
+      { key: 'd', preprocess: 'softedge' },
     ],
     ipAdapters: [{ source: 'i.bin', imageEncoder: { source: 'https://host/vit' }, scale: 0.5 }],
   };
@@ -282,6 +285,7 @@ test('the files that a picture needs are read as they were written here', () => 
         start: 0, end: 0.8,
       },
       { name: 'https://host/depth', module: 'none', preprocess: 'none', scale: 1, start: 0.25, end: 1 },
+      { name: 'd', module: 'softedge', preprocess: 'softedge', scale: 1, start: 0, end: 1 },
     ],
     ipAdapters: [{ name: 'i.bin', imageEncoder: 'https://host/vit', scale: 0.5 }],
   });

@@ -285,12 +285,12 @@ test(
       assert.deepEqual([variationSeed, variationStrength, rng], [12, 0.25, 'torch-cuda']);
       await page.click('#loras li:nth-child(1) button');
       await page.fill('#prompt', '宇航员骑马');
-      await page.waitForSelector('#foreign:not([hidden])');
-      assert.ok(await page.isHidden('#read-as'));
+      await page.waitForSelector('#half-read:not([hidden])');
+      assert.ok(await page.isHidden('#read-as') && await page.isHidden('#foreign'));
       await page.fill('#prompt', '一只 红苹果');
       await page.waitForSelector('#read-as:not([hidden])');
       assert.equal(await page.textContent('#read-as-words'), 'a red apple');
-      await page.waitForSelector('#foreign', { state: 'hidden' });
+      await page.waitForSelector('#half-read', { state: 'hidden' });
       await drawAgain(page);
       assert.equal((await asked(page)).prompt, 'a red apple');
       assert.equal((await asked(page)).loras.length, 1);
@@ -356,6 +356,14 @@ test(
       );
       await first.locator('[data-key=image]').setInputFiles(await pictureFile(page, 128, 96));
       assert.ok(await first.locator('[data-key=low]').isHidden());
+      // All that it sees is white there, of the fake engine.
+      await first.locator('[data-key=preprocess]').selectOption('softedge');
+      assert.ok(await first.locator('[data-key=low]').isHidden());
+      await first.getByRole('button', { name: 'Show what it sees' }).click();
+      await first.locator('.seen:not([hidden])').waitFor();
+      const line = await first.locator('.seen').evaluate(canvas =>
+        /** @type {HTMLCanvasElement} */ (canvas).getContext('2d')?.getImageData(1, 0, 1, 1).data[0]);
+      assert.equal(line, 255);
       await first.locator('[data-key=preprocess]').selectOption('canny');
       await first.locator('[data-key=low]').fill('40');
       await first.locator('[data-key=scale]').fill('0.7');

@@ -57,6 +57,9 @@ export const messages = {
     `${share} % on the data, ${hit} of its ${of} parts`,
   'train.told': (/** @type {number} */ step, /** @type {number} */ plan) =>
     `Step ${step} of ${plan}. Losses of different families cannot be compared; shares on the data can.`,
+  'train.on.gpu': 'They learn on the graphics card.',
+  'train.on.cpu': 'They learn on the processor.',
+  'train.on.lost': 'The graphics card was taken away: the processor goes on.',
   'train.play': 'Play',
   'train.pause': 'Pause',
   'train.startAgain': 'Start again at the usual rate',
