@@ -22,7 +22,7 @@ const SAME = [
   /WebGPU|JavaScript|Chrome|Edge|Safari|Firefox|NVIDIA|torch|DeepCache|ESRGAN|ControlNet|LoRA|UNet|VAE|Embedding/g,
   /\b(CLIP( skip)?|CFG|CPU|SDXL|SD|PNG|JPEG|WebP|URL|AI|GB|MB|kB|Ctrl|Shift|Esc|zip|canny|branch|eta|s_churn)\b/g,
   /\.(safetensors|ckpt|pth|csv)\b|owner\/model(@revision)?|<lora:file:0\.8>|\{prompt\}|[\w-]+\/[\w.-]+/g,
-  /\b(embedded|csv|X\/Y\/Z|TFLOP\/s|GB\/s|FLOP|FMA|GEMM|conv|norm|attention|ms|f16|f32)\b/g,
+  /\b(embedded|scribble|softedge|csv|X\/Y\/Z|TFLOP\/s|GB\/s|FLOP|FMA|GEMM|conv|norm|attention|ms|f16|f32)\b/g,
 ];
 /** Of models and samplers: what they are called. */
 const NAMES = JSON.parse(readFileSync(join(www, 'models.json'), 'utf8')).models
