@@ -5,9 +5,10 @@ The noun (and the drawing) is what a classifier takes a picture for that was tra
 ground's colour is the nearest of the twelve to the median of the picture's frame. Everything is drawn by diffusers
 from the exported f16 files, 20 steps, with seeds not used elsewhere.
 
-usage: check.py STATE FOLDER [--guidance 3] [--share 1] [--prompts]
+usage: check.py STATE FOLDER [--guidance 3] [--share 1] [--prompts] [--first]
   --share 0.2: every fifth prompt, for a quick look
   --prompts: only the prompts, English and Chinese (as they stand, without the page's lexicon)
+  --first: the judge knows one drawing a noun, as the model in www/embedded/ does
 """
 import argparse
 import json
@@ -76,8 +77,8 @@ def ground_of(picture):
 
 
 class Judge:
-    def __init__(self, state):
-        self.model, self.composer, self.drawings, self.accuracy = trained(state)
+    def __init__(self, state, first):
+        self.model, self.composer, self.drawings, self.accuracy = trained(state, first=first)
 
     def __call__(self, pictures, nouns):
         """-> nouns seen, drawings seen, margins: the asked noun's logit less the best other's"""
@@ -144,9 +145,10 @@ def main():
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--prompts", action="store_true")
+    parser.add_argument("--first", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("THREADS", 1)))
-    judge, model, every = Judge(args.state), Model(args.folder), round(1 / args.share)
+    judge, model, every = Judge(args.state, args.first), Model(args.folder), round(1 / args.share)
     specs, nouns = asked_for()[::every], NOUNS[::every]
     out = dict(prompts=len(specs), guidance=args.guidance, classifier_nouns=judge.accuracy[0],
                classifier_drawings=judge.accuracy[1])

@@ -62,10 +62,12 @@ def small(pictures):
     return F.avg_pool2d(x, x.shape[-1] // SIDE)
 
 
-def trained(state, minutes=6.0, batch=96):
+def trained(state, minutes=6.0, batch=96, first=False):
     """-> classifier, composer, drawings, its accuracies on held-out augmentations (nouns, drawings). Kept in
-    STATE."""
-    path, composer = os.path.join(state, "classifier.pt"), Composer(state)
+    STATE. first: of every noun it learns the first drawing only."""
+    path, composer = os.path.join(state, "classifier-first.pt" if first else "classifier.pt"), Composer(state)
+    if first:
+        composer.sprites_of = {noun: sprites[:1] for noun, sprites in composer.sprites_of.items()}
     drawings, index_of = drawings_of(composer)
     torch.manual_seed(0)
     model = Classifier(drawings)
