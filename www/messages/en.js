@@ -282,6 +282,14 @@ export const messages = {
   'enlarge.done': (/** @type {string} */ size) => `Enlarged to ${size} pixels.`,
   'enlarge.detail': (/** @type {string} */ size) => `enlarged to ${size} pixels`,
   'enlarge.not': 'Not enlarged; your picture is as it was.',
+  'wildcards.read': (/** @type {number} */ count) => `${counted(count, 'line is', 'lines are')} kept.`,
+  'wildcards.gone': 'The wildcards are forgotten.',
+  'wildcards.none': (/** @type {string} */ name) =>
+    `${name} is no list of wildcards: it needs a line of text, and a name of letters, digits, spaces and - . / _.`,
+  'wildcards.unknown': (/** @type {string} */ name) =>
+    `No list is called ${name}: add ${name}.txt under “Styles and tags”, or write the words instead of __${name}__.`,
+  'wildcards.round': (/** @type {string} */ name) =>
+    `The lines of ${name} lead back to themselves: look into its file.`,
   'variants.tooMany': (/** @type {number} */ most) =>
     `The choices in the prompt make more than ${most} pictures: leave some out.`,
   'grid.words': 'Words',

@@ -7,6 +7,7 @@ import { insideOf } from './looking.js';
 import { asRead, asTyped } from './read-as.js';
 import { any, duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
 import { variantsOf } from './variants.js';
+import { WildcardLists } from './wildcard-lists.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -44,6 +45,7 @@ import { variantsOf } from './variants.js';
 
 export class Drawing {
   #rest;
+  #lists = new WildcardLists();
   /** @type {{ pipeline: DiffusionPipeline, lastResult: GenerateResult } | undefined} */
   #last;
 
@@ -73,7 +75,9 @@ export class Drawing {
     if (signal.aborted) throw new DiffusionError('aborted', t('draw.stopped'));
     if (job.fresh) again(job.options);
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
-    const all = job.axes ? cells(job.options, job.axes) : variants(job.options).flatMap(oneByOne);
+    // A grid has the same words everywhere, but where its axes say otherwise.
+    const [same = job.options, ...more] = await this.#lists.fill(job.axes ? [job.options] : variants(job.options));
+    const all = job.axes ? cells(same, job.axes) : [same, ...more].flatMap(oneByOne);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
     const pictures = all.map(() => undefined);

@@ -5,7 +5,7 @@ import { PageError } from './page-error.js';
 /** Pictures of one prompt, as many as the form asks for at most. */
 const MOST = 64;
 /** The innermost; braces without a choice in them, or behind a backslash, are text. */
-const CHOICE = /(?<!\\)\{([^{}]*\|[^{}]*)\}/;
+export const CHOICE = /(?<!\\)\{([^{}]*\|[^{}]*)\}/;
 
 /**
  * @param {string} prompt

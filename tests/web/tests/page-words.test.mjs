@@ -3,8 +3,9 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { variantsOf } from '../../../www/page/variants.js';
+import { filler, hasWildcards, readLines } from '../../../www/page/wildcards.js';
 import { weigh } from '../../../www/page/weigh.js';
-import { drawAgain, hasResult, sheetFor, shot, status, withPage } from '../support/site.mjs';
+import { asked, drawAgain, hasResult, sheetFor, shot, status, withPage } from '../support/site.mjs';
 
 /**
  * What AUTOMATIC1111's page makes of Ctrl+Up and Ctrl+Down (javascript/edit-attention.js at commit 01a40c62, run in
@@ -116,6 +117,64 @@ test('choices in braces are every combination of them, once; other braces are te
   for (const many of ['{1|2|3|4|5|6|7|8}{1|2|3|4|5|6|7|8}{1|2}', '{a|b}'.repeat(2000), `{${'a|'.repeat(5000)}}`])
     assert.throws(() => variantsOf(many), { code: 'invalid-option' });
 });
+
+test('a wildcard is a line of its list, each once before one comes again; lines may hold choices and wildcards', () => {
+  assert.deepEqual(readLines('\uFEFFcat\r\n# not this\r\n\r\n  red fox \rowl\n'), ['cat', 'red fox', 'owl']);
+  const lists = new Map([
+    ['animal', ['cat', 'dog', 'owl']], ['size_of/it', ['{big|big}']], ['both', ['__size_of/it__ __animal__']],
+    ['round', ['__and__']], ['and', ['a __round__']], ['颜色', ['红色']],
+  ]);
+  const fill = filler(lists);
+  const drawn = Array.from({ length: 6 }, () => fill('a __animal__'));
+  for (const turn of [drawn.slice(0, 3), drawn.slice(3)])
+    assert.deepEqual(turn.sort(), ['a cat', 'a dog', 'a owl']);
+  assert.match(fill('one __both__, __颜色__'), /^one big (cat|dog|owl), 红色$/);
+  assert.match(fill('__animal____animal__'), /^(cat|dog|owl){2}$/);
+  for (const text of ['', '__', '____', '^__^', 'a__b', '__ cat__', '_cat_']) {
+    assert.ok(!hasWildcards(text), text);
+    assert.equal(fill(text), text);
+  }
+  for (const wrong of ['__nothing__', 'a __round__', '__constructor__', '__animal __'])
+    assert.throws(() => fill(wrong), { code: 'invalid-option' }, wrong);
+  assert.equal(fill('__animal__'.repeat(100000)).length, 300000);
+});
+
+test('wildcards from files: kept, another line for each picture, told where one lacks, forgotten', () =>
+  withPage({}, async page => {
+    await status(page, /^Ready/);
+    const bring = (/** @type {Record<string, string>} */ files) =>
+      page.setInputFiles('#wildcards-files', Object.entries(files).map(([name, text]) =>
+        ({ name, mimeType: 'text/plain', buffer: Buffer.from(text) })));
+    const refused = (/** @type {string} */ words) => page.waitForFunction(
+      words => document.getElementById('error')?.textContent?.includes(words), words);
+    await bring({ 'empty.txt': '\n# nothing\n' });
+    await refused('empty is no list of wildcards');
+    await bring({ 'animal.txt': 'cat\nowl\n', 'colour.txt': 'red' });
+    await status(page, /^3 lines are kept/);
+    await page.reload();
+    await status(page, /^Ready/);
+    await page.fill('#prompt', 'a __colour__ __animal__');
+    await page.fill('#count', '2');
+    await page.fill('#seed', '5');
+    await page.click('#generate');
+    await status(page, /^Done/);
+    assert.deepEqual(
+      (await page.locator('#gallery button').evaluateAll(all => all.map(one => one.getAttribute('title')))).sort(),
+      ['a red cat', 'a red owl'],
+    );
+    const { seed, numImages } = await asked(page);
+    assert.deepEqual([seed, numImages], [6, 1], 'the second of seed 5');
+    assert.equal(await page.inputValue('#prompt'), 'a __colour__ __animal__');
+    await page.fill('#prompt', 'a __plant__');
+    await page.click('#generate');
+    await refused('No list is called plant');
+    await page.evaluate(() => document.getElementById('styles')?.setAttribute('open', ''));
+    await page.click('#wildcards-forget');
+    await status(page, /^The wildcards are forgotten/);
+    await page.fill('#prompt', 'a __animal__');
+    await page.click('#generate');
+    await refused('No list is called animal');
+  }));
 
 test('a choice in the prompt draws a picture of each', () =>
   withPage({}, async page => {
