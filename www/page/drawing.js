@@ -7,7 +7,6 @@ import { insideOf } from './looking.js';
 import { asRead, asTyped } from './read-as.js';
 import { any, duration, fileName, isAbort, left, say, showError, showProgress, stepWords } from './ui.js';
 import { variantsOf } from './variants.js';
-import { WildcardLists } from './wildcard-lists.js';
 
 /**
  * @typedef {import('../browser-diffusion.js').GenerateResult} GenerateResult
@@ -45,7 +44,6 @@ import { WildcardLists } from './wildcard-lists.js';
 
 export class Drawing {
   #rest;
-  #lists = new WildcardLists();
   /** @type {{ pipeline: DiffusionPipeline, lastResult: GenerateResult } | undefined} */
   #last;
 
@@ -76,7 +74,7 @@ export class Drawing {
     if (job.fresh) again(job.options);
     if (job.options.hires && !job.options.hires.upscaler) job.options.hires.upscaler = await upscaler();
     // A grid has the same words everywhere, but where its axes say otherwise.
-    const [same = job.options, ...more] = await this.#lists.fill(job.axes ? [job.options] : variants(job.options));
+    const [same = job.options, ...more] = await filled(job.axes ? [job.options] : variants(job.options));
     const all = job.axes ? cells(same, job.axes) : [same, ...more].flatMap(oneByOne);
     const started = performance.now();
     /** @type {(ImageData | undefined)[]} */
@@ -245,6 +243,11 @@ function variants(options) {
   const all = variantsOf(typed);
   return all[0] === typed ? [options] : all.map((prompt) => ({ ...options, prompt }));
 }
+
+/** Options of a picture each, wildcards filled in. @param {GenerateOptions[]} all */
+const filled = async (all) =>
+  (all.some(({ prompt, negativePrompt }) => /__.+__/.test(`${prompt}\n${negativePrompt}`))
+    ? (await import('./wildcard-lists.js')).filled(all) : all);
 
 /**
  * Pictures that have a seed each are drawn one after another, which gives the same: each can be seen and kept when it

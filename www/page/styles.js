@@ -25,6 +25,8 @@ export class Styles {
     this.#file.addEventListener('change', () => this.#try(() => this.#take()));
     this.#save.onclick = () => saveFile(new Blob([writeStyles(kept())], { type: 'text/csv' }), FILE);
     any('styles').addEventListener('toggle', () => this.#show());
+    const wildcards = async () => (await import('./wildcard-lists.js')).listen();
+    any('styles').addEventListener('toggle', wildcards, { once: true });
     this.#show();
   }
 

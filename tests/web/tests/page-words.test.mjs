@@ -145,8 +145,13 @@ test('wildcards from files: kept, another line for each picture, told where one 
     const bring = (/** @type {Record<string, string>} */ files) =>
       page.setInputFiles('#wildcards-files', Object.entries(files).map(([name, text]) =>
         ({ name, mimeType: 'text/plain', buffer: Buffer.from(text) })));
+    const open = async () => {
+      await page.evaluate(() => document.getElementById('styles')?.setAttribute('open', ''));
+      await page.waitForSelector('#wildcards-files:enabled');
+    };
     const refused = (/** @type {string} */ words) => page.waitForFunction(
       words => document.getElementById('error')?.textContent?.includes(words), words);
+    await open();
     await bring({ 'empty.txt': '\n# nothing\n' });
     await refused('empty is no list of wildcards');
     await bring({ 'animal.txt': 'cat\nowl\n', 'colour.txt': 'red' });
@@ -168,7 +173,7 @@ test('wildcards from files: kept, another line for each picture, told where one 
     await page.fill('#prompt', 'a __plant__');
     await page.click('#generate');
     await refused('No list is called plant');
-    await page.evaluate(() => document.getElementById('styles')?.setAttribute('open', ''));
+    await open();
     await page.click('#wildcards-forget');
     await status(page, /^The wildcards are forgotten/);
     await page.fill('#prompt', 'a __animal__');
