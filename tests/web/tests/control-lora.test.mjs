@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { controlled } from '../support/controlled.mjs';
 import { original } from '../support/ldm.mjs';
 import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
@@ -16,7 +17,7 @@ const LATENTS = 1e-2; // relative L2
 
 const reference = join(root, 'tests/reference/data/control_lora');
 const read = (/** @type {string} */ name) => JSON.parse(readFileSync(join(reference, name), 'utf8'));
-/** @typedef {{ name: string, size: [number, number], [option: string]: any }} Net */
+/** @typedef {import('../support/controlled.mjs').Net} Net */
 /** @type {{ name: string, controlnets: Net[], options: any, latents: number[], offset: number }[]} */
 const cases = read('cases.json');
 const expected = readFileSync(join(reference, 'cases.bin'));
@@ -59,49 +60,13 @@ test('Control-LoRAs', async t => {
   await withBrowser({}, async (context, errors) => {
     const page = await context.newPage();
     await page.goto(`${server.url}/blank.html`);
-    const open = (/** @type {string} */ kind, load = {}) => page.evaluate(async ({ source, load }) => {
-      const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
-      await /** @type {any} */ (window).pipeline?.dispose();
-      Object.assign(window, { pipeline: await DiffusionPipeline.fromPretrained(source, load) });
-    }, { source: `${server.url}/models/${kind}`, load });
-    /**
-     * @param {{ options: any, controlnets: Net[] }} given as in cases.json
-     * @returns {Promise<{ latents: number[], parameters: string, message?: string }>}
-     */
-    const draw = ({ options: { lora, ...options }, controlnets }) =>
-      page.evaluate(
-        async ({ options, controlnets, lora, at }) => {
-          /** `picture` of controlnet.py. @param {number} w @param {number} h */
-          const picture = (w, h) => {
-            const image = new ImageData(w, h);
-            for (let i = 0; i < w * h; i++) {
-              const [x, y] = [i % w, Math.floor(i / w)];
-              image.data.set([(x * 4) & 255, (y * 6) & 255, (x * y) & 255, 255], 4 * i);
-            }
-            return image;
-          };
-          const nets = controlnets.map(({ name, size: [w, h], ...rest }) =>
-            ({ source: `${at}/nets/${name}.safetensors`, image: picture(w, h), ...rest }));
-          try {
-            const { latents, parameters } = await /** @type {any} */ (window).pipeline.generate({
-              ...options,
-              output: 'latent',
-              ...(nets.length > 0 && { controlnets: nets }),
-              ...(lora && { loras: [{ source: `${at}/snow.safetensors`, scale: lora }] }),
-            });
-            return { latents: latents.flatMap((/** @type {Float32Array} */ l) => [...l]), parameters };
-          } catch (error) {
-            const { code, message } = /** @type {any} */ (error);
-            return { latents: [], parameters: '', message: `${code}: ${message}` };
-          }
-        },
-        { options, controlnets, lora, at: `${server.url}/models` },
-      );
+    const { open, draw } = controlled(page, `${server.url}/models`);
+    const files = (/** @type {Net[]} */ nets) => nets.map(net => ({ ...net, name: `${net.name}.safetensors` }));
     const named = (/** @type {string} */ name) => /** @type {typeof cases[0]} */ (cases.find(c => c.name === name));
     /** How far off the latents of a case are. @param {import('node:test').TestContext} t @param {string} name */
     const off = async (t, name) => {
       const c = named(name);
-      const { latents, message } = await draw(c);
+      const { latents, message } = await draw({ ...c, controlnets: files(c.controlnets) });
       assert.equal(message, undefined);
       const from = expected.byteOffset + c.offset;
       const theirs = new Float32Array(expected.buffer.slice(from, from + 4 * c.latents.reduce((a, b) => a * b)));
@@ -121,7 +86,7 @@ test('Control-LoRAs', async t => {
 
     await t.test('what does not fit or is broken is refused by name; nothing is lost', async t => {
       const refused = async (/** @type {string} */ name, /** @type {RegExp} */ why) => {
-        const { message } = await draw({ ...named('one'), controlnets: [{ name, size: [56, 40] }] });
+        const { message } = await draw({ ...named('one'), controlnets: files([{ name, size: [56, 40] }]) });
         assert.match(message ?? '', why);
       };
       await refused('half', /bad-checkpoint: .*one of the two factors of down_blocks\.0\.resnets\.0\.conv1\.weight/);

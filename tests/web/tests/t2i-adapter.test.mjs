@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, withBrowser } from '../support/browser.mjs';
+import { controlled } from '../support/controlled.mjs';
 import { relative } from '../support/relative.mjs';
 import { serve } from '../support/hub.mjs';
 import { models as kinds, tinyTensor, writeLora, writeSafetensors, writeTiny } from '../support/tiny.mjs';
@@ -15,7 +16,7 @@ const LATENTS = 1e-2; // relative L2
 
 const reference = join(root, 'tests/reference/data/t2i_adapter');
 const read = (/** @type {string} */ name) => JSON.parse(readFileSync(join(reference, name), 'utf8'));
-/** @typedef {{ name: string, size: [number, number], [option: string]: any }} Net */
+/** @typedef {import('../support/controlled.mjs').Net} Net */
 /** @type {{ name: string, kind: string, controlnets: Net[], options: any, latents: number[], offset: number }[]} */
 const cases = read('cases.json');
 const expected = readFileSync(join(reference, 'cases.bin'));
@@ -62,44 +63,7 @@ test('T2I-Adapters', async t => {
   await withBrowser({}, async (context, errors) => {
     const page = await context.newPage();
     await page.goto(`${server.url}/blank.html`);
-    const open = (/** @type {string} */ kind, load = {}) => page.evaluate(async ({ source, load }) => {
-      const { DiffusionPipeline } = await import(`${location.origin}/browser-diffusion.js`);
-      await /** @type {any} */ (window).pipeline?.dispose();
-      Object.assign(window, { pipeline: await DiffusionPipeline.fromPretrained(source, load) });
-    }, { source: `${server.url}/models/${kind}`, load });
-    /**
-     * @param {{ options: any, controlnets: Net[] }} given as in cases.json
-     * @returns {Promise<{ latents: number[], parameters: string, message?: string }>}
-     */
-    const draw = ({ options: { lora, ...options }, controlnets }) =>
-      page.evaluate(
-        async ({ options, controlnets, lora, at }) => {
-          /** `picture` of controlnet.py. @param {number} w @param {number} h */
-          const picture = (w, h) => {
-            const image = new ImageData(w, h);
-            for (let i = 0; i < w * h; i++) {
-              const [x, y] = [i % w, Math.floor(i / w)];
-              image.data.set([(x * 4) & 255, (y * 6) & 255, (x * y) & 255, 255], 4 * i);
-            }
-            return image;
-          };
-          const nets = controlnets.map(({ name, size: [w, h], ...rest }) =>
-            ({ source: `${at}/nets/${name}`, image: picture(w, h), ...rest }));
-          try {
-            const { latents, parameters } = await /** @type {any} */ (window).pipeline.generate({
-              ...options,
-              output: 'latent',
-              ...(nets.length > 0 && { controlnets: nets }),
-              ...(lora && { loras: [{ source: `${at}/snow.safetensors`, scale: lora }] }),
-            });
-            return { latents: latents.flatMap((/** @type {Float32Array} */ l) => [...l]), parameters };
-          } catch (error) {
-            const { code, message } = /** @type {any} */ (error);
-            return { latents: [], parameters: '', message: `${code}: ${message}` };
-          }
-        },
-        { options, controlnets, lora, at: `${server.url}/models` },
-      );
+    const { open, draw } = controlled(page, `${server.url}/models`);
     const theirs = (/** @type {typeof cases[0]} */ c) => {
       const from = expected.byteOffset + c.offset;
       return [...new Float32Array(expected.buffer.slice(from, from + 4 * c.latents.reduce((a, b) => a * b)))];
