@@ -31,6 +31,7 @@
 //                           vectors from picture to picture, and to the first of these channels; a channel_add as large
 //                           as the sums, of a product, comes with out_positions 1
 //   has_residual, activation, post, epsilon
+//   blocks_w, blocks        of a row and of a picture (winograd.wgsl alone)
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
 alias stored4 = vec4<f16>;
@@ -210,6 +211,17 @@ fn to_weights(w: weight) -> factor4 { return from_weight_0(w); }
 
 // ---- A ----
 
+#if CONV
+fn in_picture(at: i32, bound: u32) -> bool { return at >= 0 && at < i32(bound); }
+
+// Where an input's position is that a tap sees, or the nearest in the picture.
+fn pixel(picture: u32, y: i32, x: i32) -> u32 {
+  let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
+  let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
+  return (picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from;
+}
+#endif
+
 // An output position: its row, and of a convolution the picture and where its taps begin.
 #if CONV
 struct Origin {
@@ -248,10 +260,8 @@ fn place_of(origin: Origin, run: Run) -> Place {
 #if CONV
   let y = origin.y + i32(run.tap / KERNEL);
   let x = origin.x + i32(run.tap % KERNEL);
-  let inside = y >= 0 && x >= 0 && y < i32(p.bound_h) && x < i32(p.bound_w);
-  let safe_y = u32(clamp(y, 0, i32(p.bound_h) - 1)) >> p.upsample;
-  let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
-  return Place(((origin.picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from) * run.c4, inside);
+  let inside = in_picture(y, p.bound_h) && in_picture(x, p.bound_w);
+  return Place(pixel(origin.picture, y, x) * run.c4, inside);
 #else
   return Place((origin.row - p.in_from) * run.c4, true);
 #endif

@@ -66,6 +66,7 @@ fn every_variant_that_a_published_model_chooses_can_be_tried() {
             // And every tile that the tuner may choose.
             for i in 0..autotune::candidates(&options) {
                 let mut tuned = options;
+                tuned.choices.set(Class::winograd(8192), Some(0));
                 for (conv, rows, channels) in [(true, 8192, 320), (false, 8192, 320)] {
                     tuned.choices.set(Class::of(conv, rows, channels), Some(i));
                 }

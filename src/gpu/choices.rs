@@ -8,6 +8,8 @@
 use crate::error::Result;
 
 /// Bits of [`super::Options::off`] above those of the tiles, each of which has that of its place among the candidates.
+/// Winograd's way, by channels of a workgroup: 16 and 32.
+pub const OFF_WINOGRAD: [u32; 2] = [1 << 27, 1 << 28];
 pub const OFF_SMALL_ATTENTION: u32 = 1 << 29;
 pub const OFF_SUBGROUP_ATTENTION: u32 = 1 << 30;
 pub const OFF_GROUP_NORM: u32 = 1 << 31;
@@ -36,6 +38,8 @@ pub enum Class {
     GroupNorm { positions: usize },
     /// Rows that are normed before they are multiplied: up to 1024, 4096, more.
     LayerNorm { rows: usize },
+    /// Positions of all pictures of a 3x3 convolution of stride 1: up to 1024, 4096, more.
+    Winograd { rows: usize },
 }
 
 const ROWS: [u32; 4] = [8, 256, 1024, 4096];
@@ -52,7 +56,7 @@ fn place(bounds: &[u32], value: u32) -> usize {
 impl Class {
     const PRODUCTS: usize = 2 * (ROWS.len() + 1) * (CHANNELS.len() + 1);
     const ATTENTIONS: usize = WIDTHS.len() * (KEYS.len() + 1);
-    pub const COUNT: usize = Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + NORMED.len() + 1;
+    pub const COUNT: usize = Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + 2 * (NORMED.len() + 1);
 
     /// Of a product.
     pub fn of(conv: bool, rows: u32, channels: u32) -> Self {
@@ -76,6 +80,11 @@ impl Class {
         Self::LayerNorm { rows: place(&NORMED, rows) }
     }
 
+    /// Of the choice between Winograd's way and a tile for a 3x3 convolution.
+    pub fn winograd(rows: u32) -> Self {
+        Self::Winograd { rows: place(&NORMED, rows) }
+    }
+
     fn index(self) -> usize {
         match self {
             Self::Product { conv, rows, channels } => {
@@ -84,6 +93,7 @@ impl Class {
             Self::Attention { width, keys } => Self::PRODUCTS + width * (KEYS.len() + 1) + keys,
             Self::GroupNorm { positions } => Self::PRODUCTS + Self::ATTENTIONS + positions,
             Self::LayerNorm { rows } => Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + rows,
+            Self::Winograd { rows } => Self::COUNT - 1 - NORMED.len() + rows,
         }
     }
 
@@ -98,18 +108,26 @@ impl Class {
             .flat_map(|width| (0..=KEYS.len()).map(move |keys| Self::Attention { width, keys }));
         let group_norms = (0..POSITIONS.len()).map(|positions| Self::GroupNorm { positions });
         let layer_norms = (0..=NORMED.len()).map(|rows| Self::LayerNorm { rows });
-        products.chain(attentions).chain(group_norms).chain(layer_norms)
+        let winograds = (0..=NORMED.len()).map(|rows| Self::Winograd { rows });
+        products.chain(attentions).chain(group_norms).chain(layer_norms).chain(winograds)
     }
 }
 
 /// The candidate chosen for each class; `None`: what the operation chooses by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choices {
     chosen: [Option<u8>; Class::COUNT],
     /// Classes whose candidates were timed on this GPU.
     timed: [bool; Class::COUNT],
     /// GFLOP/s of the fastest of those; 0 where none was timed.
     gflops: u32,
+}
+
+// Derived for arrays of up to 32 alone.
+impl Default for Choices {
+    fn default() -> Self {
+        Self { chosen: [None; Class::COUNT], timed: [false; Class::COUNT], gflops: 0 }
+    }
 }
 
 impl Choices {
@@ -210,15 +228,28 @@ const SMALL_TILES: &[(bool, u32, u32, usize)] = &[
     (true, 8192, 1280, 2),
 ];
 
-/// Tiles that a maker's GPUs do without ([`super::Options::off`]), since their compilers have too few registers for them:
-/// on an M1 64 x 64 and 64 x 128 spill in f16 (`./build.sh bench --isa`).
+/// Kernels that a maker's GPUs do without ([`super::Options::off`]), since their compilers have too few registers for them:
+/// on an M1 tiles of 64 x 64 and 64 x 128 spill in f16, and Winograd's way for 32 channels (`./build.sh bench --isa`).
 pub fn spilling(vendor: &str) -> u32 {
-    if vendor == "apple" { 0b11 } else { 0 }
+    if vendor == "apple" { 0b11 | OFF_WINOGRAD[1] } else { 0 }
 }
+
+/// Makers of GPUs, and software ones, for which Winograd's way was found to be faster by their compilers or by the clock
+/// (docs/benchmarks.md). Others have it where their tuner finds it so: it wants much workgroup memory of its own.
+const WINOGRAD: [&str; 7] = ["nvidia", "amd", "qualcomm", "mesa", "google", "0x10005", "0x1ae0"];
 
 /// The shipped choices for a GPU.
 pub fn shipped(vendor: &str, architecture: &str) -> Choices {
     let mut choices = Choices::default();
+    // A tile, or Winograd's way for 16 channels; for 32 is what is left to the operation.
+    let winograd = match vendor {
+        "apple" => Some(2),
+        vendor if WINOGRAD.contains(&vendor) => None,
+        _ => Some(0),
+    };
+    for rows in ROWS {
+        choices.set(Class::winograd(rows + 1), winograd);
+    }
     let fits = |(v, a, _): &&Shipped| *v == vendor && (a.is_empty() || *a == architecture);
     for &(conv, rows, channels, candidate) in SHIPPED.iter().filter(fits).flat_map(|(.., entries)| *entries) {
         choices.set(Class::of(conv, rows, channels), Some(candidate));
@@ -327,6 +358,7 @@ mod tests {
         }
         seen.extend([1, 256, 257, 1024, 1025, 4096].map(|p| Class::group_norm(p).unwrap().index()));
         seen.extend([1, 1024, 1025, 4096, 4097].map(|rows| Class::layer_norm(rows).index()));
+        seen.extend([1, 1024, 1025, 4096, 4097].map(|rows| Class::winograd(rows).index()));
         assert_eq!(seen.len(), Class::COUNT);
         assert_eq!(seen.last(), Some(&(Class::COUNT - 1)));
         assert!(Class::all().map(Class::index).eq(0..Class::COUNT));

@@ -1,7 +1,7 @@
 //! The device in use: what was compiled for it, how many bytes we hold on it, what went wrong on it.
 
 use super::adapter::{GpuOptions, Limits};
-use super::choices::spilling;
+use super::choices::{OFF_WINOGRAD, spilling};
 use super::device::{self, Opened};
 use super::kernel::Kernel;
 #[cfg(target_arch = "wasm32")]
@@ -110,16 +110,19 @@ impl Gpu {
     /// # Errors
     /// `webgpu-unavailable` where there is no adapter or no device.
     pub async fn new(options: &GpuOptions) -> Result<Self> {
-        let Opened { device, queue, info, features, limits } = device::open(options).await?;
+        let Opened { device, queue, info, features, limits, workgroup_memory } =
+            device::open(options).await?;
         // Broadcasting registers pays where a subgroup is narrow (Mali's, software's); wide ones read workgroup memory
         // that all lanes share as fast.
         let (least, most) = info.subgroup_sizes;
         let narrow = least == most && [4, 8, 16].contains(&least) && !options.without_subgroups;
+        let narrow_memory =
+            if workgroup_memory < device::WORKGROUP_MEMORY { OFF_WINOGRAD[0] | OFF_WINOGRAD[1] } else { 0 };
         let gpu = Self {
             device,
             queue,
             name: info.name,
-            off: Cell::new(spilling(&info.vendor)),
+            off: Cell::new(spilling(&info.vendor) | narrow_memory),
             vendor: info.vendor,
             architecture: info.architecture,
             limits,

@@ -12,6 +12,8 @@ pub(super) struct Opened {
     pub info: AdapterInfo,
     pub features: wgpu::Features,
     pub limits: Limits,
+    /// Bytes that a workgroup may have: WebGPU's default, or [`WORKGROUP_MEMORY`].
+    pub workgroup_memory: u32,
 }
 
 fn unavailable(what: String) -> Error {
@@ -23,6 +25,9 @@ fn unavailable(what: String) -> Error {
         ),
     )
 }
+
+/// What some kernels need (`shaders/winograd.wgsl`); most GPUs have as much.
+pub(super) const WORKGROUP_MEMORY: u32 = 32 << 10;
 
 /// Opens the device with the features that our kernels use and with buffers as large as the adapter has them.
 ///
@@ -41,11 +46,12 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     wanted.set(wgpu::Features::SHADER_F16, !options.without_shader_f16);
     wanted.set(wgpu::Features::SUBGROUP, !options.without_subgroups);
     let features = adapter.features() & wanted;
-    // WebGPU's defaults but for the size of buffers: plans fit the defaults where they can.
+    // WebGPU's defaults but for the size of buffers and what a workgroup has: plans fit the defaults where they can.
     let have = adapter.limits();
     let limits = wgpu::Limits {
         max_buffer_size: have.max_buffer_size,
         max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
+        max_compute_workgroup_storage_size: have.max_compute_workgroup_storage_size.min(WORKGROUP_MEMORY),
         ..wgpu::Limits::default()
     };
     let descriptor = wgpu::DeviceDescriptor {
@@ -58,11 +64,12 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     let (device, queue, info) = request_device(&adapter, &descriptor)
         .await
         .map_err(|e| unavailable(format!("The GPU could not be opened ({e}).")))?;
+    let workgroup_memory = limits.max_compute_workgroup_storage_size;
     let limits = Limits {
         max_buffer_size: limits.max_buffer_size,
         max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size as u64,
     };
-    Ok(Opened { device, queue, info, features, limits })
+    Ok(Opened { device, queue, info, features, limits, workgroup_memory })
 }
 
 #[cfg(not(target_arch = "wasm32"))]

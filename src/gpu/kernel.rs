@@ -90,10 +90,13 @@ impl Kernel {
     /// The kernel where weight `i` of those that it binds is f32.
     pub(super) fn with_f32_weight(mut self, i: usize) -> Self {
         if i == 0 {
-            // A matrix, which is then neither quantised nor multiplied in f16.
+            // A matrix, which is then neither quantised nor multiplied in f16, nor fits into workgroup memory as f16 does.
             for (name, value) in &mut self.defines {
                 if ["F16_ARITHMETIC", "QUANTISED", "Q4"].contains(name) {
                     *value = 0;
+                }
+                if *name == "DEPTH" {
+                    *value = 2;
                 }
             }
         }

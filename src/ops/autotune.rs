@@ -44,6 +44,8 @@ pub enum Work {
     GroupNorm(u32, u32),
     /// The queries, keys and values of a normed picture: its side, its channels.
     LayerNorm(u32, u32),
+    /// A 3x3 convolution by its tile or by Winograd's way: side of the picture, channels.
+    Winograd(u32, u32),
 }
 
 impl From<Example> for Work {
@@ -53,11 +55,14 @@ impl From<Example> for Work {
 }
 
 /// Stable Diffusion 1.5's again, by what there is to gain: of attention at the 64x64 level half of the queries, since slow
-/// GPUs take long; layer norms last, which are timed with the products that were chosen.
-pub const WORKS: [Work; 22] = [
+/// GPUs take long; layer norms and Winograd's way after the products, with whose tiles they are compared.
+pub const WORKS: [Work; 25] = [
     Work::Product(EXAMPLES[0]),
     Work::Product(EXAMPLES[1]),
     Work::Product(EXAMPLES[2]),
+    Work::Winograd(64, 320),
+    Work::Winograd(32, 640),
+    Work::Winograd(16, 1280),
     Work::Attention(40, 2048, 4096),
     Work::Product(EXAMPLES[3]),
     Work::Product(EXAMPLES[4]),
@@ -92,6 +97,7 @@ impl Work {
             Self::Attention(d, _, keys) => Class::attention(d, keys),
             Self::GroupNorm(side, _) => Class::group_norm(side * side),
             Self::LayerNorm(side, _) => Some(Class::layer_norm(BATCH * side * side)),
+            Self::Winograd(side, _) => Some(Class::winograd(BATCH * side * side)),
         }
     }
 
@@ -101,6 +107,7 @@ impl Work {
             Self::Product(_) => candidates(options),
             Self::Attention(d, ..) => Way::candidates(options.subgroup, d),
             Self::GroupNorm(..) | Self::LayerNorm(..) => norm::WAYS,
+            Self::Winograd(..) => Tile::WINOGRAD.len(),
         }
     }
 
@@ -115,6 +122,11 @@ impl Work {
             Self::GroupNorm(..) | Self::LayerNorm(..) => {
                 self.class().and_then(|class| options.choices.get(class)).unwrap_or(0)
             }
+            Self::Winograd(side, c) => {
+                let tile =
+                    Tile::winograd(options, [BATCH * side * side, c, BATCH * side * side / 128, c / 4]);
+                Tile::WINOGRAD.iter().position(|&way| way == tile).unwrap_or(0)
+            }
         }
     }
 
@@ -126,6 +138,10 @@ impl Work {
         let mut options = *options;
         if let Some(class) = self.class() {
             options.choices.set(class, Some(i));
+        }
+        if let Self::Product((true, side, ..)) = self {
+            // Tiles with each other; the best of them with Winograd's way afterwards.
+            options.choices.set(Class::winograd(BATCH * side * side), Some(0));
         }
         let mut r = Recorder::new(&options);
         let mut read = Vec::new();
@@ -150,6 +166,10 @@ impl Work {
             Self::GroupNorm(side, c) => {
                 let x = input(&mut r, side, side, c);
                 group_norm(&mut r, x, "n", GROUPS, EPSILON, Activation::Silu)?
+            }
+            Self::Winograd(side, c) => {
+                let x = input(&mut r, side, side, c);
+                conv2d(&mut r, x, "y", c, Conv::k3(), Epilogue::default())?
             }
             Self::LayerNorm(side, c) => {
                 let x = input(&mut r, 1, side * side, c);

@@ -142,7 +142,7 @@ fn low_rank(
 }
 
 /// The 3x3 convolution `{name}` of `x`, plus the 1x1 convolution `{shortcut}` of `past`, both with bias: what a
-/// residual block ends with. One product where weights lie as f16.
+/// residual block ends with. One product where weights lie as f16, but for large pictures in Winograd's way.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit.
@@ -154,7 +154,11 @@ pub fn conv2d_with_shortcut(
     shortcut: &str,
     out: u32,
 ) -> Result<Tensor> {
-    if r.options().weights.is_some() || !out.is_multiple_of(4) {
+    let [blocks_down, blocks_across] = [x.h.div_ceil(Tile::BLOCK[0]), x.w.div_ceil(Tile::BLOCK[1])];
+    let shape = [x.rows(), out, x.n * blocks_down * blocks_across, x.c4()];
+    // Of smaller ones a dispatch more each would be over 300 in a step.
+    let by_winograd = x.rows() >= 2048 && Tile::winograd(r.options(), shape).is_some();
+    if by_winograd || r.options().weights.is_some() || !out.is_multiple_of(4) {
         let residual = conv2d(r, past, shortcut, out, Conv::k1(), Epilogue::default())?;
         let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
         return conv2d(r, x, name, out, Conv::k3(), plus_residual);
@@ -219,6 +223,14 @@ struct Size {
     out: [u32; 2],
 }
 
+impl Size {
+    /// [`Tile::BLOCK`]s: how many down, and how many across.
+    fn blocks(&self) -> [u32; 2] {
+        let [down, across] = Tile::BLOCK;
+        [self.out[0].div_ceil(down), self.out[1].div_ceil(across)]
+    }
+}
+
 /// Where a product's sums go.
 struct Target {
     y: Tensor,
@@ -247,24 +259,36 @@ impl Product<'_> {
         let size = self.size(r)?;
         let target = self.target(r, &size)?;
         let bindings = self.bindings(r, target.y)?;
-        let Target { y, positions, .. } = &target;
+        let y = target.y;
         let out = self.matrix.rows;
         let past_c = self.past.map_or(0, |past| past.channels());
-        let flops_a_row = 2 * u64::from(out) * u64::from(self.x.channels() * self.conv.taps() + past_c);
+        let flops_a_position = 2 * u64::from(out) * u64::from(self.x.channels() * self.conv.taps() + past_c);
         let max_flops = r.options().dispatch_flops();
-        let m = positions.end - positions.start;
         // Parts of one size, so that the last fills the GPU as well as the others.
-        let parts = (u64::from(m) * flops_a_row).div_ceil(max_flops).max(1);
-        let part = u64::from(m).div_ceil(parts) as u32;
-        let tile = Tile::of(r.options(), self.conv.gathers(), part, out, self.conv.taps() * self.x.c4());
-        let kernel = self.kernel(r.options(), *y, tile);
-        let most =
-            u32::try_from(most_flops(max_flops, &kernel) / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
+        let part = |m: u32, flops: u64, most: u64| {
+            let parts = (u64::from(m) * flops).div_ceil(most).max(1);
+            u64::from(m).div_ceil(parts) as u32
+        };
+        let m = target.positions.end - target.positions.start;
+        let blocks = y.n * size.blocks().iter().product::<u32>();
+        let tile = self.tile(r.options(), [m, blocks], part(m, flops_a_position, max_flops));
+        let (positions, flops_a_row) = match tile {
+            Tile::Winograd { .. } => (0..blocks, 128 * flops_a_position),
+            _ => (target.positions.clone(), flops_a_position),
+        };
+        let kernel = self.kernel(r.options(), y, tile);
+        let most = most_flops(max_flops, &kernel);
+        let part = part(positions.end - positions.start, flops_a_row, most);
+        let most = u32::try_from(most / flops_a_row).unwrap_or(u32::MAX) / tile.rows();
         let rows_at_once = part.div_ceil(tile.rows()).min(most).clamp(1, 65535) * tile.rows();
         for m_base in positions.clone().step_by(rows_at_once as usize) {
             let rows = rows_at_once.min(positions.end - m_base);
             let mut params = vec![("m", U32(m_base + rows)), ("m_base", U32(m_base))];
             params.extend(self.params(&size, &target));
+            if let Tile::Winograd { .. } = tile {
+                let [down, across] = size.blocks();
+                params.extend([("blocks_w", U32(across)), ("blocks", U32(down * across))]);
+            }
             r.dispatch(Dispatch {
                 kernel: kernel.clone(),
                 bindings: bindings.clone(),
@@ -273,7 +297,16 @@ impl Product<'_> {
                 flops: flops_a_row * u64::from(rows),
             });
         }
-        Ok(*y)
+        Ok(y)
+    }
+
+    /// For `m` positions in so many blocks, `part` of them in a dispatch.
+    fn tile(&self, options: &Options, [m, blocks]: [u32; 2], part: u32) -> Tile {
+        let (conv, out, c4) = (self.conv, self.matrix.rows, self.x.c4());
+        let plain = conv.kernel == 3 && conv.stride == 1 && conv.pad == [1; 4];
+        let alone = self.x.second.is_none() && self.past.is_none() && self.part.is_none();
+        let winograd = if plain && alone { Tile::winograd(options, [m, out, blocks, c4]) } else { None };
+        winograd.unwrap_or_else(|| Tile::of(options, conv.gathers(), part, out, conv.taps() * c4))
     }
 
     fn refuse(&self, r: &Recorder, what: &str) -> Error {
@@ -397,6 +430,11 @@ impl Product<'_> {
             ("ACTIVATION", activates as u32),
         ];
         defines.extend(tile.defines());
+        if let Tile::Winograd { .. } = tile {
+            // Vectors of channels at once: what fits into 32 KiB of workgroup memory.
+            let wide = options.activations == Dtype::F32 || bits.is_some();
+            defines.push(("DEPTH", if wide { 2 } else { 4 }));
+        }
         Kernel::new(if gathers { "conv" } else { "matmul" }, &files(tile, x.norm.is_some()), &defines)
     }
 

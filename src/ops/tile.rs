@@ -1,6 +1,6 @@
 //! How a matrix multiply divides its output among workgroups, and the text of its shader.
 
-use crate::gpu::choices::Class;
+use crate::gpu::choices::{Class, OFF_WINOGRAD};
 use crate::gpu::{Kernel, Options};
 use std::fmt;
 
@@ -10,8 +10,9 @@ const LAYER_NORM: &str = crate::gpu::shader!("matmul_layer_norm.wgsl");
 const SHARED: &str = crate::gpu::shader!("matmul.wgsl");
 const SUBGROUP: &str = crate::gpu::shader!("matmul_subgroup.wgsl");
 const SPLIT: &str = crate::gpu::shader!("matmul_split.wgsl");
+const WINOGRAD: &str = crate::gpu::shader!("winograd.wgsl");
 /// All of its text, from which choices of tiles are known to be out of date.
-pub(super) const TEXTS: [&str; 6] = [OPERANDS, EPILOGUE, LAYER_NORM, SHARED, SUBGROUP, SPLIT];
+pub(super) const TEXTS: [&str; 7] = [OPERANDS, EPILOGUE, LAYER_NORM, SHARED, SUBGROUP, SPLIT, WINOGRAD];
 
 /// What the shader is put together from.
 pub(super) fn files(tile: Tile, layer_norm: bool) -> Vec<&'static str> {
@@ -29,9 +30,13 @@ pub(super) enum Tile {
     Shared { wx: u32, tm: u32, tn: u32 },
     /// 64 threads, which share the inputs of `rows` rows by four channels among them.
     Split { rows: u32 },
+    /// 256 threads make 16 x 8 outputs of a 3x3 convolution by `16 * blocks` channels (see `shaders/winograd.wgsl`).
+    Winograd { blocks: u32 },
 }
 
 impl Tile {
+    /// Workgroups that fill a GPU.
+    const ENOUGH: u32 = 128;
     /// Threads down a shared tile.
     const WY: u32 = 8;
     /// Threads of a workgroup that splits its inputs.
@@ -40,12 +45,20 @@ impl Tile {
     /// Where there are rows enough.
     const SPLIT_TILE: Self = Tile::Split { rows: 8 };
 
+    /// The tuner's candidates for a 3x3 convolution: a tile, or one of Winograd's.
+    pub(super) const WINOGRAD: [Option<Self>; 3] =
+        [None, Some(Tile::Winograd { blocks: 2 }), Some(Tile::Winograd { blocks: 1 })];
+
+    /// How many down and across a picture make a block of Winograd's, which counts as a row.
+    pub(super) const BLOCK: [u32; 2] = [8, 16];
+
     /// Rows of a workgroup.
     pub(super) fn rows(self) -> u32 {
         match self {
             Tile::Subgroup { rows, sy, .. } => rows * sy,
             Tile::Shared { tm, .. } => tm * Self::WY,
             Tile::Split { rows } => rows,
+            Tile::Winograd { .. } => 1,
         }
     }
 
@@ -55,6 +68,7 @@ impl Tile {
             Tile::Subgroup { size, sx, .. } => 4 * size * sx,
             Tile::Shared { wx, tn, .. } => 4 * wx * tn,
             Tile::Split { .. } => 4,
+            Tile::Winograd { blocks } => 16 * blocks,
         }
     }
 
@@ -86,11 +100,32 @@ impl Tile {
         tuned.filter(right).unwrap_or_else(|| Self::choose(usual, m, n, k4, right))
     }
 
+    /// Winograd's way for a 3x3 convolution to `n` channels at each of `m` positions, in so many blocks, from `c4` vectors
+    /// of channels at each tap: as the tuner or the maker's table has it, or else where it fills a GPU.
+    pub(super) fn winograd(options: &Options, [m, n, blocks, c4]: [u32; 4]) -> Option<Self> {
+        let [down, across] = Self::BLOCK;
+        if 2 * blocks * down * across > 3 * m {
+            // Too much of them lies outside.
+            return None;
+        }
+        let of = |way: usize| Self::WINOGRAD.get(way).copied().flatten();
+        let fills = |tile: &Self| {
+            c4 >= 8 && n >= tile.columns() && blocks * n.div_ceil(tile.columns()) >= Self::ENOUGH
+        };
+        let by_subgroups = options.subgroup > 0 && !options.subgroup_if_tuned;
+        let tile = match options.choices.get(Class::winograd(m)) {
+            Some(way) => of(way),
+            None => of(1).filter(|_| !by_subgroups).filter(fills),
+        };
+        tile.filter(|tile| tile.bit() & options.off == 0)
+    }
+
     /// The tile of a product's kernel.
     pub(super) fn of_kernel(kernel: &Kernel) -> Option<Self> {
         let subgroup = kernel.defines.iter().find(|(name, _)| *name == "SUBGROUP")?.1;
         let narrow = [1, 2, 4].map(|rows| Tile::Split { rows });
-        let mut all = Self::candidates(subgroup).into_iter().chain(narrow);
+        let mut all =
+            Self::candidates(subgroup).into_iter().chain(narrow).chain(Self::WINOGRAD.into_iter().flatten());
         all.find(|tile| tile.defines().iter().all(|define| kernel.defines.contains(define)))
     }
 
@@ -102,13 +137,15 @@ impl Tile {
 
     /// Its bit of [`Options::off`]: one for all that split.
     pub(super) fn bit(self) -> u32 {
+        if let Tile::Winograd { blocks } = self {
+            return OFF_WINOGRAD[blocks as usize - 1];
+        }
         let of = if let Tile::Split { .. } = self { Self::SPLIT_TILE } else { self };
         of.candidate().map_or(0, |i| 1 << i)
     }
 
     /// The largest of the `right` tiles that still leaves workgroups enough to fill a GPU.
     fn choose(subgroup: u32, m: u32, n: u32, k4: u32, right: impl Fn(&Self) -> bool) -> Self {
-        const ENOUGH: u32 = 128;
         let mut tiles = match 16u32.checked_div(subgroup).map(|n| n.max(1)) {
             Some(wide) => [(16, wide, 4), (16, 1, 2), (8, 1, 1)]
                 .map(|(rows, sx, sy)| Tile::Subgroup { size: subgroup, rows, sx, sy })
@@ -127,7 +164,7 @@ impl Tile {
         if !tiles.iter().any(&right) {
             tiles = Self::candidates(subgroup);
         }
-        let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= ENOUGH;
+        let fills = |t: &&Tile| m.div_ceil(t.rows()) * n.div_ceil(t.columns()) >= Self::ENOUGH;
         let right = || tiles.iter().filter(|t| right(t));
         // Where none is left, the self-test says so.
         *right().find(fills).or(right().last()).unwrap_or(&tiles[0])
@@ -139,6 +176,7 @@ impl Tile {
             Tile::Subgroup { .. } => SUBGROUP,
             Tile::Shared { .. } => SHARED,
             Tile::Split { .. } => SPLIT,
+            Tile::Winograd { .. } => WINOGRAD,
         }
     }
 
@@ -180,6 +218,7 @@ impl Tile {
                 ("SHARE", Self::SPLIT / rows),
                 ("SHARES", 1),
             ],
+            Tile::Winograd { blocks } => vec![("SUBGROUP", 0), ("BLOCKS", blocks)],
         }
     }
 }
@@ -190,6 +229,7 @@ impl fmt::Display for Tile {
             Tile::Subgroup { .. } => "by subgroups",
             Tile::Shared { .. } => "by workgroup memory",
             Tile::Split { .. } => "with split sums",
+            Tile::Winograd { .. } => "by Winograd's way",
         };
         write!(f, "{}x{} {how}", self.rows(), self.columns())
     }

@@ -186,8 +186,16 @@ fn product(kernel: &Kernel) -> Result<Trial> {
     let out = (columns + 8).max(40);
     // Rows whose sums are split among threads are as many as there are.
     let split = matches!(tile, Some(Tile::Split { .. }));
-    let (h, w) = if split { (1, tile_rows) } else { ((tile_rows + 7) / 7 + 1, 7) };
+    let (h, w) = match tile {
+        Some(Tile::Split { .. }) => (1, tile_rows),
+        // Two blocks, of which an edge lies outside.
+        Some(Tile::Winograd { .. }) => (15, 15),
+        _ => ((tile_rows + 7) / 7 + 1, 7),
+    };
     options.choices.set(Class::of(conv, h * w, out), tile.and_then(Tile::candidate));
+    options
+        .choices
+        .set(Class::winograd(h * w), Tile::WINOGRAD.iter().position(|&way| way == tile).or(Some(0)));
     // More of them than threads where these share a sum.
     let c = if split && !conv { [132, 128] } else { [20, 16] };
     let mut r = Recorder::new(&options);

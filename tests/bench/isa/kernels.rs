@@ -22,6 +22,8 @@ pub struct Recorded {
 pub struct Variant {
     pub kernel: Kernel,
     pub wgsl: String,
+    /// Where threads of a workgroup go different ways: the text of each way alone, and which share of them goes there.
+    pub ways: Vec<(String, f64)>,
     /// Storage buffers that it binds.
     pub buffers: usize,
     pub workgroup: Workgroup,
@@ -222,6 +224,23 @@ pub fn dispatches(plan: &Plan) -> impl Iterator<Item = &Dispatch> {
     plan.setup().iter().chain(plan.dispatches())
 }
 
+/// Winograd's: of 256 threads 128 make V, 64 a block make U, and what are left wait for them.
+fn ways(kernel: &Kernel, wgsl: &str) -> Vec<(String, f64)> {
+    let Some((_, blocks)) = kernel.defines.iter().find(|(name, _)| *name == "BLOCKS") else {
+        return Vec::new();
+    };
+    let fork = ["if makes_v {", "} else if thread < MAKERS {"];
+    let alone = |[v, u]: [&str; 2]| wgsl.replace(fork[0], v).replace(fork[1], u);
+    let with_u = f64::from(*blocks) / 4.0;
+    [
+        (["if true {", fork[1]], 0.5),
+        (["if false {", "} else if true {"], with_u),
+        (["if false {", "} else if false {"], 0.5 - with_u),
+    ]
+    .map(|(texts, share)| (alone(texts), share))
+    .into()
+}
+
 /// Each kernel of `recorded` once, with its text.
 pub fn variants<'a>(recorded: impl IntoIterator<Item = &'a Recorded>) -> Vec<Variant> {
     let mut all = BTreeMap::<Kernel, Variant>::new();
@@ -235,6 +254,7 @@ pub fn variants<'a>(recorded: impl IntoIterator<Item = &'a Recorded>) -> Vec<Var
                 });
                 Variant {
                     kernel: dispatch.kernel.clone(),
+                    ways: ways(&dispatch.kernel, &wgsl),
                     wgsl,
                     buffers: dispatch.bindings.len(),
                     workgroup: Workgroup::of(&module),

@@ -67,7 +67,7 @@ impl Bench {
     /// slice.
     fn products(&self) -> [u64; 3] {
         let tiled = self.variants.values().filter(|(variant, _)| {
-            let tile = variant.kernel.defines.iter().any(|(name, _)| *name == "BK4");
+            let tile = variant.kernel.defines.iter().any(|(name, _)| ["BK4", "BLOCKS"].contains(name));
             tile && variant.plans.iter().any(|name| !kernels::is_candidate(name))
         });
         let all = tiled
@@ -221,15 +221,24 @@ fn print_summary(benches: &[[Bench; 2]]) -> bool {
 fn figures(compilers: &Compilers, family: &Family, variants: &[Variant]) -> Vec<Figures> {
     let mut code = BTreeMap::new();
     let mut hashes = Vec::new();
-    for variant in variants {
-        let spirv = compile::spirv(&variant.wgsl).unwrap();
+    let mut add = |wgsl: &str, buffers| {
+        let spirv = compile::spirv(wgsl).unwrap();
         let hash = compile::hash(&spirv);
-        hashes.push(hash.clone());
-        code.insert(hash, (spirv, variant.buffers));
+        code.insert(hash.clone(), (spirv, buffers));
+        hash
+    };
+    for variant in variants {
+        let ways = variant.ways.iter().map(|(wgsl, share)| (add(wgsl, variant.buffers), *share));
+        let ways: Vec<_> = ways.collect();
+        hashes.push((add(&variant.wgsl, variant.buffers), ways));
     }
     let said = compilers.compile(family, &code);
-    let read = |(variant, hash): (&Variant, &String)| {
-        Figures::read(family, &said[hash], variant.workgroup, variant.work)
+    let read = |(variant, (hash, ways)): (&Variant, &(String, Vec<(String, f64)>))| {
+        let read = |hash: &String| Figures::read(family, &said[hash], variant.workgroup, variant.work);
+        let mut figures = read(hash);
+        let slices = ways.iter().filter_map(|(way, share)| Some((read(way).slice?, *share)));
+        figures.slice = report::mean(slices).or(figures.slice);
+        figures
     };
     variants.iter().zip(&hashes).map(read).collect()
 }

@@ -53,7 +53,7 @@ impl Hardware {
                 true => slice.predicated,
                 false => (slice.rounds * slice.predicated).sqrt(),
             };
-            let alone = slice.issue + rounds * self.latency + slice.fills.max(1.0) * BARRIERS;
+            let alone = slice.issue + rounds * self.latency + slice.fills.max(work.fills) * BARRIERS;
             let together = |workgroups: u32| {
                 let warps = f64::from(workgroups) * warps;
                 let busy = (warps * slice.issue / self.schedulers).max(warps * shared);

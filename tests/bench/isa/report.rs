@@ -28,6 +28,25 @@ pub struct Figures {
     pub multiply_adds: f64,
 }
 
+/// Of a workgroup's threads where shares of them go different ways. What is waited for, all wait for.
+pub fn mean(ways: impl IntoIterator<Item = (Slice, f64)>) -> Option<Slice> {
+    let share = |(mut slice, share): (Slice, f64)| {
+        for part in [&mut slice.issue, &mut slice.loaded, &mut slice.stores] {
+            *part *= share;
+        }
+        slice
+    };
+    ways.into_iter().map(share).reduce(|mut all, way| {
+        all.issue += way.issue;
+        all.loaded += way.loaded;
+        all.stores += way.stores;
+        all.waits = all.waits.max(way.waits);
+        all.rounds = all.rounds.max(way.rounds);
+        all.predicated = all.predicated.max(way.predicated);
+        all
+    })
+}
+
 /// What a kernel's text says of its workgroup.
 #[derive(Clone, Copy, Debug)]
 pub struct Workgroup {

@@ -9,6 +9,8 @@ pub struct Work {
     pub slices: f64,
     pub multiply_adds: f64,
     pub outer: f64,
+    /// How often workgroup memory is filled each time at least.
+    pub fills: f64,
 }
 
 impl Work {
@@ -22,6 +24,13 @@ impl Work {
             let found = dispatch.params.iter().find(|(known, _)| *known == name);
             found.map_or(0.0, |(_, value)| f64::from(value.word()))
         };
+        // Sixteen places of 32 tiles by 16 channels a block, over a vector.
+        if let Some(blocks) = define("BLOCKS") {
+            let depth = define("DEPTH").unwrap_or(1.0);
+            let each = depth * 16.0 * 32.0 * 16.0 * blocks * 4.0 / f64::from(threads);
+            let slices = (param("c4_0") / depth).ceil();
+            return Self { slices, multiply_adds: each, outer: 1.0 / slices, fills: depth };
+        }
         let multiply_adds = dispatch.flops as f64 / 2.0;
         let (slices, runs) = match dispatch.kernel.name {
             "matmul" | "conv" => {
@@ -38,6 +47,6 @@ impl Work {
             _ => return Self::default(),
         };
         let workers = f64::from(dispatch.workgroups.iter().product::<u32>()) * f64::from(threads);
-        Self { slices, multiply_adds: multiply_adds / workers / slices, outer: runs / slices }
+        Self { slices, multiply_adds: multiply_adds / workers / slices, outer: runs / slices, fills: 1.0 }
     }
 }

@@ -6,23 +6,40 @@ use browser_diffusion::gpu::{Options, Recorder};
 use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input};
 
 pub async fn convolution(on: &On<'_>, options: &Options, seed: u64) -> Outcome {
-    convolution_of(on, options, seed, false).await
+    convolution_of(on, options, seed, Shape::Any).await
 }
 
-pub async fn convolution_of(on: &On<'_>, options: &Options, seed: u64, large: bool) -> Outcome {
+#[derive(Clone, Copy, PartialEq)]
+pub enum Shape {
+    Any,
+    /// As many channels as are quantised.
+    Large,
+    /// Of Winograd's way: 3x3, stride 1, one input.
+    Plain,
+}
+
+pub async fn convolution_of(on: &On<'_>, options: &Options, seed: u64, shape: Shape) -> Outcome {
     let mut case = Case::new(options, seed);
     let random = &mut case.random;
     let n = random.range(1, 2);
-    let (h, w) = (random.range(1, 13), random.range(1, 19));
-    let linear = random.range(0, 2) == 0;
-    let second = random.range(0, 2) == 0;
+    let plain = shape == Shape::Plain;
+    // Winograd's blocks are 8 by 16, and not taken where much of them lies outside.
+    let (h, w) = match plain {
+        true => (8 * random.range(1, 2) - random.range(0, 2), 16 * random.range(1, 2) - random.range(0, 3)),
+        false => (random.range(1, 13), random.range(1, 19)),
+    };
+    let linear = random.range(0, 2) == 0 && !plain;
+    let second = random.range(0, 2) == 0 && !plain;
     let c = if second { random.range(1, 9) * 4 } else { random.range(1, 45) };
     let c2 = if second { random.range(1, 30) } else { 0 };
-    let (c, out) = if large { (c + 40 - c % 4, random.range(32, 90)) } else { (c, random.range(1, 75)) };
+    let (c, out) =
+        if shape == Shape::Large { (c + 40 - c % 4, random.range(32, 90)) } else { (c, random.range(1, 75)) };
     let conv = if linear {
         Conv::k1()
     } else {
         match random.range(0, 3) {
+            0 | 1 if plain => Conv::k3(),
+            _ if plain => Conv::up_to(2 * h - random.range(0, 1), 2 * w - random.range(0, 1)),
             0 => Conv::k3(),
             1 => Conv::down(),
             2 if h > 1 && w > 1 => Conv::down_asymmetric(),

@@ -25,7 +25,7 @@ use browser_diffusion::gpu::choices::Class;
 use browser_diffusion::gpu::{Arithmetic, Dtype, Gpu, Options};
 use browser_diffusion::ops::autotune;
 pub use case::{On, Outcome};
-use convolution::{convolution, convolution_of, with_shortcut};
+use convolution::{Shape, convolution, convolution_of, with_shortcut};
 use matmul::{geglu, matmul, normed, stack};
 use norm::{group_norm, layer_norm};
 use pointwise::{pointwise, rows};
@@ -105,11 +105,15 @@ async fn products(on: &On<'_>, options: &Options, rounds: u64) -> Vec<Outcome> {
         }
         // Of the random shapes few are wide enough to be quantised.
         for seed in 100..100 + rounds * 6 {
-            outcomes.push(convolution_of(on, options, seed, true).await);
+            outcomes.push(convolution_of(on, options, seed, Shape::Large).await);
         }
     }
     for seed in 0..rounds * 2 {
         outcomes.push(with_shortcut(on, options, seed).await);
+    }
+    for seed in 200..200 + rounds * 6 {
+        let by_winograd = with_way(*options, 1 + seed as usize % 2);
+        outcomes.push(convolution_of(on, &by_winograd, seed, Shape::Plain).await);
     }
     for (m, k, n) in
         [(1, 1, 1), (3, 37, 5), (8, 320, 64), (130, 75, 33), (64, 512, 128), (700, 40, 321), (1024, 64, 512)]
