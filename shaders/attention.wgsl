@@ -19,6 +19,8 @@
 // - Products are chains of fma: dot() and a sum are five instructions for four products.
 // - A slice is a power of two wide, and a thread reads the same vector of each row: with five vectors a slice it kept
 //    an address a row in registers, which an M1 spilled.
+// - Where slices do not fill a head (PADDED), what the last one has too much is left out: a sixth of the scores'
+//   multiply-adds for heads of 40. A compiler that unrolls the loop knows which.
 // - Out of range, a thread reads the last row, unconditionally: an `if` around a read would wait for it. Scores of
 //    keys that are not there are masked, and only in a block that has some.
 // - Rows of q and k in workgroup memory are one vector longer than needed, against bank conflicts, and key 4 i + j
@@ -92,11 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       let k_$i = k[k_row_$i * p.k_stride + p.k_from + head + d];
 #endfor
 #for i Q_LOADS
-#if PADDED
-      tile[load_d * Q_STEP + load_row + $iu * LOAD_ROWS] = select(vec4f(0.0), from_act(q_$i), d0 + load_d < D4);
-#else
       tile[load_d * Q_STEP + load_row + $iu * LOAD_ROWS] = from_act(q_$i);
-#endif
 #endfor
 #for i K_LOADS
       {
@@ -106,7 +104,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
       workgroupBarrier();
 #for d SLICE
+#if PADDED
+      if d0 + $du < D4 {
+#else
       {
+#endif
 #for j 4
         let k_$j = tile[TILE_K + $du * K_STEP + $ju * K_GROUPS + s_key];
 #endfor

@@ -156,8 +156,9 @@ pub fn conv2d_with_shortcut(
 ) -> Result<Tensor> {
     let [blocks_down, blocks_across] = [x.h.div_ceil(Tile::BLOCK[0]), x.w.div_ceil(Tile::BLOCK[1])];
     let shape = [x.rows(), out, x.n * blocks_down * blocks_across, x.c4()];
-    // Of smaller ones a dispatch more each would be over 300 in a step.
-    let by_winograd = x.rows() >= 2048 && Tile::winograd(r.options(), shape).is_some();
+    // With narrow ones of small pictures too there would be over 300 dispatches in a step.
+    let much = past.channels() > out || x.rows() >= 2048;
+    let by_winograd = much && Tile::winograd(r.options(), shape).is_some();
     if by_winograd || r.options().weights.is_some() || !out.is_multiple_of(4) {
         let residual = conv2d(r, past, shortcut, out, Conv::k1(), Epilogue::default())?;
         let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };

@@ -197,6 +197,10 @@ pub fn operations(options: &Options) -> Vec<Recorded> {
     .into()
 }
 
+/// The operation by whose time a GPU's rate is known, and its work.
+pub const RATED: &str = "gemm 4096x320x2560";
+pub const RATED_FLOPS: f64 = 2.0 * 2.0 * 4096.0 * 320.0 * 2560.0;
+
 /// The plan of a step that times are given of.
 pub const STEP: &str = "sd15 unet f16";
 

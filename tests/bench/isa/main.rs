@@ -37,13 +37,22 @@ impl Bench {
     ) -> Self {
         let choices = choices::shipped(family.vendor, family.architecture);
         let off = choices::spilling(family.vendor);
-        let options = Options { arithmetic, choices, off, ..Options::default() };
-        let (operations, plans) = (kernels::operations(&options), kernels::plans(published, &options));
-        let candidates = kernels::candidates(&options);
-        let variants = kernels::variants(operations.iter().chain(&plans).chain(&candidates));
-        let figures = figures(compilers, family, &variants);
+        let mut options = Options { arithmetic, choices, off, ..Options::default() };
+        let operations = kernels::operations(&options);
+        let bench = Self { family, arithmetic, operations, plans: Vec::new(), variants: BTreeMap::new() };
+        let mut bench = bench.with_variants(compilers, &[]);
+        // What a tuner would time, by which dispatches are as long as this GPU bears.
+        options.choices.note_rate(kernels::RATED_FLOPS / 1e6 / bench.rated_ms());
+        bench.plans = kernels::plans(published, &options);
+        bench.with_variants(compilers, &kernels::candidates(&options))
+    }
+
+    /// With what the compiler says of all kernels.
+    fn with_variants(self, compilers: &Compilers, candidates: &[Recorded]) -> Self {
+        let variants = kernels::variants(self.operations.iter().chain(&self.plans).chain(candidates));
+        let figures = figures(compilers, self.family, &variants);
         let variants = variants.into_iter().zip(figures).map(|(v, f)| (v.kernel.clone(), (v, f))).collect();
-        Self { family, arithmetic, operations, plans, variants }
+        Self { variants, ..self }
     }
 
     /// Those called `wanted`, but not those that `other` has too.
@@ -84,10 +93,17 @@ impl Bench {
         plan.dispatches().iter().map(of).sum()
     }
 
+    fn rated_ms(&self) -> f64 {
+        self.operation_times().iter().find(|(name, _)| *name == kernels::RATED).map_or(f64::INFINITY, |t| t.1)
+    }
+
+    fn operation_times(&self) -> Vec<(&str, f64)> {
+        self.operations.iter().map(|o| (o.name.as_str(), self.time(&o.plan))).collect()
+    }
+
     /// Milliseconds of the operations, and of a step of Stable Diffusion 1.5 with guidance.
     fn times(&self) -> Vec<(&str, f64)> {
-        let mut times: Vec<_> =
-            self.operations.iter().map(|o| (o.name.as_str(), self.time(&o.plan))).collect();
+        let mut times = self.operation_times();
         let unet = self.plans.iter().find(|p| p.name == kernels::STEP).unwrap();
         times.push(("step", self.time(&unet.plan)));
         times
