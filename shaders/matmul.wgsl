@@ -14,11 +14,12 @@
 // - SHORTCUT and LAYER_NORM (matmul_layer_norm.wgsl) do the work of dispatches of their own. With group norms in one
 //   dispatch a step of Stable Diffusion 1.5 fell from 442 to 292, an estimated 4 to 10 ms of a GPU's; a software GPU
 //   takes 4 % longer, since a product looks at its rows once more for their moments.
-// - Tiles keep what is read in workgroup memory or in registers, by one of three ways to divide the work. Each has a
+// - Tiles keep what is read in workgroup memory or in registers, by one of four ways to divide the work. Each has a
 //   file with its `main`. `Tile::of` in src/ops/tile.rs chooses; the tuner may choose better (src/ops/autotune.rs).
 //     this file               tiles through workgroup memory, for large outputs on any GPU
 //     matmul_subgroup.wgsl    tiles in registers, shared by broadcast, where subgroups are narrow
 //     matmul_split.wgsl       threads that share one sum, for outputs too small to fill a GPU with tiles
+//     winograd.wgsl           through workgroup memory, and with fewer multiplies, for 3x3 convolutions of stride 1
 //
 // Tiling: a workgroup of WX x WY threads makes a tile of BM = WY * TM rows by BN = WX * 4 * TN channels, over slices of
 // BK4 vectors of k that lie in workgroup memory as f32. A thread holds TM x 4 TN sums in registers and does TM * 16 TN

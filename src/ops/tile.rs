@@ -115,7 +115,8 @@ impl Tile {
         let by_subgroups = options.subgroup > 0 && !options.subgroup_if_tuned;
         let tile = match options.choices.get(Class::winograd(m)) {
             Some(way) => of(way),
-            None => of(1).filter(|_| !by_subgroups).filter(fills),
+            None if by_subgroups => None,
+            None => [1, 2].into_iter().filter_map(of).find(fills),
         };
         tile.filter(|tile| tile.bit() & options.off == 0)
     }

@@ -41,6 +41,8 @@ pub fn tile(dispatch: &Dispatch) -> String {
     if define("SUBGROUP") > 0 {
         let (rows, columns) = (define("ROWS") * define("SY"), 4 * define("SUBGROUP") * define("SX"));
         format!("{rows}x{columns} by subgroups, {} rows", define("ROWS"))
+    } else if define("BLOCKS") > 0 {
+        format!("128x{} by Winograd's way", 16 * define("BLOCKS"))
     } else if define("SPLIT") > 0 {
         format!("{}x4 split", define("TM"))
     } else {
