@@ -38,7 +38,7 @@ pub enum Class {
     GroupNorm { positions: usize },
     /// Rows that are normed before they are multiplied: up to 1024, 4096, more.
     LayerNorm { rows: usize },
-    /// Positions of all pictures of a 3x3 convolution of stride 1: up to 1024, 4096, more.
+    /// Positions of all pictures of a 3x3 convolution of stride 1: up to 1024, more.
     Winograd { rows: usize },
 }
 
@@ -48,6 +48,7 @@ const WIDTHS: [u32; 3] = [40, 80, 160];
 const KEYS: [u32; 1] = [256];
 const POSITIONS: [u32; 3] = [256, 1024, 4096];
 const NORMED: [u32; 2] = [1024, 4096];
+const CONVOLVED: [u32; 1] = [1024];
 
 fn place(bounds: &[u32], value: u32) -> usize {
     bounds.iter().filter(|&&bound| value > bound).count()
@@ -56,7 +57,8 @@ fn place(bounds: &[u32], value: u32) -> usize {
 impl Class {
     const PRODUCTS: usize = 2 * (ROWS.len() + 1) * (CHANNELS.len() + 1);
     const ATTENTIONS: usize = WIDTHS.len() * (KEYS.len() + 1);
-    pub const COUNT: usize = Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + 2 * (NORMED.len() + 1);
+    pub const COUNT: usize =
+        Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + NORMED.len() + CONVOLVED.len() + 2;
 
     /// Of a product.
     pub fn of(conv: bool, rows: u32, channels: u32) -> Self {
@@ -82,7 +84,7 @@ impl Class {
 
     /// Of the choice between Winograd's way and a tile for a 3x3 convolution.
     pub fn winograd(rows: u32) -> Self {
-        Self::Winograd { rows: place(&NORMED, rows) }
+        Self::Winograd { rows: place(&CONVOLVED, rows) }
     }
 
     fn index(self) -> usize {
@@ -93,7 +95,7 @@ impl Class {
             Self::Attention { width, keys } => Self::PRODUCTS + width * (KEYS.len() + 1) + keys,
             Self::GroupNorm { positions } => Self::PRODUCTS + Self::ATTENTIONS + positions,
             Self::LayerNorm { rows } => Self::PRODUCTS + Self::ATTENTIONS + POSITIONS.len() + rows,
-            Self::Winograd { rows } => Self::COUNT - 1 - NORMED.len() + rows,
+            Self::Winograd { rows } => Self::COUNT - 1 - CONVOLVED.len() + rows,
         }
     }
 
@@ -108,7 +110,7 @@ impl Class {
             .flat_map(|width| (0..=KEYS.len()).map(move |keys| Self::Attention { width, keys }));
         let group_norms = (0..POSITIONS.len()).map(|positions| Self::GroupNorm { positions });
         let layer_norms = (0..=NORMED.len()).map(|rows| Self::LayerNorm { rows });
-        let winograds = (0..=NORMED.len()).map(|rows| Self::Winograd { rows });
+        let winograds = (0..=CONVOLVED.len()).map(|rows| Self::Winograd { rows });
         products.chain(attentions).chain(group_norms).chain(layer_norms).chain(winograds)
     }
 }

@@ -249,12 +249,13 @@ fn figures(compilers: &Compilers, family: &Family, variants: &[Variant]) -> Vec<
         hashes.push((add(&variant.wgsl, variant.buffers), ways));
     }
     let said = compilers.compile(family, &code);
-    let read = |(variant, (hash, ways)): (&Variant, &(String, Vec<(String, f64)>))| {
+    let mut all = Vec::new();
+    for (variant, (hash, ways)) in variants.iter().zip(&hashes) {
         let read = |hash: &String| Figures::read(family, &said[hash], variant.workgroup, variant.work);
         let mut figures = read(hash);
         let slices = ways.iter().filter_map(|(way, share)| Some((read(way).slice?, *share)));
         figures.slice = report::mean(slices).or(figures.slice);
-        figures
-    };
-    variants.iter().zip(&hashes).map(read).collect()
+        all.push(figures);
+    }
+    all
 }
