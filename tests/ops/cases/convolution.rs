@@ -1,6 +1,6 @@
 //! Convolutions, and plain products over the same random shapes, with every epilogue.
 
-use super::case::{Case, On, Outcome};
+use super::case::{Case, On, Outcome, Random};
 use super::reference::{ACTIVATIONS, activation, join, wide};
 use browser_diffusion::gpu::{Options, Recorder};
 use browser_diffusion::ops::{self, Activation, Columns, Conv, Epilogue, Input};
@@ -18,16 +18,22 @@ pub enum Shape {
     Plain,
 }
 
+/// Height and width. Winograd's blocks are 8 by 16, and not taken where much of them lies outside.
+fn side(random: &mut Random, shape: Shape) -> (u32, u32) {
+    match shape {
+        Shape::Plain => {
+            (8 * random.range(1, 2) - random.range(0, 2), 16 * random.range(1, 2) - random.range(0, 3))
+        }
+        _ => (random.range(1, 13), random.range(1, 19)),
+    }
+}
+
 pub async fn convolution_of(on: &On<'_>, options: &Options, seed: u64, shape: Shape) -> Outcome {
     let mut case = Case::new(options, seed);
     let random = &mut case.random;
     let n = random.range(1, 2);
     let plain = shape == Shape::Plain;
-    // Winograd's blocks are 8 by 16, and not taken where much of them lies outside.
-    let (h, w) = match plain {
-        true => (8 * random.range(1, 2) - random.range(0, 2), 16 * random.range(1, 2) - random.range(0, 3)),
-        false => (random.range(1, 13), random.range(1, 19)),
-    };
+    let (h, w) = side(random, shape);
     let linear = random.range(0, 2) == 0 && !plain;
     let second = random.range(0, 2) == 0 && !plain;
     let c = if second { random.range(1, 9) * 4 } else { random.range(1, 45) };
