@@ -22,10 +22,12 @@ pub async fn convolution_of(on: &On<'_>, options: &Options, seed: u64, large: bo
     let conv = if linear {
         Conv::k1()
     } else {
-        match random.range(0, 3) {
+        match random.range(0, 5) {
             0 => Conv::k3(),
             1 => Conv::down(),
             2 if h > 1 && w > 1 => Conv::down_asymmetric(),
+            3 if h > 1 && w > 1 => Conv::squares(2),
+            4 if h > 3 && w > 3 => Conv::squares(4),
             _ => Conv::up_to(2 * h - random.range(0, 1), 2 * w - random.range(0, 1)),
         }
     };
