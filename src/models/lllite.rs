@@ -14,6 +14,8 @@ use std::collections::HashSet;
 
 /// Above any size of a real file.
 const LARGEST: u64 = 1 << 20;
+/// And above as many pixels to a position as one has: 32.
+const MOST_PIXELS: u32 = 256;
 
 /// A file's modules, beside the UNet that they act in.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +81,6 @@ impl Module {
             ))
         })?;
         let module = Module { name: name.to_owned(), layer: layer.to_owned(), squares, in_dim, mlp_dim };
-        // More of them than any picture has pixels.
         module.side().map_or_else(|| Err(wrong(name, "conditioning1.0", shapes)), |_| Ok(module))
     }
 
@@ -88,7 +89,7 @@ impl Module {
         self.squares
             .iter()
             .try_fold(1u32, |all, (_, side)| all.checked_mul(*side))
-            .filter(|side| *side <= 1 << 16)
+            .filter(|side| *side <= MOST_PIXELS)
     }
 
     fn channels(&self) -> u32 {

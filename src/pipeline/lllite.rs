@@ -8,7 +8,7 @@ use super::controlnet::{Beside, bring_beside_unet, seen};
 use super::controls::{ControlFacts, How};
 use super::loaded::Loaded;
 use super::part::{Module, Part, WeightSource};
-use super::plans::{UnetPlan, unet_with_lllite};
+use super::plans::{UnetPlan, record, unet_with_lllite};
 use super::request::Control;
 use super::residence::Residence;
 use super::weights::Place;
@@ -86,11 +86,15 @@ impl Lllites {
         let part = Rc::new(Part::new("controlnet", names::lllite, &config.weights()));
         let source = place.into_source();
         bring_beside_unet(residence, &part, source.as_ref(), aborted).await?;
-        let options = Options { weights: None, ..beside.options };
-        let module = Module { config: Rc::new(config), part, options };
+        let module = Module { config: Rc::new(config), part, options: in_f16(&beside) };
         self.0.add(key, Lllite { source, module });
         residence.gpu.check()
     }
+}
+
+/// How what it sees is recorded, however the UNet's matrices lie.
+fn in_f16(beside: &Beside) -> Options {
+    Options { weights: None, ..beside.options }
 }
 
 /// # Errors
@@ -101,6 +105,11 @@ fn read(config: &Value, residence: &Residence, beside: &Beside) -> Result<Config
     let config = Config::from_config(config, &names, beside.vae.scale())?;
     let plan = unet_with_lllite(beside.unet, &beside.options, &config)?;
     config.check_asked(plan.weights())?;
+    plan.check(&residence.gpu.limits)?;
+    let plan = record(&in_f16(beside), |r| {
+        let image = r.input(1, config.unit(), config.unit(), 3);
+        lllite::see(&config, r, image).map(|_| ())
+    })?;
     plan.check(&residence.gpu.limits)?;
     Ok(config)
 }

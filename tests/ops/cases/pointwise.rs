@@ -45,7 +45,10 @@ pub async fn pointwise(on: &On<'_>, options: &Options, seed: u64) -> Vec<Outcome
     let tolerance = case.storage();
     outcomes.push(
         case.finish(on, format!("plus scaled 2x{h}x3x{c}"), op, tolerance, |_| {
-            xs.iter().zip(&mores).map(|(&x, &more)| f64::from(x) + f64::from(by[1]) * f64::from(more)).collect()
+            xs.iter()
+                .zip(&mores)
+                .map(|(&x, &more)| f64::from(x) + f64::from(by[1]) * f64::from(more))
+                .collect()
         })
         .await,
     );
