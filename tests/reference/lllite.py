@@ -9,19 +9,18 @@ place of the expected latents in `cases.bin` (f32, NCHW). Of several files, the 
 each acts on both halves of the batch, as in ControlNet-LLLite-ComfyUI.
 """
 import copy, json, pathlib
-import diffusers, numpy as np, pipelines, torch
+import diffusers, numpy as np, pipelines, t2i_adapter, torch
 from controlnet import picture
 from models import weight
 from pix2pix import merge
 from PIL import Image
-from t2i_adapter import DEEP
 from torch.nn.functional import conv2d, linear, relu
 
 OUT = pathlib.Path(__file__).parent / "data" / "lllite"
 OUT.mkdir(parents=True, exist_ok=True)
 GAIN = 0.9
 XL = copy.deepcopy(pipelines.KINDS["sdxl"])
-XL["components"]["unet"] |= DEEP
+XL["components"]["unet"] |= t2i_adapter.DEEP
 XL["components"]["vae"] |= {k: v for k, v in pipelines.KINDS["sd2"]["components"]["vae"].items() if k in ("block_out_channels", "down_block_types", "up_block_types")}
 KINDS = {**pipelines.KINDS, "xl": XL}
 
@@ -56,6 +55,7 @@ CASES = [
     ("without guidance", "sd2", [net("one")], dict(guidanceScale=1)),
     ("two pictures", "sd2", [net("one", scale=0.7)], dict(numImages=2)),
     ("LoRA", "sd2", [net("one")], dict(lora=0.8)),
+    ("beside a T2I-Adapter", "sd2", [net("full", scale=0.8), net("one", scale=0.7, start=0.2)], dict(numInferenceSteps=6)),
     ("sd1", "sd1", [net("sd1", scale=0.9)], {}),
     ("xl, none", "xl", [], {}),
     ("xl", "xl", [net("xl-one", scale=0.9)], {}),
@@ -148,12 +148,19 @@ def run(kind, nets, options):
         steps[0] += 1
 
     pipe.unet.register_forward_pre_hook(count)
+    more = {}
     # Hooks run in the order in which they came.
     for n in nets:
-        act(pipe.unet, n, (k["width"], k["height"]), k["numInferenceSteps"], steps)
+        if n["name"] in NETS:
+            act(pipe.unet, n, (k["width"], k["height"]), k["numInferenceSteps"], steps)
+            continue
+        parts = {name: v for name, v in pipe.components.items() if name not in ("image_encoder", "feature_extractor", "safety_checker")}
+        pipe = diffusers.StableDiffusionAdapterPipeline(**parts, adapter=t2i_adapter.build(n["name"]), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipe.set_progress_bar_config(disable=True)
+        more = dict(image=picture(*n["size"]), adapter_conditioning_scale=n["scale"])
     with torch.no_grad():
         latents = pipe(prompt=k["prompt"], width=k["width"], height=k["height"], num_inference_steps=k["numInferenceSteps"], guidance_scale=k["guidanceScale"],
-                       num_images_per_prompt=k.get("numImages", 1), generator=torch.Generator("cpu").manual_seed(k["seed"]), output_type="latent").images.float()
+                       num_images_per_prompt=k.get("numImages", 1), generator=torch.Generator("cpu").manual_seed(k["seed"]), output_type="latent", **more).images.float()
     assert steps[0] == k["numInferenceSteps"]
     return k, latents
 

@@ -1,6 +1,6 @@
 // ControlNet-LLLites through the public module in Chromium against hooks on the layers of diffusers' UNet: SD's and SDXL's
-// kinds, one and several, scales, start and end, several pictures, without guidance, with a LoRA, over quantised weights, in
-// little memory. Expected latents: tests/reference/lllite.py.
+// kinds, one and several, scales, start and end, several pictures, without guidance, with a LoRA or a T2I-Adapter, over
+// quantised weights, in little memory. Expected latents: tests/reference/lllite.py.
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -47,7 +47,10 @@ const tensorsOf = name =>
   });
 const write = (/** @type {string} */ name, /** @type {Tensor[]} */ tensors) =>
   writeSafetensors(join(models, 'nets', `${name}.safetensors`), tensors);
+const adapter = JSON.parse(readFileSync(join(reference, '../t2i_adapter/adapters.json'), 'utf8')).full;
 for (const name of Object.keys(nets)) write(name, tensorsOf(name));
+nets.full = adapter;
+write('full', tensorsOf('full'));
 
 const module = 'lllite_unet_middle_block_1_transformer_blocks_0_attn1_to_q';
 const up = `${module}.up.0.weight`;
