@@ -1,6 +1,6 @@
 //! ControlNet-LLLite (kohya-ss/sd-scripts, `networks/control_net_lllite.py`): small modules inside the UNet, each of which adds
 //! to what one layer reads something that it makes of that and of a picture. What it sees of the picture knows neither time
-//! nor text; what it adds is [`ops`]' (see [`LllitePart`]).
+//! nor text; what it adds is computed by [`ops::conv2d`] and the others (see [`LllitePart`]).
 
 use crate::checkpoint::Layout;
 use crate::checkpoint::configs::CONTROL_LLLITE;
@@ -182,10 +182,10 @@ impl Config {
         }
     }
 
-    /// The first of the modules, as the first that act in a UNet, that no layer of `plan` has asked.
+    /// Whether the layers of a plan with these weights, in which it is the first that acts, have asked every module.
     ///
     /// # Errors
-    /// `unsupported-model`, which names it.
+    /// `unsupported-model`, which names a module that none has.
     pub fn check_asked(&self, weights: &[WeightSpec]) -> Result<()> {
         let asked: HashSet<&str> =
             weights.iter().filter_map(|spec| spec.name.strip_prefix("lllite.0.")).collect();
