@@ -370,7 +370,7 @@ fn files_in_wrong_places_are_called_what_they_are() {
         let own = match *what {
             "whole" => "model",
             "VAE" => "vae",
-            "ControlNet" | "T2I-Adapter" => "controlnet",
+            "ControlNet" | "T2I-Adapter" | "LLLite" => "controlnet",
             "IP-Adapter" => "ip-adapter",
             "LoRA" | "OFT" | "GLoRA" | "full differences" => "lora",
             other => other,

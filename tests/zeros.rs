@@ -16,8 +16,8 @@ use browser_diffusion::{Code, Error, Result};
 use pollster::block_on;
 use std::rc::Rc;
 use tiny_model::{
-    Part, ROOT, control_lora, controlnets, draw, marked, parts, read_json, single, tensors, tiny, whole,
-    written,
+    Part, ROOT, control_lora, controlnets, draw, lllite, marked, parts, read_json, single, tensors, tiny,
+    whole, written,
 };
 
 const WEIGHTS: [Option<Bits>; 3] = [None, Some(Bits::Q8), Some(Bits::Q4)];
@@ -75,7 +75,11 @@ fn controlnets_without_values() {
         for (name, file) in emptied(&control_lora()) {
             by_name("Control-LoRA", &name, added(&marked(&parts(&file).unwrap())));
         }
+        for (name, file) in emptied(&lllite()) {
+            by_name("ControlNet-LLLite", &name, added(&file));
+        }
         // Whole, they are taken: it was the zero.
+        added(&written(&lllite())).unwrap();
         added(&written(&nets[0])).unwrap();
         added(&marked(&control_lora())).unwrap();
         assert_eq!(draw(&model, GenerateOptions::default()).unwrap(), before);

@@ -3,10 +3,12 @@
 import type { GeneratedImage, ImageSource, ModelSource } from './browser-diffusion.js';
 
 /**
- * A ControlNet of SD 1.x, 2.x or SDXL, a ControlNet Union of SDXL, a Control-LoRA (one file), or a T2I-Adapter of SD 1.x or
- * SDXL, of the model's kind, and what it is shown. Its file tells which of them it is. A Control-LoRA changes a copy of the
- * model's own UNet, as the checkpoint has it whatever `loras` do, kept in f16. A T2I-Adapter runs once a picture, not once a
- * step; sides must be multiples of 16 with SDXL's.
+ * A ControlNet of SD 1.x, 2.x or SDXL, a ControlNet Union of SDXL, a Control-LoRA (one file), a T2I-Adapter of SD 1.x or
+ * SDXL, or a ControlNet-LLLite of theirs (one file), of the model's kind, and what it is shown. Its file tells which of them it
+ * is. A Control-LoRA changes a copy of the model's own UNet, as the checkpoint has it whatever `loras` do, kept in f16. A
+ * T2I-Adapter runs once a picture, not once a step; sides must be multiples of 16 with SDXL's. A ControlNet-LLLite acts
+ * inside the UNet, on the prompt and the negative one alike; of several the next one sees what the one before made; sides must
+ * be multiples of 32.
  */
 export interface ControlNet {
   /** A diffusers folder, or one file of it or of the original code. It is kept until another is asked for. */
@@ -25,7 +27,7 @@ export interface ControlNet {
    * and "repaint" (anew where it is black) are ProMax's. What has one `source`, `start` and `end` is seen at once.
    */
   mode?: 'openpose' | 'depth' | 'scribble' | 'canny' | 'normal' | 'segment' | 'tile' | 'repaint';
-  /** `controlnet_conditioning_scale` of diffusers, or `adapter_conditioning_scale`; default 1. */
+  /** `controlnet_conditioning_scale` of diffusers, `adapter_conditioning_scale`, or LLLite's `multiplier`; default 1. */
   scale?: number;
   /**
    * `control_guidance_start` and `control_guidance_end`: the share of the steps during which it acts, default 0 and 1.

@@ -2,9 +2,9 @@
 //! component, the sampler's, and `model_index.json`. What shapes cannot tell (heads, activations, the noise schedule)
 //! is what all published checkpoints of that kind have; the values agree with the Hub's folders.
 
-use super::ldm::{Contents, EdmKeys, Part};
+use super::ldm::{Contents, EdmKeys, LLLITE, Part};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// SD 2's spread of that bias, above which the model predicts velocity; ComfyUI's `supported_models.py` (`SD20`).
 const V_PREDICTION_SPREAD: f32 = 0.09;
@@ -23,6 +23,9 @@ pub struct Told {
 
 /// `_class_name` of a Control-LoRA's configuration, which no folder on the Hub has: diffusers does not know them.
 pub const CONTROL_LORA: &str = "ControlLora";
+
+/// `_class_name` of a ControlNet-LLLite's, which diffusers does not know either.
+pub const CONTROL_LLLITE: &str = "ControlNetLLLite";
 
 /// Width of the embedding of each of SDXL's time ids.
 const TIME_ID: u64 = 256;
@@ -116,6 +119,9 @@ impl Contents {
                 "unet" => ("diffusers", "UNet2DConditionModel", unet(&shapes, family, v_prediction)),
                 "controlnet" if shapes.has("adapter.body.0.resnets.0.block1.weight") => {
                     ("diffusers", "T2IAdapter", t2i_adapter(&shapes))
+                }
+                "controlnet" if parts.iter().any(|part| part.name.starts_with(LLLITE)) => {
+                    ("diffusers", CONTROL_LLLITE, lllite(parts))
                 }
                 "controlnet" if self.control_lora => ("diffusers", CONTROL_LORA, control_lora(&shapes)),
                 "controlnet" => ("diffusers", "ControlNetModel", control_net(&shapes)),
@@ -321,6 +327,18 @@ fn control_lora(shapes: &Shapes) -> Value {
         "conditioning_channels": shapes.dim(stem, 1),
         "conditioning_embedding_out_channels": hint_widths(shapes),
     })
+}
+
+/// Shapes of the weights of each module.
+fn lllite(parts: &[Part]) -> Value {
+    let mut modules: BTreeMap<&str, BTreeMap<&str, &[u64]>> = BTreeMap::new();
+    for part in parts {
+        let weight = part.name.strip_suffix(".weight").and_then(|name| name.split_once('.'));
+        if let Some((module, layer)) = weight {
+            modules.entry(module).or_default().insert(layer, &part.shape);
+        }
+    }
+    json!({ "_class_name": CONTROL_LLLITE, "modules": modules })
 }
 
 /// Widths of the layers from pixels to latents: conv_in, then two layers a level, of which the first keeps the width.

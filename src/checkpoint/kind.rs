@@ -37,7 +37,7 @@ impl fmt::Display for Kind {
 pub fn kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Kind> {
     /// By what a name begins with, contains and ends with. The first that any name fits.
     const KINDS: &[(&str, &str, &str, &str, &str)] = &[
-        ("", "lllite_", "", "a ControlNet-LLLite", NOWHERE),
+        ("", "lllite_", "", "a ControlNet-LLLite", "`controlnets`"),
         ("lora_controlnet", "", "", "a Control-LoRA", "`controlnets`"),
         ("", "", ".to_k_ip.weight", "an IP-Adapter", "`ipAdapters`"),
         ("ip_adapter.", "", "", "an IP-Adapter", "`ipAdapters`"),

@@ -1,6 +1,6 @@
 //! Single-file checkpoints: which component of a diffusers folder each tensor belongs to, and what it is called
 //! there. The original files are those of CompVis' and Stability's code ("LDM"), whose text encoders are CLIP's
-//! or OpenCLIP's; ControlNets are those of lllyasviel's code, T2I-Adapters those of TencentARC's. Everything that is known of those names stands in the
+//! or OpenCLIP's; ControlNets are those of lllyasviel's code, T2I-Adapters those of TencentARC's, ControlNet-LLLites those of kohya's. Everything that is known of those names stands in the
 //! tables here; they agree with diffusers' `loaders/single_file_utils.py`.
 
 use super::fp8;
@@ -34,7 +34,7 @@ pub type Parts = Vec<Part>;
 /// What a single file holds.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// By diffusers' folder names: `unet`, `vae`, `text_encoder`, `text_encoder_2`, `controlnet` (or a T2I-Adapter).
+    /// By diffusers' folder names: `unet`, `vae`, `text_encoder`, `text_encoder_2`, `controlnet` (or what is given as one).
     pub components: BTreeMap<&'static str, Parts>,
     /// Text encoders that have OpenCLIP's names, and with them its activation and padding.
     pub open_clip: HashSet<&'static str>,
@@ -67,6 +67,7 @@ enum Naming {
     Unet,
     ControlNet,
     Adapter,
+    Lllite,
     Vae,
     Clip,
     OpenClip,
@@ -84,6 +85,9 @@ const PREFIXES: &[(&str, &str, Naming)] = &[
     // SDXL's refiner has this one alone.
     ("conditioner.embedders.0.model.", "text_encoder_2", Naming::OpenClip),
 ];
+
+/// What every name in a ControlNet-LLLite's file begins with; the rest is a layer of the UNet that it acts in.
+pub const LLLITE: &str = "lllite_unet_";
 
 /// Files of one component without any prefix: a tensor that only it has. The first that is found counts.
 const BARE: &[(&str, &str, Naming)] = &[
@@ -332,12 +336,20 @@ fn by_component<'a>(
 ) -> BTreeMap<&'static str, (Naming, Vec<Named<'a>>)> {
     let all = || table.tensors.iter().filter_map(|t| t.name.strip_prefix(root));
     let prefixed = all().any(|name| PREFIXES.iter().any(|(p, ..)| name.starts_with(p)));
-    let bare = BARE.iter().find(|(mark, ..)| !prefixed && all().any(|name| name == *mark));
+    let lllite = all().any(|name| name.starts_with(LLLITE));
+    let bare = match lllite {
+        true => Some(("controlnet", Naming::Lllite)),
+        false => {
+            let is_there = |(mark, ..): &&(&str, _, _)| all().any(|name| name == *mark);
+            BARE.iter().find(is_there).map(|&(_, component, naming)| (component, naming))
+        }
+    };
+    let bare = bare.filter(|_| !prefixed);
     let place = |name: &'a str| {
         if IGNORED.iter().any(|p| name.starts_with(p)) {
             return None;
         }
-        if let Some(&(_, component, naming)) = bare {
+        if let Some((component, naming)) = bare {
             return Some((component, naming, name));
         }
         PREFIXES.iter().find_map(|&(p, component, naming)| Some((component, naming, name.strip_prefix(p)?)))
@@ -405,7 +417,7 @@ fn rename(naming: Naming, name: &str, numbers: &Numbers) -> Option<String> {
         Naming::ControlNet => &[CONTROL_NET, UNET],
         Naming::Adapter => &[ADAPTER],
         Naming::Vae => &[VAE],
-        Naming::Clip => &[],
+        Naming::Clip | Naming::Lllite => &[],
         Naming::OpenClip => &[OPEN_CLIP],
     };
     let renamed = rules.iter().copied().flatten().find_map(|(pattern, template, inner)| {
@@ -439,7 +451,7 @@ fn rename(naming: Naming, name: &str, numbers: &Numbers) -> Option<String> {
     let name = match naming {
         Naming::Clip | Naming::OpenClip => names::clip(name),
         Naming::Vae => names::vae(name),
-        Naming::Unet | Naming::ControlNet | Naming::Adapter => names::unet(name),
+        Naming::Unet | Naming::ControlNet | Naming::Adapter | Naming::Lllite => names::unet(name),
     };
     name.filter(|n| *n != "attn_mask").map(|n| n.into_owned())
 }

@@ -195,15 +195,24 @@ impl Names {
                 }
             }
         } else {
-            if let Some(original) = self.original(&module) {
-                module = original;
-            }
-            if module.ends_with("_to_out") {
-                module.push_str("_0");
-            }
+            module = self.in_unet(module);
         }
         let name = self.flat.get(&(component, module))?[of].as_ref()?;
         Some((component, name, factor))
+    }
+
+    /// The UNet's layer that kohya's files call `module`, without a prefix.
+    pub fn layer(&self, module: &str) -> Option<&str> {
+        self.flat.get(&(0, self.in_unet(module.to_owned())))?[0].as_ref()?.strip_suffix(".weight")
+    }
+
+    /// diffusers' flat name for one of the UNet.
+    fn in_unet(&self, module: String) -> String {
+        let mut module = self.original(&module).unwrap_or(module);
+        if module.ends_with("_to_out") {
+            module.push_str("_0");
+        }
+        module
     }
 
     /// diffusers' flat name for one of the original UNet.

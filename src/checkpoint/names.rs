@@ -92,6 +92,11 @@ pub fn t2i_adapter(name: &str) -> Option<Cow<'_, str>> {
     common(name).map(Cow::Borrowed)
 }
 
+/// Names of a ControlNet-LLLite, as kohya's files have them.
+pub fn lllite(name: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(name))
+}
+
 /// What no model reads: the constant position ids (integers, or floats after some conversions) and the
 /// averaged copy of the weights that training scripts leave.
 fn common(name: &str) -> Option<&str> {

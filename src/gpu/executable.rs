@@ -3,7 +3,7 @@
 use super::context::{Buffer, Gpu, MemoryKind};
 use super::plan::{Binding, Dispatch, Dtype, Plan, Tensor, submits};
 use super::stopwatch::{between, spans, stamps};
-use super::weights::{Weights, repeat_random};
+use super::weights::{Held, repeat_random};
 use crate::clock::now;
 use crate::error::{Error, Result};
 use half::f16;
@@ -95,7 +95,7 @@ impl Plan {
     ///
     /// # Errors
     /// `out-of-memory` if the plan does not fit the adapter; `bad-checkpoint` if `weights` lacks one.
-    pub fn instantiate(&self, gpu: &Gpu, weights: &Weights) -> Result<Executable> {
+    pub fn instantiate(&self, gpu: &Gpu, weights: &dyn Held) -> Result<Executable> {
         self.instantiate_over(gpu, weights, &[])
     }
 
@@ -107,7 +107,7 @@ impl Plan {
     pub fn instantiate_over(
         &self,
         gpu: &Gpu,
-        weights: &Weights,
+        weights: &dyn Held,
         shared: &[(Tensor, &Executable, Tensor)],
     ) -> Result<Executable> {
         self.check(&gpu.limits)?;
@@ -176,7 +176,7 @@ impl Plan {
     fn launch(
         &self,
         gpu: &Gpu,
-        weights: &Weights,
+        weights: &dyn Held,
         slots: &[Rc<Buffer>],
         (params, at): (&Buffer, u64),
         d: &Dispatch,

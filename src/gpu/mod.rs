@@ -17,6 +17,7 @@ mod kernel;
 mod packing;
 mod plan;
 mod reach;
+mod scope;
 mod stopwatch;
 #[cfg(target_arch = "wasm32")]
 mod web_features;
@@ -30,9 +31,10 @@ pub use kernel::{Kernel, Scalar, preprocess};
 pub(crate) use kernel::{bare, bare_length, shader};
 pub(crate) use plan::stacks;
 pub use plan::{
-    Adapted, AdaptedLayers, Arithmetic, Binding, BlockProbe, Dispatch, Dtype, ImageKeys, MAX_DISPATCH_FLOPS,
-    MapProbe, Options, Plan, Probe, Recorder, Scope, Tensor, Weight, WeightSpec,
+    Adapted, AdaptedLayers, Arithmetic, Binding, BlockProbe, Dispatch, Dtype, ImageKeys, LllitePart,
+    LlliteParts, MAX_DISPATCH_FLOPS, MapProbe, Options, Plan, Probe, Recorder, Tensor, Weight, WeightSpec,
 };
 pub(crate) use reach::most_flops;
-pub use weights::Weights;
-pub(crate) use weights::is_wide;
+pub use scope::Scope;
+pub(crate) use weights::{ALIGN, is_wide};
+pub use weights::{Held, Joined, Weights};

@@ -7,9 +7,7 @@ use super::packing::{Lifetime, bytes, pack};
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
 use std::ops::Range;
-use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 /// A dispatch of a kernel that reaches 40 % of a GPU's peak does at most so much (an FMA counting two), one of a slower
@@ -161,6 +159,13 @@ pub struct Weight {
     count: usize,
 }
 
+impl Weight {
+    /// The `i`-th of those that lie in a row.
+    pub(crate) fn nth(self, i: usize) -> Self {
+        Self { first: self.first + i, count: 1 }
+    }
+}
+
 /// What LoRAs make of a layer whose matrix is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapted {
@@ -175,6 +180,24 @@ pub type AdaptedLayers = BTreeMap<String, Adapted>;
 
 /// By the attention's prefix, of each IP-Adapter the keys and the values of pictures: `[n, 1, tokens, 2 * channels]`.
 pub type ImageKeys = BTreeMap<String, Vec<Tensor>>;
+
+/// What a ControlNet-LLLite makes of a layer's input and of a picture is added to that input.
+#[derive(Clone, Debug)]
+pub struct LllitePart {
+    /// What the names of its weights begin with, whatever the scope: "lllite.0.lllite_unet_middle_block_1_proj_in".
+    pub weights: String,
+    /// What it sees of the picture, as large as the input: `[n, h, w, c]`.
+    pub seen: Tensor,
+    /// Channels of the input, and within.
+    pub in_dim: u32,
+    pub mlp_dim: u32,
+    /// What it adds is multiplied by the f32 at this place of these.
+    pub scales: Tensor,
+    pub at: u32,
+}
+
+/// By the layer's prefix, of each ControlNet-LLLite that changes its input: the next one sees what the one before made.
+pub type LlliteParts = BTreeMap<String, Vec<LllitePart>>;
 
 /// What a dispatch binds, in the order of the shader's `$binding`s.
 #[derive(Clone, Copy, Debug)]
@@ -246,7 +269,7 @@ pub struct Recorder {
     weights: Vec<WeightSpec>,
     by_name: BTreeMap<String, usize>,
     /// What names of weights begin with now: empty, or "down_blocks.0.resnets.1.".
-    scope: String,
+    pub(super) scope: String,
     dispatches: Vec<Dispatch>,
     setup: Vec<Dispatch>,
     in_setup: bool,
@@ -256,6 +279,8 @@ pub struct Recorder {
     pub probe: Option<Probe>,
     /// What attentions to the text look at too.
     pub images: Rc<ImageKeys>,
+    /// What is added to layers' inputs.
+    pub lllites: Rc<LlliteParts>,
 }
 
 impl Recorder {
@@ -273,26 +298,13 @@ impl Recorder {
             adapted: Rc::default(),
             probe: None,
             images: Rc::default(),
+            lllites: Rc::default(),
         }
     }
 
     /// Records these layers with their LoRAs (see [`super::Weights::adapted`]).
     pub fn with_adapted(self, adapted: Rc<AdaptedLayers>) -> Self {
         Self { adapted, ..self }
-    }
-
-    /// This recorder, within the part of the model called `name`: names of weights are relative to it until the scope
-    /// is dropped.
-    pub fn scope(&mut self, name: impl Display) -> Scope<'_> {
-        let outer = self.scope.len();
-        // A String takes whatever is written to it.
-        let _ = write!(self.scope, "{name}.");
-        Scope { recorder: self, outer }
-    }
-
-    /// The whole name of what is called `name` in this scope.
-    pub fn path(&self, name: &str) -> String {
-        format!("{}{name}", self.scope)
     }
 
     /// What LoRAs make of the layer called `name` in this scope; asked for quantised ones.
@@ -452,33 +464,6 @@ impl Recorder {
             slot_of,
             sizes: self.tensors.iter().map(|t| t.bytes).collect(),
         }
-    }
-}
-
-/// A [`Recorder`] within a part of a model (see [`Recorder::scope`]).
-pub struct Scope<'a> {
-    recorder: &'a mut Recorder,
-    /// Bytes of the scope around this one.
-    outer: usize,
-}
-
-impl Deref for Scope<'_> {
-    type Target = Recorder;
-
-    fn deref(&self) -> &Recorder {
-        self.recorder
-    }
-}
-
-impl DerefMut for Scope<'_> {
-    fn deref_mut(&mut self) -> &mut Recorder {
-        self.recorder
-    }
-}
-
-impl Drop for Scope<'_> {
-    fn drop(&mut self) {
-        self.recorder.scope.truncate(self.outer);
     }
 }
 

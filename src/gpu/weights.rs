@@ -14,7 +14,7 @@ use wgpu::BufferUsages as Usage;
 /// Weights are packed into buffers of about this size: WebGPU's default binding limit.
 const BLOCK_BYTES: u64 = 128 << 20;
 /// WebGPU's default alignment of a storage binding's offset.
-const ALIGN: u64 = 256;
+pub(crate) const ALIGN: u64 = 256;
 
 struct Place {
     block: usize,
@@ -90,11 +90,6 @@ impl Weights {
                 "The checkpoint has no tensor {name}. Is it a checkpoint of this model?"
             ))
         })
-    }
-
-    /// Whether a weight, or one of a stack, lies as f32.
-    pub(super) fn is_wide(&self, specs: &[WeightSpec]) -> bool {
-        specs.iter().any(|spec| self.places.get(&spec.name).is_some_and(|place| place.wide))
     }
 
     /// How `name` must lie, if this module has it.
@@ -256,9 +251,26 @@ impl Weights {
         }
         gpu.queue.submit([encoder.finish()]);
     }
+}
+
+/// What the weights of a plan are bound from.
+pub trait Held {
+    /// Whether a weight, or one of a stack, lies as f32.
+    fn is_wide(&self, stack: &[WeightSpec]) -> bool;
 
     /// Buffer, offset and size of a stack, to bind.
-    pub(super) fn place(&self, stack: &[WeightSpec]) -> Result<(wgpu::Buffer, u64, u64)> {
+    ///
+    /// # Errors
+    /// `bad-checkpoint` for an unknown name, or for weights that do not lie in a row.
+    fn place(&self, stack: &[WeightSpec]) -> Result<(wgpu::Buffer, u64, u64)>;
+}
+
+impl Held for Weights {
+    fn is_wide(&self, stack: &[WeightSpec]) -> bool {
+        stack.iter().any(|spec| self.places.get(&spec.name).is_some_and(|place| place.wide))
+    }
+
+    fn place(&self, stack: &[WeightSpec]) -> Result<(wgpu::Buffer, u64, u64)> {
         let [first, rest @ ..] = stack else { return Err(Error::bad_checkpoint("no weight at all")) };
         if let (None, Some(beside)) = (self.places.get(&first.name), &self.adapted.borrow().1) {
             return beside.place(stack);
@@ -274,6 +286,45 @@ impl Weights {
         }
         let size = (end - start.offset).next_multiple_of(16);
         Ok((self.blocks[start.block].raw.clone(), start.offset, size))
+    }
+}
+
+/// A module's own weights, and others that act inside it: the `i`-th of those are called "lllite.i." and what they are
+/// called in their own file.
+pub struct Joined<'a> {
+    pub own: &'a Weights,
+    pub others: &'a [Rc<Weights>],
+}
+
+impl Joined<'_> {
+    /// The weights that have the first of a stack, and the stack by its names there.
+    fn holder(&self, stack: &[WeightSpec]) -> (&Weights, Vec<WeightSpec>) {
+        let split = |name: &str| {
+            let (i, rest) = name.strip_prefix("lllite.")?.split_once('.')?;
+            Some((self.others.get(i.parse::<usize>().ok()?)?.as_ref(), rest.to_owned()))
+        };
+        match stack.first().and_then(|first| split(&first.name)) {
+            None => (self.own, stack.to_vec()),
+            Some((other, _)) => {
+                let named = |spec: &WeightSpec| {
+                    let name = split(&spec.name).map_or_else(|| spec.name.clone(), |(_, name)| name);
+                    WeightSpec { name, ..*spec }
+                };
+                (other, stack.iter().map(named).collect())
+            }
+        }
+    }
+}
+
+impl Held for Joined<'_> {
+    fn is_wide(&self, stack: &[WeightSpec]) -> bool {
+        let (weights, stack) = self.holder(stack);
+        weights.is_wide(&stack)
+    }
+
+    fn place(&self, stack: &[WeightSpec]) -> Result<(wgpu::Buffer, u64, u64)> {
+        let (weights, stack) = self.holder(stack);
+        weights.place(&stack)
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`controlnet`] | `ControlNetModel` |
 //! | [`t2i_adapter`] | `T2IAdapter` |
+//! | [`lllite`] | `ControlNetLLLite` of kohya-ss/sd-scripts |
 //! | [`vae`] | `AutoencoderKL` |
 //! | [`taesd`] | `AutoencoderTiny` (decoder) |
 //! | [`rrdbnet`] | `RRDBNet` of ESRGAN and Real-ESRGAN |
@@ -27,6 +28,7 @@ pub mod clip_vision;
 pub mod config;
 pub mod controlnet;
 pub mod ip_adapter;
+pub mod lllite;
 pub mod resnet;
 pub mod rrdbnet;
 pub mod t2i_adapter;

@@ -3,7 +3,7 @@
 /// Shape of a convolution; weights are OIHW in the checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
-    /// 1 or 3.
+    /// 1 or 3; 2 or 4 of one that cuts into squares.
     pub kernel: u32,
     pub stride: u32,
     /// Rows or columns of zeros: top, left, bottom, right.
@@ -30,6 +30,10 @@ impl Conv {
     /// 3x3, stride 2, zeros at the bottom and right only (the VAE).
     pub fn down_asymmetric() -> Self {
         Self { stride: 2, pad: [0, 0, 1, 1], ..Self::k3() }
+    }
+    /// Of squares that lie side by side, so many positions a side.
+    pub fn squares(side: u32) -> Self {
+        Self { kernel: side, stride: side, pad: [0; 4], ..Self::k1() }
     }
     /// 3x3 over the input upsampled to `h` x `w`.
     pub fn up_to(h: u32, w: u32) -> Self {

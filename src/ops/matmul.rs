@@ -3,13 +3,15 @@
 use super::conv::Conv;
 use super::input::{Columns, Input};
 use super::matrix::{Matrix, f16_matrix, matrix, matrix_with_shortcut};
-use super::pointwise::Activation;
+use super::norm::normalised;
+use super::pointwise::{Activation, plus_scaled};
 use super::tile::{Tile, files};
+use crate::checkpoint::Layout;
 use crate::checkpoint::quantise::Bits;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::{
-    Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor, most_flops,
+    Adapted, Arithmetic, Binding, Dispatch, Dtype, Kernel, LllitePart, Options, Recorder, Tensor, most_flops,
 };
 use std::ops::Range;
 
@@ -74,25 +76,60 @@ pub fn linear_stack_no_bias(
 fn stack(r: &mut Recorder, x: Input, parts: &[(&str, u32)], conv: Conv) -> Result<Vec<Columns>> {
     let e = Epilogue::default();
     let w = matrix(r, parts, x.channels(), conv)?;
+    if parts.iter().any(|(name, _)| has_own_input(r, name)) {
+        return apart(r, x, parts, w, conv);
+    }
     let tensor = product(r, x, parts.first().map_or("", |p| p.0), w, conv, e)?;
     let mut made = Vec::with_capacity(parts.len());
     let mut from = 0;
     for &(name, c) in parts {
         let own = Columns { tensor, from, c };
-        made.push(match r.adapted(name).filter(|_| w.bits.is_some()) {
-            None => own,
-            Some(Adapted::LowRank(rank)) => low_rank(r, x, name, rank, own, conv, e)?.into(),
-            // What the stack makes of this part goes unread.
-            Some(Adapted::Merged) => {
-                merged(r, x, name, Matrix { bias_from: from, rows: c, ..w }, conv, e)?.into()
-            }
-        });
+        made.push(adapted_part(r, x, name, own, Matrix { bias_from: from, ..w }, conv)?);
         from += c;
     }
     Ok(made)
 }
 
-/// A convolution over [n, h, w, c], 1x1 or 3x3. Where LoRAs change a quantised one, with them.
+/// [`stack`] of layers that do not all read the same.
+fn apart(r: &mut Recorder, x: Input, parts: &[(&str, u32)], w: Matrix, conv: Conv) -> Result<Vec<Columns>> {
+    let rows: Vec<u32> = parts.iter().map(|(_, rows)| *rows).collect();
+    let x = one_tensor(r, x, parts.first().map_or("", |p| p.0))?;
+    let mut made = Vec::with_capacity(parts.len());
+    let mut from = 0;
+    for (i, &(name, c)) in parts.iter().enumerate() {
+        let x = controlled(r, x.into(), name, conv)?;
+        let e = Epilogue::default();
+        let own = match w.part(&rows, i, x.channels()) {
+            Some(part) => product(r, x, name, part, conv, e)?.into(),
+            // What the stack makes of the other parts goes unread.
+            None => Columns { tensor: product(r, x, name, w, conv, e)?, from, c },
+        };
+        made.push(adapted_part(r, x, name, own, Matrix { bias_from: from, ..w }, conv)?);
+        from += c;
+    }
+    Ok(made)
+}
+
+/// What the layer `name`, a part of the stack `w` over a quantised matrix, is with LoRAs; `own` without.
+fn adapted_part(
+    r: &mut Recorder,
+    x: Input,
+    name: &str,
+    own: Columns,
+    w: Matrix,
+    conv: Conv,
+) -> Result<Columns> {
+    let e = Epilogue::default();
+    Ok(match r.adapted(name).filter(|_| w.bits.is_some()) {
+        None => own,
+        Some(Adapted::LowRank(rank)) => low_rank(r, x, name, rank, own, conv, e)?.into(),
+        // What the stack makes of this part goes unread.
+        Some(Adapted::Merged) => merged(r, x, name, Matrix { rows: own.c, ..w }, conv, e)?.into(),
+    })
+}
+
+/// A convolution over [n, h, w, c], 1x1 or 3x3, or over squares of it. Where LoRAs change a quantised one, with them; where
+/// ControlNet-LLLites change what it reads, of that.
 ///
 /// # Errors
 /// `unsupported-model` where shapes do not fit.
@@ -104,7 +141,7 @@ pub fn conv2d(
     conv: Conv,
     e: Epilogue,
 ) -> Result<Tensor> {
-    let x = x.into();
+    let x = controlled(r, x.into(), name, conv)?;
     let w = matrix(r, &[(name, out)], x.channels(), conv)?;
     match r.adapted(name).filter(|_| w.bits.is_some()) {
         None => product(r, x, name, w, conv, e),
@@ -115,6 +152,64 @@ pub fn conv2d(
             low_rank(r, x, name, rank, base.into(), conv, e)
         }
     }
+}
+
+/// Whether ControlNet-LLLites change what the layer called `name` reads.
+fn has_own_input(r: &Recorder, name: &str) -> bool {
+    !r.lllites.is_empty() && r.lllites.contains_key(&r.path(name))
+}
+
+/// What the layer called `name` reads where it is given `x`: `x` plus, of each ControlNet-LLLite that changes it in turn,
+/// `scale * up(relu(mid(seen, relu(down(x)))))`, position by position (kohya-ss/sd-scripts, `control_net_lllite.py`).
+fn controlled(r: &mut Recorder, x: Input, name: &str, conv: Conv) -> Result<Input> {
+    if !has_own_input(r, name) {
+        return Ok(x);
+    }
+    let path = r.path(name);
+    let parts = r.lllites.get(&path).cloned().unwrap_or_default();
+    if conv.upsample.is_some() {
+        return Err(Error::unsupported(format!(
+            "{path} enlarges its input, which no ControlNet-LLLite changes here"
+        )));
+    }
+    let mut x = one_tensor(r, x, name)?;
+    for LllitePart { weights, seen, in_dim, mlp_dim, scales, at } in parts {
+        if in_dim != x.c || (seen.n, seen.h, seen.w) != (x.n, x.h, x.w) {
+            let (_, module) = weights.rsplit_once('.').unwrap_or(("", &weights));
+            return Err(Error::unsupported(format!(
+                "{module}.down.0.weight is for {in_dim} channels and its picture becomes {}x{}, where {path} reads {} \
+                 channels of {}x{}",
+                seen.w, seen.h, x.c, x.w, x.h
+            )));
+        }
+        let more = r.apart(&weights, |r| {
+            let relu = Epilogue { activation: Activation::Relu, ..Default::default() };
+            let narrow = f16_linear(r, x.into(), "down.0", mlp_dim, relu)?;
+            let both = f16_linear(r, (seen, narrow).into(), "mid.0", mlp_dim, relu)?;
+            f16_linear(r, both.into(), "up.0", in_dim, Epilogue::default())
+        })?;
+        x = plus_scaled(r, x, more, scales, at)?;
+    }
+    Ok(x.into())
+}
+
+/// `x` as the layer called `name` reads it.
+fn one_tensor(r: &mut Recorder, x: Input, name: &str) -> Result<Tensor> {
+    match (x.second, x.norm) {
+        (None, None) => Ok(x.first),
+        (None, Some(norm)) => Ok(normalised(r, x.first, norm)),
+        (Some(_), _) => Err(Error::unsupported(format!(
+            "{} reads a skip connection, which no ControlNet-LLLite changes here",
+            r.path(name)
+        ))),
+    }
+}
+
+/// [`linear`] by a matrix in f16, whatever the others lie as.
+fn f16_linear(r: &mut Recorder, x: Input, name: &str, out: u32, e: Epilogue) -> Result<Tensor> {
+    let w = f16_matrix(r, name, [out, x.channels(), 1])?;
+    let bias = r.weight(&format!("{name}.bias"), Layout::Vector { len: out as usize })?;
+    product(r, x, name, Matrix { bias: Some(bias), ..w }, Conv::k1(), e)
 }
 
 /// As `w` does, with the matrix that LoRAs are merged into in its matrix's place.
@@ -164,6 +259,8 @@ pub fn conv2d_with_shortcut(
         let plus_residual = Epilogue { residual: Some(residual), ..Default::default() };
         return conv2d(r, x, name, out, Conv::k3(), plus_residual);
     }
+    let x = controlled(r, x.into(), name, Conv::k3())?.first;
+    let past = controlled(r, past, shortcut, Conv::k1())?;
     past.check()?;
     if (past.first.n, past.first.h, past.first.w) != (x.n, x.h, x.w) {
         return Err(Error::unsupported(format!("{}: the input does not fit", r.path(shortcut))));

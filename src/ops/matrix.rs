@@ -5,7 +5,7 @@ use super::conv::Conv;
 use crate::checkpoint::Layout;
 use crate::checkpoint::quantise::{BLOCK, Bits};
 use crate::error::{Error, Result};
-use crate::gpu::{Recorder, Weight};
+use crate::gpu::{ALIGN, Recorder, Weight};
 
 /// A matrix to multiply by.
 #[derive(Clone, Copy)]
@@ -51,6 +51,24 @@ pub(super) fn matrix(r: &mut Recorder, parts: &[(&str, u32)], inner: u32, conv: 
         false => None,
     };
     Ok(Matrix { weight, bias, bias_from: 0, bits, rows: parts.iter().map(|(_, rows)| rows).sum() })
+}
+
+impl Matrix {
+    /// The `i`-th of the parts, so many rows each, that [`matrix`] stacked, of so many inputs a row, to be bound alone; `None`
+    /// where it may lie where no binding may begin.
+    pub(super) fn part(self, rows: &[u32], i: usize, inner: u32) -> Option<Matrix> {
+        let from: u32 = rows[..i].iter().sum();
+        let (before, inner) = (from as usize, inner as usize);
+        let layout = match self.bits {
+            Some(bits) => Layout::Blocks { rows: before, inner, taps: 1, bits },
+            None => Layout::Matrix { rows: before, inner, taps: 1 },
+        };
+        // Where f16 does not hold one of the stack's values, it lies as f32.
+        let starts = [layout.packed_bytes()?, layout.wide_bytes()];
+        let may = starts.iter().all(|bytes| bytes.is_multiple_of(ALIGN));
+        let own = Matrix { weight: self.weight.nth(i), rows: rows[i], bias_from: from, ..self };
+        may.then_some(own)
+    }
 }
 
 /// The matrix `{name}.weight`, [rows, inner, taps], in f16 whatever the others lie as, without bias.

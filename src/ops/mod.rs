@@ -31,7 +31,7 @@ pub use matmul::{
     linear_stack_no_bias,
 };
 pub use norm::{GroupStats, group_norm, layer_norm, layer_normed};
-pub use pointwise::{Activation, activate, add, add_scaled, affine, average, mean};
+pub use pointwise::{Activation, activate, add, add_scaled, affine, average, mean, plus_scaled};
 pub use probe::{watch_attention, watch_block};
 pub use selftest::{Precision, check, open, sound};
 pub use softedge::softedge;

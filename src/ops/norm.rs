@@ -253,6 +253,12 @@ pub fn layer_normed(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Re
 /// `unsupported-model` where a weight is used twice with two shapes.
 pub fn layer_norm(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Result<Tensor> {
     let [gamma, beta] = affine(r, name, x.c)?;
+    Ok(normalised(r, x, LayerNorm { gamma, beta, epsilon }))
+}
+
+/// [`layer_norm`] by itself of what [`layer_normed`] gave.
+pub(super) fn normalised(r: &mut Recorder, x: Tensor, norm: LayerNorm) -> Tensor {
+    let LayerNorm { gamma, beta, epsilon } = norm;
     let y = r.tensor(x.n, x.h, x.w, x.c);
     r.dispatch(Dispatch {
         kernel: Kernel::new("layer_norm", &[LAYER_NORM], &[]),
@@ -261,5 +267,5 @@ pub fn layer_norm(r: &mut Recorder, x: Tensor, name: &str, epsilon: f32) -> Resu
         workgroups: spread(x.rows()),
         flops: 8 * x.rows() as u64 * x.c as u64,
     });
-    Ok(y)
+    y
 }

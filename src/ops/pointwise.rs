@@ -172,3 +172,23 @@ pub fn add_scaled(
     });
     Ok(())
 }
+
+/// `x` plus `more` times the f32 at place `at` of `scales`.
+///
+/// # Errors
+/// `unsupported-model` where the shapes differ.
+pub fn plus_scaled(r: &mut Recorder, x: Tensor, more: Tensor, scales: Tensor, at: u32) -> Result<Tensor> {
+    if (x.n, x.h, x.w, x.c) != (more.n, more.h, more.w, more.c) {
+        return Err(Error::unsupported("two tensors of different shapes cannot be added"));
+    }
+    let y = r.tensor(x.n, x.h, x.w, x.c);
+    let size = y.rows() * y.c4();
+    r.dispatch(Dispatch {
+        kernel: Kernel::new("plus_scaled", &[crate::gpu::shader!("plus_scaled.wgsl")], &[]),
+        bindings: vec![Binding::Read(x), Binding::Read(more), Binding::Read(scales), Binding::Write(y)],
+        params: vec![("size", U32(size)), ("at", U32(at))],
+        workgroups: spread(size.div_ceil(256)),
+        flops: u64::from(size) * 8,
+    });
+    Ok(y)
+}

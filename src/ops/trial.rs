@@ -176,7 +176,7 @@ fn sampled(len: usize, of: impl FnMut(usize) -> f64) -> Vec<f64> {
     (0..len).step_by(STEP).map(of).collect()
 }
 
-/// A product or 3x3 convolution with all that its kernel does, one tile and a little more each way.
+/// A product or convolution with all that its kernel does, one tile and a little more each way.
 fn product(kernel: &Kernel) -> Result<Trial> {
     let mut options = options(kernel);
     let has = |name| flag(kernel, name);
@@ -225,7 +225,10 @@ fn product(kernel: &Kernel) -> Result<Trial> {
         let x = layer_normed(&mut r, x.first, "n", EPSILON)?;
         linear(&mut r, x, "y", out, e)?
     } else if conv {
-        conv2d(&mut r, x, "y", out, Conv::k3(), e)?
+        let side = define(kernel, "KERNEL");
+        let (before, after) = (side / 2, side - side / 2 - 1);
+        let conv = Conv { kernel: side, pad: [before, before, after, after], ..Conv::k3() };
+        conv2d(&mut r, x, "y", out, conv, e)?
     } else {
         linear(&mut r, x, "y", out, e)?
     };
@@ -237,7 +240,8 @@ fn product(kernel: &Kernel) -> Result<Trial> {
 
 fn product_reference(kernel: &Kernel, inputs: &[Tensor], [h, w, out]: [usize; 3], added: usize) -> Vec<f64> {
     let has = |name| flag(kernel, name);
-    let (taps, side) = if has("CONV") { (9, 3) } else { (1, 1) };
+    let side = define(kernel, "KERNEL") as usize;
+    let taps = side * side;
     let shortcuts = define(kernel, "SHORTCUT") as usize;
     let first = inputs.len() - shortcuts - added;
     // A row of some inputs, beside each other.

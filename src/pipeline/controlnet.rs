@@ -80,7 +80,7 @@ impl ControlNets {
             key,
             guesses: net.module.config.global_pool_conditions,
             modes: net.module.config.union.as_ref().map(|union| union.num_control_type),
-            adapter: None,
+            ..Default::default()
         };
         self.0.all().into_iter().map(facts).collect()
     }

@@ -1,19 +1,32 @@
-//! What a request asks of ControlNets and T2I-Adapters, against those that are loaded.
+//! What a request asks of ControlNets, T2I-Adapters and ControlNet-LLLites, against those that are loaded.
 
 use super::request::{Control, ControlMode};
 use crate::error::{Error, Result};
 use crate::named::Named;
 
-/// A ControlNet or T2I-Adapter that is loaded.
-#[derive(Clone)]
+/// How a control file acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum How {
+    /// A ControlNet or a Control-LoRA, beside the UNet.
+    #[default]
+    Net,
+    /// Its features are added inside the UNet.
+    Adapter,
+    /// Inside the UNet.
+    Lllite,
+}
+
+/// A control file that is loaded.
+#[derive(Clone, Default)]
 pub(super) struct ControlFacts {
     pub key: String,
     /// It pools its conditions, so it asks for guess mode.
     pub guesses: bool,
     /// Kinds of pictures of a ControlNet Union.
     pub modes: Option<u32>,
-    /// Of a T2I-Adapter: what the picture's sides are multiples of.
-    pub adapter: Option<u32>,
+    pub how: How,
+    /// What the picture's sides are multiples of, where that is not all that the model takes.
+    pub unit: Option<u32>,
 }
 
 /// # Errors
@@ -65,17 +78,18 @@ fn check_mode(control: &Control, modes: Option<u32>) -> Result<()> {
 }
 
 /// # Errors
-/// `invalid-option` for a width and a height that a request's T2I-Adapters do not take.
+/// `invalid-option` for a width and a height that a request's T2I-Adapters or ControlNet-LLLites do not take.
 pub(super) fn check_size(
     controls: &[Control],
     loaded: &[ControlFacts],
     [width, height]: [u32; 2],
 ) -> Result<()> {
-    let asked = loaded.iter().filter(|own| controls.iter().any(|control| control.key == own.key));
-    for unit in asked.filter_map(|own| own.adapter) {
+    for own in loaded.iter().filter(|own| controls.iter().any(|control| control.key == own.key)) {
+        let Some(unit) = own.unit else { continue };
         if !width.is_multiple_of(unit) || !height.is_multiple_of(unit) {
+            let what = if own.how == How::Lllite { "ControlNet-LLLite" } else { "T2I-Adapter" };
             return Err(Error::invalid(format!(
-                "The T2I-Adapter of controlnets takes sides that are multiples of {unit}, not {width}x{height}: \
+                "The {what} of controlnets takes sides that are multiples of {unit}, not {width}x{height}: \
                  choose such a width and height."
             )));
         }
@@ -83,10 +97,13 @@ pub(super) fn check_size(
     Ok(())
 }
 
-/// The T2I-Adapters of a request, and its ControlNets.
-pub(super) fn parted(controls: Vec<Control>, loaded: &[ControlFacts]) -> (Vec<Control>, Vec<Control>) {
-    let is_adapter = |control: &Control| loaded.iter().any(|o| o.key == control.key && o.adapter.is_some());
-    controls.into_iter().partition(is_adapter)
+/// The T2I-Adapters of a request, its ControlNet-LLLites, and its ControlNets.
+pub(super) fn parted(controls: Vec<Control>, loaded: &[ControlFacts]) -> [Vec<Control>; 3] {
+    let is = |control: &Control, how| loaded.iter().any(|own| own.key == control.key && own.how == how);
+    let (adapters, others) = controls.into_iter().partition(|control| is(control, How::Adapter));
+    let others: Vec<Control> = others;
+    let (lllites, nets) = others.into_iter().partition(|control| is(control, How::Lllite));
+    [adapters, lllites, nets]
 }
 
 /// A ControlNet Union sees at once what it is asked to see during the same steps; other ControlNets see one picture.
@@ -108,20 +125,37 @@ pub(super) fn seen_at_once(controls: Vec<Control>, loaded: &[ControlFacts]) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::{ControlFacts, check_size, parted};
+    use super::{ControlFacts, How, check_size, parted};
     use crate::pipeline::Control;
 
     #[test]
-    fn a_t2i_adapter_says_which_sides_it_takes() {
-        let facts =
-            |key: &str, adapter| ControlFacts { key: key.into(), guesses: false, modes: None, adapter };
-        let loaded = [facts("sketch", Some(16)), facts("canny", None), facts("other", Some(64))];
-        let asked: Vec<_> =
-            ["canny", "sketch"].map(|key| Control { key: key.into(), ..Default::default() }).into();
-        assert!(check_size(&asked, &loaded, [64, 1024]).is_ok());
-        let wrong = check_size(&asked, &loaded, [1024, 24]).unwrap_err();
-        assert!(wrong.message.contains("multiples of 16, not 1024x24: choose"), "{}", wrong.message);
-        let (adapters, nets) = parted(asked, &loaded);
-        assert_eq!([&adapters[0].key, &nets[0].key], ["sketch", "canny"]);
+    fn a_control_file_says_which_sides_it_takes() {
+        let facts = |key: &str, how, unit| ControlFacts { key: key.into(), how, unit, ..Default::default() };
+        let loaded = [
+            facts("sketch", How::Adapter, Some(16)),
+            facts("canny", How::Net, None),
+            facts("other", How::Adapter, Some(64)),
+            facts("depth", How::Lllite, Some(32)),
+        ];
+        let asked = |keys: &[&str]| {
+            keys.iter().map(|&key| Control { key: key.into(), ..Default::default() }).collect()
+        };
+        let all: Vec<_> = asked(&["canny", "depth", "sketch"]);
+        assert!(check_size(&all, &loaded, [64, 1024]).is_ok());
+        let wrong = |keys: &[&str], size| {
+            let asked: Vec<_> = asked(keys);
+            check_size(&asked, &loaded, size).unwrap_err().message
+        };
+        let message = wrong(&["canny", "sketch"], [1024, 24]);
+        assert!(message.contains(
+            "T2I-Adapter of controlnets takes sides that are multiples of 16, not 1024x24: choose"
+        ));
+        let message = wrong(&["canny", "depth"], [1024, 48]);
+        assert!(
+            message
+                .contains("LLLite of controlnets takes sides that are multiples of 32, not 1024x48: choose")
+        );
+        let [adapters, lllites, nets] = parted(all, &loaded);
+        assert_eq!([&adapters[0].key, &lllites[0].key, &nets[0].key], ["sketch", "depth", "canny"]);
     }
 }

@@ -5,6 +5,7 @@ use super::controlnet::{Beside, ControlNets};
 use super::decode::Decoder;
 use super::encode::Encoder;
 use super::ip_adapter::{ImageEncoderFiles, IpAdapters};
+use super::lllite::Lllites;
 use super::lora::Loras;
 use super::model::Model;
 use super::part::Module;
@@ -17,7 +18,7 @@ use crate::checkpoint::{ReadAt, Table};
 use crate::error::Result;
 use crate::gpu::choices::{Choices, shipped};
 use crate::gpu::{Arithmetic, Gpu, Options};
-use crate::models::{t2i_adapter, unet};
+use crate::models::{lllite, t2i_adapter, unet};
 use crate::ops;
 use crate::prompt::Syntax;
 use crate::samplers::SchedulerConfig;
@@ -39,6 +40,7 @@ pub struct DiffusionPipeline {
     pub(super) controlnets: ControlNets,
     pub(super) ip_adapters: IpAdapters,
     pub(super) adapters: T2iAdapters,
+    pub(super) lllites: Lllites,
     /// SDXL: a negative prompt left out is all zeros.
     pub(super) force_zeros_for_empty_prompt: bool,
     /// How plans are recorded that need nothing of their own.
@@ -115,17 +117,18 @@ impl DiffusionPipeline {
 
     /// Whether [`load_controlnet`](Self::load_controlnet) was given this key.
     pub fn has_controlnet(&self, key: &str) -> bool {
-        self.controlnets.has(key) || self.adapters.has(key)
+        self.controlnets.has(key) || self.adapters.has(key) || self.lllites.has(key)
     }
 
-    /// Lets every ControlNet and T2I-Adapter go but those of `keys`.
+    /// Lets every ControlNet, T2I-Adapter and ControlNet-LLLite go but those of `keys`.
     pub fn keep_controlnets(&self, keys: &[String]) {
         self.controlnets.keep(&self.residence, keys);
         self.adapters.keep(&self.residence, keys);
+        self.lllites.keep(&self.residence, keys);
     }
 
-    /// Loads a ControlNet or a T2I-Adapter, a diffusers folder or (as `store::SingleFile` shows it) one file, and keeps it under `key`,
-    /// for `GenerateOptions::controlnets`.
+    /// Loads a ControlNet, a T2I-Adapter or a ControlNet-LLLite, a diffusers folder or (as `store::SingleFile` shows it) one file,
+    /// and keeps it under `key`, for `GenerateOptions::controlnets`.
     ///
     /// # Errors
     /// `unsupported-model` for one of another kind of model, before its weights are fetched; `bad-checkpoint`;
@@ -150,6 +153,9 @@ impl DiffusionPipeline {
         let found = (place, &config);
         if t2i_adapter::Config::is_of(&config) {
             return self.adapters.load(&self.residence, key, found, beside, aborted).await;
+        }
+        if lllite::Config::is_of(&config) {
+            return self.lllites.load(&self.residence, key, found, beside, aborted).await;
         }
         self.controlnets.load(&self.residence, key, found, beside, aborted).await
     }

@@ -51,7 +51,7 @@ impl DiffusionPipeline {
             text_layers: self.text.layers(),
             window: self.text.tokens() * self.text.channels(),
             loras: self.loras.keys(),
-            controlnets: [self.controlnets.list(), self.adapters.list()].concat(),
+            controlnets: [self.controlnets.list(), self.adapters.list(), self.lllites.list()].concat(),
             ip_adapters: self.ip_adapters.keys(),
             decoder: &self.decoder,
             residence: &self.residence,

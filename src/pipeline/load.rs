@@ -7,6 +7,7 @@ use super::decode::Decoder;
 use super::diffusion::DiffusionPipeline;
 use super::encode::Encoder;
 use super::ip_adapter::IpAdapters;
+use super::lllite::Lllites;
 use super::lora::Loras;
 use super::model::{Kind, Model};
 use super::part::{Module, Part, WeightSource};
@@ -18,7 +19,7 @@ use super::residence::{Memory, Residence};
 use super::t2i_adapter::T2iAdapters;
 use super::text::{TextEncoder, TextEncoders};
 use super::weights::{FilesSource, Place};
-use crate::checkpoint::configs::CONTROL_LORA;
+use crate::checkpoint::configs::{CONTROL_LLLITE, CONTROL_LORA};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
 use crate::gpu::choices::{Choices, shipped};
@@ -234,6 +235,7 @@ fn lacking(model: &str, index: &Value, name: &str) -> Error {
     let control = match index.pointer("/controlnet/1").and_then(Value::as_str) {
         Some(t2i_adapter::Config::CLASS) => "T2I-Adapter",
         Some(CONTROL_LORA) => "Control-LoRA",
+        Some(CONTROL_LLLITE) => "ControlNet-LLLite",
         _ => "ControlNet",
     };
     let whole = "a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL";
@@ -422,6 +424,7 @@ async fn plan(
         controlnets: ControlNets::default(),
         ip_adapters: IpAdapters::default(),
         adapters: T2iAdapters::default(),
+        lllites: Lllites::default(),
         force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
         options,
         origin,

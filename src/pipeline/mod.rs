@@ -10,23 +10,26 @@
 //! - `settle`: a request with every default filled in and every check done; `guidance`, `refine`: parts of it; `tags`: LoRAs in its prompt; `repaint`:
 //!   A1111's options of inpainting, and outpainting.
 //! - `looking`: what was looked at while the UNet ran.
-//! - `controlnet`, `t2i_adapter`: what ControlNets and T2I-Adapters add to the UNet's steps. `ip_adapter`: pictures that
+//! - `controlnet`, `t2i_adapter`, `lllite`: what ControlNets, T2I-Adapters and ControlNet-LLLites add to the UNet's steps. `ip_adapter`: pictures that
 //!   it sees beside the text. `preview`: what shows steps.
 //! - `encode`, `decode`: pixels to latents and back, in `tiles` where that needs too much memory.
 //! - `residence`: which weights are on the GPU; `weights`, and of a file alone
 //!   `file_weights`: how they come there; `part`: those of one module.
-//! - `loaded`: what is beside the model, by key. `plans`: how each network is recorded. `pixels`: eight-bit pictures.
+//! - `loaded`: what is beside the model, by key. `deep_cache`: features of one step for the next ones. `plans`: how each
+//!   network is recorded; `acting`: what of ControlNet-LLLites is in the UNet's. `pixels`: eight-bit pictures.
 //! - `request`: what a caller asks for, and what comes back; `inside`: what of it shows the network at
 //!   work; `model`: what a loaded model is.
 //!
 //! Beside them `upscaler`, pictures enlarged by an ESRGAN, a model of its own, and `autotune`, kernels chosen for this
 //! GPU.
 
+mod acting;
 mod autotune;
 mod control_lora;
 mod controlnet;
 mod controls;
 mod decode;
+mod deep_cache;
 mod diffusion;
 mod embedding;
 mod encode;
@@ -36,6 +39,7 @@ mod guidance;
 mod inpainting;
 mod inside;
 mod ip_adapter;
+mod lllite;
 mod load;
 mod loaded;
 mod looking;

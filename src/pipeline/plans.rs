@@ -1,15 +1,16 @@
 //! How each network of a pipeline is recorded: over a small input for the names of its weights, before a byte of them is
 //! read, and over the size that is drawn.
 
+use super::acting::{ActingLllite, LlliteInputs};
 use super::inside::Inside;
 use super::request::Control;
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Dtype, Executable, Gpu, ImageKeys, Options, Plan, Probe, Reading, Recorder, Tensor, Weights,
+    Dtype, Executable, Gpu, ImageKeys, Joined, Options, Plan, Probe, Reading, Recorder, Tensor, Weights,
 };
 use crate::models::controlnet::Seen;
 use crate::models::unet::{self, unet_inputs};
-use crate::models::{bert, clip, controlnet, t2i_adapter, taesd, text_encoder, vae};
+use crate::models::{bert, clip, controlnet, lllite, t2i_adapter, taesd, text_encoder, vae};
 use crate::ops::sound;
 use serde_json::Value;
 use std::rc::Rc;
@@ -62,6 +63,19 @@ pub(super) fn adapter_weights(config: &t2i_adapter::Config, options: &Options) -
     })
 }
 
+/// A plan of the UNet in which a ControlNet-LLLite acts, which names the weights that it asks.
+pub(super) fn unet_with_lllite(
+    config: &unet::Config,
+    options: &Options,
+    lllite: &lllite::Config,
+) -> Result<Plan> {
+    record(options, |r| {
+        let inputs = unet_inputs(config, r, 1, SMALL, SMALL, 1);
+        LlliteInputs::new(r, 1, [SMALL, SMALL], &[lllite]);
+        unet::forward(config, r, &inputs, &[]).map(|_| ())
+    })
+}
+
 /// What a plan of the UNet is recorded for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnetSize {
@@ -76,6 +90,8 @@ pub(super) struct UnetSize {
     pub controlled: bool,
     /// It adds what T2I-Adapters made.
     pub adapted: bool,
+    /// Keys of the ControlNet-LLLites that act in it.
+    pub lllites: Vec<String>,
     /// Tokens of pictures, of each IP-Adapter.
     pub images: Vec<u32>,
     /// The branch of DeepCache: how many skips but one are computed at every step.
@@ -96,6 +112,9 @@ pub(super) struct UnetPlan {
     pub controls: Vec<ControlPlan>,
     /// Of T2I-Adapters.
     pub adapters: Vec<AdapterPlan>,
+    pub lllites: LlliteInputs,
+    /// What each of them sees; the scale and the steps do not count.
+    pub shown: Vec<Option<Control>>,
     pub images: Rc<ImageKeys>,
     pub out: Tensor,
     pub shallow: Option<ShallowPlan>,
@@ -119,32 +138,48 @@ impl UnetPlan {
         config: &unet::Config,
         options: &Options,
         weights: &Weights,
-        size: UnetSize,
+        (size, lllites): (UnetSize, &[ActingLllite]),
     ) -> Result<Self> {
+        let acting: Vec<&lllite::Config> = lllites.iter().map(|lllite| lllite.config.as_ref()).collect();
         let record = |options: &Options| {
             let mut r = Recorder::new(options).with_adapted(weights.adapted());
-            let (inputs, residuals) = size.inputs(config, &mut r);
+            let given = size.inputs(config, &acting, &mut r);
+            let UnetTensors { inputs, residuals, .. } = &given;
             let images = r.images.clone();
             r.probe = size.inside.probe(size.batch, size.before);
             let (out, deep) = match size.branch {
-                None => (unet::forward(config, &mut r, &inputs, &residuals)?, None),
+                None => (unet::forward(config, &mut r, inputs, residuals)?, None),
                 Some(branch) => {
-                    let (out, deep) = unet::forward_with_deep(config, &mut r, &inputs, &residuals, branch)?;
+                    let (out, deep) = unet::forward_with_deep(config, &mut r, inputs, residuals, branch)?;
                     r.output(deep);
                     (out, Some((branch, deep)))
                 }
             };
             r.output(out);
             let probe = r.probe.take().unwrap_or_default();
-            Ok((r.finish(), (inputs, residuals, images, out, deep, probe)))
+            Ok((r.finish(), (given, images, out, deep, probe)))
         };
-        let (recorded, (inputs, residuals, images, out, deep, probe)) = sound(gpu, options, record).await?;
-        let executable = recorded.instantiate(gpu, weights)?;
-        let (controls, adapters, shallow) = (Vec::new(), Vec::new(), None);
-        let mut plan =
-            UnetPlan { size, executable, inputs, residuals, controls, adapters, images, out, shallow, probe };
-        if let Some((branch, deep)) = deep {
-            plan.shallow = Some(plan.shallow(gpu, config, options, weights, branch, deep).await?);
+        let (recorded, (given, images, out, deep, probe)) = sound(gpu, options, record).await?;
+        let others: Vec<Rc<Weights>> = lllites.iter().map(|lllite| lllite.weights.clone()).collect();
+        let weights = Joined { own: weights, others: &others };
+        let executable = recorded.instantiate(gpu, &weights)?;
+        let UnetTensors { inputs, residuals, lllites } = given;
+        let mut plan = UnetPlan {
+            shown: vec![None; others.len()],
+            size,
+            executable,
+            inputs,
+            residuals,
+            controls: Vec::new(),
+            adapters: Vec::new(),
+            lllites,
+            images,
+            out,
+            shallow: None,
+            probe,
+        };
+        if let Some(deep) = deep {
+            plan.shallow = Some(plan.shallow(gpu, (config, &acting), options, &weights, deep).await?);
         }
         Ok(plan)
     }
@@ -160,24 +195,24 @@ impl UnetPlan {
     async fn shallow(
         &self,
         gpu: &Gpu,
-        config: &unet::Config,
+        (config, acting): (&unet::Config, &[&lllite::Config]),
         options: &Options,
-        weights: &Weights,
-        branch: u32,
-        deep: Tensor,
+        weights: &Joined<'_>,
+        (branch, deep): (u32, Tensor),
     ) -> Result<ShallowPlan> {
         let record = |options: &Options| {
-            let mut r = Recorder::new(options).with_adapted(weights.adapted());
-            let (inputs, residuals) = self.size.inputs(config, &mut r);
+            let mut r = Recorder::new(options).with_adapted(weights.own.adapted());
+            let given = self.size.inputs(config, acting, &mut r);
             let below = r.input_of(deep.dtype, deep.n, deep.h, deep.w, deep.c);
-            let out = unet::shallow(config, &mut r, &inputs, &residuals, branch, below)?;
+            let out = unet::shallow(config, &mut r, &given.inputs, &given.residuals, branch, below)?;
             r.output(out);
             let images = r.images.clone();
-            Ok((r.finish(), (inputs, residuals, images, below, out)))
+            Ok((r.finish(), (given, images, below, out)))
         };
-        let (recorded, (inputs, residuals, images, below, out)) = sound(gpu, options, record).await?;
-        let pairs = inputs.tensors().into_iter().zip(self.inputs.tensors());
-        let pairs = pairs.chain(residuals.into_iter().zip(self.residuals.iter().copied()));
+        let (recorded, (given, images, below, out)) = sound(gpu, options, record).await?;
+        let pairs = given.inputs.tensors().into_iter().zip(self.inputs.tensors());
+        let pairs = pairs.chain(given.residuals.into_iter().zip(self.residuals.iter().copied()));
+        let pairs = pairs.chain(given.lllites.tensors().zip(self.lllites.tensors()));
         let flat = |images: &ImageKeys| images.values().flatten().copied().collect::<Vec<_>>();
         let pairs = pairs.chain(flat(&images).into_iter().zip(flat(&self.images)));
         let shared: Vec<_> =
@@ -187,10 +222,18 @@ impl UnetPlan {
     }
 }
 
+/// What a plan of the UNet is given.
+struct UnetTensors {
+    inputs: unet::Inputs,
+    /// What ControlNets add; empty without any.
+    residuals: Vec<Tensor>,
+    lllites: LlliteInputs,
+}
+
 impl UnetSize {
-    /// Inputs of the UNet, what T2I-Adapters made among them, and what ControlNets add; empty without any. Those of
-    /// IP-Adapters are the recorder's.
-    fn inputs(&self, config: &unet::Config, r: &mut Recorder) -> (unet::Inputs, Vec<Tensor>) {
+    /// Inputs of the UNet, what T2I-Adapters made among them, what ControlNets add, and those of ControlNet-LLLites that act
+    /// in it. Those of IP-Adapters are the recorder's.
+    fn inputs(&self, config: &unet::Config, acting: &[&lllite::Config], r: &mut Recorder) -> UnetTensors {
         let UnetSize { batch, height, width, tokens, controlled, adapted, .. } = *self;
         let mut inputs = unet_inputs(config, r, batch, height, width, tokens);
         if adapted {
@@ -204,7 +247,8 @@ impl UnetSize {
         let mut keys = |c: u32| self.images.iter().map(|&n| r.input(batch, 1, n, 2 * c)).collect::<Vec<_>>();
         let images: ImageKeys = looking.into_iter().map(|(scope, c)| (scope, keys(c))).collect();
         r.images = Rc::new(images);
-        (inputs, residuals)
+        let lllites = LlliteInputs::new(r, batch, [height, width], acting);
+        UnetTensors { inputs, residuals, lllites }
     }
 }
 

@@ -1,24 +1,25 @@
 //! One prediction of the UNet after another: ControlNets first, then the texts of the step, then guidance.
 
 use super::controlnet::{Asked, ControlNet};
+use super::deep_cache::DeepFeatures;
 use super::diffusion::DiffusionPipeline;
 use super::inside::{Inside, Parts, Seen};
 use super::ip_adapter::SeenPictures;
+use super::lllite::Lllite;
 use super::looking::{self, Level};
 use super::pixels::{to_nchw, to_nhwc};
-use super::plans::{ShallowPlan, UnetPlan, UnetSize};
+use super::plans::{UnetPlan, UnetSize};
 use super::request::Control;
 use super::residence::Stage;
 use super::settle::{Pass, Shared};
 use super::t2i_adapter::T2iAdapter;
 use super::text::{Conditioning, Prompts};
 use crate::error::{Code, Error, Result};
-use crate::gpu::{Aside, Counters, Executable, Gpu, Probe, Reading, Tensor};
+use crate::gpu::{Counters, Executable, Gpu, Probe, Reading, Tensor};
 use crate::models::unet::{Config, Inputs};
 use crate::samplers::{
     Noising, composed_guidance, get_guidance_scale_embedding, get_timestep_embedding, rescale_noise_cfg,
 };
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// What the sampler asks of the network: see `Ask::Predict`.
@@ -40,6 +41,9 @@ pub(super) struct Predictor<'a> {
     adapters: Vec<Rc<T2iAdapter>>,
     /// Which of the adapters are in the plan's features.
     added: Option<Vec<bool>>,
+    lllites: Vec<Rc<Lllite>>,
+    /// How strongly they act by what the plan's inputs hold.
+    scales: Vec<f32>,
     /// What the plan's inputs hold of the texts.
     written: Vec<Rc<Conditioning>>,
     /// How many of them are the negative prompt's.
@@ -91,6 +95,7 @@ impl<'a> Predictor<'a> {
             tokens: prompts.tokens,
             controlled: !shared.controls.is_empty(),
             adapted: !shared.adapters.is_empty(),
+            lllites: shared.lllites.iter().map(|control| control.key.clone()).collect(),
             images: images.iter().map(SeenPictures::tokens).collect(),
             branch: shared.deep_cache.map(|cache| cache.branch),
             inside: Inside { guidance: false, ..shared.inside },
@@ -99,7 +104,9 @@ impl<'a> Predictor<'a> {
         let controls = shared.controls.iter().filter_map(|seen| seen.first());
         let controls = controls.map(|control| pipeline.controlnets.get(&control.key));
         let adapters = shared.adapters.iter().map(|control| pipeline.adapters.get(&control.key));
-        let plan = plan_of(pipeline, size).await?;
+        let lllites = shared.lllites.iter().map(|control| pipeline.lllites.get(&control.key));
+        let lllites: Vec<Rc<Lllite>> = lllites.collect::<Result<_>>()?;
+        let plan = plan_of(pipeline, size, &lllites, aborted).await?;
         plan.executable.begin_counting();
         let shows = shared.inside != Inside::default();
         Ok(Self {
@@ -110,6 +117,8 @@ impl<'a> Predictor<'a> {
             controls: controls.collect::<Result<_>>()?,
             adapters: adapters.collect::<Result<_>>()?,
             added: None,
+            lllites,
+            scales: Vec::new(),
             pipeline,
             shared,
             prompts,
@@ -124,7 +133,8 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// Makes the ControlNets and T2I-Adapters ready: their weights are on the GPU, their plans bound, their pictures seen.
+    /// Makes the ControlNets, T2I-Adapters and ControlNet-LLLites ready: their weights are on the GPU, their plans bound, their
+    /// pictures seen.
     ///
     /// # Errors
     /// Those of loading; `out-of-memory`; `aborted`.
@@ -141,6 +151,9 @@ impl<'a> Predictor<'a> {
         let unet = &self.pipeline.unet.config;
         for (i, (adapter, seen)) in self.adapters.iter().zip(&self.shared.adapters).enumerate() {
             adapter.prepare(residence, unet, &mut self.plan, (i, seen, self.size), aborted).await?;
+        }
+        for (i, (lllite, seen)) in self.lllites.iter().zip(&self.shared.lllites).enumerate() {
+            lllite.prepare(&residence.gpu, &mut self.plan, (i, seen, self.size)).await?;
         }
         residence.gpu.check()
     }
@@ -163,6 +176,7 @@ impl<'a> Predictor<'a> {
         let guidance = self.shared.guidance;
         let acts = guidance.acts(share);
         self.add_features(share)?;
+        self.set_scales(share)?;
         let weights = guidance.weights(acts, cfg_plus_plus);
         let mut texts = self.prompts.at(step);
         // Prompts of several parts, and CFG++, are made with the negative one's prediction in any case.
@@ -358,6 +372,17 @@ impl<'a> Predictor<'a> {
         Ok(())
     }
 
+    /// Tells the ControlNet-LLLites how strongly they act from one share of the steps to another.
+    fn set_scales(&mut self, [from, to]: [f64; 2]) -> Result<()> {
+        let scale = |asked: &Control| if from >= asked.start && to <= asked.end { asked.scale } else { 0.0 };
+        let scales: Vec<f32> = self.shared.lllites.iter().map(scale).collect();
+        if let (Some(t), true) = (self.plan.lllites.scales, self.scales != scales) {
+            self.plan.executable.write(&self.pipeline.residence.gpu, t, &scales)?;
+            self.scales = scales;
+        }
+        Ok(())
+    }
+
     /// What was predicted for each text, in their order, NCHW.
     async fn finish(&self, outs: Vec<Predicted>) -> Result<Vec<Vec<f32>>> {
         let channels = self.pipeline.unet.config.out_channels as usize;
@@ -452,34 +477,13 @@ struct Predicted {
     shallow: bool,
 }
 
-/// DeepCache's features. The plan holds those of one run; where a step has several (more pictures, or texts one after
-/// another), the others wait beside it.
-#[derive(Default)]
-struct DeepFeatures {
-    /// Picture, and place among its runs, of what the plan holds.
-    held: Option<(usize, usize)>,
-    aside: HashMap<(usize, usize), Aside>,
-}
-
-impl DeepFeatures {
-    /// Makes the plan hold the features of a run, or room for them; false where the whole UNet is to make them: it is
-    /// asked for, or there are none yet.
-    fn bring(&mut self, gpu: &Gpu, plan: &UnetPlan, run: (usize, usize), whole: bool) -> Result<bool> {
-        let Some(ShallowPlan { deep, .. }) = plan.shallow else { return Ok(false) };
-        let Some(held) = self.held.replace(run) else { return Ok(false) };
-        if held == run {
-            return Ok(!whole);
-        }
-        let kept = self.aside.remove(&held);
-        self.aside.insert(held, plan.executable.set_aside(gpu, deep, kept)?);
-        let Some(aside) = self.aside.get(&run).filter(|_| !whole) else { return Ok(false) };
-        plan.executable.take_back(gpu, deep, aside)?;
-        Ok(true)
-    }
-}
-
 /// The plan of the last picture where it fits, or a new one; of one text at a time where memory is short.
-async fn plan_of(pipeline: &DiffusionPipeline, size: UnetSize) -> Result<UnetPlan> {
+async fn plan_of(
+    pipeline: &DiffusionPipeline,
+    size: UnetSize,
+    lllites: &[Rc<Lllite>],
+    aborted: &dyn Fn() -> bool,
+) -> Result<UnetPlan> {
     let residence = &pipeline.residence;
     match residence.take_unet_plan() {
         Some(plan) if plan.size == size => return Ok(plan),
@@ -487,9 +491,13 @@ async fn plan_of(pipeline: &DiffusionPipeline, size: UnetSize) -> Result<UnetPla
         other => drop(other),
     }
     residence.make_room_for_unet();
+    let mut acting = Vec::with_capacity(lllites.len());
+    for lllite in lllites {
+        acting.push(lllite.acting(&residence.gpu, aborted).await?);
+    }
     let make = async |size| {
-        let weights = residence.unet.weights()?;
-        UnetPlan::new(&residence.gpu, &pipeline.unet.config, &pipeline.unet.options, &weights, size).await
+        let (config, options) = (&pipeline.unet.config, &pipeline.unet.options);
+        UnetPlan::new(&residence.gpu, config, options, &*residence.unet.weights()?, (size, &acting)).await
     };
     let plan = match make(size.clone()).await {
         // What the adapter cannot give is reported when it is asked for.

@@ -74,6 +74,7 @@ pub(super) struct Shared {
     /// Those that are seen at once: one, or of a ControlNet Union several.
     pub controls: Vec<Vec<Control>>,
     pub adapters: Vec<Control>,
+    pub lllites: Vec<Control>,
     /// ControlNets act with the prompt only.
     pub guess: bool,
     /// None with a scale of 0.
@@ -214,7 +215,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
     refine::check(options, matches!(start, Start::Noise), facts.model.refiner)?;
     controls::check(&controls, &facts.controlnets)?;
     check_sizes(&start, [width, height])?;
-    let (adapters, controls) = controls::parted(controls, &facts.controlnets);
+    let [adapters, lllites, controls] = controls::parted(controls, &facts.controlnets);
     if !from_picture && options.strength.is_some() {
         return Err(Error::invalid(
             "strength says how much of image is redrawn: give image too, or leave it out.",
@@ -252,6 +253,7 @@ pub(super) fn settle(options: &GenerateOptions, facts: &Facts) -> Result<Settled
         controls: controls::seen_at_once(controls, &facts.controlnets),
         ip_adapters: ip_adapter::asked(&options.ip_adapters, &facts.ip_adapters)?,
         adapters,
+        lllites,
         loras: loras(options, facts)?,
         images,
         seed: options.seed,

@@ -3,7 +3,7 @@
 //! `StableDiffusionAdapterPipeline`, `StableDiffusionXLAdapterPipeline` and `MultiAdapter`.
 
 use super::controlnet::{Beside, bring_beside_unet, seen};
-use super::controls::ControlFacts;
+use super::controls::{ControlFacts, How};
 use super::loaded::Loaded;
 use super::part::{Module, Part, WeightSource};
 use super::pixels::Bytes;
@@ -40,9 +40,9 @@ impl T2iAdapters {
     pub fn list(&self) -> Vec<ControlFacts> {
         let facts = |(key, adapter): (String, Rc<T2iAdapter>)| ControlFacts {
             key,
-            guesses: false,
-            modes: None,
-            adapter: Some(adapter.module.config.downscale_factor),
+            how: How::Adapter,
+            unit: Some(adapter.module.config.downscale_factor),
+            ..Default::default()
         };
         self.0.all().into_iter().map(facts).collect()
     }

@@ -253,7 +253,7 @@ impl TextEncoder {
             Ok((r.finish(), io))
         };
         let (plan, io) = sound(gpu, &self.module.options, record).await?;
-        let executable = plan.instantiate(gpu, &weights)?;
+        let executable = plan.instantiate(gpu, &*weights)?;
         Ok(TextPlan { recipe, size, weights, adapted, io, executable })
     }
 }

@@ -30,7 +30,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tiny_model::{
-    Bytes, ROOT, control_lora, controlnets, draw, marked, read_json, single, tensors, tiny, whole, written,
+    Bytes, ROOT, control_lora, controlnets, draw, lllite, marked, read_json, single, tensors, tiny, whole,
+    written,
 };
 
 const KINDS: &str = "lora, embedding, controlnet, ip-adapter, image-encoder, vae, upscaler or checkpoint";
@@ -91,7 +92,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let adapters = &read_json("t2i_adapter/adapters.json");
             let t2i = ["full", "light"].map(|name| written(&tensors(&adapters[name]["tensors"], 0.9)));
             let nets = controlnets();
-            nets.iter().map(|parts| written(parts)).chain([marked(&control_lora())]).chain(t2i).collect()
+            let small = [marked(&control_lora()), written(&lllite())];
+            nets.iter().map(|parts| written(parts)).chain(small).chain(t2i).collect()
         }
         "ip-adapter" => {
             let adapters = &read_json("ip_adapter/nets.json")["adapters"];

@@ -135,6 +135,11 @@ pub fn controlnets() -> Vec<Vec<Part>> {
     known.iter().map(|name| tensors(&nets[name]["tensors"], 0.6)).collect()
 }
 
+/// A ControlNet-LLLite of its kind.
+pub fn lllite() -> Vec<Part> {
+    tensors(&read_json("lllite/nets.json")["sd1"]["tensors"], 0.9)
+}
+
 /// The first of [`controlnets`] as a Control-LoRA; [`marked`], it is one.
 pub fn control_lora() -> Vec<Part> {
     let factors = |part: &Part| {

@@ -104,6 +104,15 @@ impl Case {
         (t, values)
     }
 
+    /// So many f32.
+    pub fn numbers(&mut self, count: u32) -> (Tensor, Vec<f32>) {
+        let t = self.inputs_of.input_of(Dtype::F32, 1, 1, 1, count);
+        let values = self.random.values(count as usize, 1.0);
+        self.made.push(t);
+        self.inputs.push((t, values.clone()));
+        (t, values)
+    }
+
     /// `len` indices for each of `n`.
     pub fn indices(&mut self, n: u32, len: u32, values: &[u32]) -> Tensor {
         let t = self.inputs_of.input_u32(n, len);
@@ -179,7 +188,7 @@ impl Case {
         for &t in &self.made {
             let again = match t.dtype {
                 Dtype::U32 => r.input_u32(t.n, t.w),
-                _ => r.input(t.n, t.h, t.w, t.c),
+                dtype => r.input_of(dtype, t.n, t.h, t.w, t.c),
             };
             assert_eq!(again, t);
         }

@@ -28,6 +28,17 @@ fn side(random: &mut Random, shape: Shape) -> (u32, u32) {
     }
 }
 
+fn gathering(random: &mut Random, shape: Shape, h: u32, w: u32) -> Conv {
+    match (random.range(0, 5), shape) {
+        (0..3, Shape::Plain) | (0, _) => Conv::k3(),
+        (1, _) => Conv::down(),
+        (2, _) if h > 1 && w > 1 => Conv::down_asymmetric(),
+        (3, Shape::Any | Shape::Large) if h > 1 && w > 1 => Conv::squares(2),
+        (4, Shape::Any | Shape::Large) if h > 3 && w > 3 => Conv::squares(4),
+        _ => Conv::up_to(2 * h - random.range(0, 1), 2 * w - random.range(0, 1)),
+    }
+}
+
 pub async fn convolution_of(on: &On<'_>, options: &Options, seed: u64, shape: Shape) -> Outcome {
     let mut case = Case::new(options, seed);
     let random = &mut case.random;
@@ -40,18 +51,7 @@ pub async fn convolution_of(on: &On<'_>, options: &Options, seed: u64, shape: Sh
     let c2 = if second { random.range(1, 30) } else { 0 };
     let (c, out) =
         if shape == Shape::Large { (c + 40 - c % 4, random.range(32, 90)) } else { (c, random.range(1, 75)) };
-    let conv = if linear {
-        Conv::k1()
-    } else {
-        match random.range(0, 3) {
-            0 | 1 if plain => Conv::k3(),
-            _ if plain => Conv::up_to(2 * h - random.range(0, 1), 2 * w - random.range(0, 1)),
-            0 => Conv::k3(),
-            1 => Conv::down(),
-            2 if h > 1 && w > 1 => Conv::down_asymmetric(),
-            _ => Conv::up_to(2 * h - random.range(0, 1), 2 * w - random.range(0, 1)),
-        }
-    };
+    let conv = if linear { Conv::k1() } else { gathering(random, shape, h, w) };
     let bias = random.range(0, 1) == 1;
     let (act, post) = (random.pick(&ACTIVATIONS), random.pick(&[Activation::None, Activation::Relu]));
     let (with_add, with_residual) = (random.range(0, 1) == 1, random.range(0, 1) == 1);

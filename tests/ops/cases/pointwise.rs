@@ -37,6 +37,22 @@ pub async fn pointwise(on: &On<'_>, options: &Options, seed: u64) -> Vec<Outcome
         .await,
     );
     let mut case = Case::new(options, seed);
+    let [h, c] = [9, 30].map(|most| case.random.range(1, most));
+    let (x, xs) = case.input(2, h, 3, c);
+    let (more, mores) = case.input(2, h, 3, c);
+    let (scales, by) = case.numbers(3);
+    let op = |r: &mut Recorder| ops::plus_scaled(r, x, more, scales, 1).unwrap();
+    let tolerance = case.storage();
+    outcomes.push(
+        case.finish(on, format!("plus scaled 2x{h}x3x{c}"), op, tolerance, |_| {
+            xs.iter()
+                .zip(&mores)
+                .map(|(&x, &more)| f64::from(x) + f64::from(by[1]) * f64::from(more))
+                .collect()
+        })
+        .await,
+    );
+    let mut case = Case::new(options, seed);
     let [h, w, c] = [9, 9, 30].map(|most| case.random.range(1, most));
     let (x, xs) = case.input(2, h, w, c);
     let op = |r: &mut Recorder| ops::average(r, x).unwrap();

@@ -17,7 +17,7 @@ import { asked, goTo, hasResult, shot, site, status, withPage, www } from '../su
 
 /** Names, units and signs that are the same in Chinese. @type {RegExp[]} */
 const SAME = [
-  /styles\.csv|animal\.txt|__animal__|Stability AI|IP-Adapter|T2I-Adapter|ViT-(H|bigG)|, Plus/g,
+  /styles\.csv|animal\.txt|__animal__|Stability AI|IP-Adapter|T2I-Adapter|ControlNet-LLLite|ViT-(H|bigG)|, Plus/g,
   /browser-diffusion|Stable Diffusion( (XL|Turbo|\d(\.\d)?))*|AUTOMATIC1111|A1111|ComfyUI|diffusers|Hugging Face/g,
   /WebGPU|JavaScript|Chrome|Edge|Safari|Firefox|NVIDIA|torch|DeepCache|ESRGAN|ControlNet|LoRA|UNet|VAE|Embedding/g,
   /\b(CLIP( skip)?|CFG|CPU|SDXL|SD|PNG|JPEG|WebP|URL|AI|GB|MB|kB|Ctrl|Shift|Esc|zip|canny|branch|eta|s_churn)\b/g,
