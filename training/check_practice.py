@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from check import Model, sheet
-from train_controlnet import Controlled, as_condition, plain, edges
+from train_controlnet import Controlled, as_condition, edges, plain
 
 MOST_BYTES = 1e6
 NEAR = 2  # pixels
@@ -23,7 +23,7 @@ NEAR = 2  # pixels
 PROMPTS = ["a cat", "a red apple", "a house", "a guitar", "a purple car on a yellow background", "a cow on the grass",
            "a rocket at night", "a rose"]
 PAIRS = [("a heart", "a pizza"), ("an apple", "a cookie"), ("a cat", "a watermelon"), ("a house", "a red car"),
-         ("a star", "a sunflower"), ("a fish", "a strawberry"), ("a bell", "a panda"), ("a cup", "a frog")]
+         ("a purple star", "a sunflower"), ("a fish", "a strawberry"), ("a bell", "a panda"), ("a cup", "a frog")]
 GOALS = dict(chroma_with_over_without=0.25, ink_more=0.05, near_with_less_without=0.2)
 
 

@@ -7,6 +7,7 @@ usage: train_controlnet.py STATE --minutes M [--model FOLDER] [--device cuda]
 import argparse
 import json
 import os
+import re
 
 import cv2
 import numpy as np
@@ -53,8 +54,9 @@ def fresh(unet):
     """-> that with small matrices beside its weights, what learns of it"""
     net = plain(unet).requires_grad_(False)
     layers = [k for k, m in net.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d)) and not is_own(k)]
+    these = "|".join(map(re.escape, layers))  # PEFT takes a list for endings, of which its own conv_in has one too
     net = inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian",
-                                             target_modules=layers), net)
+                                             target_modules=these), net)
     for k, p in net.named_parameters():
         p.requires_grad_(p.requires_grad or is_own(k))
     return net, {k: p for k, p in net.named_parameters() if p.requires_grad}

@@ -14,7 +14,7 @@ from adapting import Base, add_model
 from compose import ink
 from train_unet import decode, grid, sample
 
-LR, RANK = 2e-3, 4
+LR, RANK = 2e-3, 7
 PICTURES = 2000
 KINDS = ["plain", "ground", "tint", "scene", "pair"]
 SHEET = ["a cat", "a red apple", "a rocket at night", "a house", "a dog on a blue background", "a guitar",
