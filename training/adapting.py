@@ -54,9 +54,9 @@ class Base:
         self.unet.requires_grad_(False)
 
     def pictures(self, name, seed, kinds, count, show, first=1.0):
-        """Pictures of these kinds, drawn by show(rng, layouts) as uint8 n x 3 or more x h x w; channels behind the third
-        are no part of the picture. first: of the model in www/embedded/, the share that is laid out as its own. Kept in
-        STATE under `name`.
+        """Pictures of these kinds, drawn by show(rng, layouts) as uint8 n x 3 or more x h x w; channels behind the
+        third are no part of the picture. first: of the model in www/embedded/, the share that is laid out as its own.
+        Kept in STATE under `name`.
         -> latents, token ids n x languages x 77, what was shown, on the CPU"""
         path = os.path.join(self.state, name)
         if not os.path.exists(path) and self.rank == 0:

@@ -3,7 +3,7 @@ control's edges? Drawn by diffusers from the files as they ship, 20 steps, guida
 
 The browser does the same at seed 1 (tests/web/tests/practice.test.mjs); what it demands is taken from here.
 
-usage: check_practice.py FOLDER [--sets 8] [--seed 50000] [--sheet FILE.png]   FOLDER: a model with lora/ and controlnet/
+usage: check_practice.py FOLDER [--sets 8] [--seed 50000] [--sheet FILE.png]   FOLDER: with lora/ and controlnet/
 """
 import argparse
 import json
@@ -79,7 +79,8 @@ def check_control(model, folder, seeds):
         model.unet = lambda x, t, h: net(x, t, h, edges=condition)
         drawn = model(asked, others, 3.0)
         model.unet = unet
-        out.append([np.mean([near(l.numpy(), e.numpy()) for l, e in zip(lines, edges_of(p))]) for p in (drawn, without)])
+        share = lambda got: np.mean([near(l.numpy(), e.numpy()) for l, e in zip(lines, edges_of(got))])
+        out.append([share(drawn), share(without)])
         if not rows:
             rows = [shown, np.repeat(255 * lines.numpy().astype(np.uint8)[..., None], 3, -1), without, drawn]
     return np.array(out), rows

@@ -39,7 +39,8 @@ def learnt_from(base):
     composer = base.composer
     z, ids, whole = base.pictures("controlnet-pictures.pt", 12, KINDS, PICTURES,
                                   lambda rng, layouts: composer.pictures(layouts), first=0.4)
-    more_z, more_ids, shaped = base.pictures("controlnet-shaped.pt", 13, SHAPED_KINDS, SHAPED, composer.shaped, first=0.5)
+    more_z, more_ids, shaped = base.pictures("controlnet-shaped.pt", 13, SHAPED_KINDS, SHAPED, composer.shaped,
+                                             first=0.5)
     outlines = edges(shaped[:, 3:].expand(-1, 3, -1, -1))
     return (torch.cat([z, more_z]), torch.cat([ids, more_ids]),
             torch.cat([edges(whole), edges(shaped[:, :3]) | outlines]))

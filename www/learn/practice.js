@@ -22,6 +22,9 @@ const beside = (/** @type {string} */ path) => new URL(`../embedded/${path}`, im
 /** What is drawn along the edges of a picture, and how much they count. @type {[prompt: string, scale: number][]} */
 const LED = [['a watermelon', 0], ['a watermelon', 0.5], ['a watermelon', 1], ['a cat', 1], ['a frog', 1]];
 
+/** @param {ImageData} image @param {number} scale @returns {import('../browser-diffusion.js').ControlNet} */
+const byEdges = (image, scale) => ({ source: beside('controlnet'), image, preprocess: 'canny', scale });
+
 /** The last word of a prompt, weighed. @param {string} prompt @param {number} weight */
 const weighed = (prompt, weight) => prompt.replace(/(\S+)\s*$/, `($1:${weight})`);
 
@@ -44,13 +47,8 @@ const EXPERIMENTS = {
     { label: t('practice.loraIs', scale), options: { loras: [{ source: beside('lora/ink.safetensors'), scale }] } })),
   control: ({ picture }) => [
     { label: t('practice.edges'), shown: () => canny(picture) },
-    ...LED.map(([prompt, scale]) => ({
-      label: t('practice.ledIs', prompt, scale),
-      options: {
-        prompt,
-        controlnets: [{ source: beside('controlnet'), image: picture, preprocess: /** @type {const} */ ('canny'), scale }],
-      },
-    })),
+    ...LED.map(([prompt, scale]) => (
+      { label: t('practice.ledIs', prompt, scale), options: { prompt, controlnets: [byEdges(picture, scale)] } })),
   ],
   bits: () => /** @type {const} */ (['f16', 'q8', 'q4']).map((weights) => ({ label: weights, options: {}, weights })),
 };

@@ -14,6 +14,9 @@ import { serve } from '../support/hub.mjs';
 const folder = join(root, 'www/embedded');
 const PARTS = ['lora/ink.safetensors', 'controlnet/diffusion_pytorch_model.safetensors'];
 
+/** How often each was asked for. @param {{ log: { path: string }[] }} server */
+const fetched = server => PARTS.map(path => server.log.filter(request => request.path === `/embedded/${path}`).length);
+
 /** A list of strings or of pairs as training/check_practice.py has it. @param {string} name */
 const list = name => {
   const source = readFileSync(join(root, 'training/check_practice.py'), 'utf8');
@@ -116,15 +119,13 @@ test('the LoRA makes ink on paper of colours, and the control makes pictures fol
     mkdirSync(shots, { recursive: true });
     writeFileSync(join(shots, 'practice.png'), Buffer.from(sheet.split(',')[1], 'base64'));
     t.diagnostic(JSON.stringify(got));
-    const fetched = (/** @type {string} */ path) => server.log.filter(request => request.path === `/embedded/${path}`).length;
-    for (const path of PARTS) assert.equal(fetched(path), 1, path);
+    assert.deepEqual(fetched(server), [1, 1]);
   });
 });
 
-test('chapter 7 has a button for each: by mouse and by keyboard, in English and in Chinese, with a link; fetched once', async t => {
+test('chapter 7 has a button for each, by mouse, by keyboard, in both languages; its link; fetched once', async t => {
   const server = await serve({ roots: { '/': join(root, 'www') } });
   t.after(server.close);
-  const fetched = () => PARTS.map(path => server.log.filter(request => request.path === `/embedded/${path}`).length);
   await withBrowser({}, async context => {
     const page = await context.newPage();
     /** Hashes of what the six canvases show. @param {Page} page */
@@ -142,21 +143,21 @@ test('chapter 7 has a button for each: by mouse and by keyboard, in English and 
     const captions = (/** @type {Page} */ page) => page.locator('#practice figcaption').allInnerTexts();
     await page.goto(`${server.url}/learn.html#practice&what=steps`);
     await played(page);
-    assert.deepEqual(fetched(), [0, 0], 'nothing of them before they are used');
+    assert.deepEqual(fetched(server), [0, 0], 'nothing of them before they are used');
 
     await page.click('[data-experiment=lora]');
     await played(page);
     assert.deepEqual(await captions(page), [0, 0.3, 0.6, 0.9, 1.2, 1.5].map(scale => `LoRA ${scale}`));
     const inked = await shown(page);
     assert.equal(new Set(inked).size, 6, 'each is another picture');
-    assert.deepEqual(fetched(), [1, 0]);
+    assert.deepEqual(fetched(server), [1, 0]);
 
     await page.focus('[data-experiment=control]');
     await page.keyboard.press('Enter');
     await played(page);
     const led = await shown(page);
     assert.equal(new Set(led).size, 6);
-    assert.deepEqual(fetched(), [1, 1]);
+    assert.deepEqual(fetched(server), [1, 1]);
     const link = await page.getAttribute('#practice .link', 'href');
     assert.match(link ?? '', /what=control/);
 
@@ -167,6 +168,6 @@ test('chapter 7 has a button for each: by mouse and by keyboard, in English and 
     assert.equal(await other.getAttribute('[data-experiment=control]', 'aria-pressed'), 'true');
     assert.match((await captions(other)).join(' '), /你的图片的边缘.*强度 0\.5/);
     assert.deepEqual(await shown(other), led);
-    assert.deepEqual(fetched(), [1, 1], 'kept');
+    assert.deepEqual(fetched(server), [1, 1], 'kept');
   });
 });
