@@ -14,6 +14,12 @@ import { serve } from '../support/hub.mjs';
 const folder = join(root, 'www/embedded');
 const PARTS = ['lora/ink.safetensors', 'controlnet/diffusion_pytorch_model.safetensors'];
 
+/**
+ * Torch's means of eight sets of eight prompts, at other seeds, less four standard deviations of a set
+ * (training/README.md).
+ */
+const LEAST = { chromaLess: 0.868 - 4 * 0.005, inkMore: 0.075 - 4 * 0.005, nearWith: 0.811 - 4 * 0.019, nearMore: 0.463 - 4 * 0.021 };
+
 /** How often each was asked for. @param {{ log: { path: string }[] }} server */
 const fetched = server => PARTS.map(path => server.log.filter(request => request.path === `/embedded/${path}`).length);
 
@@ -119,6 +125,11 @@ test('the LoRA makes ink on paper of colours, and the control makes pictures fol
     mkdirSync(shots, { recursive: true });
     writeFileSync(join(shots, 'practice.png'), Buffer.from(sheet.split(',')[1], 'base64'));
     t.diagnostic(JSON.stringify(got));
+    const { plain, inked, without, following } = got;
+    assert.ok(1 - inked.chroma / plain.chroma >= LEAST.chromaLess, 'colours go');
+    assert.ok(inked.ink - plain.ink >= LEAST.inkMore, 'lines come');
+    assert.ok(following >= LEAST.nearWith, 'edges are followed');
+    assert.ok(following - without >= LEAST.nearMore, 'more than by chance');
     assert.deepEqual(fetched(server), [1, 1]);
   });
 });
