@@ -18,7 +18,10 @@ const PARTS = ['lora/ink.safetensors', 'controlnet/diffusion_pytorch_model.safet
  * Torch's means of eight sets of eight prompts, at other seeds, less four standard deviations of a set
  * (training/README.md).
  */
-const LEAST = { chromaLess: 0.868 - 4 * 0.005, inkMore: 0.075 - 4 * 0.005, nearWith: 0.811 - 4 * 0.019, nearMore: 0.463 - 4 * 0.021 };
+const LEAST = {
+  chromaLess: 0.868 - 4 * 0.005, inkMore: 0.075 - 4 * 0.005, nearWith: 0.811 - 4 * 0.019,
+  nearMore: 0.463 - 4 * 0.021,
+};
 
 /** How often each was asked for. @param {{ log: { path: string }[] }} server */
 const fetched = server => PARTS.map(path => server.log.filter(request => request.path === `/embedded/${path}`).length);
