@@ -19,8 +19,11 @@ import { t } from './say.js';
 
 /** Beside the model; fetched by the engine when they are used, and kept by it as the model is. */
 const beside = (/** @type {string} */ path) => new URL(`../embedded/${path}`, import.meta.url).href;
-/** What is drawn along the edges of a picture, and how much they count. @type {[prompt: string, scale: number][]} */
-const LED = [['a watermelon', 0], ['a watermelon', 0.5], ['a watermelon', 1], ['a cat', 1], ['a frog', 1]];
+/**
+ * What is drawn along the edges of a picture, and how much they count.
+ * @type {['watermelon' | 'cat' | 'frog', scale: number][]}
+ */
+const LED = [['watermelon', 0], ['watermelon', 0.5], ['watermelon', 1], ['cat', 1], ['frog', 1]];
 
 /** @param {ImageData} image @param {number} scale @returns {import('../browser-diffusion.js').ControlNet} */
 const byEdges = (image, scale) => ({ source: beside('controlnet'), image, preprocess: 'canny', scale });
@@ -47,8 +50,10 @@ const EXPERIMENTS = {
     { label: t('practice.loraIs', scale), options: { loras: [{ source: beside('lora/ink.safetensors'), scale }] } })),
   control: ({ picture }) => [
     { label: t('practice.edges'), shown: () => canny(picture) },
-    ...LED.map(([prompt, scale]) => (
-      { label: t('practice.ledIs', prompt, scale), options: { prompt, controlnets: [byEdges(picture, scale)] } })),
+    ...LED.map(([noun, scale]) => ({
+      label: t('practice.ledIs', t(`practice.${noun}`), scale),
+      options: { prompt: `a ${noun}`, controlnets: [byEdges(picture, scale)] },
+    })),
   ],
   bits: () => /** @type {const} */ (['f16', 'q8', 'q4']).map((weights) => ({ label: weights, options: {}, weights })),
 };

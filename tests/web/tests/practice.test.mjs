@@ -180,7 +180,7 @@ test('chapter 7 has a button for each, by mouse, by keyboard, in both languages;
     await other.goto(`${server.url}/zh/learn.html${link}`);
     await played(other);
     assert.equal(await other.getAttribute('[data-experiment=control]', 'aria-pressed'), 'true');
-    assert.match((await captions(other)).join(' '), /你的图片的边缘.*强度 0\.5/);
+    assert.match((await captions(other)).join(' '), /你的图片的边缘.*西瓜，强度 0\.5/);
     assert.deepEqual(await shown(other), led);
     assert.deepEqual(fetched(server), [1, 1], 'kept');
   });
