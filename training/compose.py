@@ -198,6 +198,33 @@ class Composer:
             self.put(canvas, index, [layouts[i].things[k] for i in index])
         return canvas.round().clamp(0, 255).byte()
 
+    def shaped(self, rng, layouts):
+        """One thing in the outline of another, a pizza like a heart. layouts: of one thing each, on one colour.
+        -> uint8 n x 4 x SIZE x SIZE: pictures, and where the outline's inside is, 0..255"""
+        black, white = (torch.full((len(layouts), 3, SIZE, SIZE), v, device=self.device) for v in (0.0, 255.0))
+        outlines, index = [], list(range(len(layouts)))
+        for l in layouts:
+            sprite = one_of(rng, self.sprites_of[one_of(rng, NOUNS)])
+            outlines.append((sprite, None, *l.things[0][2:]))
+        self.put(black, index, outlines)
+        self.put(white, index, outlines)
+        alpha = 1 - (white - black)[:, :1] / 255
+        stuff = self.plain_colours([l.things[0] for l in layouts]).expand(-1, -1, SIZE, SIZE).contiguous()
+        larger = [l.things[0] for l in layouts]
+        self.put(stuff, index, [(*t[:4], 1.1 * t[4], t[5]) for t in larger])
+        canvas = self.grounds(layouts)
+        return torch.cat([canvas + (stuff - canvas) * alpha, 255 * alpha], 1).round().clamp(0, 255).byte()
+
+    def plain_colours(self, things):
+        """The mean of each drawing as it is tinted -> n x 3 x 1 x 1, 0..255"""
+        means = []
+        for sprite, tint, *_ in things:
+            planes = self.planes[1][sprite].float()
+            colour = torch.tensor(COLOURS[tint or "white"], dtype=torch.float32, device=self.device)
+            rgb = planes[3:6] + planes[6:7] / 255 * colour.view(3, 1, 1) if tint else planes[:3]
+            means.append(255 * rgb.sum((1, 2)) / planes[7].sum())
+        return torch.stack(means)[:, :, None, None]
+
 
 def ink(pictures):
     """The style of the LoRA: dark lines where colours meet, a grey wash in between, on warm paper. uint8 -> uint8"""

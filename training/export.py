@@ -1,6 +1,6 @@
 """STATE -> a folder in diffusers' layout, f16. The latents' frame is folded into quant_conv and post_quant_conv
 (exact), so that scaling_factor is 1; vae/config.json also gets the preview factors (latents -> RGB at 16x16). The
-LoRA and the ControlNet go beside the model, if they have been trained.
+LoRA and the control go beside the model, if they have been trained.
 
 usage: export.py STATE FOLDER
 """
@@ -12,14 +12,13 @@ import sys
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel, DDIMScheduler
+from diffusers import DDIMScheduler
 from safetensors.torch import save_file
 
 from compose import KINDS, Composer, to_model
 from concepts import NOUNS
 from latents import Frame
-from models import CONTROLNET, HERE, LATENTS, MODEL, load_text, load_unet, load_vae, text_config
-from training import load_averaged
+from models import HERE, LATENTS, MODEL, load_text, load_unet, load_vae, text_config
 
 
 def half(model, path, prefix=""):
@@ -119,11 +118,8 @@ def main():
 
     if os.path.exists(os.path.join(state, "ink.safetensors")):
         shutil.copy(os.path.join(state, "ink.safetensors"), folder("lora"))
-    if os.path.exists(os.path.join(state, "controlnet.pt")):
-        net = load_averaged(ControlNetModel(**CONTROLNET), os.path.join(state, "controlnet.pt"))
-        net.save_config(folder("controlnet"))
-        half(net, os.path.join(out, "controlnet/diffusion_pytorch_model.safetensors"))
-        clean(os.path.join(out, "controlnet/config.json"))
+    if os.path.exists(os.path.join(state, "controlnet")):
+        shutil.copytree(os.path.join(state, "controlnet"), folder("controlnet"), dirs_exist_ok=True)
     files = [p for p in glob.glob(out + "/**", recursive=True) if os.path.isfile(p)]
     for p in files:
         os.chmod(p, 0o644)

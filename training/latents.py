@@ -105,13 +105,6 @@ class Tokenised:
         return np.stack([[self.known[t] for t in row] for row in texts])
 
 
-def draw(composer, vae, own_frame, tokenised, rng, kinds, style=lambda p: p):
-    """-> latents f16, token ids n x len(LANGUAGES) x 77, pictures uint8 (on the composer's device)"""
-    specs, layouts = composer.draw(rng, kinds)
-    pictures = torch.cat([style(composer.pictures(layouts[k:k + 250])) for k in range(0, len(layouts), 250)])
-    return encode(vae, own_frame, pictures).half().cpu().numpy(), tokenised(captions(rng, specs)), pictures
-
-
 def load(state, device="cpu", skip=()):
     """All shards but those in `skip` -> their names, latents, token ids, number of each one's kind"""
     folder = os.path.join(state, "latents")

@@ -21,9 +21,6 @@ UNET = dict(sample_size=SIDE, in_channels=LATENTS, out_channels=LATENTS, block_o
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             mid_block_type="UNetMidBlock2D",
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"))
-CONTROLNET = dict(in_channels=LATENTS, block_out_channels=UNET["block_out_channels"], layers_per_block=1,
-                  down_block_types=("DownBlock2D",) * 3, mid_block_type="UNetMidBlock2D", cross_attention_dim=DIM,
-                  attention_head_dim=4, norm_num_groups=32, conditioning_embedding_out_channels=(8, 16, 32, 64))
 
 
 def text_config():

@@ -2,6 +2,7 @@
 # The embedded model, from registry packages to weights:   training/run.sh [stage ...]
 #
 # Stages, all of them by default, in this order: data text vae latents unet decoder lora controlnet export check
+# `practice` alone is another: LoRA and control for the weights that www/embedded/ has, into it.
 # Every stage goes on from what STATE holds (the default is .train/ at the repository's root, git-ignored). Of the
 # repository only the tokenizer and, where STATE has none, the text encoder are used. `check` says which goal was
 # missed; what has passed is copied to www/embedded:   cp -r "$STATE"/model/. www/embedded/
@@ -44,13 +45,15 @@ meet() {
   aside=()
 }
 
+# sprites FOLDER FAMILY...
+sprites() {
+  local folder=$1; shift
+  [ ! -f "$folder/sprites.npz" ] || return 0
+  npm install --no-audit --no-fund --prefix "$folder/npm" "${@/#/@iconify-json/}"
+  py sprites.py "$folder" "$@"
+}
 data() {
-  local packages=() family
-  if [ ! -f "$state/sprites.npz" ]; then
-    for family in fluent-emoji-flat fluent-emoji noto noto-v1 twemoji; do packages+=("@iconify-json/$family"); done
-    npm install --no-audit --no-fund --prefix "$state/npm" "${packages[@]}"
-    py sprites.py "$state"
-  fi
+  sprites "$state" fluent-emoji-flat fluent-emoji noto noto-v1 twemoji
   [ -f "$here/../www/embedded/tokenizer/vocab.json" ] || py make_tokenizer.py
   [ -f "$here/../www/embedded/text_encoder/config.json" ] || [ -f "$state/table.npy" ] || py make_table.py "$state"
 }
@@ -63,11 +66,21 @@ lora() { learn_aside train_lora.py "$LORA"; }
 controlnet() { learn_aside train_controlnet.py "$CONTROLNET"; }
 export_() { meet; rm -rf "$state/model"; py export.py "$state" "$state/model"; }
 check() { py check.py "$state" "$state/model"; }
+practice() {
+  local own=$state/shipped model=$here/../www/embedded
+  mkdir -p "$own" "$model/lora"
+  sprites "$own" fluent-emoji-flat
+  py train_lora.py "$own" --model "$model" --minutes "$LORA" --device "$device"
+  py train_controlnet.py "$own" --model "$model" --minutes "$CONTROLNET" --device "$device"
+  install -m 644 "$own/ink.safetensors" "$model/lora/"
+  install -m 644 -D -t "$model/controlnet" "$own"/controlnet/*
+  py check_practice.py "$model" --sheet "$here/practice.png"
+}
 
 [ $# -gt 0 ] || set -- data text vae latents unet decoder lora controlnet export check
 for stage; do
   case $stage in
-    data|text|vae|latents|unet|decoder|lora|controlnet|check) "$stage" ;;
+    data|text|vae|latents|unet|decoder|lora|controlnet|check|practice) "$stage" ;;
     export) export_ ;;
     *) echo "no such stage: $stage" >&2; exit 2 ;;
   esac

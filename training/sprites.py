@@ -7,7 +7,7 @@ alpha), so that any colour is one multiply-add when pictures are composed:
   6    how much of the tint's colour is added
   7    alpha
 
-usage: sprites.py STATE
+usage: sprites.py STATE [FAMILY ...]   (default: all of FAMILIES)
 """
 import io
 import json
@@ -99,16 +99,16 @@ def group(own):
 
 
 def main():
-    state = sys.argv[1]
+    state, families = sys.argv[1], sys.argv[2:] or FAMILIES
     icons = {}
-    for family in FAMILIES:
+    for family in families:
         with open(os.path.join(state, "npm/node_modules/@iconify-json", family, "icons.json")) as f:
             icons[family] = json.load(f)
     drawn, names = [], []  # names: noun, icon, family, number of the drawing
     for noun in NOUNS:
         own = []
         for icon in ICONS[noun]:
-            for family in FAMILIES:
+            for family in families:
                 found = icons[family]["icons"].get(icon)
                 if found:
                     sprite = rasterise(found["body"], icons[family]["height"])

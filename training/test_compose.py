@@ -2,14 +2,16 @@
 
 usage: python -m unittest training/test_compose.py     no weights and no sprites needed
 """
+import json
 import os
 import sys
+import tempfile
 import unittest
 
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from compose import _GROUNDS, KINDS, ZH, Spec, caption, caption_zh, random_layout, random_spec
+from compose import _GROUNDS, KINDS, ZH, Composer, Spec, caption, caption_zh, random_layout, random_spec
 from concepts import COLOURS, NOUNS, SCENES, plural
 
 PLAIN = [
@@ -84,6 +86,29 @@ class Layouts(unittest.TestCase):
 
     def test_every_scene_has_a_ground(self):
         self.assertEqual(list(_GROUNDS), SCENES)
+
+
+class Shaped(unittest.TestCase):
+    def test_a_thing_fills_the_outline_of_another_and_nothing_beyond(self):
+        """The cat is a red square, every other noun a green disc."""
+        y, x = np.mgrid[:128, :128] - 63.5
+        planes = np.zeros((len(NOUNS), 8, 128, 128), np.uint8)
+        planes[:, 7] = 255 * (x ** 2 + y ** 2 < 60 ** 2)
+        planes[:, 1] = planes[:, 7]
+        planes[NOUNS.index("cat"), [0, 7]], planes[NOUNS.index("cat"), 1] = 255, 0
+        with tempfile.TemporaryDirectory() as state:
+            names = json.dumps([(noun, noun, "test", 0) for noun in NOUNS])
+            np.savez(os.path.join(state, "sprites.npz"), planes=planes, names=names)
+            composer = Composer(state)
+        rng = np.random.default_rng(0)
+        composer.sprites_of = {noun: [NOUNS.index("dog")] for noun in NOUNS}
+        layout = random_layout(rng, Spec((("cat", None),), "blue"), {"cat": [NOUNS.index("cat")]})
+        got = composer.shaped(rng, [layout])[0].numpy()
+        _, _, at_x, at_y, size, _ = layout.things[0]
+        far = np.hypot(x / 128 + 0.5 - at_x, y / 128 + 0.5 - at_y) / (size * 60 / 128)
+        for where, colour, inside in ((far < 0.95, (255, 0, 0), 255), (far > 1.05, COLOURS["blue"], 0)):
+            self.assertTrue((got[:3, where] == np.array(colour)[:, None]).all())
+            self.assertTrue((got[3, where] == inside).all())
 
 
 if __name__ == "__main__":

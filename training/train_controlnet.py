@@ -1,25 +1,30 @@
-"""A ControlNet that follows Canny's edges. It has the UNet's widths, which its zero convolutions need, but neither
-attention nor more than one block in the middle: 2.1 M parameters. Goes on from STATE/controlnet.pt.
+"""A control that follows Canny's edges: a Control-LoRA, which is a ControlNet whose way down and middle are the UNet's
+own with a product of two small matrices added to each weight, so that its file is small. Goes on from
+STATE/controlnet.pt; the result is the folder STATE/controlnet/.
 
-usage: train_controlnet.py STATE --minutes M [--device cuda]
+usage: train_controlnet.py STATE --minutes M [--model FOLDER] [--device cuda]
 """
 import argparse
+import json
 import os
+import re
 
 import cv2
 import numpy as np
 import torch
 from diffusers import ControlNetModel
+from peft import LoraConfig, inject_adapter_in_model
+from safetensors.torch import save_file
 
-import parallel
-from compose import Composer
-from latents import LANGUAGES, Frame, Tokenised, draw
-from models import CONTROLNET, load_unet, load_vae
-from train_unet import DROPOUT, Text, decode, grid, sample, spread_times, v_loss
-from training import Training, add_arguments
+from adapting import Base, add_model
+from train_unet import decode, grid, sample
 
-LR, PICTURES = 1e-3, 3000
+LR, PICTURES, SHAPED = 1e-3, 3000, 2000
+RANK, HINT = 8, (8, 16, 32, 64)  # HINT: widths from the picture's pixels to the latents' size
 KINDS = ["plain", "ground", "tint", "scene", "pair", "count"]
+# Things in the outlines of others: so that edges say the shape of what a caption names, not what to draw.
+SHAPED_KINDS = ["plain", "plain", "ground", "tint"]
+BLANK = 0.2  # share of captions left out: the edges alone are to say where things are
 
 
 def edges(pictures):
@@ -29,12 +34,44 @@ def edges(pictures):
     return torch.from_numpy(np.stack([cv2.Canny(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), 100, 200) > 0 for p in rgb]))
 
 
+def learnt_from(base):
+    """-> latents, token ids, edges"""
+    composer = base.composer
+    z, ids, whole = base.pictures("controlnet-pictures.pt", 12, KINDS, PICTURES,
+                                  lambda rng, layouts: composer.pictures(layouts), first=0.4)
+    more_z, more_ids, shaped = base.pictures("controlnet-shaped.pt", 13, SHAPED_KINDS, SHAPED, composer.shaped,
+                                             first=0.5)
+    outlines = edges(shaped[:, 3:].expand(-1, 3, -1, -1))
+    return (torch.cat([z, more_z]), torch.cat([ids, more_ids]),
+            torch.cat([edges(whole), edges(shaped[:, :3]) | outlines]))
+
+
+def plain(unet):
+    """A ControlNet that is the UNet's way down and middle, and adds nothing."""
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT)
+
+
 def fresh(unet):
-    """What it shares with the UNet's way down begins as there."""
-    net, own = ControlNetModel(**CONTROLNET), unet.state_dict()
-    shared = [k for k, v in net.state_dict().items() if k in own and own[k].shape == v.shape]
-    net.load_state_dict({k: own[k] for k in shared}, strict=False)
-    return net
+    """-> that with small matrices beside its weights, what learns of it"""
+    net = plain(unet).requires_grad_(False)
+    layers = [k for k, m in net.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d)) and not is_own(k)]
+    these = "|".join(map(re.escape, layers))  # PEFT takes a list for endings, of which its own conv_in has one too
+    net = inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian",
+                                             target_modules=these), net)
+    for k, p in net.named_parameters():
+        p.requires_grad_(p.requires_grad or is_own(k))
+    return net, {k: p for k, p in net.named_parameters() if p.requires_grad}
+
+
+def is_own(name):
+    """Whether a tensor has no counterpart in the UNet."""
+    return name.startswith("controlnet_")
+
+
+def file_of(learns):
+    """-> names and tensors as Control-LoRAs have them"""
+    rename = lambda k: k.replace(".lora_A.default.weight", ".down").replace(".lora_B.default.weight", ".up")
+    return {rename(k): v.detach().half().cpu().contiguous() for k, v in learns.items()}
 
 
 class Controlled(torch.nn.Module):
@@ -42,7 +79,7 @@ class Controlled(torch.nn.Module):
 
     def __init__(self, unet, net):
         super().__init__()
-        self.unet, self.net = unet, net
+        self.unet, self.net, self.config = unet, net, unet.config
 
     def forward(self, x, t, states, edges):
         down, mid = self.net(x, t, states, controlnet_cond=edges, return_dict=False)
@@ -54,41 +91,36 @@ def as_condition(edges, device):
     return edges.to(device).float()[:, None].expand(-1, 3, -1, -1)
 
 
+def export(learns, folder):
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "diffusion_pytorch_model.safetensors")
+    save_file(file_of(learns), path, metadata=dict(format="pt"))
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump({"_class_name": "ControlLora", "conditioning_channels": 3,
+                   "conditioning_embedding_out_channels": HINT}, f, indent=2)
+        f.write("\n")
+    print("%s: %.2f MB" % (path, os.path.getsize(path) / 1e6), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_model(parser)
     args = parser.parse_args()
-    rank = parallel.start(args.device)
-    torch.manual_seed(0)
-    composer, text = Composer(args.state, args.device), Text(args.state, args.device)
-    vae, unet = load_vae(args.state, args.device), load_unet(args.state, args.device)
-    own_frame = Frame.load(args.state, args.device)
-    unet.requires_grad_(False)
-    net = fresh(unet).to(args.device, memory_format=torch.channels_last).train()
-    model = Controlled(unet, net)
-    rng = np.random.default_rng(12)
-    kinds = [KINDS[i % len(KINDS)] for i in range(PICTURES)]
-    z, ids, pictures = draw(composer, vae, own_frame, Tokenised(), rng, kinds)
-    lines = edges(pictures)
-    z, ids = torch.from_numpy(z).to(args.device), torch.from_numpy(ids.astype(np.int32)).to(args.device)
-    batch = 16 if args.device == "cpu" else 256
-    path = os.path.join(args.state, "controlnet.pt")
-    with Training(path, dict(net.named_parameters()), LR, args.minutes, args.device, ema=0.995) as t:
-        rng = np.random.default_rng(100 * t.steps + rank)
-        while not t.over():
-            index = rng.integers(len(z), size=batch)
-            h = text(ids[index, int(rng.integers(len(LANGUAGES)))]).float()
-            h = torch.where((torch.rand(batch, device=args.device) < DROPOUT).view(-1, 1, 1), text.blank.float(), h)
-            condition = as_condition(lines[index], args.device)
-            t.step(v_loss(model, z[index].float(), h, spread_times(batch, args.device), edges=condition), batch)
-        if rank == 0:  # edges of things, other things asked for
-            asked = ["a cat", "a red car", "a purple fish", "an apple on a green background"] * 2
-            shown = lines[:8]
-            with t.averaged():
-                got = sample(model, text(text.tokens(asked)), text.blank, range(8),
-                             edges=as_condition(torch.cat([shown, shown]), args.device))
-            rows = (255 * shown[..., None].expand(-1, -1, -1, 3).byte()).numpy()
-            grid(list(rows) + list(decode(vae, own_frame, got)), 8, os.path.join(args.state, "controlnet.png"))
+    base = Base(args)
+    net, learns = fresh(base.unet)
+    model = Controlled(base.unet, net.to(args.device, memory_format=torch.channels_last).train())
+    z, ids, lines = learnt_from(base)
+    t = base.learn(os.path.join(args.state, "controlnet.pt"), learns, LR, args.minutes, model, z, ids, ema=0.995,
+                   blank=BLANK, edges=lambda index: as_condition(lines[index.cpu()], args.device))
+    if base.rank == 0:  # edges of things, other things asked for
+        asked = ["a cat", "a red car", "a purple fish", "an apple on a green background"] * 2
+        shown, text = lines[:8], base.text
+        with t.averaged():
+            export(learns, os.path.join(args.state, "controlnet"))
+            got = sample(model, text(text.tokens(asked)), text.blank, range(8),
+                         edges=as_condition(torch.cat([shown, shown]), args.device))
+        rows = (255 * shown[..., None].expand(-1, -1, -1, 3).byte()).numpy()
+        grid(list(rows) + list(decode(base.vae, base.frame, got)), 8, os.path.join(args.state, "controlnet.png"))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import latents
 import parallel
 from compose import KINDS, to_bytes
 from latents import LANGUAGES, Frame
-from models import LATENTS, SIDE, UNET, Tokens, alphas_bar, load_text, load_vae
+from models import SIDE, UNET, Tokens, alphas_bar, load_text, load_vae
 from training import Training, add_arguments, precision
 
 LR = 1e-3
@@ -92,8 +92,8 @@ def v_loss(model, z, states, t, **more):
 @torch.no_grad()
 def sample(unet, states, blank, seeds, steps=20, guidance=3.0, **more):
     """DDIM, trailing. states n x 77 x DIM -> latents in the frame"""
-    device = states.device
-    noise = lambda seed: torch.randn(LATENTS, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    device, channels = states.device, unet.config.in_channels
+    noise = lambda seed: torch.randn(channels, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
     x = torch.stack([noise(s) for s in seeds]).to(device)
     h = torch.cat([states, blank.expand(len(x), -1, -1)])
     ts = (torch.arange(steps, 0, -1) * 1000 / steps).round().long() - 1

@@ -1,5 +1,5 @@
 /** Chapter 7: one button, six pictures: what each setting of the drawing page does. */
-import { DiffusionPipeline } from '../browser-diffusion.js';
+import { DiffusionPipeline, canny } from '../browser-diffusion.js';
 import { make, makeButton, size } from '../page/ui.js';
 import { showPicture } from './draw.js';
 import { Station } from './station.js';
@@ -8,7 +8,25 @@ import { t } from './say.js';
 
 /** @typedef {import('../browser-diffusion.js').GenerateOptions} GenerateOptions */
 /** @typedef {{ picture: ImageData, prompt: string, seed: number }} Given */
-/** @typedef {{ label: string, options: Partial<GenerateOptions>, weights?: 'f16' | 'q8' | 'q4' }} Cell */
+/** @typedef {import('../browser-diffusion.js').GeneratedImage} GeneratedImage */
+/**
+ * @typedef {object} Cell
+ * @property {string} label
+ * @property {Partial<GenerateOptions>} [options] it is drawn with these
+ * @property {'f16' | 'q8' | 'q4'} [weights] by the model with its weights in so many bits
+ * @property {() => Promise<GeneratedImage>} [shown] it is not drawn, but this
+ */
+
+/** Beside the model; fetched by the engine when they are used, and kept by it as the model is. */
+const beside = (/** @type {string} */ path) => new URL(`../embedded/${path}`, import.meta.url).href;
+/**
+ * What is drawn along the edges of a picture, and how much they count.
+ * @type {['watermelon' | 'cat' | 'frog', scale: number][]}
+ */
+const LED = [['watermelon', 0], ['watermelon', 0.5], ['watermelon', 1], ['cat', 1], ['frog', 1]];
+
+/** @param {ImageData} image @param {number} scale @returns {import('../browser-diffusion.js').ControlNet} */
+const byEdges = (image, scale) => ({ source: beside('controlnet'), image, preprocess: 'canny', scale });
 
 /** The last word of a prompt, weighed. @param {string} prompt @param {number} weight */
 const weighed = (prompt, weight) => prompt.replace(/(\S+)\s*$/, `($1:${weight})`);
@@ -28,6 +46,15 @@ const EXPERIMENTS = {
     { label: t('practice.seedIs', seed + n), options: { image: picture, maskImage: middle(), seed: seed + n } })),
   weight: ({ prompt }) => [0.2, 0.6, 1, 1.2, 1.5, 2].map((n) => weighed(prompt, n)).map((words) => (
     { label: words.split(' ').at(-1) ?? '', options: { prompt: words, promptSyntax: 'a1111' } })),
+  lora: () => [0, 0.3, 0.6, 0.9, 1.2, 1.5].map((scale) => (
+    { label: t('practice.loraIs', scale), options: { loras: [{ source: beside('lora/ink.safetensors'), scale }] } })),
+  control: ({ picture }) => [
+    { label: t('practice.edges'), shown: () => canny(picture) },
+    ...LED.map(([noun, scale]) => ({
+      label: t('practice.ledIs', t(`practice.${noun}`), scale),
+      options: { prompt: `a ${noun}`, controlnets: [byEdges(picture, scale)] },
+    })),
+  ],
   bits: () => /** @type {const} */ (['f16', 'q8', 'q4']).map((weights) => ({ label: weights, options: {}, weights })),
 };
 
@@ -94,10 +121,12 @@ export class Practice extends Station {
     const canvases = cells.map(() => make('canvas', { width: 128, height: 128 }));
     const captions = cells.map(({ label }) => make('figcaption', {}, label));
     this.#cells.replaceChildren(...canvases.map((canvas, i) => make('figure', {}, canvas, captions[i])));
-    for (const [i, { label, options, weights }] of cells.entries()) {
+    for (const [i, { label, options, weights, shown }] of cells.entries()) {
       const asked = { prompt, seed, ...options, signal };
-      const { image, bytes } = await painter.turn(signal, (pipeline) =>
-        (weights ? drawnWith(weights, asked) : drawn(pipeline, asked)));
+      const { image, bytes } = await painter.turn(signal, async (pipeline) => {
+        if (shown) return { image: await shown() };
+        return weights ? drawnWith(weights, asked) : drawn(pipeline, asked);
+      });
       showPicture(canvases[i], image, label);
       if (bytes !== undefined) captions[i].textContent = t('practice.bytes', label, size(bytes));
     }
@@ -105,7 +134,7 @@ export class Practice extends Station {
   }
 }
 
-/** @typedef {{ image: import('../browser-diffusion.js').GeneratedImage, bytes?: number }} Drawn with its weights' bytes */
+/** @typedef {{ image: GeneratedImage, bytes?: number }} Drawn with its weights' bytes */
 
 /** @param {DiffusionPipeline} pipeline @param {GenerateOptions} options @returns {Promise<Drawn>} */
 const drawn = async (pipeline, options) => ({ image: (await pipeline.generate(options)).images[0] });

@@ -102,6 +102,12 @@ export const messages = {
   'practice.mask.about': 'Only the middle of your picture is painted anew, from six seeds; the rest stays.',
   'practice.weight': 'Weight of a word',
   'practice.weight.about': 'The last word weighs less or more than the others. Too much, and it is all that counts.',
+  'practice.lora': 'LoRA',
+  'practice.lora.about':
+    'A small file that adds a style, ink on paper, to your words: from none of it to more than it was trained for.',
+  'practice.control': 'Control by edges',
+  'practice.control.about':
+    'A small ControlNet: the edges of your picture lead other words; by none, by half, in full.',
   'practice.bits': 'Fewer bits',
   'practice.bits.about':
     'The weights in 16, 8 and 4 bits: less memory, nearly the same picture. It loads the model three times.',
@@ -112,6 +118,12 @@ export const messages = {
   'practice.way': (/** @type {number} */ percent) => `${Math.round(percent)} % of the way`,
   'practice.strengthIs': (/** @type {number} */ n) => `strength ${n}`,
   'practice.seedIs': (/** @type {number} */ n) => `seed ${n}`,
+  'practice.loraIs': (/** @type {number} */ n) => `LoRA ${n}`,
+  'practice.edges': 'the edges of your picture',
+  'practice.watermelon': 'a watermelon',
+  'practice.cat': 'a cat',
+  'practice.frog': 'a frog',
+  'practice.ledIs': (/** @type {string} */ words, /** @type {number} */ n) => `${words}, led by ${n}`,
   'practice.bytes': (/** @type {string} */ label, /** @type {string} */ bytes) => `${label}: ${bytes} of weights`,
   'quiz.right': 'Right.',
   'quiz.wrong': (/** @type {string} */ right) => `It is: ${right}.`,
