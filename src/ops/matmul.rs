@@ -370,10 +370,11 @@ impl Product<'_> {
         let m = target.positions.end - target.positions.start;
         let blocks = y.n * size.blocks().iter().product::<u32>();
         let tile = self.tile(r.options(), [m, blocks], part(m, flops_a_position, max_flops));
-        let (positions, flops_a_row) = match tile {
-            Tile::Winograd { .. } => (0..blocks, 128 * flops_a_position),
-            _ => (target.positions.clone(), flops_a_position),
+        let positions = match tile {
+            Tile::Winograd { .. } => 0..blocks,
+            _ => target.positions.clone(),
         };
+        let flops_a_row = u64::from(tile.outputs()) * flops_a_position;
         let kernel = self.kernel(r.options(), y, tile);
         let most = most_flops(max_flops, &kernel);
         let part = part(positions.end - positions.start, flops_a_row, most);

@@ -52,6 +52,14 @@ impl Tile {
     /// How many down and across a picture make a block of Winograd's, which counts as a row.
     pub(super) const BLOCK: [u32; 2] = [8, 16];
 
+    /// Outputs of a channel that count as a row.
+    pub(super) fn outputs(self) -> u32 {
+        match self {
+            Tile::Winograd { .. } => Self::BLOCK.iter().product(),
+            _ => 1,
+        }
+    }
+
     /// Rows of a workgroup.
     pub(super) fn rows(self) -> u32 {
         match self {
@@ -232,6 +240,6 @@ impl fmt::Display for Tile {
             Tile::Split { .. } => "with split sums",
             Tile::Winograd { .. } => "by Winograd's way",
         };
-        write!(f, "{}x{} {how}", self.rows(), self.columns())
+        write!(f, "{}x{} {how}", self.rows() * self.outputs(), self.columns())
     }
 }
