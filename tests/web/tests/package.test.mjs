@@ -253,7 +253,7 @@ test('an import in Node starts nothing; what is missing is told', async () => {
   const seen = JSON.parse(execFileSync(process.execPath, ['node.mjs'], { cwd: folder, encoding: 'utf8' }));
   assert.match(seen.name, /browser-diffusion-embedded/);
   assert.deepEqual({ ...seen, name: '' }, {
-    steps: 7, webgpu: false, code: 'webgpu-unavailable', name: '', element: 'function', files: 5, there: true,
+    steps: 7, webgpu: false, code: 'webgpu-unavailable', name: '', element: 'function', files: 7, there: true,
   });
 });
 
