@@ -24,7 +24,14 @@ async function withStore(mode, work) {
   opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
   const database = await done(opening);
   try {
-    return await work(database.transaction(STORE, mode).objectStore(STORE));
+    const transaction = database.transaction(STORE, mode);
+    // A request that succeeded is not kept yet, and is lost with a worker that ends before.
+    const complete = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    const [result] = await Promise.all([work(transaction.objectStore(STORE)), complete]);
+    return result;
   } finally {
     database.close();
   }
