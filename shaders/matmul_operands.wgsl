@@ -220,10 +220,8 @@ fn pixel(picture: u32, y: i32, x: i32) -> u32 {
   let safe_x = u32(clamp(x, 0, i32(p.bound_w) - 1)) >> p.upsample;
   return (picture * p.in_h + safe_y) * p.in_w + safe_x - p.in_from;
 }
-#endif
 
-// An output position: its row, and of a convolution the picture and where its taps begin.
-#if CONV
+// An output position: its row, and where its picture is and its taps begin.
 struct Origin {
   row: u32,
   picture: u32,

@@ -93,6 +93,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
   let tap = thread / DEPTH;
 #if !QUANTISED
+  // Taps of a channel follow one another, and channels do. Past the last channel a read is out of bounds: WebGPU gives some
+  // weight or zero, and what is made of that is no channel's.
   let from_tap = (group.x * CHANNELS * 9u + tap) * p.c4_0;
 #endif
 

@@ -124,7 +124,8 @@ impl Work {
             }
             Self::Winograd(side, c, out) => {
                 let m = BATCH * side * side;
-                let tile = Tile::winograd(options, [m, out, m / Tile::BLOCK.iter().product::<u32>(), c / 4]);
+                let blocks = BATCH * Tile::blocks([side; 2]).iter().product::<u32>();
+                let tile = Tile::winograd(options, [m, out, blocks, c / 4]);
                 Tile::WINOGRAD.iter().position(|&way| way == tile).unwrap_or(0)
             }
         }

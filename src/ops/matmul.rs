@@ -249,8 +249,8 @@ pub fn conv2d_with_shortcut(
     shortcut: &str,
     out: u32,
 ) -> Result<Tensor> {
-    let [blocks_down, blocks_across] = [x.h.div_ceil(Tile::BLOCK[0]), x.w.div_ceil(Tile::BLOCK[1])];
-    let shape = [x.rows(), out, x.n * blocks_down * blocks_across, x.c4()];
+    let blocks = x.n * Tile::blocks([x.h, x.w]).iter().product::<u32>();
+    let shape = [x.rows(), out, blocks, x.c4()];
     // With narrow ones of small pictures too there would be over 300 dispatches in a step.
     let much = past.channels() > out || x.rows() >= 2048;
     let by_winograd = much && Tile::winograd(r.options(), shape).is_some();
@@ -321,14 +321,6 @@ struct Size {
     out: [u32; 2],
 }
 
-impl Size {
-    /// [`Tile::BLOCK`]s: how many down, and how many across.
-    fn blocks(&self) -> [u32; 2] {
-        let [down, across] = Tile::BLOCK;
-        [self.out[0].div_ceil(down), self.out[1].div_ceil(across)]
-    }
-}
-
 /// Where a product's sums go.
 struct Target {
     y: Tensor,
@@ -368,7 +360,8 @@ impl Product<'_> {
             u64::from(m).div_ceil(parts) as u32
         };
         let m = target.positions.end - target.positions.start;
-        let blocks = y.n * size.blocks().iter().product::<u32>();
+        let [down, across] = Tile::blocks(size.out);
+        let blocks = y.n * down * across;
         let tile = self.tile(r.options(), [m, blocks], part(m, flops_a_position, max_flops));
         let positions = match tile {
             Tile::Winograd { .. } => 0..blocks,
@@ -385,7 +378,6 @@ impl Product<'_> {
             let mut params = vec![("m", U32(m_base + rows)), ("m_base", U32(m_base))];
             params.extend(self.params(&size, &target));
             if let Tile::Winograd { .. } = tile {
-                let [down, across] = size.blocks();
                 params.extend([("blocks_w", U32(across)), ("blocks", U32(down * across))]);
             }
             r.dispatch(Dispatch {

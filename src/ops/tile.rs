@@ -52,6 +52,12 @@ impl Tile {
     /// How many down and across a picture make a block of Winograd's, which counts as a row.
     pub(super) const BLOCK: [u32; 2] = [8, 16];
 
+    /// How many of them down and across an output of this height and width.
+    pub(super) fn blocks([h, w]: [u32; 2]) -> [u32; 2] {
+        let [down, across] = Self::BLOCK;
+        [h.div_ceil(down), w.div_ceil(across)]
+    }
+
     /// Outputs of a channel that count as a row.
     pub(super) fn outputs(self) -> u32 {
         match self {

@@ -88,16 +88,12 @@ impl ControlNets {
     /// # Errors
     /// `invalid-option` for a key that was not loaded.
     pub fn get(&self, key: &str) -> Result<Rc<ControlNet>> {
-        self.0.get(key).ok_or_else(|| Error::invalid(format!("ControlNet {key} was not loaded.")))
+        self.0.get("ControlNet", key)
     }
 
     /// Lets every ControlNet go but those of `keys`.
     pub fn keep(&self, residence: &Residence, keys: &[String]) {
-        if self.0.has_others(keys) {
-            // Its plans are bound to their weights.
-            residence.drop_unet_plan();
-            self.0.keep(keys);
-        }
+        self.0.keep_beside_unet(residence, keys);
     }
 
     /// Loads a ControlNet or a Control-LoRA of this `config.json` beside a UNet and its VAE, and keeps it under `key`. A

@@ -186,10 +186,7 @@ impl IpAdapters {
     ) -> Result<Vec<SeenPictures>> {
         let mut all = Vec::with_capacity(adapters.len());
         for asked in adapters {
-            let adapter = self
-                .0
-                .get(&asked.key)
-                .ok_or_else(|| Error::invalid(format!("IP-Adapter {} was not loaded.", asked.key)))?;
+            let adapter = self.0.get("IP-Adapter", &asked.key)?;
             let mut wanted: Vec<Option<&Picture>> = asked.images.iter().map(Some).collect();
             wanted.extend(guided.then_some(None));
             let mut keys = adapter.see(residence, &wanted, aborted).await?;

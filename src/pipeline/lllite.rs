@@ -50,15 +50,12 @@ impl Lllites {
     /// # Errors
     /// `invalid-option` for a key that was not loaded.
     pub fn get(&self, key: &str) -> Result<Rc<Lllite>> {
-        self.0.get(key).ok_or_else(|| Error::invalid(format!("ControlNet-LLLite {key} was not loaded.")))
+        self.0.get("ControlNet-LLLite", key)
     }
 
     /// Lets every ControlNet-LLLite go but those of `keys`.
     pub fn keep(&self, residence: &Residence, keys: &[String]) {
-        if self.0.has_others(keys) {
-            residence.drop_unet_plan();
-            self.0.keep(keys);
-        }
+        self.0.keep_beside_unet(residence, keys);
     }
 
     /// Loads a ControlNet-LLLite of this `config.json` beside a UNet and its VAE, and keeps it under `key`; its weights in f16.

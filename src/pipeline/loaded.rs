@@ -1,5 +1,7 @@
 //! What is loaded beside a model: ControlNets, adapters.
 
+use super::residence::Residence;
+use crate::error::{Error, Result};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -17,8 +19,13 @@ impl<T> Loaded<T> {
         self.0.borrow().iter().any(|(own, _)| own == key)
     }
 
-    pub fn get(&self, key: &str) -> Option<Rc<T>> {
-        self.0.borrow().iter().find(|(own, _)| own == key).map(|(_, one)| one.clone())
+    /// `kind`: what such a file is called in messages.
+    ///
+    /// # Errors
+    /// `invalid-option` for a key that was not loaded.
+    pub fn get(&self, kind: &str, key: &str) -> Result<Rc<T>> {
+        let found = self.0.borrow().iter().find(|(own, _)| own == key).map(|(_, one)| one.clone());
+        found.ok_or_else(|| Error::invalid(format!("{kind} {key} was not loaded.")))
     }
 
     /// All of them, in the order in which they came.
@@ -30,13 +37,17 @@ impl<T> Loaded<T> {
         self.0.borrow_mut().push((key.to_owned(), Rc::new(one)));
     }
 
-    /// Whether [`Loaded::keep`] lets one go.
-    pub fn has_others(&self, keys: &[String]) -> bool {
-        self.0.borrow().iter().any(|(own, _)| !keys.contains(own))
-    }
-
     /// Lets all go but those of `keys`.
     pub fn keep(&self, keys: &[String]) {
         self.0.borrow_mut().retain(|(own, _)| keys.contains(own));
+    }
+
+    /// The same of what acts beside the UNet or in it: with one that goes, the UNet's plan goes, which is bound to its
+    /// weights.
+    pub fn keep_beside_unet(&self, residence: &Residence, keys: &[String]) {
+        if self.0.borrow().iter().any(|(own, _)| !keys.contains(own)) {
+            residence.drop_unet_plan();
+            self.keep(keys);
+        }
     }
 }
