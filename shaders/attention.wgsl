@@ -26,30 +26,62 @@
 // - Rows of q and k in workgroup memory are one vector longer than needed, against bank conflicts, and key 4 i + j
 //    lies at j * K_GROUPS + i, so that neighbours read neighbours.
 // - What is dead is overwritten: `tile` holds a slice of q and k, then weights and values.
-@group(0) @binding($binding) var<storage, read> q: array<act4>;
-@group(0) @binding($binding) var<storage, read> k: array<act4>;
-@group(0) @binding($binding) var<storage, read> v: array<act4>;
+#if F16_ARITHMETIC
+alias factor4 = vec4<f16>;
+alias stored4 = vec4<f16>;
+fn to_factor(v: stored4) -> factor4 { return v; }
+fn query(v: stored4) -> factor4 { return v * 0.125h; }
+const UNSCALED = 8.0;
+#else
+alias factor4 = vec4f;
+alias stored4 = act4;
+fn to_factor(v: stored4) -> factor4 { return from_act(v); }
+fn query(v: stored4) -> factor4 { return from_act(v); }
+const UNSCALED = 1.0;
+#endif
+@group(0) @binding($binding) var<storage, read> q: array<stored4>;
+@group(0) @binding($binding) var<storage, read> k: array<stored4>;
+@group(0) @binding($binding) var<storage, read> v: array<stored4>;
 @group(0) @binding($binding) var<storage, read_write> out: array<act4>;
 
 const NEGATIVE = -3.0e38;
-const Q_STEP = ROWS + 1u;
-const K_STEP = KEYS + 1u;
-// Where the keys and the values begin in `tile`.
-const TILE_K = SLICE * Q_STEP;
-const TILE_V = KEYS / 4u * ROWS;
+const Q_STEP = ROWS + PAD;
+const K_STEP = KEYS + PAD;
+// Where the keys, the weights and the values begin in `tile`.
+const TILE_K = SLICE / PAIR * Q_STEP;
+#if WHOLE
+const TILE_W = TILE_K;
+#else
+const TILE_W = 0u;
+#endif
+const TILE_V = TILE_W + KEYS / 4u / PAIR * ROWS;
 const COLUMNS = COLUMN_THREADS * O_COLUMNS;
-const LOAD_ROWS = THREADS / SLICE;
+const LOAD_ROWS = THREADS / LOAD;
 const S_GROUPS = ROWS / S_ROWS;
 const K_GROUPS = KEYS / 4u;
 const O_GROUPS = ROWS / O_ROWS;
 
-var<workgroup> tile: array<vec4f, TILE>;
+var<workgroup> tile: array<array<factor4, PAIR>, TILE>;
+#if F16_ARITHMETIC
+var<workgroup> scores: array<vec4f, K_GROUPS * ROWS>;
+#endif
 var<workgroup> row_keep: array<f32, ROWS>;
 var<workgroup> row_part: array<f32, THREADS>;
 
+#if F16_ARITHMETIC
+fn product(a: factor4, b: factor4, sum: vec2<f16>) -> vec2<f16> {
+  return fma(a.zw, b.zw, fma(a.xy, b.xy, sum));
+}
+#else
 fn product(a: vec4f, b: vec4f, sum: f32) -> f32 {
   return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
+#endif
+
+fn q_place(d: u32, row: u32) -> u32 { return d / PAIR * Q_STEP + row; }
+fn k_place(d: u32, key: u32) -> u32 { return TILE_K + d / PAIR * K_STEP + key % 4u * K_GROUPS + key / 4u; }
+fn w_place(keys: u32, row: u32) -> u32 { return TILE_W + keys / PAIR * ROWS + row; }
+fn v_place(key: u32, column: u32) -> u32 { return TILE_V + key / PAIR * COLUMNS + column; }
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
@@ -57,8 +89,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let head = group.y * D4;
   let q_at = group.z * p.length_q;
   let k_at = group.z * p.length_k;
-  let load_d = thread % SLICE;
-  let load_row = thread / SLICE;
+  let load_d = thread % LOAD;
+  let load_row = thread / LOAD;
   let s_row = thread % S_GROUPS;
   let s_key = thread / S_GROUPS;
   let row = thread % ROWS;
@@ -66,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let o_column = thread % COLUMN_THREADS;
   let o_row = thread / COLUMN_THREADS;
   // exp(x) = exp2(x log2(e)): the factor costs nothing here.
-  let scale = p.scale * 1.4426950408889634;
+  let scale = p.scale * (UNSCALED * 1.4426950408889634);
   // Keys seen by any of the queries, by all of them, and by that of `row`.
   let end = select(p.length_k, min(p.length_k, first + ROWS), p.causal != 0u);
   let by_all = select(p.length_k, min(p.length_k, first + 1u), p.causal != 0u);
@@ -79,33 +111,65 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 
+#if WHOLE
+#for i Q_LOADS
+  let q_row_$i = q_at + min(first + load_row + $iu * LOAD_ROWS, p.length_q - 1u);
+#for c CHUNKS
+  let q_$i_$c = q[q_row_$i * p.q_stride + p.q_from + head + min($cu * LOAD + load_d, D4 - 1u)];
+#endfor
+#endfor
+#for i Q_LOADS
+#for c CHUNKS
+  tile[q_place($cu * LOAD + load_d, load_row + $iu * LOAD_ROWS)][load_d % PAIR] = query(q_$i_$c);
+#endfor
+#endfor
+
+#endif
   for (var k0 = 0u; k0 < end; k0 += KEYS) {
 #for i S_ROWS
     var s_$i = vec4f(0.0);
 #endfor
     for (var d0 = 0u; d0 < D4; d0 += SLICE) {
-      let d = min(d0 + load_d, D4 - 1u);
+#for c CHUNKS
+      let d_$c = min(d0 + $cu * LOAD + load_d, D4 - 1u);
+#endfor
+#if !WHOLE
 #for i Q_LOADS
       let q_row_$i = q_at + min(first + load_row + $iu * LOAD_ROWS, p.length_q - 1u);
-      let q_$i = q[q_row_$i * p.q_stride + p.q_from + head + d];
+#for c CHUNKS
+      let q_$i_$c = q[q_row_$i * p.q_stride + p.q_from + head + d_$c];
 #endfor
+#endfor
+#endif
 #for i K_LOADS
       let k_row_$i = k_at + min(k0 + load_row + $iu * LOAD_ROWS, p.length_k - 1u);
-      let k_$i = k[k_row_$i * p.k_stride + p.k_from + head + d];
+#for c CHUNKS
+      let k_$i_$c = k[k_row_$i * p.k_stride + p.k_from + head + d_$c];
 #endfor
+#endfor
+#if !WHOLE
 #for i Q_LOADS
-      tile[load_d * Q_STEP + load_row + $iu * LOAD_ROWS] = from_act(q_$i);
+#for c CHUNKS
+      tile[q_place($cu * LOAD + load_d, load_row + $iu * LOAD_ROWS)][load_d % PAIR] = query(q_$i_$c);
 #endfor
+#endfor
+#endif
 #for i K_LOADS
-      {
-        let key = load_row + $iu * LOAD_ROWS;
-        tile[TILE_K + load_d * K_STEP + key % 4u * K_GROUPS + key / 4u] = from_act(k_$i);
-      }
+#for c CHUNKS
+      tile[k_place($cu * LOAD + load_d, load_row + $iu * LOAD_ROWS)][load_d % PAIR] = to_factor(k_$i_$c);
+#endfor
 #endfor
       workgroupBarrier();
-#for d SLICE
+#if F16_ARITHMETIC
+#for i S_ROWS
+#for j 4
+      var part_$i_$j = vec2<f16>(0.0h);
+#endfor
+#endfor
+#endif
+#for d PAIRS
 #if PADDED
-      if d0 + $du < D4 {
+      if d0 + $du * PAIR < D4 {
 #else
       {
 #endif
@@ -115,21 +179,49 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for i S_ROWS
         {
           let q4 = tile[$du * Q_STEP + $iu * S_GROUPS + s_row];
+#if F16_ARITHMETIC
+#for c PAIR
+          if D4 % 2u == 0u || d0 + $du * 2u + $cu < D4 {
+#for j 4
+            part_$i_$j = product(q4[$c], k_$j[$c], part_$i_$j);
+#endfor
+          }
+#endfor
+#else
           s_$i = vec4f(
-            product(q4, k_0, s_$i.x), product(q4, k_1, s_$i.y), product(q4, k_2, s_$i.z), product(q4, k_3, s_$i.w));
+            product(q4[0], k_0[0], s_$i.x), product(q4[0], k_1[0], s_$i.y),
+            product(q4[0], k_2[0], s_$i.z), product(q4[0], k_3[0], s_$i.w));
+#endif
         }
 #endfor
       }
 #endfor
+#if F16_ARITHMETIC
+#for i S_ROWS
+      s_$i += vec4f(
+        f32(part_$i_0.x) + f32(part_$i_0.y), f32(part_$i_1.x) + f32(part_$i_1.y),
+        f32(part_$i_2.x) + f32(part_$i_2.y), f32(part_$i_3.x) + f32(part_$i_3.y));
+#endfor
+#endif
+#if !WHOLE
       workgroupBarrier();
+#endif
     }
 
 #for i S_ROWS
-    tile[s_key * ROWS + $iu * S_GROUPS + s_row] = s_$i;
+#if F16_ARITHMETIC
+    scores[s_key * ROWS + $iu * S_GROUPS + s_row] = s_$i;
+#else
+    tile[s_key * ROWS + $iu * S_GROUPS + s_row][0] = s_$i;
+#endif
 #endfor
     workgroupBarrier();
 #for i W_VECTORS
-    var w_$i = tile[($iu * PARTS + part) * ROWS + row];
+#if F16_ARITHMETIC
+    var w_$i = scores[($iu * PARTS + part) * ROWS + row];
+#else
+    var w_$i = tile[($iu * PARTS + part) * ROWS + row][0];
+#endif
 #endfor
     if k0 + KEYS > by_all {
 #for i W_VECTORS
@@ -158,7 +250,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
 #for i W_VECTORS
     w_$i = exp2(fma(w_$i, vec4f(scale), vec4f(-top * scale)));
-    tile[($iu * PARTS + part) * ROWS + row] = w_$i;
+    tile[w_place($iu * PARTS + part, row)][($iu * PARTS + part) % PAIR] = factor4(w_$i);
     total += w_$i.x + w_$i.y + w_$i.z + w_$i.w;
 #endfor
 
@@ -173,11 +265,45 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #for i V_LOADS
 #for j O_COLUMNS
-        tile[TILE_V + (o_row + $iu * O_GROUPS) * COLUMNS + $ju * COLUMN_THREADS + o_column] = from_act(v_$i_$j);
+        tile[v_place(o_row + $iu * O_GROUPS, $ju * COLUMN_THREADS + o_column)][o_row % PAIR] = to_factor(v_$i_$j);
 #endfor
 #endfor
       }
       workgroupBarrier();
+#if F16_ARITHMETIC
+#for i O_ROWS
+#for j O_COLUMNS
+      var sum_$i_$j = factor4(0.0h);
+#endfor
+#endfor
+      for (var g = 0u; g < V_SLICE / 8u; g++) {
+#for i O_ROWS
+        let w_$i = tile[TILE_W + (v0 / 8u + g) * ROWS + $iu * O_GROUPS + o_row];
+#endfor
+#for h 2
+#for x 2
+#for j O_COLUMNS
+        {
+          let v4 = tile[TILE_V + (g * 4u + $hu * 2u + $xu) * COLUMNS + $ju * COLUMN_THREADS + o_column];
+#for i O_ROWS
+#for c 2
+          sum_$i_$j = fma(factor4(w_$i[$h][$xu * 2u + $cu]), v4[$c], sum_$i_$j);
+#endfor
+#endfor
+        }
+#endfor
+#endfor
+#endfor
+      }
+#for i O_ROWS
+      {
+        let keep = select(1.0, row_keep[$iu * O_GROUPS + o_row], v0 == 0u);
+#for j O_COLUMNS
+        o_$i_$j = fma(o_$i_$j, vec4f(keep), vec4f(sum_$i_$j));
+#endfor
+      }
+#endfor
+#else
       if v0 == 0u {
 #for i O_ROWS
         {
@@ -190,12 +316,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       }
       for (var g = 0u; g < V_SLICE / 4u; g++) {
 #for i O_ROWS
-        let w_$i = tile[(v0 / 4u + g) * ROWS + $iu * O_GROUPS + o_row];
+        let w_$i = tile[(v0 / 4u + g) * ROWS + $iu * O_GROUPS + o_row][0];
 #endfor
 #for x 4
 #for j O_COLUMNS
         {
-          let v4 = tile[TILE_V + (g * 4u + $xu) * COLUMNS + $ju * COLUMN_THREADS + o_column];
+          let v4 = tile[TILE_V + (g * 4u + $xu) * COLUMNS + $ju * COLUMN_THREADS + o_column][0];
 #for i O_ROWS
           o_$i_$j = fma(vec4f(w_$i[$x]), v4, o_$i_$j);
 #endfor
@@ -203,6 +329,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
       }
+#endif
       workgroupBarrier();
     }
   }

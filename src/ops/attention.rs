@@ -4,7 +4,7 @@ use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
 use crate::gpu::choices::{Class, OFF_SMALL_ATTENTION, OFF_SUBGROUP_ATTENTION};
-use crate::gpu::{Binding, Dispatch, Kernel, Options, Recorder, Tensor, most_flops};
+use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor, most_flops};
 
 const TILED: &str = crate::gpu::shader!("attention.wgsl");
 const SUBGROUP: &str = crate::gpu::shader!("attention_subgroup.wgsl");
@@ -116,11 +116,12 @@ impl Way {
     /// That of a kernel.
     pub(super) fn of_kernel(kernel: &Kernel) -> Self {
         let is = |name, value| kernel.defines.contains(&(name, value));
-        let d4 = kernel.defines.iter().find(|(name, _)| *name == "D4").map_or(0, |&(_, d4)| d4);
+        let define = |wanted| kernel.defines.iter().find(|(name, _)| *name == wanted).map_or(0, |&(_, value)| value);
+        let usual = Tiling::of(define("D4"), define("F16_ARITHMETIC") > 0);
         match kernel.name {
             "attention_subgroup" => Self::Subgroup,
             // Tiles of two shapes for one width differ in both or in one of these.
-            _ if is("ROWS", Tiling::of(d4).rows) && is("THREADS", Tiling::of(d4).threads) => Self::Tiled,
+            _ if is("ROWS", usual.rows) && is("THREADS", usual.threads) => Self::Tiled,
             _ => Self::Small,
         }
     }
@@ -141,9 +142,10 @@ impl Way {
 
     /// The kernel, and the queries of a workgroup.
     fn kernel(self, options: &Options, d4: u32) -> (Kernel, u32) {
+        let f16 = options.arithmetic == Arithmetic::F16 && options.activations == Dtype::F16;
         let tiling = match self {
-            Self::Tiled => Tiling::of(d4),
-            Self::Small => Tiling::smaller(d4),
+            Self::Tiled => Tiling::of(d4, f16),
+            Self::Small => Tiling::smaller(d4, f16),
             Self::Subgroup => {
                 let (threads, q_rows) = (64, if d4 <= 12 { 2 } else { 1 });
                 let subgroup = options.subgroup;
@@ -173,38 +175,38 @@ struct Tiling {
     slice: u32,
     /// Threads side by side over a head's channels.
     column_threads: u32,
+    f16: bool,
 }
 
 impl Tiling {
-    /// Vectors of workgroup memory, so that what lies beside them fits, too.
-    const MOST: u32 = 960;
+    /// Bytes of workgroup memory.
+    const MOST: u32 = 16 << 10;
 
-    fn of(d4: u32) -> Self {
-        Self::shaped(
-            d4,
-            match d4 {
-                0..=8 => (64, 64, 32, 4),
-                9..=10 => (64, 64, 16, 4),
-                11..=20 => (128, 64, 32, 4),
-                21..=40 => (128, 32, 64, 4),
-                _ => (128, 16, 64, 8),
-            },
-        )
+    fn of(d4: u32, f16: bool) -> Self {
+        let shape = match d4 {
+            0..=16 if f16 => (64, 64, 16, 16),
+            17..=20 if f16 => (64, 32, 32, 20),
+            21..=40 if f16 => (128, 32, 64, 8),
+            0..=8 => (64, 64, 32, 4),
+            9..=10 => (64, 64, 16, 4),
+            11..=20 => (128, 64, 32, 4),
+            21..=40 => (128, 32, 64, 4),
+            _ => (128, 16, 64, 8),
+        };
+        Self::shaped(d4, f16, shape)
     }
 
     /// The shape that wider heads have.
-    fn smaller(d4: u32) -> Self {
-        Self::shaped(
-            d4,
-            match d4 {
-                0..=10 => (128, 64, 32, 4),
-                11..=20 => (128, 32, 64, 4),
-                _ => (128, 16, 64, 8),
-            },
-        )
+    fn smaller(d4: u32, f16: bool) -> Self {
+        let shape = match d4 {
+            0..=10 => (128, 64, 32, 4),
+            11..=20 => (128, 32, 64, 4),
+            _ => (128, 16, 64, 8),
+        };
+        Self::shaped(d4, f16, shape)
     }
 
-    fn shaped(d4: u32, (threads, rows, keys, slice): (u32, u32, u32, u32)) -> Self {
+    fn shaped(d4: u32, f16: bool, (threads, rows, keys, slice): (u32, u32, u32, u32)) -> Self {
         // Instructions of four keys in tenths, as an M1 counts them: a vector read is 2.3, of 16 multiply-adds each 1.
         let cost = |&column_threads: &u32| {
             let (o_rows, columns) = (rows * column_threads / threads, d4.div_ceil(column_threads));
@@ -213,27 +215,48 @@ impl Tiling {
         // One to four queries a thread: more spill there.
         let least = threads / rows;
         let column_threads = [least, 2 * least, 4 * least].into_iter().min_by_key(cost).unwrap_or(least);
-        Self { threads, rows, keys, slice, column_threads }
+        Self { threads, rows, keys, slice, column_threads, f16 }
     }
 
     fn defines(&self, d4: u32) -> Vec<(&'static str, u32)> {
-        let &Self { threads, rows, keys, slice, column_threads } = self;
+        let &Self { threads, rows, keys, column_threads, f16, .. } = self;
+        let pair = if f16 { 2 } else { 1 };
+        // Vectors side by side that neighbours load: a power of two.
+        let load = if f16 { (threads / rows).max(4) } else { self.slice };
+        let whole = f16 && self.slice >= d4;
+        let slice = if whole { d4.next_multiple_of(load) } else { self.slice };
+        let pad = if f16 { 4 } else { 1 };
         let parts = threads / rows;
         let o_columns = d4.div_ceil(column_threads);
-        let weights = keys / 4 * rows;
+        // 16 bytes each from here on.
+        let [of_q, of_k] = [rows, keys].map(|n| slice / pair * (n + pad));
+        let weights = keys / 4 / pair * rows;
+        let scores = if f16 { keys / 4 * rows } else { 0 };
+        let tile = |v_slice: u32| {
+            let values = v_slice / pair * column_threads * o_columns;
+            if whole { of_q + of_k.max(weights + values) } else { (of_q + of_k).max(weights + values) }
+        };
         let mut v_slice = keys;
-        while weights + v_slice * column_threads * o_columns > Self::MOST {
+        while 16 * (scores + tile(v_slice)) + 4 * (rows + threads) > Self::MOST {
             v_slice /= 2;
+            debug_assert!(v_slice >= 4 * pair, "{d4} {f16} {threads} {rows} {keys} {slice}");
         }
-        let load_rows = threads / slice;
+        let load_rows = threads / load;
         // Else a block's last rows would not be read.
         debug_assert!(rows.is_multiple_of(load_rows) && keys.is_multiple_of(load_rows));
         vec![
             ("D4", d4),
+            ("F16_ARITHMETIC", u32::from(f16)),
             ("THREADS", threads),
             ("ROWS", rows),
             ("KEYS", keys),
+            ("PAIR", pair),
+            ("PAD", pad),
+            ("LOAD", load),
+            ("CHUNKS", slice / load),
             ("SLICE", slice),
+            ("PAIRS", if whole { d4.div_ceil(pair) } else { slice / pair }),
+            ("WHOLE", u32::from(whole)),
             ("PADDED", u32::from(!d4.is_multiple_of(slice))),
             ("Q_LOADS", rows / load_rows),
             ("K_LOADS", keys / load_rows),
@@ -246,7 +269,7 @@ impl Tiling {
             ("O_ROWS", rows * column_threads / threads),
             ("V_SLICE", v_slice),
             ("V_LOADS", (v_slice * column_threads / threads).max(1)),
-            ("TILE", (slice * (rows + keys + 2)).max(weights + v_slice * column_threads * o_columns)),
+            ("TILE", tile(v_slice)),
         ]
     }
 }
