@@ -91,8 +91,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
       }
 #endfor
+#for v W_LOADS
 #for j 4
-      let w_$j = read_w(row_of((group.x * BN4 + load_m) * 4u + $ju), run, c);
+      let w_$v_$j = read_w(row_of((group.x * BN4 + load_m + $vu * FILL) * 4u + $ju), run, c);
+#endfor
 #endfor
       workgroupBarrier();
 #for i A_LOADS
@@ -106,17 +108,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         tile_a[load_k].rows[row / WY][row % WY] = a;
       }
 #endfor
+#for v W_LOADS
       {
 #for j 4
-        let w_$j = to_weights(w_$j);
+        let w_$j = to_weights(w_$v_$j);
 #endfor
-        let block = load_m / WX;
-        let lane = load_m % WX;
+        let block = (load_m + $vu * FILL) / WX;
+        let lane = (load_m + $vu * FILL) % WX;
         tile_w[load_k].k[0][block][lane] = factor4(w_0.x, w_1.x, w_2.x, w_3.x);
         tile_w[load_k].k[1][block][lane] = factor4(w_0.y, w_1.y, w_2.y, w_3.y);
         tile_w[load_k].k[2][block][lane] = factor4(w_0.z, w_1.z, w_2.z, w_3.z);
         tile_w[load_k].k[3][block][lane] = factor4(w_0.w, w_1.w, w_2.w, w_3.w);
       }
+#endfor
       workgroupBarrier();
 #if F16_ARITHMETIC
 #for i TM

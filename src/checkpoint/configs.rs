@@ -222,6 +222,8 @@ fn down(shapes: &Shapes) -> Map<String, Value> {
         "attention_head_dim": heads,
         "cross_attention_dim": context(shapes).max(1),
         "use_linear_projection": linear,
+        // Stable Diffusion 2's overflows f16.
+        "upcast_attention": linear && !text_time,
         "flip_sin_to_cos": true,
         "freq_shift": 0,
         "norm_num_groups": 32,

@@ -10,6 +10,8 @@ use crate::error::Result;
 /// Bits of [`super::Options::off`] above those of the tiles, each of which has that of its place among the candidates.
 /// Winograd's way, by channels of a workgroup: 16 and 32.
 pub const OFF_WINOGRAD: [u32; 2] = [1 << 27, 1 << 28];
+/// Attention in f16 arithmetic, in whose place the same in f32 stands.
+pub const OFF_F16_ATTENTION: u32 = 1 << 26;
 pub const OFF_SMALL_ATTENTION: u32 = 1 << 29;
 pub const OFF_SUBGROUP_ATTENTION: u32 = 1 << 30;
 pub const OFF_GROUP_NORM: u32 = 1 << 31;
@@ -231,9 +233,10 @@ const SMALL_TILES: &[(bool, u32, u32, usize)] = &[
 ];
 
 /// Kernels that a maker's GPUs do without ([`super::Options::off`]), since their compilers have too few registers for them:
-/// on an M1 tiles of 64 x 64 and 64 x 128 spill in f16, and Winograd's way for 32 channels (`./build.sh bench --isa`).
+/// on an M1 tiles of 64 x 64 and 64 x 128 spill in f16, Winograd's way for 32 channels, and attention in f16 for wide heads,
+/// which is no faster there for others either (`./build.sh bench --isa`).
 pub fn spilling(vendor: &str) -> u32 {
-    if vendor == "apple" { 0b11 | OFF_WINOGRAD[1] } else { 0 }
+    if vendor == "apple" { 0b11 | OFF_WINOGRAD[1] | OFF_F16_ATTENTION } else { 0 }
 }
 
 /// Makers of GPUs, and software ones, for which Winograd's way was found to be faster by their compilers or by the clock

@@ -91,12 +91,13 @@ impl Kernel {
     pub(super) fn with_f32_weight(mut self, i: usize) -> Self {
         if i == 0 {
             // A matrix, which is then neither quantised nor multiplied in f16, nor fits into workgroup memory as f16 does.
+            let loads = self.value("W_LOADS").unwrap_or(1);
             for (name, value) in &mut self.defines {
-                if ["F16_ARITHMETIC", "QUANTISED", "Q4"].contains(name) {
-                    *value = 0;
-                }
-                if *name == "DEPTH" {
-                    *value = 2;
+                match *name {
+                    "F16_ARITHMETIC" | "QUANTISED" | "Q4" => *value = 0,
+                    "DEPTH" => *value = 2,
+                    "BK4" | "A_LOADS" | "W_LOADS" => *value /= loads,
+                    _ => {}
                 }
             }
         }

@@ -41,7 +41,7 @@ impl Dtype {
 /// What products are computed in; sums are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
-    /// Products through workgroup memory add sixteen or thirty-two in f16, then f32: needs shader-f16.
+    /// Products through workgroup memory and attention add up to thirty-two in f16, then f32: needs shader-f16.
     F16,
     #[default]
     F32,
@@ -64,7 +64,7 @@ pub struct Options {
     /// Operations that can be cut are cut into dispatches that do no more than this (those of slow kernels
     /// correspondingly less), or the least that a workgroup does; on a GPU that was timed, see [`Options::dispatch_flops`].
     pub max_dispatch_flops: u64,
-    /// Kernels that this GPU computes wrongly: the bits of [`super::Gpu::off`].
+    /// Kernels that this GPU computes wrongly, the bits of [`super::Gpu::off`], or that a module does without.
     pub off: u32,
 }
 

@@ -25,6 +25,8 @@ pub struct Config {
     /// `addition_embed_type` "text_time": SDXL's pooled text embedding and sizes.
     pub text_time: Option<TextTime>,
     pub cross_attention_dim: u32,
+    /// Attention overflows f16 or loses too much in it: in f16 arithmetic it is computed in f32 all the same.
+    pub upcast_attention: bool,
     pub(super) norm: Norm,
     pub(super) conv_in_kernel: u32,
     pub(super) conv_out_kernel: u32,
@@ -71,14 +73,14 @@ impl Config {
     }
 
     /// Reads `unet/config.json`. Refuses by name every field that changes the computation and that is not
-    /// computed here. Ignored on purpose: `upcast_attention` (sums are f32 anyhow),
-    /// `use_linear_projection` (see [`transformer`](super::transformer)), `dropout`, and what only
+    /// computed here. Ignored on purpose: `use_linear_projection` (see [`transformer`](super::transformer)), `dropout`, and what only
     /// block types that are refused would read (`resnet_skip_time_act`, `resnet_out_scale_factor`,
     /// `cross_attention_norm`, `mid_block_only_cross_attention`, `addition_embed_type_num_heads`).
     pub fn from_config(config: &Value) -> Result<Config> {
         let f = Fields::diffusers(config, "UNet2DConditionModel")?;
         f.must_be_null("num_attention_heads")?; // diffusers itself refuses it
         let mut config = Self::way_down(&f, "attention_head_dim")?;
+        config.upcast_attention = f.bool("upcast_attention", false)?;
         let n = config.down.len();
         let default = ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"];
         let types = block_types(&f, "up_block_types", &default, "UpBlock2D", n)?;
@@ -159,6 +161,7 @@ impl Config {
             time_cond_proj_dim: f.optional_size("time_cond_proj_dim")?,
             text_time: TextTime::read(f)?,
             cross_attention_dim: attention.cross_attention_dim,
+            upcast_attention: false,
             norm: Norm { groups, eps: f.f32("norm_eps", 1e-5)? },
             conv_in_kernel: kernel("conv_in_kernel")?,
             conv_out_kernel: kernel("conv_out_kernel")?,

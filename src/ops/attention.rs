@@ -3,7 +3,7 @@
 use super::input::Columns;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar::{self, F32, U32};
-use crate::gpu::choices::{Class, OFF_SMALL_ATTENTION, OFF_SUBGROUP_ATTENTION};
+use crate::gpu::choices::{Class, OFF_F16_ATTENTION, OFF_SMALL_ATTENTION, OFF_SUBGROUP_ATTENTION};
 use crate::gpu::{Arithmetic, Binding, Dispatch, Dtype, Kernel, Options, Recorder, Tensor, most_flops};
 
 const TILED: &str = crate::gpu::shader!("attention.wgsl");
@@ -116,7 +116,8 @@ impl Way {
     /// That of a kernel.
     pub(super) fn of_kernel(kernel: &Kernel) -> Self {
         let is = |name, value| kernel.defines.contains(&(name, value));
-        let define = |wanted| kernel.defines.iter().find(|(name, _)| *name == wanted).map_or(0, |&(_, value)| value);
+        let define =
+            |wanted| kernel.defines.iter().find(|(name, _)| *name == wanted).map_or(0, |&(_, value)| value);
         let usual = Tiling::of(define("D4"), define("F16_ARITHMETIC") > 0);
         match kernel.name {
             "attention_subgroup" => Self::Subgroup,
@@ -143,6 +144,7 @@ impl Way {
     /// The kernel, and the queries of a workgroup.
     fn kernel(self, options: &Options, d4: u32) -> (Kernel, u32) {
         let f16 = options.arithmetic == Arithmetic::F16 && options.activations == Dtype::F16;
+        let f16 = f16 && options.off & OFF_F16_ATTENTION == 0;
         let tiling = match self {
             Self::Tiled => Tiling::of(d4, f16),
             Self::Small => Tiling::smaller(d4, f16),

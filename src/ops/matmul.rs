@@ -521,6 +521,7 @@ impl Product<'_> {
             ("ACTIVATION", activates as u32),
         ];
         defines.extend(tile.defines());
+        defines.extend(tile.slices(f16));
         if let Tile::Winograd { .. } = tile {
             // Vectors of channels at once: what fits into 32 KiB of workgroup memory.
             let wide = options.activations == Dtype::F32 || bits.is_some();

@@ -107,7 +107,7 @@ fn small(options: &Options) -> Result<(Plan, ())> {
     Ok((r.finish(), ()))
 }
 
-/// What `record` records, of kernels that this GPU computes rightly. Those that are new to it are tried on small inputs
+/// What `record` records, of kernels that this GPU computes rightly and `options` do not rule out. Those that are new to it are tried on small inputs
 /// first; where one comes out wrong, it is switched off from then on, and the plan recorded without it.
 ///
 /// # Errors
@@ -118,7 +118,7 @@ pub async fn sound<T>(
     record: impl Fn(&Options) -> Result<(Plan, T)>,
 ) -> Result<(Plan, T)> {
     loop {
-        let made = record(&Options { off: gpu.off(), ..*options })?;
+        let made = record(&Options { off: options.off | gpu.off(), ..*options })?;
         if check(gpu, &made.0).await? {
             return Ok(made);
         }

@@ -195,6 +195,19 @@ impl Tile {
         }
     }
 
+    /// The shader's names for the slices that pass through workgroup memory: vectors of k, and those of A, and of four
+    /// channels of W, that a thread reads of each. In f16 a slice is 32 products, which are summed so.
+    pub(super) fn slices(self, f16: bool) -> Vec<(&'static str, u32)> {
+        match self {
+            Tile::Shared { wx, tm, tn } => {
+                let w_loads = if f16 { tn } else { 1 };
+                let slice = Self::WY / tn * w_loads;
+                vec![("BK4", slice), ("A_LOADS", tm * slice / wx), ("W_LOADS", w_loads)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The shader's names for it.
     pub(super) fn defines(self) -> Vec<(&'static str, u32)> {
         match self {
@@ -206,23 +219,17 @@ impl Tile {
                 ("SX", sx),
                 ("SY", sy),
             ],
-            Tile::Shared { wx, tm, tn } => {
-                // Every thread that fills it has one vector of four channels of W to read.
-                let slice = Self::WY / tn;
-                vec![
-                    ("SUBGROUP", 0),
-                    ("SPLIT", 0),
-                    ("WX", wx),
-                    ("WY", Self::WY),
-                    ("TM", tm),
-                    ("TN", tn),
-                    ("BK4", slice),
-                    // A thread's part of the rows of A, and how many threads share one to find its moments.
-                    ("A_LOADS", tm * slice / wx),
-                    ("SHARE", 4),
-                    ("SHARES", 4 * tm / wx),
-                ]
-            }
+            Tile::Shared { wx, tm, tn } => vec![
+                ("SUBGROUP", 0),
+                ("SPLIT", 0),
+                ("WX", wx),
+                ("WY", Self::WY),
+                ("TM", tm),
+                ("TN", tn),
+                // How many threads share one of the rows of A to find its moments.
+                ("SHARE", 4),
+                ("SHARES", 4 * tm / wx),
+            ],
             Tile::Split { rows } => vec![
                 ("SUBGROUP", 0),
                 ("SPLIT", 1),

@@ -9,7 +9,7 @@ use super::pointwise::Activation;
 use super::tile::Tile;
 use crate::checkpoint::{Bits, Layout};
 use crate::error::Result;
-use crate::gpu::choices::{Class, OFF_GROUP_NORM};
+use crate::gpu::choices::{Class, OFF_F16_ATTENTION, OFF_GROUP_NORM};
 use crate::gpu::{
     Arithmetic, Dtype, Executable, Gpu, Kernel, Options, Plan, Reading, Recorder, Tensor, Weights,
 };
@@ -82,6 +82,7 @@ impl Trial {
         match (self.tile, self.kernel.name) {
             (Some(tile), _) => tile.bit(),
             (_, "group_norm") => OFF_GROUP_NORM,
+            (_, "attention") if flag(&self.kernel, "F16_ARITHMETIC") => OFF_F16_ATTENTION,
             (_, name) if name.starts_with("attention") => Way::of_kernel(&self.kernel).bit(),
             _ => 0,
         }
@@ -91,6 +92,7 @@ impl Trial {
         let name = self.kernel.name;
         match self.tile {
             Some(tile) => format!("{name} {tile}"),
+            None if self.off() == OFF_F16_ATTENTION => format!("{name} in f16"),
             None if name == "attention" && self.off() > 0 => format!("{name} in smaller tiles"),
             None => name.to_owned(),
         }

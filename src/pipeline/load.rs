@@ -22,7 +22,7 @@ use super::weights::{FilesSource, Place};
 use crate::checkpoint::configs::{CONTROL_LLLITE, CONTROL_LORA};
 use crate::checkpoint::{Bits, names};
 use crate::error::{Error, Result, check_aborted};
-use crate::gpu::choices::{Choices, shipped};
+use crate::gpu::choices::{Choices, OFF_F16_ATTENTION, shipped};
 use crate::gpu::{Dtype, Options, Plan, WeightSpec};
 use crate::models::{t2i_adapter, text_encoder, unet};
 use crate::ops::{self, Precision};
@@ -366,7 +366,8 @@ async fn plan(
     }
     let sdxl = configs.sdxl;
     let wide = Options { activations: Dtype::F32, ..options };
-    let unet_options = Options { weights: asked.weights, ..options };
+    let off = if configs.unet.upcast_attention { OFF_F16_ATTENTION } else { 0 };
+    let unet_options = Options { weights: asked.weights, off, ..options };
     let vae_options = match &configs.vae {
         // diffusers upcasts the VAE on this flag in SDXL's pipelines alone.
         Vae::Kl(config) if sdxl && config.force_upcast => wide,

@@ -355,8 +355,10 @@ fn ir3<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     }
     let name = rest.split([' ', ',']).next().unwrap_or("");
     let repeated = 1.0 + number_after(code, "(rpt").unwrap_or(0.0);
+    // `ldl.u16 hr1.x, l[r0.x+8], 4`: four of two bytes each.
+    let bytes = if name.contains("16") { 2.0 } else { 4.0 };
     let vector =
-        |code: &str| 4.0 * code.rsplit(',').next().and_then(|n| n.trim().parse().ok()).unwrap_or(1.0);
+        |code: &str| bytes * code.rsplit(',').next().and_then(|n| n.trim().parse().ok()).unwrap_or(1.0);
     let waits = code.contains("(sy)") && !pending.is_empty();
     if waits {
         pending.clear();
@@ -365,9 +367,11 @@ fn ir3<'a>(line: &'a str, pending: &mut Vec<&'a str>) -> Line<'a> {
     if global {
         pending.push(name);
     }
+    // Adreno's f16 is of double rate, by Qualcomm's figures, as `ort.md` counts it for onnxruntime-web's kernels.
+    let half = ["mad.f16", "mul.f16", "add.f16"].contains(&name);
     let instruction = Instruction {
         paired: false,
-        issue: repeated + number_after(code, "(nop").unwrap_or(0.0),
+        issue: repeated * if half { 0.5 } else { 1.0 } + number_after(code, "(nop").unwrap_or(0.0),
         multiply_adds: if name.starts_with("mad.f") { repeated } else { 0.0 },
         products: if name.starts_with("mul.f") { repeated } else { 0.0 },
         loaded: if name.starts_with("ldl") { vector(code) } else { 0.0 },
