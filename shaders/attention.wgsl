@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       }
 #endfor
       workgroupBarrier();
-#for d SLICE
+#for d SLICE min(SLICE, min(D4, p.q_stride) - d0)
 #if PADDED
       if d0 + $du < D4 {
 #else
@@ -188,7 +188,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
 #endfor
       }
+#if ROLLED
+      for (var g = 0u; g < min(V_SLICE / 4u, p.length_k); g++) {
+#else
       for (var g = 0u; g < V_SLICE / 4u; g++) {
+#endif
 #for i O_ROWS
         let w_$i = tile[(v0 / 4u + g) * ROWS + $iu * O_GROUPS + o_row];
 #endfor
