@@ -167,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for d PAIRS
+#for d PAIRS min(PAIRS, (min(D4, p.q_stride) - d0 + PAIR - 1u) / PAIR)
 #if PADDED
       if d0 + $du * PAIR < D4 {
 #else
@@ -276,7 +276,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       var sum_$i_$j = factor4(0.0h);
 #endfor
 #endfor
+#if ROLLED
+      for (var g = 0u; g < min(V_SLICE / 8u, p.length_k); g++) {
+#else
       for (var g = 0u; g < V_SLICE / 8u; g++) {
+#endif
 #for i O_ROWS
         let w_$i = tile[TILE_W + (v0 / 8u + g) * ROWS + $iu * O_GROUPS + o_row];
 #endfor
@@ -314,7 +318,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
 #endfor
       }
+#if ROLLED
+      for (var g = 0u; g < min(V_SLICE / 4u, p.length_k); g++) {
+#else
       for (var g = 0u; g < V_SLICE / 4u; g++) {
+#endif
 #for i O_ROWS
         let w_$i = tile[(v0 / 4u + g) * ROWS + $iu * O_GROUPS + o_row][0];
 #endfor

@@ -129,7 +129,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for k BK4
+#for k BK4 min(BK4, run.c4 - c0)
       {
 #for j TN
 #for i 4
@@ -165,6 +165,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   }
 
   var fits = true;
+#if ROLLED
+  // What a store is made of stands once, as in matmul_subgroup.wgsl.
+  for (var turn = TM * TN; turn > 0u; turn--) {
+    let row = m0 + (turn - 1u) % TM * WY + y;
+    let column = group.x * BN4 + (turn - 1u) / TM * WX + x;
+    var last = vec4f(0.0);
+#for j TN
+#for i TM
+    {
+      let next = sum_$i_$j;
+      sum_$i_$j = last;
+      last = next;
+    }
+#endfor
+#endfor
+    if column < n4() && row < p.m {
+      fits = store(row, column, last + biases(column)) && fits;
+    }
+  }
+#else
 #for j TN
   let column_$j = group.x * BN4 + $ju * WX + x;
   if column_$j < n4() {
@@ -176,5 +196,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
   }
 #endfor
+#endif
   report(fits);
 }

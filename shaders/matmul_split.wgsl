@@ -50,6 +50,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for i TM
   sums[$iu * WX + thread] = sum_$i;
 #endfor
+#if ROLLED
+  // Which a compiler would write out six times, TM rows each.
+  workgroupBarrier();
+  if thread < TM && m0 + thread < p.m {
+    var sum = vec4f(0.0);
+    for (var other = 0u; other < WX; other++) {
+      sum += sums[thread * WX + other];
+    }
+    report(store(m0 + thread, column, sum + biases(column)));
+  }
+#else
   for (var others = WX / 2u; others > 0u; others /= 2u) {
     workgroupBarrier();
     if thread < others {
@@ -62,4 +73,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   if thread < TM && m0 + thread < p.m {
     report(store(m0 + thread, column, sums[thread * WX] + biases(column)));
   }
+#endif
 }

@@ -27,4 +27,6 @@ pub(super) struct AdapterInfo {
     pub architecture: String,
     /// Lanes of the smallest and of the largest subgroup; zeros where the device has none.
     pub subgroup_sizes: (u32, u32),
+    /// The platform says that it is a processor.
+    pub fallback: bool,
 }

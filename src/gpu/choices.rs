@@ -16,11 +16,16 @@ pub const OFF_SMALL_ATTENTION: u32 = 1 << 29;
 pub const OFF_SUBGROUP_ATTENTION: u32 = 1 << 30;
 pub const OFF_GROUP_NORM: u32 = 1 << 31;
 
-/// Whether kernels that broadcast within narrow subgroups are the usual ones on a GPU of this maker: they were measured
-/// to be faster on software GPUs (Mesa's, Google's). On others they are taken where the tuner finds them so: Mali's
-/// registers are too few for them by the look of its code.
-pub fn broadcasts(vendor: &str) -> bool {
+/// Whether this maker's adapters are processors: Mesa's lavapipe, Google's SwiftShader.
+pub fn is_software(vendor: &str) -> bool {
     ["mesa", "google", "0x10005", "0x1ae0"].contains(&vendor)
+}
+
+/// Whether kernels that broadcast within narrow subgroups are the usual ones on a GPU of this maker: they were measured
+/// to be faster on software GPUs. On others they are taken where the tuner finds them so: Mali's registers are too few for
+/// them by the look of its code.
+pub fn broadcasts(vendor: &str) -> bool {
+    is_software(vendor)
 }
 
 /// What an operation is like, as far as the choice of its kernel goes.

@@ -1,7 +1,7 @@
 //! The device in use: what was compiled for it, how many bytes we hold on it, what went wrong on it.
 
 use super::adapter::{GpuOptions, Limits};
-use super::choices::{OFF_WINOGRAD, spilling};
+use super::choices::{OFF_WINOGRAD, is_software, spilling};
 use super::device::{self, Opened};
 use super::kernel::Kernel;
 #[cfg(target_arch = "wasm32")]
@@ -86,6 +86,8 @@ pub struct Gpu {
     pub shader_f16: bool,
     /// Lanes of every subgroup, where the adapter has subgroups that are all of one size, 4, 8 or 16; else 0.
     pub subgroup: u32,
+    /// A processor stands in for a GPU: kernels have the text for that ([`super::Options::rolled`]).
+    pub software: bool,
     /// Timestamp queries work here.
     pub timestamps: bool,
     ledger: Arc<Ledger>,
@@ -123,6 +125,7 @@ impl Gpu {
             queue,
             name: info.name,
             off: Cell::new(spilling(&info.vendor) | narrow_memory),
+            software: info.fallback || is_software(&info.vendor),
             vendor: info.vendor,
             architecture: info.architecture,
             limits,

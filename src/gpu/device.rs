@@ -85,6 +85,7 @@ async fn request_device(
         vendor: format!("{:#06x}", info.vendor),
         architecture: String::new(),
         subgroup_sizes: if has_subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+        fallback: info.device_type == wgpu::DeviceType::Cpu,
     };
     Ok((device, queue, info))
 }

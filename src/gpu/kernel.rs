@@ -30,6 +30,8 @@ pub struct Kernel {
     pub defines: Vec<(&'static str, u32)>,
     /// Name and WGSL type of each parameter that a dispatch gives it; the [`super::Recorder`] takes them from there.
     pub(super) params: Vec<(&'static str, &'static str)>,
+    /// Its text is for a software adapter (see [`preprocess`]).
+    pub(crate) rolled: bool,
 }
 
 /// A parameter of a dispatch.
@@ -66,6 +68,9 @@ impl Scalar {
 
 /// Defines that say which of the weights that a kernel binds are f32 instead of f16, by their place among them.
 pub(super) const F32_WEIGHTS: [&str; 4] = ["F32_WEIGHT_0", "F32_WEIGHT_1", "F32_WEIGHT_2", "F32_WEIGHT_3"];
+
+/// What `#if` asks of a kernel whose text is for a software adapter. No define, so that other kernels' text says nothing of it.
+const ROLLED: &str = "ROLLED";
 
 const PRELUDE: &str = shader!("prelude.wgsl");
 
@@ -106,12 +111,15 @@ impl Kernel {
     }
 
     pub fn new(name: &'static str, files: &[&'static str], defines: &[(&'static str, u32)]) -> Self {
-        Self { name, files: files.to_vec(), defines: defines.to_vec(), params: Vec::new() }
+        Self { name, files: files.to_vec(), defines: defines.to_vec(), params: Vec::new(), rolled: false }
     }
 
     fn value(&self, name: &str) -> Result<u32> {
         if let Ok(n) = name.parse() {
             return Ok(n);
+        }
+        if name == ROLLED {
+            return Ok(u32::from(self.rolled));
         }
         self.defines
             .iter()
@@ -126,6 +134,10 @@ impl Kernel {
 /// - `#if NAME` ... `#else` ... `#endif`: kept where NAME is not zero (or, with `!NAME`, where it is);
 /// - `#for i NAME` ... `#endfor`: repeated NAME times with `$i` replaced by 0, 1, ...: registers with names
 ///   instead of arrays indexed at run time, which GPUs would put into memory;
+/// - `#for i NAME BOUND`: the same, but a loop of WGSL in the text for a software adapter, which ends at BOUND: at most
+///   NAME, and not known to the compiler, or that would write it out itself. There each read of memory becomes a loop
+///   over lanes, and a convolution written out took LLVM ten seconds where this takes half of one;
+/// - `#if ROLLED`: what else is told to a software adapter otherwise;
 /// - `$binding`: the next binding number of group 0, from 1 (0 is the uniform block).
 pub fn preprocess(kernel: &Kernel, prelude: &str) -> Result<String> {
     let lines: Vec<&str> =
@@ -182,14 +194,27 @@ fn expand(kernel: &Kernel, lines: &[&str], out: &mut String) -> Result<()> {
                 }
                 at = end + 1;
             }
-            ["#for", variable, count] => {
+            ["#for", variable, count, bound @ ..] => {
                 let (_, end) = block(kernel, lines, at, "#for", "#endfor")?;
                 let mark = format!("${variable}");
-                for i in 0..kernel.value(count)? {
-                    let copy: Vec<String> =
-                        lines[at + 1..end].iter().map(|l| l.replace(&mark, &i.to_string())).collect();
+                // In a loop of WGSL "$iu" is as good as "$i": its variable.
+                let rolled = kernel.rolled && !bound.is_empty();
+                let (number, turns) = match rolled {
+                    true => (format!("{mark}u"), vec![(*variable).to_owned()]),
+                    false => (mark.clone(), (0..kernel.value(count)?).map(|i| i.to_string()).collect()),
+                };
+                if rolled {
+                    let bound = bound.join(" ");
+                    let _ = writeln!(out, "for (var {variable} = 0u; {variable} < {bound}; {variable}++) {{");
+                }
+                for i in turns {
+                    let copy = lines[at + 1..end].iter().map(|l| l.replace(&number, &i).replace(&mark, &i));
+                    let copy: Vec<String> = copy.collect();
                     let copy: Vec<&str> = copy.iter().map(String::as_str).collect();
                     expand(kernel, &copy, out)?;
+                }
+                if rolled {
+                    out.push_str("}\n");
                 }
                 at = end + 1;
             }

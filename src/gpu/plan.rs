@@ -66,6 +66,8 @@ pub struct Options {
     pub max_dispatch_flops: u64,
     /// Kernels that this GPU computes wrongly, the bits of [`super::Gpu::off`], or that a module does without.
     pub off: u32,
+    /// Kernels have the text for a software adapter ([`super::Gpu::software`]): loops where others have them written out.
+    pub rolled: bool,
 }
 
 impl Options {
@@ -87,6 +89,7 @@ impl Default for Options {
             choices: Choices::default(),
             max_dispatch_flops: MAX_DISPATCH_FLOPS,
             off: 0,
+            rolled: false,
         }
     }
 }
@@ -421,9 +424,11 @@ impl Recorder {
         made
     }
 
-    /// Records a launch, and gives its kernel the names of its parameters and, as WIDE, whether activations are f32.
+    /// Records a launch, and gives its kernel the names of its parameters, as WIDE, whether activations are f32, and
+    /// whether its text is for a software adapter.
     pub fn dispatch(&mut self, mut dispatch: Dispatch) {
         dispatch.kernel.defines.push(("WIDE", u32::from(self.options.activations == Dtype::F32)));
+        dispatch.kernel.rolled = self.options.rolled;
         dispatch.kernel.params = dispatch.params.iter().map(|(name, v)| (*name, v.wgsl_type())).collect();
         if self.in_setup {
             for b in &dispatch.bindings {

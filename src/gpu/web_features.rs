@@ -84,6 +84,8 @@ impl Asking {
                 } else {
                     (0, 0)
                 },
+                // Firefox says no maker, but this.
+                fallback: Reflect::get(&info, &"isFallbackAdapter".into()).is_ok_and(|v| v.is_truthy()),
             };
             Reflect::apply(&target, &this, &arguments).unwrap_or_else(|e| Promise::reject(&e).into())
         });

@@ -48,7 +48,8 @@ pub async fn open(precision: Precision) -> Result<(Gpu, Options)> {
         }
         let subgroup = if lanes_are_neighbours(&gpu).await? { gpu.subgroup } else { 0 };
         let subgroup_if_tuned = !broadcasts(&gpu.vendor);
-        let options = Options { arithmetic, subgroup, subgroup_if_tuned, ..Options::default() };
+        let rolled = gpu.software;
+        let options = Options { arithmetic, subgroup, subgroup_if_tuned, rolled, ..Options::default() };
         match sound(&gpu, &options, small).await {
             Ok(_) => return Ok((gpu, Options { activations, ..options })),
             Err(e) if e.code == Code::WebGpuUnavailable => {}

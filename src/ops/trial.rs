@@ -169,6 +169,7 @@ fn options(kernel: &Kernel) -> Options {
             _ => None,
         },
         subgroup: define(kernel, "SUBGROUP"),
+        rolled: kernel.rolled,
         ..Options::default()
     }
 }

@@ -146,7 +146,8 @@ fn options(gpu: &Gpu, spec: &JsValue) -> Result<Options> {
         }
     };
     let subgroup_if_tuned = !broadcasts(&gpu.vendor);
-    Ok(Options { arithmetic, subgroup: gpu.subgroup, subgroup_if_tuned, ..Options::default() })
+    let (subgroup, rolled) = (gpu.subgroup, gpu.software);
+    Ok(Options { arithmetic, subgroup, subgroup_if_tuned, rolled, ..Options::default() })
 }
 
 /// A plan on the GPU.

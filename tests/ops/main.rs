@@ -11,9 +11,9 @@ use cases::On;
 use pollster::block_on;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn check(options: &GpuOptions) {
+fn check(options: &GpuOptions, rolled: bool) {
     let gpu = block_on(Gpu::new(options)).unwrap();
-    let on = On { gpu: &gpu, cut: true };
+    let on = On { gpu: &gpu, cut: true, rolled };
     let mut outcomes = Vec::new();
     for (way, options) in cases::ways(&gpu) {
         outcomes.extend(block_on(cases::of_way(&on, way, options, 1)));
@@ -40,17 +40,22 @@ fn check(options: &GpuOptions) {
 
 #[test]
 fn ops_with_shader_f16() {
-    check(&GpuOptions::default());
+    check(&GpuOptions::default(), false);
 }
 
 #[test]
 fn ops_without_shader_f16() {
-    check(&GpuOptions { without_shader_f16: true, ..Default::default() });
+    check(&GpuOptions { without_shader_f16: true, ..Default::default() }, false);
 }
 
 #[test]
 fn ops_without_subgroups() {
-    check(&GpuOptions { without_subgroups: true, ..Default::default() });
+    check(&GpuOptions { without_subgroups: true, ..Default::default() }, false);
+}
+
+#[test]
+fn ops_as_a_software_adapter_has_them() {
+    check(&GpuOptions { without_subgroups: true, ..Default::default() }, true);
 }
 
 #[test]

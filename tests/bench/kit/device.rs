@@ -38,6 +38,7 @@ pub fn options(gpu: &Gpu, arithmetic: Arithmetic) -> Options {
         subgroup_if_tuned: !broadcasts(&gpu.vendor),
         choices: shipped(maker(&gpu.vendor), &gpu.architecture),
         off: gpu.off(),
+        rolled: gpu.software,
         ..Options::default()
     }
 }

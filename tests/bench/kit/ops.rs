@@ -59,7 +59,7 @@ fn run_job(job: &Job) -> Result<Vec<Outcome>, String> {
         let gpu = block_on(Gpu::new(&job.options)).map_err(|e| e.to_string())?;
         let (way, options) =
             cases::ways(&gpu).into_iter().find(|(way, _)| *way == job.way).ok_or("no such way")?;
-        Ok(block_on(cases::of_way(&On { gpu: &gpu, cut: true }, way, options, 1)))
+        Ok(block_on(cases::of_way(&On { gpu: &gpu, cut: true, rolled: gpu.software }, way, options, 1)))
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -56,6 +56,8 @@ pub struct On<'a> {
     pub gpu: &'a Gpu,
     /// Each also runs cut into several dispatches.
     pub cut: bool,
+    /// With the text for a software adapter.
+    pub rolled: bool,
 }
 
 /// An op under test: its inputs, and what options it is recorded with.

@@ -76,7 +76,7 @@ pub fn ways(gpu: &Gpu) -> Vec<(&'static str, Options)> {
 
 /// Every op under one way of recording.
 pub async fn of_way(on: &On<'_>, way: &str, options: Options, rounds: u64) -> Vec<Outcome> {
-    let options = Options { subgroup: on.gpu.subgroup, ..options };
+    let options = Options { subgroup: on.gpu.subgroup, rolled: on.rolled, ..options };
     let mut outcomes = products(on, &options, rounds).await;
     // How weights and activations are read does not depend on the tile.
     if ["f32", "f16"].contains(&way) {
