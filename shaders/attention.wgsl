@@ -26,6 +26,13 @@
 // - Rows of q and k in workgroup memory are one vector longer than needed, against bank conflicts, and key 4 i + j
 //    lies at j * K_GROUPS + i, so that neighbours read neighbours.
 // - What is dead is overwritten: `tile` holds a slice of q and k, then weights and values.
+// - F16_ARITHMETIC: what passes through workgroup memory stays f16, in PAIRs, so that a read brings two vectors of
+//   channels, or of keys: half the bytes and half the reads a product. Two products are one instruction: up to 32 of
+//   them are summed in f16 (two sums of a score's; all of V_SLICE keys), then in f32, as are scores and their softmax.
+//   Queries come in eighths, which f16 holds as exactly, so that sums of large ones stay finite. Of heads of up to 80
+//   (WHOLE) all of the queries lie there from the beginning, and are not read anew for each block of keys.
+//   Heads of 40: RTX 3060 1.02 instructions a multiply-add for 1.51, RDNA2 0.66 for 1.22, RDNA3 0.66 for 0.95. An M1,
+//   which multiplies no faster in f16, gains nothing, and spills (`choices::spilling`).
 #if F16_ARITHMETIC
 alias factor4 = vec4<f16>;
 alias stored4 = vec4<f16>;
@@ -179,19 +186,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for i S_ROWS
         {
           let q4 = tile[$du * Q_STEP + $iu * S_GROUPS + s_row];
-#if F16_ARITHMETIC
 #for c PAIR
-          if D4 % 2u == 0u || d0 + $du * 2u + $cu < D4 {
+          if D4 % PAIR == 0u || d0 + $du * PAIR + $cu < D4 {
+#if F16_ARITHMETIC
 #for j 4
             part_$i_$j = product(q4[$c], k_$j[$c], part_$i_$j);
 #endfor
+#else
+            s_$i = vec4f(
+              product(q4[$c], k_0[$c], s_$i.x), product(q4[$c], k_1[$c], s_$i.y),
+              product(q4[$c], k_2[$c], s_$i.z), product(q4[$c], k_3[$c], s_$i.w));
+#endif
           }
 #endfor
-#else
-          s_$i = vec4f(
-            product(q4[0], k_0[0], s_$i.x), product(q4[0], k_1[0], s_$i.y),
-            product(q4[0], k_2[0], s_$i.z), product(q4[0], k_3[0], s_$i.w));
-#endif
         }
 #endfor
       }
@@ -270,73 +277,49 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
       }
       workgroupBarrier();
+#for i O_ROWS
+      let keep_$i = select(1.0, row_keep[$iu * O_GROUPS + o_row], v0 == 0u);
+#for j O_COLUMNS
+#if F16_ARITHMETIC
+      var sum_$i_$j = factor4(0.0h);
+#else
+      o_$i_$j *= keep_$i;
+#endif
+#endfor
+#endfor
+#if ROLLED
+      for (var g = 0u; g < min(V_SLICE / PAIR / 4u, p.length_k); g++) {
+#else
+      for (var g = 0u; g < V_SLICE / PAIR / 4u; g++) {
+#endif
+#for i O_ROWS
+        let w_$i = tile[TILE_W + (v0 / PAIR / 4u + g) * ROWS + $iu * O_GROUPS + o_row];
+#endfor
+#for h PAIR
+#for x V_TURNS
+#for j O_COLUMNS
+        {
+          let v4 = tile[TILE_V + (g * 4u + $hu * V_TURNS + $xu) * COLUMNS + $ju * COLUMN_THREADS + o_column];
+#for i O_ROWS
+#for c PAIR
+#if F16_ARITHMETIC
+          sum_$i_$j = fma(factor4(w_$i[$h][$xu * PAIR + $cu]), v4[$c], sum_$i_$j);
+#else
+          o_$i_$j = fma(vec4f(w_$i[$h][$xu * PAIR + $cu]), v4[$c], o_$i_$j);
+#endif
+#endfor
+#endfor
+        }
+#endfor
+#endfor
+#endfor
+      }
 #if F16_ARITHMETIC
 #for i O_ROWS
 #for j O_COLUMNS
-      var sum_$i_$j = factor4(0.0h);
+      o_$i_$j = fma(o_$i_$j, vec4f(keep_$i), vec4f(sum_$i_$j));
 #endfor
 #endfor
-#if ROLLED
-      for (var g = 0u; g < min(V_SLICE / 8u, p.length_k); g++) {
-#else
-      for (var g = 0u; g < V_SLICE / 8u; g++) {
-#endif
-#for i O_ROWS
-        let w_$i = tile[TILE_W + (v0 / 8u + g) * ROWS + $iu * O_GROUPS + o_row];
-#endfor
-#for h 2
-#for x 2
-#for j O_COLUMNS
-        {
-          let v4 = tile[TILE_V + (g * 4u + $hu * 2u + $xu) * COLUMNS + $ju * COLUMN_THREADS + o_column];
-#for i O_ROWS
-#for c 2
-          sum_$i_$j = fma(factor4(w_$i[$h][$xu * 2u + $cu]), v4[$c], sum_$i_$j);
-#endfor
-#endfor
-        }
-#endfor
-#endfor
-#endfor
-      }
-#for i O_ROWS
-      {
-        let keep = select(1.0, row_keep[$iu * O_GROUPS + o_row], v0 == 0u);
-#for j O_COLUMNS
-        o_$i_$j = fma(o_$i_$j, vec4f(keep), vec4f(sum_$i_$j));
-#endfor
-      }
-#endfor
-#else
-      if v0 == 0u {
-#for i O_ROWS
-        {
-          let keep = row_keep[$iu * O_GROUPS + o_row];
-#for j O_COLUMNS
-          o_$i_$j *= keep;
-#endfor
-        }
-#endfor
-      }
-#if ROLLED
-      for (var g = 0u; g < min(V_SLICE / 4u, p.length_k); g++) {
-#else
-      for (var g = 0u; g < V_SLICE / 4u; g++) {
-#endif
-#for i O_ROWS
-        let w_$i = tile[(v0 / 4u + g) * ROWS + $iu * O_GROUPS + o_row][0];
-#endfor
-#for x 4
-#for j O_COLUMNS
-        {
-          let v4 = tile[TILE_V + (g * 4u + $xu) * COLUMNS + $ju * COLUMN_THREADS + o_column][0];
-#for i O_ROWS
-          o_$i_$j = fma(vec4f(w_$i[$x]), v4, o_$i_$j);
-#endfor
-        }
-#endfor
-#endfor
-      }
 #endif
       workgroupBarrier();
     }

@@ -253,6 +253,7 @@ impl Tiling {
             ("ROWS", rows),
             ("KEYS", keys),
             ("PAIR", pair),
+            ("V_TURNS", 4 / pair),
             ("PAD", pad),
             ("LOAD", load),
             ("CHUNKS", slice / load),

@@ -17,7 +17,7 @@ use crate::gpu::{
 /// Three roundings of f16 (2^-11 each, at worst) lie between input and output, and twice that is still right;
 /// wrong kernels are off by the size of the values themselves.
 const TOLERANCE_F32: f64 = 6.0 / 2048.0;
-/// Products and sums of four in f16 add up to four more roundings to the matrix multiply.
+/// Sums of up to 32 products in f16 add as much as four more roundings.
 const TOLERANCE_F16: f64 = 14.0 / 2048.0;
 const EPSILON: f32 = 1e-5;
 
