@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       }
 #endfor
       workgroupBarrier();
-#for d SLICE min(SLICE, min(D4, p.q_stride) - d0)
+#for d SLICE 1 min(SLICE, min(D4, p.q_stride) - d0)
 #if PADDED
       if d0 + $du < D4 {
 #else
