@@ -174,7 +174,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for d PAIRS min(PAIRS, (min(D4, p.q_stride) - d0 + PAIR - 1u) / PAIR)
+#for d PAIRS 1 min(PAIRS, (min(D4, p.q_stride) - d0 + PAIR - 1u) / PAIR)
 #if PADDED
       if d0 + $du * PAIR < D4 {
 #else

@@ -129,7 +129,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for k BK4 min(BK4, run.c4 - c0)
+#for k BK4 5 min(BK4, p.k4)
       {
 #for j TN
 #for i 4

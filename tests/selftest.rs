@@ -43,6 +43,7 @@ fn ways(subgroup: u32) -> Vec<Options> {
         plain,
         Options { activations: Dtype::F32, ..plain },
         Options { arithmetic: Arithmetic::F16, ..plain },
+        Options { rolled: true, ..plain },
         q(browser_diffusion::checkpoint::Bits::Q8),
         q(browser_diffusion::checkpoint::Bits::Q4),
     ]

@@ -134,9 +134,9 @@ impl Kernel {
 /// - `#if NAME` ... `#else` ... `#endif`: kept where NAME is not zero (or, with `!NAME`, where it is);
 /// - `#for i NAME` ... `#endfor`: repeated NAME times with `$i` replaced by 0, 1, ...: registers with names
 ///   instead of arrays indexed at run time, which GPUs would put into memory;
-/// - `#for i NAME BOUND`: the same, but a loop of WGSL in the text for a software adapter, which ends at BOUND: at most
-///   NAME, and not known to the compiler, or that would write it out itself. There each read of memory becomes a loop
-///   over lanes, and a convolution written out took LLVM ten seconds where this takes half of one;
+/// - `#for i NAME FROM BOUND`: the same, but in the text for a software adapter, where NAME is FROM or more, a loop of
+///   WGSL that ends at BOUND: at most NAME, and not known to the compiler, or that would write it out itself. There each
+///   read of memory becomes a loop over lanes, and what is written out takes LLVM seconds;
 /// - `#if ROLLED`: what else is told to a software adapter otherwise;
 /// - `$binding`: the next binding number of group 0, from 1 (0 is the uniform block).
 pub fn preprocess(kernel: &Kernel, prelude: &str) -> Result<String> {
@@ -194,14 +194,18 @@ fn expand(kernel: &Kernel, lines: &[&str], out: &mut String) -> Result<()> {
                 }
                 at = end + 1;
             }
-            ["#for", variable, count, bound @ ..] => {
+            ["#for", variable, count, rest @ ..] => {
                 let (_, end) = block(kernel, lines, at, "#for", "#endfor")?;
                 let mark = format!("${variable}");
+                let count = kernel.value(count)?;
+                let (bound, rolled) = match rest {
+                    [from, bound @ ..] => (bound, kernel.rolled && count >= kernel.value(from)?),
+                    [] => (rest, false),
+                };
                 // In a loop of WGSL "$iu" is as good as "$i": its variable.
-                let rolled = kernel.rolled && !bound.is_empty();
                 let (number, turns) = match rolled {
                     true => (format!("{mark}u"), vec![(*variable).to_owned()]),
-                    false => (mark.clone(), (0..kernel.value(count)?).map(|i| i.to_string()).collect()),
+                    false => (mark.clone(), (0..count).map(|i| i.to_string()).collect()),
                 };
                 if rolled {
                     let bound = bound.join(" ");

@@ -1,7 +1,7 @@
 // Whole pipelines against diffusers: tiny random models with the same weights, prompts and seeds, through the public
 // module in Chromium, and a few of them in Firefox, there with products in f16, too. Expected latents and pictures were
-// computed by tests/reference/pipelines.py, in f32 on weights rounded to f16. Its own f16 runs of these cases (`pipelines.py --f16`) lie 5e-4 to 6.4e-3 away in the latents; another
-// word in the prompt moves them by 4e-2 to 6e-1.
+// computed by tests/reference/pipelines.py, in f32 on weights rounded to f16. Its own f16 runs of these cases
+// (`pipelines.py --f16`) lie 5e-4 to 6.4e-3 away in the latents; another word in the prompt moves them by 4e-2 to 6e-1.
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
