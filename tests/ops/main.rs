@@ -7,7 +7,7 @@ use browser_diffusion::gpu::{
     Arithmetic, Dtype, Gpu, GpuOptions, MAX_DISPATCH_FLOPS, Options, Recorder, Weights,
 };
 use browser_diffusion::ops::{self, Columns, Epilogue};
-use cases::On;
+use cases::{On, Outcome};
 use pollster::block_on;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +36,31 @@ fn check(options: &GpuOptions) {
     for kernel in ["conv", "matmul", "attention"].into_iter().chain(narrow) {
         assert!(cut.get(kernel).is_some_and(|&n| n >= 4), "{kernel} was hardly cut: {cut:?}");
     }
+    if gpu.subgroup == 0 {
+        let few = block_on(cases::every_branch(&On { gpu: &gpu, cut: false }));
+        assert!(few.iter().all(Outcome::passed));
+        let lacks: Vec<_> = branches(&outcomes).difference(&branches(&few)).copied().collect();
+        assert!(lacks.is_empty(), "{} kernels of every_branch lack {lacks:?}", few.len());
+    }
+}
+
+/// Which kernels' files were compiled, and how each `#if` in them was taken.
+fn branches(outcomes: &[Outcome]) -> BTreeSet<(&'static str, &'static str, bool)> {
+    let mut taken = BTreeSet::new();
+    for kernel in outcomes.iter().flat_map(|o| &o.kernels) {
+        for &file in &kernel.files {
+            let first = file.lines().next().unwrap_or_default();
+            taken.insert((first, "", true));
+            let asked = |name: &str| {
+                file.lines()
+                    .any(|line| line.strip_prefix("#if ").is_some_and(|n| n.trim_start_matches('!') == name))
+            };
+            taken.extend(
+                kernel.defines.iter().filter(|(name, _)| asked(name)).map(|&(name, v)| (first, name, v > 0)),
+            );
+        }
+    }
+    taken
 }
 
 #[test]
