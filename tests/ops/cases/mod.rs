@@ -221,12 +221,13 @@ pub async fn every_branch(on: &On<'_>) -> Vec<Outcome> {
         attention(on, &plain, 40, 40).await,
         attention(on, &plain, 80, 80).await,
         convolution_of(on, &with_way(plain, 1), 200, Shape::Plain).await,
-        convolution_of(on, &with_way(f16, 2), 201, Shape::Plain).await,
         convolution(on, &with_tile(f16, 0), 1000).await,
         normed(on, &with_tile(f16, 3), 2).await,
         convolution_of(on, &with_tile(q4, 3), 100, Shape::Large).await,
+        convolution_of(on, &with_way(q8, 2), 203, Shape::Plain).await,
         adapted(on, &q8, [5, 36, 40, 3], Some(0)).await,
         adapted(on, &q8, [5, 36, 40, 3], None).await,
+        group_norm(on, &plain, 1000, true).await,
         group_norm(on, &with_way(plain, 1), 2000, false).await,
     ];
     for options in [plain, wide] {
