@@ -6,13 +6,16 @@ import assert from 'node:assert/strict';
 import { adapters, browsers, withBrowser, root } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 
-/** @type {{ browser: import('../support/browser.mjs').Name, adapter: string, subgroup: number, shaderF16: boolean }[]} */
+/** @typedef {import('../support/browser.mjs').Name} Name */
+/** @type {{ browser: Name, adapter: string, subgroup: number, shaderF16: boolean }[]} */
 const ways = [
   { browser: 'chromium', adapter: 'swiftshader', subgroup: 4, shaderF16: false },
   { browser: 'chromium', adapter: 'swiftshader', subgroup: 0, shaderF16: false },
 ];
-if (adapters.includes('lavapipe')) ways.push({ browser: 'chromium', adapter: 'lavapipe', subgroup: 8, shaderF16: true });
-if (browsers.includes('firefox')) ways.push({ browser: 'firefox', adapter: 'lavapipe', subgroup: 0, shaderF16: true });
+if (adapters.includes('lavapipe'))
+  ways.push({ browser: 'chromium', adapter: 'lavapipe', subgroup: 8, shaderF16: true });
+if (browsers.includes('firefox'))
+  ways.push({ browser: 'firefox', adapter: 'lavapipe', subgroup: 0, shaderF16: true });
 
 for (const { browser, adapter, subgroup, shaderF16 } of ways)
   test(`every op is right in ${browser} on ${adapter}, subgroups of ${subgroup}`, async t => {
