@@ -39,25 +39,23 @@ fn check(options: &GpuOptions) {
     if gpu.subgroup == 0 {
         let few = block_on(cases::every_branch(&On { gpu: &gpu, cut: false }));
         assert!(few.iter().all(Outcome::passed));
-        let lacks: Vec<_> = branches(&outcomes).difference(&branches(&few)).copied().collect();
-        assert!(lacks.is_empty(), "{} kernels of every_branch lack {lacks:?}", few.len());
+        let (all, few) = (branches(&outcomes), branches(&few));
+        let lacks = all.difference(&few).map(|(file, name, taken)| format!("#if {name} {taken} in:\n{file}"));
+        assert_eq!(lacks.collect::<Vec<_>>().join("\n"), "", "every_branch lacks these");
     }
 }
 
-/// Which kernels' files were compiled, and how each `#if` in them was taken.
+/// The files of which kernels were compiled, and how each `#if` in them was taken.
 fn branches(outcomes: &[Outcome]) -> BTreeSet<(&'static str, &'static str, bool)> {
     let mut taken = BTreeSet::new();
-    for kernel in outcomes.iter().flat_map(|o| &o.kernels) {
+    for kernel in outcomes.iter().flat_map(|outcome| &outcome.kernels) {
         for &file in &kernel.files {
-            let first = file.lines().next().unwrap_or_default();
-            taken.insert((first, "", true));
-            let asked = |name: &str| {
-                file.lines()
-                    .any(|line| line.strip_prefix("#if ").is_some_and(|n| n.trim_start_matches('!') == name))
+            taken.insert((file, "", true));
+            let asks = |line: &str, name| {
+                line.strip_prefix("#if ").is_some_and(|asked| asked.trim_start_matches('!') == name)
             };
-            taken.extend(
-                kernel.defines.iter().filter(|(name, _)| asked(name)).map(|&(name, v)| (first, name, v > 0)),
-            );
+            let asked = kernel.defines.iter().filter(|(name, _)| file.lines().any(|line| asks(line, *name)));
+            taken.extend(asked.map(|&(name, value)| (file, name, value > 0)));
         }
     }
     taken
