@@ -37,7 +37,7 @@ fn check(options: &GpuOptions, rolled: bool) {
         assert!(cut.get(kernel).is_some_and(|&n| n >= 4), "{kernel} was hardly cut: {cut:?}");
     }
     if gpu.subgroup == 0 {
-        let few = block_on(cases::every_branch(&On { gpu: &gpu, cut: false }));
+        let few = block_on(cases::every_branch(&On { gpu: &gpu, cut: false, rolled }));
         assert!(few.iter().all(Outcome::passed));
         let (all, few) = (branches(&outcomes), branches(&few));
         let lacks = all.difference(&few).map(|(file, name, taken)| format!("#if {name} {taken} in:\n{file}"));

@@ -3,6 +3,7 @@
 //! all. `./build.sh bench --step` runs the part `step` here.
 
 #[path = "../../ops/cases/mod.rs"]
+#[expect(dead_code, reason = "`every_branch` is for browsers: here all of them run")]
 mod cases;
 mod compile;
 mod device;

@@ -207,7 +207,7 @@ pub async fn every_branch(on: &On<'_>) -> Vec<Outcome> {
     // Without shader-f16 there are no ways in f16: the plain ones again.
     let way = |name: &str, or: &str| {
         let of = |name: &str| ways.iter().find(|(way, _)| *way == name).map(|(_, options)| *options);
-        of(name).or(of(or)).unwrap()
+        Options { rolled: on.rolled, ..of(name).or(of(or)).unwrap() }
     };
     let (plain, wide, f16) = (way("f32", "f32"), way("f32 stored wide", "f32"), way("f16", "f32"));
     let (q4, q8) = (way("q4 stored wide", "q4"), way("q8 in f16", "q8"));
@@ -220,6 +220,9 @@ pub async fn every_branch(on: &On<'_>) -> Vec<Outcome> {
         normed(on, &plain, 0).await,
         attention(on, &plain, 40, 40).await,
         attention(on, &plain, 80, 80).await,
+        attention(on, &f16, 40, 40).await,
+        attention(on, &f16, 64, 64).await,
+        attention(on, &f16, 160, 160).await,
         convolution_of(on, &with_way(plain, 1), 200, Shape::Plain).await,
         convolution(on, &with_tile(f16, 0), 1000).await,
         normed(on, &with_tile(f16, 3), 2).await,
