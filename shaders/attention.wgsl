@@ -83,7 +83,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for i S_ROWS
     var s_$i = vec4f(0.0);
 #endfor
-    for (var d0 = 0u; d0 < D4; d0 += SLICE) {
+    for (var d0 = 0u; d0 < D4$one; d0 += SLICE) {
       let d = min(d0 + load_d, D4 - 1u);
 #for i Q_LOADS
       let q_row_$i = q_at + min(first + load_row + $iu * LOAD_ROWS, p.length_q - 1u);
@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       }
 #endfor
       workgroupBarrier();
-#for d SLICE 1 min(SLICE, min(D4, p.q_stride) - d0)
+#for d SLICE 1
 #if PADDED
       if d0 + $du < D4 {
 #else
@@ -162,7 +162,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     total += w_$i.x + w_$i.y + w_$i.z + w_$i.w;
 #endfor
 
-    for (var v0 = 0u; v0 < KEYS; v0 += V_SLICE) {
+    for (var v0 = 0u; v0 < KEYS$one; v0 += V_SLICE) {
       if O_GROUPS <= V_SLICE || o_row < V_SLICE {
 #for i V_LOADS
         let v_row_$i = k_at + min(k0 + v0 + o_row + $iu * O_GROUPS, p.length_k - 1u);
@@ -188,11 +188,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
 #endfor
       }
-#if ROLLED
-      for (var g = 0u; g < min(V_SLICE / 4u, p.length_k); g++) {
-#else
-      for (var g = 0u; g < V_SLICE / 4u; g++) {
-#endif
+      for (var g = 0u; g < V_SLICE / 4u$one; g++) {
 #for i O_ROWS
         let w_$i = tile[(v0 / 4u + g) * ROWS + $iu * O_GROUPS + o_row];
 #endfor

@@ -73,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 
-  for (var r = 0u; r < RUNS; r++) {
+  for (var r = 0u; r < RUNS$one; r++) {
     let run = run_of(r);
 #for i A_LOADS
     let place_$i = place_of(origin_of(min(m0 + load_m + $iu * FILL, p.m - 1u)), run);
@@ -125,7 +125,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for k BK4 5 min(BK4, p.k4)
+#for k BK4 5
       {
 #for j TN
 #for i 4
@@ -163,7 +163,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   var fits = true;
 #if ROLLED
   // What a store is made of stands once, as in matmul_subgroup.wgsl.
-  for (var turn = TM * TN; turn > 0u; turn--) {
+  for (var turn = TM * TN$one; turn > 0u; turn--) {
     let row = m0 + (turn - 1u) % TM * WY + y;
     let column = group.x * BN4 + (turn - 1u) / TM * WX + x;
     var last = vec4f(0.0);

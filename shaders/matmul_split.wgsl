@@ -55,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   workgroupBarrier();
   if thread < TM && m0 + thread < p.m {
     var sum = vec4f(0.0);
-    for (var other = 0u; other < WX; other++) {
+    for (var other = 0u; other < WX$one; other++) {
       sum += sums[thread * WX + other];
     }
     report(store(m0 + thread, column, sum + biases(column)));
