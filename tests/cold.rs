@@ -79,11 +79,11 @@ fn counted(options: &Options) -> [usize; 4] {
     [texts.len(), bytes, accesses.iter().sum(), accesses.iter().copied().max().unwrap()]
 }
 
-/// By the clock the 13,900 without subgroups are 23 s of a processor's work for lavapipe, and the 37,100 that GPUs get
-/// written out 106 s; one pipeline's 2,048 are 3 s.
+/// Without subgroups 2,283 accesses take lavapipe 20 s of a processor's time natively, and the 37,128 that GPUs get
+/// written out 106 s.
 #[test]
 fn a_first_picture_on_a_software_adapter_compiles_little() {
-    for (subgroup, most) in [(0, [34, 350_000, 14_200, 2_048]), (8, [30, 285_000, 1_200, 600])] {
+    for (subgroup, most) in [(0, [34, 350_000, 2_400, 260]), (8, [30, 285_000, 560, 110])] {
         let options = Options { subgroup, choices: shipped("mesa", ""), rolled: true, ..Options::default() };
         let counted = counted(&options);
         let written = self::counted(&Options { rolled: false, ..options });
