@@ -136,7 +136,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for i S_ROWS
     var s_$i = vec4f(0.0);
 #endfor
-    for (var d0 = 0u; d0 < D4; d0 += SLICE) {
+    for (var d0 = 0u; d0 < D4$one; d0 += SLICE) {
 #for c CHUNKS
       let d_$c = min(d0 + $cu * LOAD + load_d, D4 - 1u);
 #endfor
@@ -174,7 +174,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for d PAIRS 1 min(PAIRS, (min(D4, p.q_stride) - d0 + PAIR - 1u) / PAIR)
+#for d PAIRS 1
 #if PADDED
       if d0 + $du * PAIR < D4 {
 #else
@@ -261,7 +261,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     total += w_$i.x + w_$i.y + w_$i.z + w_$i.w;
 #endfor
 
-    for (var v0 = 0u; v0 < KEYS; v0 += V_SLICE) {
+    for (var v0 = 0u; v0 < KEYS$one; v0 += V_SLICE) {
       if O_GROUPS <= V_SLICE || o_row < V_SLICE {
 #for i V_LOADS
         let v_row_$i = k_at + min(k0 + v0 + o_row + $iu * O_GROUPS, p.length_k - 1u);
@@ -287,11 +287,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endif
 #endfor
 #endfor
-#if ROLLED
-      for (var g = 0u; g < min(V_SLICE / PAIR / 4u, p.length_k); g++) {
-#else
-      for (var g = 0u; g < V_SLICE / PAIR / 4u; g++) {
-#endif
+      for (var g = 0u; g < V_SLICE / PAIR / 4u$one; g++) {
 #for i O_ROWS
         let w_$i = tile[TILE_W + (v0 / PAIR / 4u + g) * ROWS + $iu * O_GROUPS + o_row];
 #endfor

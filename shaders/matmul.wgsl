@@ -41,6 +41,8 @@
 // - F16_ARITHMETIC: a slice's sums in f16, four channels packed, and into f32 after each slice, which is 32 products
 //   here. Instructions a multiply-add, tile 32 x 64: RDNA2 0.65 for 1.14, RDNA3 0.62 for 0.77, RTX 3060 1.00 for 1.30;
 //   with slices of 16 products an RDNA3 had 0.66.
+// - A software adapter's compiler takes seconds for what is written out. A loop over slices of 8 costs it no time when it
+//   runs; over those of 4 lavapipe's products of 64 x 64 took 10 % longer, so these stay written out there, too.
 const THREADS = WX * WY;
 const BM = WY * TM;
 const BN4 = WX * TN;
@@ -73,7 +75,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 
-  for (var r = 0u; r < RUNS; r++) {
+  for (var r = 0u; r < RUNS$one; r++) {
     let run = run_of(r);
 #for i A_LOADS
     let place_$i = place_of(origin_of(min(m0 + load_m + $iu * FILL, p.m - 1u)), run);
@@ -129,7 +131,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #endfor
 #endfor
 #endif
-#for k BK4 5 min(BK4, p.k4)
+#for k BK4 5
       {
 #for j TN
 #for i 4
@@ -167,7 +169,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   var fits = true;
 #if ROLLED
   // What a store is made of stands once, as in matmul_subgroup.wgsl.
-  for (var turn = TM * TN; turn > 0u; turn--) {
+  for (var turn = TM * TN$one; turn > 0u; turn--) {
     let row = m0 + (turn - 1u) % TM * WY + y;
     let column = group.x * BN4 + (turn - 1u) / TM * WX + x;
     var last = vec4f(0.0);

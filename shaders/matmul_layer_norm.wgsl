@@ -58,7 +58,7 @@ fn find_moments(m0: u32, thread: u32) {
   workgroupBarrier();
   for (var i = thread; i < WY * TM; i += WX * WY) {
     var all = vec2f(0.0);
-    for (var part = 0u; part < SHARE; part++) {
+    for (var part = 0u; part < SHARE$one; part++) {
       all += row_sums[i * SHARE + part];
     }
     row_moments[i] = moments(min(m0 + i, p.m - 1u), all.x, all.y);

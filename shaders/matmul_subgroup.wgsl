@@ -32,7 +32,7 @@ fn main(
 #endfor
 #endfor
 
-  for (var r = 0u; r < RUNS; r++) {
+  for (var r = 0u; r < RUNS$one; r++) {
     let run = run_of(r);
 #for i SLOTS
     let place_$i = place_of(origin_$i, run);

@@ -123,7 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       taps[vector][tap + $iu * TAPS_APART] = to_fetched(g_$i);
     }
 #endfor
-    for (var k = 0u; k < DEPTH; k++) {
+    for (var k = 0u; k < DEPTH$one; k++) {
       workgroupBarrier();
       if makes_v {
 #for i 4
@@ -175,7 +175,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let n = group.x * 4u * BLOCKS + out_column;
   let out_x = x0 + 2u * out_tile + dx;
   var fits = true;
-#for q 4 1 min(4u, p.bound_h)
+#for q 4 1
 #if ROLLED
   // The sums move on by one at each turn.
 #for h 2

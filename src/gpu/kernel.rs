@@ -71,6 +71,10 @@ pub(super) const F32_WEIGHTS: [&str; 4] = ["F32_WEIGHT_0", "F32_WEIGHT_1", "F32_
 
 /// What `#if` asks of a kernel whose text is for a software adapter. No define, so that other kernels' text says nothing of it.
 const ROLLED: &str = "ROLLED";
+/// The parameter of such kernels that is 1. A compiler that knew how often a loop is run would write it out itself, as
+/// Mesa's does even where the bound is the lesser of a constant and a parameter.
+pub(super) const ONE: &str = "one";
+const TIMES_ONE: &str = " * p.one";
 
 const PRELUDE: &str = shader!("prelude.wgsl");
 
@@ -134,10 +138,10 @@ impl Kernel {
 /// - `#if NAME` ... `#else` ... `#endif`: kept where NAME is not zero (or, with `!NAME`, where it is);
 /// - `#for i NAME` ... `#endfor`: repeated NAME times with `$i` replaced by 0, 1, ...: registers with names
 ///   instead of arrays indexed at run time, which GPUs would put into memory;
-/// - `#for i NAME FROM BOUND`: the same, but in the text for a software adapter, where NAME is FROM or more, a loop of
-///   WGSL that ends at BOUND: at most NAME, and not known to the compiler, or that would write it out itself. There each
-///   read of memory becomes a loop over lanes, and what is written out takes LLVM seconds;
+/// - `#for i NAME FROM`: the same, but in the text for a software adapter, where NAME is FROM or more, a loop of WGSL.
+///   There each read of memory becomes a loop over lanes, and what is written out takes LLVM seconds;
 /// - `#if ROLLED`: what else is told to a software adapter otherwise;
+/// - `$one`: behind a loop's bound, so that it is none that a software adapter's compiler knows;
 /// - `$binding`: the next binding number of group 0, from 1 (0 is the uniform block).
 pub fn preprocess(kernel: &Kernel, prelude: &str) -> Result<String> {
     let lines: Vec<&str> =
@@ -197,21 +201,21 @@ fn expand(kernel: &Kernel, lines: &[&str], out: &mut String) -> Result<()> {
             ["#for", variable, count, rest @ ..] => {
                 let (_, end) = block(kernel, lines, at, "#for", "#endfor")?;
                 let mark = format!("${variable}");
-                let count = kernel.value(count)?;
-                let (bound, rolled) = match rest {
-                    [from, bound @ ..] => (bound, kernel.rolled && count >= kernel.value(from)?),
-                    [] => (rest, false),
+                let turns = kernel.value(count)?;
+                let rolled = match rest {
+                    [from, ..] => kernel.rolled && turns >= kernel.value(from)?,
+                    [] => false,
                 };
                 // In a loop of WGSL "$iu" is as good as "$i": its variable.
-                let (number, turns) = match rolled {
+                let (number, names) = match rolled {
                     true => (format!("{mark}u"), vec![(*variable).to_owned()]),
-                    false => (mark.clone(), (0..count).map(|i| i.to_string()).collect()),
+                    false => (mark.clone(), (0..turns).map(|i| i.to_string()).collect()),
                 };
                 if rolled {
-                    let bound = bound.join(" ");
+                    let bound = format!("{turns}u{TIMES_ONE}");
                     let _ = writeln!(out, "for (var {variable} = 0u; {variable} < {bound}; {variable}++) {{");
                 }
-                for i in turns {
+                for i in names {
                     let copy = lines[at + 1..end].iter().map(|l| l.replace(&number, &i).replace(&mark, &i));
                     let copy: Vec<String> = copy.collect();
                     let copy: Vec<&str> = copy.iter().map(String::as_str).collect();
@@ -223,7 +227,7 @@ fn expand(kernel: &Kernel, lines: &[&str], out: &mut String) -> Result<()> {
                 at = end + 1;
             }
             _ => {
-                out.push_str(line);
+                out.push_str(&line.replace("$one", if kernel.rolled { TIMES_ONE } else { "" }));
                 out.push('\n');
                 at += 1;
             }

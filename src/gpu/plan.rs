@@ -2,7 +2,7 @@
 
 use super::adapter::Limits;
 use super::choices::Choices;
-use super::kernel::{Kernel, Scalar};
+use super::kernel::{Kernel, ONE, Scalar};
 use super::packing::{Lifetime, bytes, pack};
 use crate::checkpoint::{Bits, Layout};
 use crate::error::{Code, Error, Result};
@@ -428,7 +428,10 @@ impl Recorder {
     /// whether its text is for a software adapter.
     pub fn dispatch(&mut self, mut dispatch: Dispatch) {
         dispatch.kernel.defines.push(("WIDE", u32::from(self.options.activations == Dtype::F32)));
-        dispatch.kernel.rolled = self.options.rolled;
+        if self.options.rolled {
+            dispatch.kernel.rolled = true;
+            dispatch.params.push((ONE, Scalar::U32(1)));
+        }
         dispatch.kernel.params = dispatch.params.iter().map(|(name, v)| (*name, v.wgsl_type())).collect();
         if self.in_setup {
             for b in &dispatch.bindings {
