@@ -7,7 +7,7 @@ use browser_diffusion::gpu::{
     Arithmetic, Dtype, Gpu, GpuOptions, MAX_DISPATCH_FLOPS, Options, Recorder, Weights,
 };
 use browser_diffusion::ops::{self, Columns, Epilogue};
-use cases::On;
+use cases::{On, Outcome};
 use pollster::block_on;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +36,29 @@ fn check(options: &GpuOptions) {
     for kernel in ["conv", "matmul", "attention"].into_iter().chain(narrow) {
         assert!(cut.get(kernel).is_some_and(|&n| n >= 4), "{kernel} was hardly cut: {cut:?}");
     }
+    if gpu.subgroup == 0 {
+        let few = block_on(cases::every_branch(&On { gpu: &gpu, cut: false }));
+        assert!(few.iter().all(Outcome::passed));
+        let (all, few) = (branches(&outcomes), branches(&few));
+        let lacks = all.difference(&few).map(|(file, name, taken)| format!("#if {name} {taken} in:\n{file}"));
+        assert_eq!(lacks.collect::<Vec<_>>().join("\n"), "", "every_branch lacks these");
+    }
+}
+
+/// The files of which kernels were compiled, and how each `#if` in them was taken.
+fn branches(outcomes: &[Outcome]) -> BTreeSet<(&'static str, &'static str, bool)> {
+    let mut taken = BTreeSet::new();
+    for kernel in outcomes.iter().flat_map(|outcome| &outcome.kernels) {
+        for &file in &kernel.files {
+            taken.insert((file, "", true));
+            let asks = |line: &str, name| {
+                line.strip_prefix("#if ").is_some_and(|asked| asked.trim_start_matches('!') == name)
+            };
+            let asked = kernel.defines.iter().filter(|(name, _)| file.lines().any(|line| asks(line, *name)));
+            taken.extend(asked.map(|&(name, value)| (file, name, value > 0)));
+        }
+    }
+    taken
 }
 
 #[test]

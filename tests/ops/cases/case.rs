@@ -3,7 +3,8 @@
 use browser_diffusion::checkpoint::pack::Packer;
 use browser_diffusion::checkpoint::{Bits, Layout, TensorInfo};
 use browser_diffusion::gpu::{
-    AdaptedLayers, Arithmetic, Dispatch, Dtype, Gpu, Options, Plan, Recorder, Tensor, WeightSpec, Weights,
+    AdaptedLayers, Arithmetic, Dispatch, Dtype, Gpu, Kernel, Options, Plan, Recorder, Tensor, WeightSpec,
+    Weights,
 };
 use half::f16;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ pub struct Outcome {
     pub tolerance: f64,
     /// The kernel that does most, and into how many dispatches it was cut.
     pub cut: Option<(&'static str, usize)>,
+    pub kernels: Vec<Kernel>,
 }
 
 impl Outcome {
@@ -152,7 +154,8 @@ impl Case {
         let (plan, y) = self.record(&self.options, &op);
         let weights = self.draw(&plan, false);
         let reference = reference(&weights, &wanted);
-        let mut outcome = Outcome { name, error: 0.0, tolerance, cut: None };
+        let mut outcome = Outcome { name, error: 0.0, tolerance, cut: None, kernels: Vec::new() };
+        outcome.kernels.extend(plan.dispatches().iter().map(|d| d.kernel.clone()));
         outcome.error = self.error(on.gpu, &plan, y, &weights, &reference, false).await;
         // Where activations hold it: the same with weights that f16 does not hold.
         if self.wide() && !plan.weights().is_empty() {

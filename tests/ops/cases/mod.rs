@@ -177,18 +177,61 @@ async fn without_matrices(on: &On<'_>, options: &Options, rounds: u64) -> Vec<Ou
                 outcomes.push(long_attention(on, options, seed * 100 + d as u64, d).await);
             }
         }
-        for d in [4, 40, 160] {
-            outcomes.push(word_map(on, options, seed * 100 + d as u64, d).await);
-        }
-        outcomes.push(channels(on, options, seed).await);
-        outcomes.push(group_norm(on, options, seed, false).await);
-        outcomes.push(group_norm(on, options, seed + 50, false).await);
-        outcomes.push(layer_norm(on, options, seed).await);
         outcomes.push(normed(on, options, 2 * seed).await);
         outcomes.push(normed(on, options, 2 * seed + 1).await);
-        outcomes.extend(pointwise(on, options, seed * 10).await);
-        outcomes.extend(rows(on, options, seed).await);
+        outcomes.extend(small_ones(on, options, seed).await);
     }
     outcomes.push(group_norm(on, options, 1000, true).await);
+    outcomes
+}
+
+/// What compiles at once.
+async fn small_ones(on: &On<'_>, options: &Options, seed: u64) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for d in [4, 40, 160] {
+        outcomes.push(word_map(on, options, seed * 100 + d as u64, d).await);
+    }
+    outcomes.push(channels(on, options, seed).await);
+    outcomes.push(group_norm(on, options, seed, false).await);
+    outcomes.push(group_norm(on, options, seed + 50, false).await);
+    outcomes.push(layer_norm(on, options, seed).await);
+    outcomes.extend(pointwise(on, options, seed * 10).await);
+    outcomes.extend(rows(on, options, seed).await);
+    outcomes
+}
+
+/// Every shader that runs without subgroups, with each of its `#if`s as [`of_way`] has them, by few kernels: for where
+/// a kernel takes seconds to compile, and tiles and widths of heads run elsewhere. `tests/ops/main.rs` holds it to that.
+pub async fn every_branch(on: &On<'_>) -> Vec<Outcome> {
+    let ways = ways(on.gpu);
+    // Without shader-f16 there are no ways in f16: the plain ones again.
+    let way = |name: &str, or: &str| {
+        let of = |name: &str| ways.iter().find(|(way, _)| *way == name).map(|(_, options)| *options);
+        of(name).or(of(or)).unwrap()
+    };
+    let (plain, wide, f16) = (way("f32", "f32"), way("f32 stored wide", "f32"), way("f16", "f32"));
+    let (q4, q8) = (way("q4 stored wide", "q4"), way("q8 in f16", "q8"));
+    let mut outcomes = vec![
+        convolution(on, &with_tile(plain, 2), 1001).await,
+        with_shortcut(on, &with_tile(plain, 4), 1).await,
+        matmul(on, &plain, 2, 320, 64).await,
+        geglu(on, &plain, 5, 12, 4, true).await,
+        normed(on, &with_tile(plain, 4), 1).await,
+        normed(on, &plain, 0).await,
+        attention(on, &plain, 40, 40).await,
+        attention(on, &plain, 80, 80).await,
+        convolution_of(on, &with_way(plain, 1), 200, Shape::Plain).await,
+        convolution(on, &with_tile(f16, 0), 1000).await,
+        normed(on, &with_tile(f16, 3), 2).await,
+        convolution_of(on, &with_tile(q4, 3), 100, Shape::Large).await,
+        convolution_of(on, &with_way(q8, 2), 203, Shape::Plain).await,
+        adapted(on, &q8, [5, 36, 40, 3], Some(0)).await,
+        adapted(on, &q8, [5, 36, 40, 3], None).await,
+        group_norm(on, &plain, 1000, true).await,
+        group_norm(on, &with_way(plain, 1), 2000, false).await,
+    ];
+    for options in [plain, wide] {
+        outcomes.extend(small_ones(on, &options, 0).await);
+    }
     outcomes
 }

@@ -10,14 +10,18 @@ mod check {
     use browser_diffusion::gpu::{Gpu, GpuOptions};
     use wasm_bindgen::prelude::*;
 
-    /// Every op on this browser's adapter, as `[{ name, error, tolerance }]` in JSON.
+    /// Every op on this browser's adapter, as `[{ name, error, tolerance }]` in JSON; without subgroups by few kernels.
     #[wasm_bindgen(js_name = checkOps)]
-    pub async fn check_ops(rounds: u32, without_subgroups: bool) -> Result<String, JsValue> {
+    pub async fn check_ops(without_subgroups: bool) -> Result<String, JsValue> {
         let gpu = Gpu::new(&GpuOptions { without_subgroups, ..Default::default() }).await?;
         let on = On { gpu: &gpu, cut: false };
         let mut outcomes = Vec::new();
-        for (way, options) in cases::ways(&gpu) {
-            outcomes.extend(cases::of_way(&on, way, options, rounds as u64).await);
+        if without_subgroups {
+            outcomes = cases::every_branch(&on).await;
+        } else {
+            for (way, options) in cases::ways(&gpu) {
+                outcomes.extend(cases::of_way(&on, way, options, 1).await);
+            }
         }
         let rows: Vec<_> = outcomes
             .iter()
