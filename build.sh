@@ -15,6 +15,7 @@
 #   ./build.sh bench --isa [...]        what compilers of GPUs that are not here make of the kernels
 #   ./build.sh bench --trace [...]      from the opened page to the first picture: what takes how long
 #   ./build.sh bench --trace --cold [...]   the same where nothing was ever compiled: every pipeline's cost
+#   ./build.sh bench --browsers         a step of the embedded model in Chromium and in Firefox
 #   ./build.sh kit DIR                  what measures a GPU on its own machine, where only a driver is: DIR/run.sh
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -362,8 +363,9 @@ case "${1:-}" in
       *" --step "*) step "${@:2}" ;;
       *" --vs-ort "*) drive release bench/vs-ort.mjs "${@:2}" ;;
       *" --cold "*) need_firefox; drive release bench/cold.mjs "${@:2}" ;;
+      *" --browsers "*) need_firefox; drive release bench/browsers.mjs ;;
       *" --trace "*) drive release bench/trace.mjs "${@:2}" ;;
       *) drive release bench/bench.mjs "${@:2}" ;;
     esac ;;
-  *) sed -n '2,18s/^# \{0,3\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,19s/^# \{0,3\}//p' "$0"; exit 2 ;;
 esac
