@@ -372,10 +372,24 @@ impl Gpu {
             // The receiver is gone only where the caller gave up waiting.
             let _ = sender.send(());
         });
+        self.answer(receiver).await?;
+        self.check()
+    }
+
+    /// What the device sends when all that was submitted is done.
+    async fn answer<T>(&self, receiver: futures_channel::oneshot::Receiver<T>) -> Result<T> {
         #[cfg(not(target_arch = "wasm32"))]
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| self.lost_error(&e.to_string()))?;
-        receiver.await.map_err(|e| self.lost_error(&e.to_string()))?;
-        self.check()
+        // Firefox looks every 100 ms whether something is done (its bug 1870699), and whenever something is submitted: a
+        // step that waits for its prediction would take up to so much longer.
+        #[cfg(target_arch = "wasm32")]
+        let _looking = {
+            let queue = self.queue.clone();
+            gloo::timers::callback::Interval::new(LOOK_MS, move || {
+                queue.submit([]);
+            })
+        };
+        receiver.await.map_err(|e| self.lost_error(&e.to_string()))
     }
 
     /// Maps `buffer` and returns its first `size` bytes; it is unmapped again.
@@ -385,12 +399,7 @@ impl Gpu {
             // The receiver is gone only where the caller gave up waiting.
             let _ = sender.send(result);
         });
-        #[cfg(not(target_arch = "wasm32"))]
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| self.lost_error(&e.to_string()))?;
-        receiver
-            .await
-            .map_err(|e| self.lost_error(&e.to_string()))?
-            .map_err(|e| self.lost_error(&e.to_string()))?;
+        self.answer(receiver).await?.map_err(|e| self.lost_error(&e.to_string()))?;
         let view = buffer.raw.get_mapped_range(0..size).map_err(|e| self.lost_error(&e.to_string()))?;
         let bytes = view.to_vec();
         drop(view);
@@ -406,6 +415,10 @@ impl Gpu {
         }
     }
 }
+
+/// Milliseconds after which it is looked again whether the device has answered.
+#[cfg(target_arch = "wasm32")]
+const LOOK_MS: u32 = 10;
 
 /// What to do about a lost device, in the browser: the module loads the model again with the next call.
 const AGAIN: &str = "Try again: the model comes back by itself, and nothing that was kept is lost.";
