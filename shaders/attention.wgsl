@@ -26,6 +26,8 @@
 // - Rows of q and k in workgroup memory are one vector longer than needed, against bank conflicts, and key 4 i + j
 //    lies at j * K_GROUPS + i, so that neighbours read neighbours.
 // - What is dead is overwritten: `tile` holds a slice of q and k, then weights and values.
+// - A software adapter's compiler takes seconds for what is written out, so that loops within a slice are loops there.
+//   It may write out those over slices: otherwise lavapipe took 1.4 times as long for heads of 40.
 // - F16_ARITHMETIC: what passes through workgroup memory stays f16, in PAIRs, so that a read brings two vectors of
 //   channels, or of keys: half the bytes and half the reads a product. Two products are one instruction: up to 32 of
 //   them are summed in f16 (two sums of a score's; all of V_SLICE keys), then in f32, as are scores and their softmax.
@@ -136,7 +138,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 #for i S_ROWS
     var s_$i = vec4f(0.0);
 #endfor
-    for (var d0 = 0u; d0 < D4$one; d0 += SLICE) {
+    for (var d0 = 0u; d0 < D4; d0 += SLICE) {
 #for c CHUNKS
       let d_$c = min(d0 + $cu * LOAD + load_d, D4 - 1u);
 #endfor
@@ -261,7 +263,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     total += w_$i.x + w_$i.y + w_$i.z + w_$i.w;
 #endfor
 
-    for (var v0 = 0u; v0 < KEYS$one; v0 += V_SLICE) {
+    for (var v0 = 0u; v0 < KEYS; v0 += V_SLICE) {
       if O_GROUPS <= V_SLICE || o_row < V_SLICE {
 #for i V_LOADS
         let v_row_$i = k_at + min(k0 + v0 + o_row + $iu * O_GROUPS, p.length_k - 1u);
