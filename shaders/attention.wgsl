@@ -29,8 +29,8 @@
 // - A software adapter's compiler takes seconds for what is written out, so that loops within a slice are loops there.
 //   It may write out those over slices: otherwise lavapipe took 1.4 times as long for heads of 40.
 // - F16_ARITHMETIC: what passes through workgroup memory stays f16, in PAIRs, so that a read brings two vectors of
-//   channels, or of keys: half the bytes and half the reads a product. Two products are one instruction: up to 32 of
-//   them are summed in f16 (two sums of a score's; all of V_SLICE keys), then in f32, as are scores and their softmax.
+//   channels, or of keys: half the bytes and half the reads a product. Two products are one instruction: up to 40 of
+//   them are summed in f16 (two sums a score; one of up to 32 values), and these in f32, as scores and softmax are.
 //   Queries come in eighths, which f16 holds as exactly, so that sums of large ones stay finite. Of heads of up to 80
 //   (WHOLE) all of the queries lie there from the beginning, and are not read anew for each block of keys.
 //   Heads of 40: RTX 3060 1.02 instructions a multiply-add for 1.51, RDNA2 0.66 for 1.22, RDNA3 0.66 for 0.95. An M1,

@@ -41,7 +41,7 @@ impl Dtype {
 /// What products are computed in; sums are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
-    /// Products through workgroup memory and attention add up to thirty-two in f16, then f32: needs shader-f16.
+    /// Products through workgroup memory and attention add up to forty in f16, then f32: needs shader-f16.
     F16,
     #[default]
     F32,

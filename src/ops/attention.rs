@@ -241,7 +241,7 @@ impl Tiling {
         let mut v_slice = keys;
         while 16 * (scores + tile(v_slice)) + 4 * (rows + threads) > Self::MOST {
             v_slice /= 2;
-            debug_assert!(v_slice >= 4 * pair, "{d4} {f16} {threads} {rows} {keys} {slice}");
+            debug_assert!(v_slice >= 4 * pair);
         }
         let load_rows = threads / load;
         // Else a block's last rows would not be read.
