@@ -380,15 +380,15 @@ impl Gpu {
     async fn answer<T>(&self, receiver: futures_channel::oneshot::Receiver<T>) -> Result<T> {
         #[cfg(not(target_arch = "wasm32"))]
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| self.lost_error(&e.to_string()))?;
-        // Firefox looks every 100 ms whether something is done (its bug 1870699), and whenever something is submitted: a
-        // step that waits for its prediction would take up to so much longer.
+        // Firefox, which alone names no maker, looks every 100 ms whether something is done (its bug 1870699), and whenever
+        // something is submitted: a step that waits for its prediction would take up to so much longer.
         #[cfg(target_arch = "wasm32")]
-        let _looking = {
+        let _looking = self.vendor.is_empty().then(|| {
             let queue = self.queue.clone();
             gloo::timers::callback::Interval::new(LOOK_MS, move || {
                 queue.submit([]);
             })
-        };
+        });
         receiver.await.map_err(|e| self.lost_error(&e.to_string()))
     }
 
