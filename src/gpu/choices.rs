@@ -244,9 +244,9 @@ pub fn spilling(vendor: &str) -> u32 {
     if vendor == "apple" { 0b11 | OFF_WINOGRAD[1] | OFF_F16_ATTENTION } else { 0 }
 }
 
-/// Makers of GPUs, and software ones, for which Winograd's way was found to be faster by their compilers or by the clock
-/// (docs/benchmarks.md). Others have it where their tuner finds it so: it wants much workgroup memory of its own.
-const WINOGRAD: [&str; 7] = ["nvidia", "amd", "qualcomm", "mesa", "google", "0x10005", "0x1ae0"];
+/// Makers of GPUs for which Winograd's way was found to be faster by their compilers, as it was by the clock on software
+/// adapters (docs/benchmarks.md). Others have it where their tuner finds it so: it wants much workgroup memory of its own.
+const WINOGRAD: [&str; 3] = ["nvidia", "amd", "qualcomm"];
 
 /// The shipped choices for a GPU.
 pub fn shipped(vendor: &str, architecture: &str) -> Choices {
@@ -254,7 +254,7 @@ pub fn shipped(vendor: &str, architecture: &str) -> Choices {
     // A tile, or Winograd's way for 16 channels; for 32 is what is left to the operation.
     let winograd = match vendor {
         "apple" => Some(2),
-        vendor if WINOGRAD.contains(&vendor) => None,
+        vendor if WINOGRAD.contains(&vendor) || is_software(vendor) => None,
         _ => Some(0),
     };
     for rows in ROWS {

@@ -69,7 +69,7 @@ impl Scalar {
 /// Defines that say which of the weights that a kernel binds are f32 instead of f16, by their place among them.
 pub(super) const F32_WEIGHTS: [&str; 4] = ["F32_WEIGHT_0", "F32_WEIGHT_1", "F32_WEIGHT_2", "F32_WEIGHT_3"];
 
-/// What `#if` asks of a kernel whose text is for a software adapter. No define, so that other kernels' text says nothing of it.
+/// What `#if` asks of a kernel whose text is for a software adapter. No define: other kernels' text says nothing of it.
 const ROLLED: &str = "ROLLED";
 /// The parameter of such kernels that is 1. A compiler that knew how often a loop is run would write it out itself, as
 /// Mesa's does even where the bound is the lesser of a constant and a parameter.
@@ -198,13 +198,13 @@ fn expand(kernel: &Kernel, lines: &[&str], out: &mut String) -> Result<()> {
                 }
                 at = end + 1;
             }
-            ["#for", variable, count, rest @ ..] => {
+            ["#for", variable, count, from @ ..] => {
                 let (_, end) = block(kernel, lines, at, "#for", "#endfor")?;
                 let mark = format!("${variable}");
                 let turns = kernel.value(count)?;
-                let rolled = match rest {
-                    [from, ..] => kernel.rolled && turns >= kernel.value(from)?,
-                    [] => false,
+                let rolled = match from {
+                    [from] => kernel.rolled && turns >= kernel.value(from)?,
+                    _ => false,
                 };
                 // In a loop of WGSL "$iu" is as good as "$i": its variable.
                 let (number, names) = match rolled {

@@ -73,8 +73,8 @@ impl Config {
     }
 
     /// Reads `unet/config.json`. Refuses by name every field that changes the computation and that is not
-    /// computed here. Ignored on purpose: `use_linear_projection` (see [`transformer`](super::transformer)), `dropout`, and what only
-    /// block types that are refused would read (`resnet_skip_time_act`, `resnet_out_scale_factor`,
+    /// computed here. Ignored on purpose: `use_linear_projection` (see [`transformer`](super::transformer)), `dropout`,
+    /// and what only block types that are refused would read (`resnet_skip_time_act`, `resnet_out_scale_factor`,
     /// `cross_attention_norm`, `mid_block_only_cross_attention`, `addition_embed_type_num_heads`).
     pub fn from_config(config: &Value) -> Result<Config> {
         let f = Fields::diffusers(config, "UNet2DConditionModel")?;

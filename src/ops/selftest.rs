@@ -108,8 +108,9 @@ fn small(options: &Options) -> Result<(Plan, ())> {
     Ok((r.finish(), ()))
 }
 
-/// What `record` records, of kernels that this GPU computes rightly and `options` do not rule out. Those that are new to it are tried on small inputs
-/// first; where one comes out wrong, it is switched off from then on, and the plan recorded without it.
+/// What `record` records, of kernels that this GPU computes rightly and `options` do not rule out. Those that are new to
+/// it are tried on small inputs first; where one comes out wrong, it is switched off from then on, and the plan recorded
+/// without it.
 ///
 /// # Errors
 /// Those of `record`; `webgpu-unavailable` where no kernel is left; `device-lost`.

@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         for (precision, called) in [(Precision::Auto, "f32"), (Precision::F16, "f16")] {
             let (gpu, options) = block_on(ops::open(precision)).unwrap();
             let activations = if precision == Precision::F16 { Dtype::F16 } else { activations };
-            // The kernels that a pipeline would run here, and those of a GPU without narrow subgroups, by the text of a GPU.
+            // The kernels that a pipeline would run here, and those of a GPU without narrow subgroups: by a GPU's text.
             for subgroup in BTreeSet::from([options.subgroup, 0]) {
                 let started = Instant::now();
                 let options = Options { activations, subgroup, rolled: false, ..options };

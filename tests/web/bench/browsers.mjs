@@ -3,9 +3,10 @@
 // page's previews and without: browsers in turn, each opened three times; medians of a picture's 20 steps, after a first
 // picture that compiles, and the processor time of all the browser's threads for it. Of each the least run is compared:
 // what else this machine does makes a run slower, never faster.
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
+import { started, withoutSubgroups } from '../support/bench.mjs';
 import { browsers, root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 
@@ -18,14 +19,6 @@ const FIRST = { preview: 'fast', seed: 0 };
 /** @type {Task[]} */
 const TASKS = [{ preview: 'none', seed: 1 }, { preview: 'fast', seed: 1 }];
 
-/** Runs in the worker before the engine. @returns {void} */
-function withoutSubgroups() {
-  const features = /** @type {any} */ (Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'features'));
-  Object.defineProperty(GPUAdapter.prototype, 'features', { get() {
-    return new Set([...features.get.call(this)].filter(name => name !== 'subgroups'));
-  } });
-}
-
 /** In the page: milliseconds of every step. @param {Task} task @returns {Promise<number[]>} */
 async function draw({ preview, seed }) {
   const page = /** @type {any} */ (globalThis);
@@ -37,20 +30,8 @@ async function draw({ preview, seed }) {
   return (await page.pipeline.generate({ prompt: 'a red apple', seed, preview, onStep })).timings.steps;
 }
 
-/** Milliseconds of the processors that what this process has started has had so far. */
-function used() {
-  /** @type {Map<string, string[]>} */
-  const stats = new Map();
-  for (const id of readdirSync('/proc').filter(id => /^\d+$/.test(id))) {
-    try {
-      // Behind the name, which may hold spaces: state, parent, ...; 11 and 12: ticks of 10 ms, its own and the kernel's.
-      stats.set(id, readFileSync(`/proc/${id}/stat`, 'utf8').replace(/.*\) /s, '').split(' '));
-    } catch { /* it has ended meanwhile */ }
-  }
-  /** @type {(id: string) => boolean} */
-  const ours = id => id === String(process.pid) || (stats.has(id) && ours(/** @type {string[]} */ (stats.get(id))[1]));
-  return [...stats].filter(([id]) => ours(id)).reduce((sum, [, stat]) => sum + 10 * (+stat[11] + +stat[12]), 0);
-}
+/** Milliseconds of the processors that the browsers have had so far. */
+const used = () => started().reduce((sum, { processor }) => sum + 1000 * processor, 0);
 
 const median = (/** @type {number[]} */ of) => of.toSorted((a, b) => a - b)[of.length >> 1];
 const load = () => loadavg()[0].toFixed(1);

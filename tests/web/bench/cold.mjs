@@ -2,9 +2,10 @@
 // The first picture of the embedded model where neither browser nor driver has compiled anything: what each pipeline
 // costs. A driver may compile at the first dispatch, as lavapipe does, so each pipeline is dispatched once, alone, with
 // nothing to do, before the engine gets it: its time is from there, or from the end of the one before, to its end.
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { started, withoutSubgroups } from '../support/bench.mjs';
 import { adapters, browsers, root, withBrowser } from '../support/browser.mjs';
 import { serve } from '../support/hub.mjs';
 
@@ -29,18 +30,12 @@ const ways = adapters.flatMap(adapter => [
 if (browsers.includes('firefox'))
   ways.push({ name: 'firefox', browser: 'firefox', adapter: 'lavapipe', subgroups: false });
 
-/** Runs in the worker before the engine. @param {boolean} subgroups @returns {void} */
-function probe(subgroups) {
+/** Runs in the worker before the engine. @returns {void} */
+function probe() {
   /** By text: the engine asks for a pipeline ahead, and again when it needs it. @type {Map<string, Compiled>} */
   const compiled = new Map();
   const channel = new BroadcastChannel('cold');
   channel.onmessage = () => channel.postMessage([...compiled.values()]);
-  if (!subgroups) {
-    const features = /** @type {any} */ (Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'features'));
-    Object.defineProperty(GPUAdapter.prototype, 'features', { get() {
-      return new Set([...features.get.call(this)].filter(name => name !== 'subgroups'));
-    } });
-  }
   const device = GPUDevice.prototype;
   const {
     createShaderModule, createBindGroupLayout, createPipelineLayout, createComputePipeline, createComputePipelineAsync,
@@ -118,41 +113,22 @@ async function draw() {
   return { loaded, drawn, timings, compiled: await answer };
 }
 
-/** What /proc says of a process. @param {string} id */
-function processOf(id) {
-  // Behind the name: the state, the parent, and times in hundredths.
-  const numbers = readFileSync(`/proc/${id}/stat`, 'utf8').replace(/.*\) /s, '').split(' ').map(Number);
-  const kib = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, 'utf8'))?.[1] ?? 0);
-  return { parent: numbers[1], memory: Math.round(kib / 1024), processor: (numbers[11] + numbers[12]) / 100 };
-}
-
 /**
  * Of the browser's processes the most memory that one has had, in MiB, and the most time that one had a processor, in
  * seconds: other work on the machine makes everything last longer, but adds little to this.
  */
 function most() {
-  /** @type {Map<number, ReturnType<typeof processOf>>} */
-  const all = new Map();
-  for (const id of readdirSync('/proc').filter(id => /^\d+$/.test(id))) {
-    try {
-      all.set(Number(id), processOf(id));
-    } catch { /* it has ended meanwhile */ }
-  }
-  const isOurs = (/** @type {number} */ id) => {
-    for (let at = id; at > 0; at = all.get(at)?.parent ?? 0)
-      if (at === process.pid) return id !== at;
-    return false;
-  };
-  const browser = [...all].filter(([id]) => isOurs(id)).map(([, one]) => one);
+  const browser = started();
   const largest = (/** @type {'memory' | 'processor'} */ key) => Math.max(0, ...browser.map(one => one[key]));
   return { memory: largest('memory'), processor: largest('processor') };
 }
 
 /** @param {Way} way */
 async function run({ name, browser, adapter, subgroups }) {
+  const first = `${subgroups ? '' : `(${withoutSubgroups})();`}(${probe})();`;
   const server = await serve({ roots: { '/': join(root, 'www') }, files: {
     '/blank.html': '<!doctype html><title>cold</title><link rel="icon" href="data:,">',
-    '/worker.js': `(${probe})(${subgroups});\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
+    '/worker.js': `${first}\n${readFileSync(join(root, 'www/worker.js'), 'utf8')}`,
   } });
   try {
     return await withBrowser({ browser, adapter, env: { MESA_SHADER_CACHE_DISABLE: '1' } }, async context => {
